@@ -1,0 +1,384 @@
+"""Every setting of a run, as frozen dataclasses: one section a stage.
+
+This module imports neither torch nor EvoTorch, so that `--help` and mistyped options answer at once. Ranges are
+declared beside the fields and checked by `check`, whether the values come from the command line, from a file or from
+Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from decouple.errors import ConfigError, did_you_mean
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Rate = Annotated[float, msgspec.Meta(gt=0)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+BelowOne = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    name: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, cifar100, or folder:PATH with train/<class>/ and test/<class>/ images."""
+    train: Positive | None = None
+    """Training images; None: all that validation and prior leave."""
+    validation: Positive = 150
+    """Images held out of the training set to choose epochs and settings by."""
+    prior: Positive = 150
+    """Images held out of the training set to fit q0's learned prior on; nothing else sees them."""
+    test: Positive | None = None
+    """Test images; None: all. Used once, for the reported figures."""
+    seed: Seed = 0
+    """Draws the splits. Apart from the run's seed, so that runs of other seeds share their data."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    width: Positive = 32
+    """Channels of each block (paper: 256)."""
+    blocks: Positive = 3
+    """Blocks; those whose map would fall below 1×1 are dropped."""
+    groups: Positive = 2
+    """ConvGroups (2 convolutions each) a block of the learned network (paper: 3; MNIST 2). Search uses 1."""
+    whitening: bool = True
+    """Begin with the frozen 2×2 whitening convolution, fitted on training patches."""
+    eps: Rate = 1e-2
+    """BatchNorm's epsilon. 1e-5 makes gradients explode where a Dirac channel is nearly constant (MNIST)."""
+    statistics: Literal["running", "batch"] = "running"
+    """What normalises at evaluation: running averages, or the evaluated batch itself (paper)."""
+
+
+@dataclass(frozen=True)
+class EsConfig:
+    """Antithetic evolution strategy over smooth noise. Lists go by search point; the last is the logits'."""
+
+    population: Annotated[int, msgspec.Meta(ge=2, multiple_of=2)] = 48
+    """Candidates a generation and image, in mirrored pairs."""
+    generations: tuple[Count, ...] = (40, 20, 20, 10)
+    """Generations at each search point."""
+    radius: Rate = 0.1
+    """Size of a trial displacement, in units of the channel's spatial standard deviation."""
+    step: tuple[Rate, ...] = (0.05, 0.05, 0.05, 0.5)
+    """Size of a generation's update, in the same unit."""
+    momentum: BelowOne = 0.7
+    """Share of the last update that is kept."""
+    blur: tuple[Count, ...] = (2, 1, 1, 0)
+    """3×3 mean passes that smooth the noise."""
+    noise: Literal["shared", "image"] = "shared"
+    """shared: all images of a solution are offered the same random directions, so that images with like gradients get
+    like displacements, which a network can learn; image: each has its own."""
+
+
+@dataclass(frozen=True)
+class PaperConfig:
+    """The paper's genetic algorithm. Lists go by search point; the last is the logits'."""
+
+    population: Positive = 240
+    """Individuals a generation and image: parents, explorers and, for the rest, refiners."""
+    parents: Positive = 20
+    """Individuals kept each generation."""
+    explorers: Count = 100
+    """Children of parents, with the boosted mutation. The refiners are children of parents and explorers."""
+    generations: tuple[Count, ...] = (300, 100, 100, 10)
+    """Generations at each search point."""
+    alpha: tuple[Rate, ...] = (0.3, 0.2, 0.1, 0.1)
+    """Mutation strength, in units of the parents' spatial standard deviation (MNIST: 0.1 everywhere)."""
+    boost: tuple[Rate, ...] = (5.0, 3.0, 3.0, 1.0)
+    """The explorers' strength over the refiners'."""
+    blur: tuple[Count, ...] = (5, 1, 1, 0)
+    """3×3 mean passes."""
+    smoothing: Literal["map", "noise"] = "map"
+    """What the passes smooth: the whole mutated map, or the noise alone (keeps the image: see the README)."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    algorithm: Literal["es", "paper", "pgpe"] = "es"
+    """es: our evolution strategy; paper: the paper's genetic algorithm; pgpe: EvoTorch's, with es's settings."""
+    solutions: Positive = 2
+    """Independent searches, each of which seeds one network."""
+    batch: Annotated[int, msgspec.Meta(ge=2)] = 128
+    """Images a search batch, of fixed composition: what BatchNorm couples, and a file of the target store."""
+    statistics: Literal["batch", "frozen"] = "batch"
+    """BatchNorm in search: statistics of the candidates (paper), or frozen on the unperturbed images."""
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Type of the stored targets."""
+    es: EsConfig = field(default_factory=EsConfig)
+    paper: PaperConfig = field(default_factory=PaperConfig)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    epochs: Positive = 40
+    """Passes over the training images."""
+    batch: Annotated[int, msgspec.Meta(ge=2)] = 128
+    """Images a step."""
+    lr: Rate = 0.2
+    """Peak learning rate (see lr_unit)."""
+    lr_unit: Literal["step", "airbench"] = "step"
+    """step: torch's learning rate for the mean loss; airbench: that project's decoupled unit, which the paper uses."""
+    momentum: BelowOne = 0.85
+    """Nesterov momentum of SGD."""
+    weight_decay: NonNegative = 5e-4
+    """Decay in the unit of lr."""
+    schedule: Literal["triangle", "constant"] = "triangle"
+    """triangle: warm up over a fifth of the steps, then fall linearly to zero; constant."""
+    clip: NonNegative = 1.0
+    """Gradient norm above which the gradient is scaled down; 0: off."""
+    augment: Literal["none", "crop", "flip-crop"] = "none"
+    """Random crop after padding by 2, and horizontal flip. Cached targets serve every view."""
+    shuffle: Literal["epoch", "fixed"] = "epoch"
+    """Compose batches anew each epoch, or keep the same composition (paper)."""
+
+
+@dataclass(frozen=True)
+class LearnConfig(TrainConfig):
+    kl_weight: NonNegative = 0.03
+    """Weight λ of the head's KL against the blocks' MSE."""
+    supervise: Literal["all", "skip-first"] = "all"
+    """Blocks that have a target: all, or all but block 0 (which then learns through the later ones)."""
+
+
+@dataclass(frozen=True)
+class SgdConfig(TrainConfig):
+    groups: tuple[Positive, ...] = (1, 2)
+    """ConvGroups a block to try (paper: 1, 2 and 3); the best on validation is reported."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    images: Annotated[int, msgspec.Meta(ge=4)] = 100
+    """Validation images that are searched too, never trained on: the yardstick of the trajectories."""
+    records: Annotated[int, msgspec.Meta(ge=2)] = 10
+    """Moments of a training, first to last, at which its activations on those images are recorded."""
+
+
+@dataclass(frozen=True)
+class Q0Config:
+    init: Literal["searched", "random"] = "searched"
+    """What a trajectory starts from: a network learned from a searched solution, or a new one."""
+    trajectories: Positive | None = None
+    """Parallel trajectories; None: one for each searched solution."""
+    cycles: Positive = 4
+    """Cycles of a trajectory; each leaves a snapshot."""
+    epochs: Positive = 4
+    """Epochs a cycle."""
+    batch: Annotated[int, msgspec.Meta(ge=2)] = 128
+    """Images a step."""
+    lr: Rate = 0.1
+    """Learning rate at the start of a cycle."""
+    momentum: BelowOne = 0.85
+    """Nesterov momentum of SGD; its state is kept across cycles."""
+    weight_decay: NonNegative = 1e-2
+    """Base weight decay (decoupled unit: the shrinkage of a step is lr × weight_decay)."""
+    lr_floor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.08
+    """Learning-rate multiplier towards which a cycle falls."""
+    wd_floor: Fraction = 0.7
+    """Weight-decay multiplier at the start of a cycle; it rises to 1 as the learning rate falls."""
+    alpha: Fraction = 0.45
+    """Weight of the distillation from the preceding snapshot; 0: off."""
+    temperature: Rate = 1.2
+    """Softens both sides of the distillation."""
+    distill_after: Positive = 1
+    """Snapshots that a trajectory must have before distillation begins."""
+    augment: Literal["none", "crop", "flip-crop"] = "none"
+    """Random crop after padding by 2, and horizontal flip."""
+    perturb: NonNegative = 0.0
+    """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation; falls
+    to a fifth by the last. The public code uses 0.25; 0: off."""
+    clip: NonNegative = 1.0
+    """Gradient norm above which the gradient is scaled down; 0: off."""
+    members: Positive | None = None
+    """Members of the reported ensemble, heaviest first; None: all."""
+    prior: Literal["exact", "softmax"] = "exact"
+    """How the weights are fitted: to the convex optimum, or as the public code does (AdamW on a softmax)."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    preset: str = "digits"
+    """The preset that these settings started from."""
+    seed: Seed = 0
+    """Decides everything but the splits."""
+    precision: Literal["float32", "bfloat16", "mixed"] = "float32"
+    """Arithmetic: float32 throughout; bfloat16 for search and autocast learning; mixed: bfloat16 for search alone."""
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    sgd: SgdConfig = field(default_factory=SgdConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
+    q0: Q0Config = field(default_factory=Q0Config)
+
+
+def at(values: tuple[Any, ...], point: int, points: int) -> Any:
+    """The setting for search point `point` of `points`: blocks count from the front, the logits take the last.
+
+    >>> at((40, 20, 20, 10), 1, 3), at((40, 20, 20, 10), 2, 3), at((7,), 1, 3)
+    (20, 10, 7)
+    """
+    return values[-1] if point == points - 1 else values[min(point, len(values) - 1)]
+
+
+def check(config: RunConfig) -> RunConfig:
+    """`config`, if every value has its type and lies in its range.
+
+    Raises:
+        ConfigError: names the field, the value, what is allowed and the option that mends it.
+    """
+    return from_builtins(to_builtins(config))
+
+
+def to_builtins(config: Any) -> dict[str, Any]:
+    """The configuration as what JSON holds."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_builtins(values: Any, base: RunConfig | None = None, *, source: str = "the configuration") -> RunConfig:
+    """A checked configuration from nested dictionaries; what they leave out comes from `base`.
+
+    Raises:
+        ConfigError: an unknown key (with near matches), a wrong type or a value out of range.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source} must hold a table of settings, not {type(values).__name__}")
+    base = base or RunConfig()
+    known = to_builtins(base)
+    _refuse_unknown(values, known, source)
+    merged = _merge(known, values)
+    try:
+        config = msgspec.convert(merged, RunConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), merged)) from None
+    _check_across(config)
+    return config
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    """The fields in which two configurations differ, as "section.field: a → b"."""
+    flat_one, flat_other = _flatten(to_builtins(one)), _flatten(to_builtins(other))
+    return [f"{name}: {flat_one[name]!r} → {flat_other[name]!r}" for name in flat_one if flat_one[name] != flat_other[name]]
+
+
+def fingerprint(*parts: Any) -> str:
+    """Eight hexadecimal digits that name a stage's settings: other settings, another folder."""
+    text = json.dumps(parts, sort_keys=True, default=to_builtins)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Settings from a .json, .yaml, .yml or .toml file, as nested dictionaries.
+
+    Raises:
+        ConfigError: another kind of file, a missing one, or one that does not parse.
+    """
+    decoders = {
+        ".json": msgspec.json.decode,
+        ".yaml": msgspec.yaml.decode,
+        ".yml": msgspec.yaml.decode,
+        ".toml": msgspec.toml.decode,
+    }
+    path = Path(path)
+    decode = decoders.get(path.suffix.lower())
+    if decode is None:
+        raise ConfigError(f"configuration file {path}: the type '{path.suffix}' is not one of {', '.join(decoders)}")
+    try:
+        values = decode(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"configuration file {path} is not valid {path.suffix[1:].upper()}: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"configuration file {path} must hold a table of settings, not {type(values).__name__}")
+    return values
+
+
+def _check_across(config: RunConfig) -> None:
+    """Rules that tie several fields together."""
+    paper = config.search.paper
+    if paper.population <= paper.parents or paper.population < paper.parents + paper.explorers:
+        raise ConfigError(
+            f"search.paper.population = {paper.population} is too small for {paper.parents} parents and {paper.explorers} "
+            f"explorers: it must be above {paper.parents} and at least {paper.parents + paper.explorers}; give "
+            "--search.paper.population, --search.paper.parents or --search.paper.explorers another value"
+        )
+    for section, name in (
+        ("es", "generations"),
+        ("es", "step"),
+        ("es", "blur"),
+        ("paper", "generations"),
+        ("paper", "alpha"),
+        ("paper", "boost"),
+        ("paper", "blur"),
+    ):
+        if not getattr(getattr(config.search, section), name):
+            raise ConfigError(f"search.{section}.{name} is empty: give one value, or one for each search point")
+    if not config.sgd.groups:
+        raise ConfigError("sgd.groups is empty: give at least one number of ConvGroups, such as --sgd.groups 1 2")
+    if config.compare.images > config.data.validation:
+        raise ConfigError(
+            f"compare.images = {config.compare.images} exceeds data.validation = {config.data.validation}, "
+            f"from which these images come; give --compare.images {config.data.validation}"
+        )
+
+
+def _refuse_unknown(values: dict[str, Any], known: dict[str, Any], source: str, prefix: str = "") -> None:
+    for name, value in values.items():
+        if name not in known:
+            names = [prefix + other for other in known]
+            raise ConfigError(f"{source} has an unknown setting '{prefix}{name}'{did_you_mean(prefix + str(name), names)}")
+        if isinstance(known[name], dict):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{source}: '{prefix}{name}' is a section of settings, not {value!r}")
+            _refuse_unknown(value, known[name], source, f"{prefix}{name}.")
+
+
+def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in values.items():
+        merged[name] = _merge(base[name], value) if isinstance(base[name], dict) else value
+    return merged
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _explain(message: str, values: dict[str, Any]) -> str:
+    """msgspec's "Expected `int` >= 1 - at `$.search.batch`", with the value and the option."""
+    match = re.fullmatch(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?", message, re.DOTALL)
+    where = (match and match["where"]) or ""
+    if match is None or not where:
+        return message
+    name = re.sub(r"\[.*", "", where)
+    value: Any = values
+    for part in name.split("."):
+        value = value[part]
+    what = match["what"].replace("`", "")
+    if what.lower().startswith("invalid enum"):
+        what = "expected one of " + ", ".join(map(str, _choices(name)))
+    return f"{name} = {json.dumps(value)}: {what[0].lower() + what[1:]}; give --{name} another value"
+
+
+def _choices(name: str) -> tuple[Any, ...]:
+    """The values that the Literal field called "section.field" allows."""
+    hint: Any = RunConfig
+    for part in name.split("."):
+        hint = typing.get_type_hints(hint)[part]
+    return typing.get_args(hint)

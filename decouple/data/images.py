@@ -1,0 +1,208 @@
+"""Labelled images in memory, and the checks that all of them pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+import xxhash
+from torch import Tensor
+
+from decouple.data.splits import split_test, split_training
+from decouple.errors import DataError
+
+
+class Source(NamedTuple):
+    """What a source of images gives, unchecked and undivided: the arguments of `ImageData.from_tensors`."""
+
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """N images of one split, on the CPU."""
+
+    images: Tensor
+    """(N, C, H, W), uint8 in 0..255 or finite float32."""
+    labels: Tensor
+    """(N,) int64, in 0..classes-1."""
+    ids: Tensor
+    """(N,) int64: position in the source, test images counted on from the training images. Unique in a data set."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, positions: Tensor | Sequence[int]) -> Split:
+        """The images at `positions` (each in 0..N-1), in that order, as copies."""
+        index = torch.as_tensor(positions, dtype=torch.int64)
+        return Split(self.images[index], self.labels[index], self.ids[index])
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A data set, divided into four splits that share no image."""
+
+    name: str
+    classes: tuple[str, ...]
+    """Name of each class; a label is a position in it."""
+    train: Split
+    """What networks are trained on."""
+    validation: Split
+    """What epochs and settings are chosen by."""
+    prior: Split
+    """What q0's learned prior is fitted on."""
+    test: Split
+    """What the reported figures come from."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hexadecimal digits of xxh3 over the ids, labels and images of all splits: the identity of the data."""
+        digest = xxhash.xxh3_128()
+        for field in ("train", "validation", "prior", "test"):
+            split: Split = getattr(self, field)
+            for tensor in (split.ids, split.labels, split.images):
+                digest.update(f"{field}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
+                digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    @classmethod
+    def from_tensors(
+        cls,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        test_images: Tensor,
+        test_labels: Tensor,
+        train: int | None = None,
+        validation: int,
+        prior: int,
+        test: int | None = None,
+        seed: int = 0,
+        name: str = "tensors",
+        classes: Sequence[str] | None = None,
+    ) -> ImageData:
+        """Check your own tensors and draw the splits. Every other source goes through here too.
+
+        Args:
+            images: (N, C, H, W) training images, uint8 in 0..255 or finite float32.
+            labels: (N,) any integer type, in 0..classes-1.
+            test_images: (M, C, H, W) of the same type and image shape.
+            test_labels: (M,) as `labels`.
+            train: training images, at least 1; None takes all that validation and prior leave.
+            validation: images held out of the training images, at least 1.
+            prior: further images held out of the training images, at least 1.
+            test: test images, at least 1; None takes all.
+            seed: draws the splits, stratified by class.
+            name: what errors and reports call the data.
+            classes: class names; None names them "0", "1", ... up to the largest training label.
+
+        Raises:
+            DataError: a wrong type or shape, no images, lengths that differ, a label out of range, fewer than two
+                classes, an image with NaN or infinity, or sizes beyond what there is. The message names it.
+        """
+        images, labels = _checked(images, labels, f"{name}: the training")
+        test_images, test_labels = _checked(test_images, test_labels, f"{name}: the test")
+        if images.shape[1:] != test_images.shape[1:] or images.dtype != test_images.dtype:
+            raise DataError(
+                f"{name}: training images are {_describe(images)}, test images {_describe(test_images)}; "
+                "(C, H, W) and the type must be the same"
+            )
+        names = tuple(str(label) for label in range(int(labels.max()) + 1)) if classes is None else tuple(classes)
+        if len(names) < 2:
+            raise DataError(f"{name} has {len(names)} class, and telling classes apart takes 2; add images of another class")
+        _check_range(labels, len(names), f"{name}: the training")
+        _check_range(test_labels, len(names), f"{name}: the test")
+
+        source = Split(images, labels, torch.arange(len(labels)))
+        test_source = Split(test_images, test_labels, torch.arange(len(labels), len(labels) + len(test_labels)))
+        positions = split_training(labels, train=train, validation=validation, prior=prior, seed=seed, name=name)
+        return cls(
+            name=name,
+            classes=names,
+            train=source.subset(positions.train),
+            validation=source.subset(positions.validation),
+            prior=source.subset(positions.prior),
+            test=test_source.subset(split_test(test_labels, test=test, seed=seed, name=name)),
+        )
+
+
+def as_float(images: Tensor) -> Tensor:
+    """Images as float32: uint8 in 0..255 becomes 0..1, float32 is passed through without a copy.
+
+    >>> as_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    tensor([0.0000, 0.2000, 1.0000])
+
+    Raises:
+        DataError: another type.
+    """
+    if images.dtype == torch.uint8:
+        return images.float().div_(255)
+    if images.dtype == torch.float32:
+        return images
+    raise DataError(f"images must be uint8 or float32, not {_type(images)}; convert them with .float() or .byte()")
+
+
+def _checked(images: Tensor, labels: Tensor, what: str) -> tuple[Tensor, Tensor]:
+    """The two as plain tensors on the CPU, the labels as int64. `what` begins the message: "mnist: the training"."""
+    for part, tensor in (("images", images), ("labels", labels)):
+        if not isinstance(tensor, Tensor):
+            raise DataError(f"{what} {part} must be a torch.Tensor, not {type(tensor).__name__}; see torch.from_numpy")
+    if images.dtype not in (torch.uint8, torch.float32):
+        raise DataError(
+            f"{what} images must be uint8 or float32, not {_type(images)}; convert them with .float() or .byte()"
+        )
+    if images.ndim != 4:
+        hint = "; add the channel with images.unsqueeze(1)" if images.ndim == 3 else ""
+        raise DataError(f"{what} images must have shape (N, C, H, W), not {tuple(images.shape)}{hint}")
+    if images.numel() == 0:
+        raise DataError(f"{what} images are empty: their shape is {tuple(images.shape)}; give at least one image")
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise DataError(f"{what} labels must be integers, not {_type(labels)}; convert them with .long()")
+    if labels.ndim != 1 or len(labels) != len(images):
+        raise DataError(
+            f"{what} labels must have shape (N,) = ({len(images)},), one for each image, not {tuple(labels.shape)}"
+        )
+    images, labels = images.detach().cpu(), labels.detach().cpu().long()
+    if images.is_floating_point():
+        broken = ~torch.isfinite(images).flatten(1).all(1)
+        if broken.any():
+            raise DataError(
+                f"{what} images hold NaN or infinity in {int(broken.sum())} of {len(images)}, the first at position "
+                f"{int(broken.nonzero()[0])}; mend or leave out these images"
+            )
+    return images, labels
+
+
+def _check_range(labels: Tensor, classes: int, what: str) -> None:
+    outside = (labels < 0) | (labels >= classes)
+    if outside.any():
+        position = int(outside.nonzero()[0])
+        raise DataError(
+            f"{what} labels must be in 0..{classes - 1}, for {classes} classes; the one at position {position} is "
+            f"{int(labels[position])}: count classes from 0, and name every class in `classes`"
+        )
+
+
+def _describe(images: Tensor) -> str:
+    return f"{tuple(images.shape[1:])} {_type(images)}"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

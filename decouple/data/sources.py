@@ -1,0 +1,176 @@
+"""Data sets by name: scikit-learn's digits, torchvision's, and folders of images."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from decouple.config import DataConfig
+from decouple.data.folders import read_folder
+from decouple.data.images import ImageData, Source
+from decouple.data.splits import draw
+from decouple.errors import DataError, did_you_mean
+from decouple.seeds import generator
+
+IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
+"""Sources in MNIST's file format, and their torchvision classes."""
+
+CIFAR = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+"""Sources in CIFAR's file format, and their torchvision classes."""
+
+_PATIENCE = 15.0
+"""Seconds that a silent server gets before the download counts as failed."""
+
+
+def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, download: bool = True) -> ImageData:
+    """Load a data set and draw its splits.
+
+    Args:
+        config: the settings, or a name (`DataConfig.name`) to take with the default settings.
+        data_root: folder of torchvision's files (such as MNIST/raw/...). None: the environment's DECOUPLE_DATA, or
+            ~/.cache/decouple/data. The PATH of folder:PATH, where relative, is looked up here if given, else in the
+            current folder.
+        download: fetch files that are missing.
+
+    Raises:
+        DataError: an unknown name, files that are missing or damaged, or whatever `ImageData.from_tensors` refuses.
+    """
+    if isinstance(config, str):
+        config = replace(DataConfig(), name=config)
+    name, _, path = config.name.partition(":")
+    if name == "folder" and path:
+        source = read_folder(Path(data_root or "").expanduser() / Path(path).expanduser())
+    elif config.name == "digits":
+        source = _digits()
+    elif config.name in IDX:
+        source = _idx(config.name, _root(data_root), download)
+    elif config.name in CIFAR:
+        source = _cifar(config.name, _root(data_root), download)
+    else:
+        known = ["digits", *IDX, *CIFAR, "folder:PATH"]
+        raise DataError(f"unknown data set '{config.name}'{did_you_mean(config.name.lower(), known)}")
+    return ImageData.from_tensors(
+        **source._asdict(),
+        train=config.train,
+        validation=config.validation,
+        prior=config.prior,
+        test=config.test,
+        seed=config.seed,
+        name=config.name,
+    )
+
+
+def _root(given: Path | str | None) -> Path:
+    return Path(given or os.environ.get("DECOUPLE_DATA") or Path.home() / ".cache" / "decouple" / "data").expanduser()
+
+
+def _digits() -> Source:
+    """1797 grey images of 8×8, values in 0..1; a fifth of them is the test set, the same one whatever the seed."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float().div_(16).unsqueeze(1)
+    labels = torch.from_numpy(digits.target)
+    order = torch.randperm(len(labels), generator=generator(0, "digits", "test"))
+    test, train = draw(order, labels, round(0.2 * len(labels)))
+    return Source(images[train], labels[train], images[test], labels[test], tuple("0123456789"))
+
+
+def _idx(name: str, root: Path, download: bool) -> Source:
+    from torchvision import datasets
+    from torchvision.datasets import mnist
+
+    dataset = getattr(datasets, IDX[name])
+    files = [root / IDX[name] / "raw" / Path(archive).stem for archive, _ in dataset.resources]
+    _fetch(name, dataset, root, files, download)
+    # The files are read one by one, rather than by the class, in order to name the one that is damaged.
+    images, labels, test_images, test_labels = (
+        _read_idx(file, read) for file, read in zip(files, [mnist.read_image_file, mnist.read_label_file] * 2, strict=True)
+    )
+    classes = tuple("0123456789") if name == "mnist" else tuple(dataset.classes)
+    return Source(images.unsqueeze(1), labels, test_images.unsqueeze(1), test_labels, classes)
+
+
+def _read_idx(file: Path, read: Callable[[str], Tensor]) -> Tensor:
+    try:
+        return read(str(file))
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
+        raise _damaged(file) from error
+
+
+def _cifar(name: str, root: Path, download: bool) -> Source:
+    from torchvision import datasets
+    from torchvision.datasets.utils import check_integrity
+
+    dataset = getattr(datasets, CIFAR[name])
+    meta = dataset.meta["filename"], dataset.meta["md5"]
+    sums = {root / dataset.base_folder / file: md5 for file, md5 in [*dataset.train_list, *dataset.test_list, meta]}
+    _fetch(name, dataset, root, list(sums), download)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of NumPy, about files pickled by old releases of it
+            # These files are pickles, which can run code. The class compares each with its known md5 before it opens it.
+            train, test = dataset(root, train=True), dataset(root, train=False)
+    except (OSError, RuntimeError) as error:
+        for file, md5 in sums.items():
+            if not os.access(file, os.R_OK) or not check_integrity(file, md5):
+                raise _damaged(file) from error
+        raise
+    return Source(
+        _channels_first(train.data),
+        torch.tensor(train.targets),
+        _channels_first(test.data),
+        torch.tensor(test.targets),
+        tuple(train.classes),
+    )
+
+
+def _channels_first(images: Any) -> Tensor:
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def _damaged(file: Path) -> DataError:
+    return DataError(
+        f"{file} is damaged or cannot be read; remove it and let it be downloaded again, or copy a whole one there"
+    )
+
+
+def _fetch(name: str, dataset: Any, root: Path, files: list[Path], download: bool) -> None:
+    """Have torchvision download (or unpack, where the archives are there) whatever of `files` is missing."""
+    missing = [file for file in files if not file.is_file()]
+    if not missing:
+        return
+    reason = "downloading is turned off"
+    if download:
+        try:
+            with _impatient():
+                dataset(root, download=True)
+            return
+        except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
+            lines = str(error).split("\n")
+            reason = "the download failed: " + next((line for line in reversed(lines) if line.strip()), type(error).__name__)
+    raise DataError(
+        f"{name}: {', '.join(file.name for file in missing)} not found in {missing[0].parent} ({reason}).\n"
+        f"Let it download them on a connected machine, or copy them there; --data-root gives another folder than {root}"
+    )
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Give up on a server that does not answer. urllib waits without end, and torchvision sets it no limit."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,61 @@
+"""Devices, arithmetic and what must be set for equal seeds to give equal results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from contextlib import AbstractContextManager
+
+import torch
+
+from decouple.errors import ConfigError
+
+
+def resolve(name: str = "auto") -> torch.device:
+    """The device called "auto" (the first GPU, or else the CPU), "cpu", "cuda" or "cuda:n".
+
+    Raises:
+        ConfigError: another name, or a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
+        raise ConfigError(f"device '{name}' is unknown: expected auto, cpu, cuda or cuda:N; give --device auto")
+    if kind == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(index or 0) >= count:
+        found = f"{count} GPU{'s' if count > 1 else ''} (cuda:0 to cuda:{count - 1})" if count else "no GPU"
+        raise ConfigError(f"device '{name}' is not there: torch sees {found} on this machine; give --device auto")
+    return torch.device("cuda", int(index or 0))
+
+
+def make_deterministic() -> None:
+    """Choose deterministic kernels: the same seed on the same device gives the same bits."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def name_of(device: torch.device) -> str:
+    """What to call the device in a report."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return "CPU"
+
+
+def search_dtype(precision: str) -> torch.dtype:
+    """The type that candidates are scored in."""
+    return torch.float32 if precision == "float32" else torch.bfloat16
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context that training steps run in."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()

@@ -1,0 +1,184 @@
+"""Files that are whole or absent, and whose contents are checked when they are read.
+
+Every write goes to a temporary file in the same folder, is flushed to disk and renamed into place, so that a kill at
+any moment leaves the old file or the new one. Tensors are kept as safetensors with an xxh3 checksum over names, types,
+shapes, values and metadata: neither safetensors nor torch notices a flipped bit by itself. Loading never runs code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+import xxhash
+from torch import Tensor
+
+from decouple.errors import DamagedFileError, RunDirectoryError
+
+FORMAT = 1
+"""Version of the layout of checked tensor files; a file of another version is refused by name."""
+
+TEMPORARY = ".partial-"
+"""Prefix of temporary files; what a kill leaves of them is removed by `remove_partial`."""
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically and durably.
+
+    Raises:
+        RunDirectoryError: the folder cannot be written, or the disk is full. An existing file stays as it was.
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        temporary = None
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"cannot write {path}: {error.strerror or error}; earlier files are intact. "
+            "Free some space or choose another --out, then continue with --resume"
+        ) from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` atomically, as indented JSON without NaN."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`.
+
+    Raises:
+        DamagedFileError: the file is missing, is not a file or holds no JSON.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DamagedFileError(f"{path} cannot be read as JSON ({_reason(error)}); remove it and redo its stage") from error
+
+
+def remove_partial(folder: Path) -> int:
+    """Remove the temporary files that a kill has left under `folder`; returns how many there were."""
+    left = [path for path in Path(folder).rglob(TEMPORARY + "*") if path.is_file()]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit: str) -> None:
+    """Write named tensors and JSON metadata as one checked safetensors file.
+
+    Args:
+        path: where to.
+        tensors: any shapes and types; copied to the CPU.
+        meta: anything that JSON holds.
+        unit: the identity of this file (stage, settings, index). It goes into the checksum, so that a file moved to
+            another unit's place is noticed.
+    """
+    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    header = {"format": str(FORMAT), "unit": unit, "meta": json.dumps(meta, sort_keys=True, allow_nan=False)}
+    header["xxh3"] = _checksum(plain, header)
+    # safetensors writes the metadata in the order of a hash map, seeded per process. Equal contents should give equal
+    # bytes (two runs can then be compared file by file), so the header is put in order.
+    write_bytes(path, _sorted_header(safetensors.torch.save(plain, metadata=header)))
+
+
+def load_tensors(path: Path, *, unit: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors (memory-mapped, on the CPU) and metadata that `save_tensors` wrote.
+
+    Raises:
+        DamagedFileError: missing, truncated, altered, of another format version, or another unit's file.
+    """
+    path = Path(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise DamagedFileError(f"{path} is missing, truncated or not a safetensors file ({_reason(error)})") from error
+    if header.get("format") != str(FORMAT):
+        raise DamagedFileError(
+            f"{path} has format version {header.get('format')!r}, this release reads {FORMAT}; redo its stage"
+        )
+    if header.pop("xxh3", None) != _checksum(tensors, header):
+        raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
+    if header["unit"] != unit:
+        raise DamagedFileError(f"{path} holds unit {header['unit']!r}, expected {unit!r}: was it moved or copied?")
+    return tensors, json.loads(header["meta"])
+
+
+def save_record(path: Path, value: Any, *, unit: str) -> None:
+    """Write a JSON value with its identity and checksum, atomically."""
+    write_json(path, {"format": FORMAT, "unit": unit, "xxh3": _record_checksum(value, unit), "value": value})
+
+
+def load_record(path: Path, *, unit: str) -> Any:
+    """The value that `save_record` wrote.
+
+    Raises:
+        DamagedFileError: missing, altered, of another format version, or another unit's file.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise DamagedFileError(f"{path} is not a record of format version {FORMAT}; redo its stage")
+    if record.get("xxh3") != _record_checksum(record.get("value"), record.get("unit")):
+        raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
+    if record["unit"] != unit:
+        raise DamagedFileError(f"{path} holds unit {record['unit']!r}, expected {unit!r}: was it moved or copied?")
+    return record["value"]
+
+
+def _record_checksum(value: Any, unit: Any) -> str:
+    return xxhash.xxh3_128(json.dumps([unit, value], sort_keys=True).encode()).hexdigest()
+
+
+def _checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
+    digest = xxhash.xxh3_128()
+    digest.update(json.dumps(dict(sorted(header.items()))).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """The same safetensors file with its JSON header in sorted order, padded to 8 bytes as the format asks."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(dict(sorted(header.items())), separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

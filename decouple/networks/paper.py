@@ -1,0 +1,152 @@
+"""The paper's network: whitening, three convolutional blocks and a linear head, for any image size.
+
+Source: Vegesna and Dahal, arXiv 2509.10973, after airbench. A ConvGroup is conv 3×3 → [max-pool 2×2] → BatchNorm →
+GELU → conv 3×3 → BatchNorm → GELU; a block is one with pooling, and further ones without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from decouple.config import NetworkConfig
+from decouple.data.images import as_float
+from decouple.errors import NetworkError
+from decouple.networks.stages import Stages
+from decouple.seeds import derive
+
+FITTED_IMAGES = 5000
+WHITENING_EPS = 5e-4
+"""Added to the eigenvalues, as in airbench: directions that hardly occur are not blown up."""
+
+
+class Standardise(nn.Module):
+    """Images, uint8 or any float type, to zero mean and unit deviation by channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.view(-1, 1, 1))
+        self.register_buffer("std", std.view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dtype == torch.uint8:
+            images = as_float(images)
+        return (images.to(self.mean.dtype) - self.mean) / self.std
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """BatchNorm with a bias and no weight.
+
+    `statistics="batch"` has no running averages: the evaluated batch normalises itself, as in the paper.
+    """
+
+    def __init__(self, channels: int, *, eps: float, statistics: str) -> None:
+        # torch's momentum is the share of the new value: the paper's 0.6 is the share of the old one.
+        super().__init__(channels, eps=eps, momentum=0.4, track_running_stats=statistics == "running")
+        self.weight.requires_grad_(False)
+
+
+class ConvGroup(nn.Sequential):
+    """Two 3×3 convolutions, each with BatchNorm and GELU; `pool` halves the map after the first."""
+
+    def __init__(self, inputs: int, outputs: int, *, pool: bool, eps: float, statistics: str) -> None:
+        super().__init__(
+            _convolution(inputs, outputs),
+            *([nn.MaxPool2d(2)] if pool else []),
+            BatchNorm(outputs, eps=eps, statistics=statistics),
+            nn.GELU(),
+            _convolution(outputs, outputs),
+            BatchNorm(outputs, eps=eps, statistics=statistics),
+            nn.GELU(),
+        )
+
+
+def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, groups: int, seed: int) -> Stages:
+    """The paper's network for images like these.
+
+    Args:
+        images: training images (N, C, H, W), uint8 or float; the whitening and the standardisation are fitted to them.
+        num_classes: C.
+        config: width, blocks, BatchNorm.
+        groups: ConvGroups a block: 1 for search, more for learning.
+        seed: of the initialisation. Each part has its own stream, so networks of other depth share what they both have.
+
+    Returns:
+        Stages "block0", …, "logits". A block that would pool a map below 1×1 is left out.
+
+    Raises:
+        NetworkError: the images are too small for any block.
+    """
+    channels, height, width = images.shape[1:]
+    standardise = _standardise(images)
+    side = min(height, width) - (1 if config.whitening else 0)
+    blocks = min(config.blocks, max(side, 1).bit_length() - 1)
+    if blocks < 1:
+        raise NetworkError(f"images of {height}×{width} are too small for the paper's network: at least 3×3 are needed")
+    front: list[nn.Module] = [standardise]
+    if config.whitening:
+        front += [_whitening(standardise(images[_some(len(images))])), nn.GELU()]
+        channels *= 2 * 2 * 2
+    stages: list[nn.Module] = []
+    for block in range(blocks):
+        parts = []
+        for group in range(groups):
+            inputs = channels if block == group == 0 else config.width
+            with _initialised_from(seed, "block", block, group):
+                parts.append(
+                    ConvGroup(inputs, config.width, pool=group == 0, eps=config.eps, statistics=config.statistics)
+                )
+        stages.append(nn.Sequential(*front, *parts) if block == 0 else nn.Sequential(*parts))
+    rows, columns = (size - (1 if config.whitening else 0) for size in (height, width))
+    features = config.width * (rows >> blocks) * (columns >> blocks)
+    with _initialised_from(seed, "head"):
+        stages.append(nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes, bias=False)))
+    return Stages(stages, [*(f"block{i}" for i in range(blocks)), "logits"]).to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def _initialised_from(seed: int, *path: str | int) -> Iterator[None]:
+    """torch's layers draw from the global generator when they are built: seed it, and put it back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, *path))
+        yield
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding="same", bias=False)
+    # Identity on the first input channels; the further filters keep torch's Kaiming-uniform values (airbench).
+    nn.init.dirac_(convolution.weight.data[:inputs])
+    return convolution
+
+
+def _standardise(images: Tensor) -> Standardise:
+    values = as_float(images[_some(len(images))]).double()
+    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3))
+    return Standardise(mean.float(), torch.where(std > 0, std, 1).float())
+
+
+def _some(count: int) -> slice:
+    """At most `FITTED_IMAGES` images (splits are in random order), to fit what is fitted to data."""
+    return slice(0, min(count, FITTED_IMAGES))
+
+
+def _whitening(images: Tensor) -> nn.Conv2d:
+    """A frozen 2×2 convolution with the eigenfilters of the images' patches, scaled to unit variance, and their negatives."""
+    channels = images.shape[1]
+    patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * 4)
+    covariance = patches.T @ patches / len(patches)
+    values, vectors = torch.linalg.eigh(covariance.double())
+    filters = (vectors / (values + WHITENING_EPS).sqrt()).T.flip(0)  # largest eigenvalue first
+    # The sign of an eigenvector is arbitrary and may differ by library: make the largest entry positive.
+    largest = filters.gather(1, filters.abs().argmax(1, keepdim=True))
+    filters = (filters * largest.sign()).float().view(-1, channels, 2, 2)
+    convolution = nn.Conv2d(channels, 2 * len(filters), 2, bias=False)
+    convolution.weight.data = torch.cat([filters, -filters])
+    convolution.weight.requires_grad_(False)
+    return convolution

@@ -1,0 +1,201 @@
+"""The learn stage: a network for each searched solution, and the SGD baselines, by the same code path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from decouple.config import TrainConfig, fingerprint, to_builtins
+from decouple.data.images import as_float
+from decouple.errors import DamagedFileError
+from decouple.files import load_record, load_tensors, save_record, save_tensors
+from decouple.learn.fit import Checkpoint, Fit, fit, recorded_epochs
+from decouple.learn.objective import CrossEntropy, Regression
+from decouple.networks import Stages
+from decouple.pipeline.run import Run
+from decouple.pipeline.searching import search_identity
+from decouple.results import NetworkResult, TrainingCurve
+from decouple.search import TargetStore
+from decouple.seeds import derive
+from decouple.training.evaluate import accuracy
+from decouple.training.loop import Objective
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network of the run, trained or to be trained, and its files."""
+
+    name: str
+    """search-0, search-1, … by solution; sgd-1, sgd-2, … by ConvGroups a block."""
+    kind: str
+    groups: int
+    seed: int
+    settings: TrainConfig
+    folder: Path
+    identity: str
+
+    @property
+    def unit(self) -> str:
+        return f"learn/{self.identity}/{self.name}"
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "network.safetensors"
+
+    def record_path(self, epoch: int) -> Path:
+        return self.folder / f"record-{epoch:05d}.safetensors"
+
+    def result(self) -> Fit:
+        """What its training gave.
+
+        Raises:
+            DamagedFileError: it is not trained yet, or its file is damaged.
+        """
+        meta = load_tensors(self.path, unit=self.unit)[1]
+        return Fit(meta["losses"], meta["validation"], meta["gradient_steps"])
+
+    def network(self, run: Run) -> Stages:
+        """The network with its best weights."""
+        network = run.network(run.config.network, groups=self.groups, seed=self.seed)
+        network.load_state_dict(load_tensors(self.path, unit=self.unit)[0])
+        return network.eval()
+
+
+def networks_of(run: Run) -> list[Trained]:
+    """The networks that the run's settings ask for."""
+    config = run.config
+    recording = (config.compare.images, config.compare.records)
+    learned = fingerprint(search_identity(run), config.learn, recording)
+    baseline = fingerprint(run.base, {**to_builtins(config.sgd), "groups": None}, recording)
+    networks = [
+        Trained(
+            name=f"search-{solution}",
+            kind="search",
+            groups=config.network.groups,
+            # All begin as the searched network did: what makes them different is what was searched for them.
+            seed=derive(config.seed, "network"),
+            settings=config.learn,
+            folder=run.folder("learn", learned) / f"search-{solution}",
+            identity=learned,
+        )
+        for solution in range(config.search.solutions)
+    ]
+    networks += [
+        Trained(
+            name=f"sgd-{groups}",
+            kind="sgd",
+            groups=groups,
+            seed=derive(config.seed, "network"),
+            settings=config.sgd,
+            folder=run.folder("learn", baseline) / f"sgd-{groups}",
+            identity=baseline,
+        )
+        for groups in sorted(set(config.sgd.groups))
+    ]
+    return networks
+
+
+def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
+    """Train the networks that are not there yet."""
+    config = run.config
+    networks = networks_of(run)
+    with run.timed("learn"):
+        for trained in networks:
+            if _is_whole(run, trained):
+                continue
+            objective: Objective = CrossEntropy()
+            if trained.kind == "search":
+                skip = 1 if config.learn.supervise == "skip-first" else 0
+                targets = stores[int(trained.name.removeprefix("search-"))]
+                objective = Regression(targets, config.learn.kl_weight, skip)
+            _train(run, trained, objective)
+    return networks
+
+
+def _train(run: Run, trained: Trained, objective: Objective) -> None:
+    network = run.network(run.config.network, groups=trained.groups, seed=trained.seed)
+    epochs = trained.settings.epochs
+    with run.progress.task(f"learn, {trained.name}", epochs, "epochs") as advance:
+        found = fit(
+            network,
+            run.data.train,
+            run.data.validation,
+            objective,
+            trained.settings,
+            seed=derive(run.config.seed, "learn", trained.name),
+            name=trained.name,
+            precision=run.config.precision,
+            checkpoint=Checkpoint(trained.folder / "checkpoint.safetensors", trained.unit),
+            record=_recorder(run, trained),
+            advance=advance,
+        )
+    for epoch, (loss, validation) in enumerate(zip(found.losses, found.validation, strict=True), 1):
+        run.log("learn", epoch, trained.name, {"loss": loss, "validation_accuracy": validation})
+    meta = {"losses": found.losses, "validation": found.validation, "gradient_steps": found.gradient_steps}
+    save_tensors(trained.path, network.state_dict(), meta, unit=trained.unit)
+    (trained.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _recorder(run: Run, trained: Trained) -> Callable[[int, Stages], None]:
+    """Keeps the activations on the comparison's images, at the moments that the settings ask for."""
+    wanted = set(recorded_epochs(trained.settings.epochs, run.config.compare.records))
+    probe = run.data.validation.subset(torch.arange(run.config.compare.images))
+    images = as_float(probe.images.to(run.device))
+
+    @torch.no_grad()
+    def record(epoch: int, network: Stages) -> None:
+        if epoch not in wanted:
+            return
+        network.eval()
+        points = {f"point.{i}": value.half() for i, value in enumerate(network.activations(images))}
+        unit = f"{trained.unit}/record-{epoch}"
+        save_tensors(trained.record_path(epoch), {**points, "ids": probe.ids}, {}, unit=unit)
+
+    return record
+
+
+def _is_whole(run: Run, trained: Trained) -> bool:
+    """Whether the network and all its records are there and sound."""
+    try:
+        trained.result()
+        for epoch in recorded_epochs(trained.settings.epochs, run.config.compare.records):
+            load_tensors(trained.record_path(epoch), unit=f"{trained.unit}/record-{epoch}")
+    except DamagedFileError:
+        return False
+    return True
+
+
+def learn_results(run: Run, networks: list[Trained]) -> tuple[dict[str, NetworkResult], dict[str, TrainingCurve]]:
+    """What each network reached; only the searched ones and the best baseline are tested, once."""
+    fits = {trained.name: trained.result() for trained in networks}
+    baselines = [trained.name for trained in networks if trained.kind == "sgd"]
+    best_baseline = max(baselines, key=lambda name: fits[name].best_validation)
+    results, curves = {}, {}
+    for trained in networks:
+        found = fits[trained.name]
+        network = trained.network(run)
+        tested = trained.kind == "search" or trained.name == best_baseline
+        results[trained.name] = NetworkResult(
+            kind=trained.kind,
+            groups=trained.groups,
+            parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+            best_epoch=found.best_epoch,
+            validation_accuracy=found.best_validation,
+            test_accuracy=_test_accuracy(run, trained, network) if tested else None,
+            gradient_steps=found.gradient_steps,
+        )
+        curves[trained.name] = TrainingCurve(loss=found.losses, validation_accuracy=found.validation)
+    return results, curves
+
+
+def _test_accuracy(run: Run, trained: Trained, network: Stages) -> float:
+    path, unit = trained.folder / "test.json", f"{trained.unit}/test"
+    try:
+        return load_record(path, unit=unit)
+    except DamagedFileError:
+        found = accuracy(network, run.data.test)
+        save_record(path, found, unit=unit)
+        return found

@@ -1,0 +1,155 @@
+"""The q0 stage: trajectories from the learned networks, the learned prior, and what the population answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from decouple.config import fingerprint, to_builtins
+from decouple.data.images import Split
+from decouple.errors import DamagedFileError
+from decouple.files import load_tensors, save_tensors
+from decouple.networks import Stages
+from decouple.pipeline.learning import Trained
+from decouple.pipeline.run import Run
+from decouple.q0 import fit_prior, mixture, select_members
+from decouple.q0.trajectories import Snapshot, snapshots_of, train_trajectory
+from decouple.results import Member, Q0Results, ThreeWays
+from decouple.seeds import derive
+from decouple.training.batches import even_batches
+from decouple.training.evaluate import logits
+
+
+@dataclass(frozen=True)
+class Population:
+    results: Q0Results
+    sizes: dict[str, list[float]]
+    """Test NLL against the number of members: "uniform" and "learned_prior"."""
+    gradient_steps: int
+
+
+def population(run: Run, networks: list[Trained]) -> Population:
+    """Train the trajectories that are not there yet, fit the prior, and evaluate."""
+    with run.timed("q0"):
+        snapshots = train(run, networks)
+        return evaluate(run, snapshots)
+
+
+def train(run: Run, networks: list[Trained]) -> list[Snapshot]:
+    """The snapshots of every trajectory; trains those that are not there yet."""
+    config = run.config.q0
+    learned = [trained for trained in networks if trained.kind == "search"]
+    count = config.trajectories or len(learned)
+    settings = {**to_builtins(config), "trajectories": None, "members": None, "prior": None}
+    origin = learned[0].identity if config.init == "searched" else run.base
+    identity = fingerprint(origin, settings)
+    snapshots = []
+    for trajectory in range(count):
+        own = snapshots_of(config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity)
+        snapshots += own
+        if all(snapshot.is_whole() for snapshot in own):
+            continue
+        if config.init == "searched":
+            network = learned[trajectory % len(learned)].network(run)
+        else:
+            network = empty_member(run, seed=derive(run.config.seed, "q0", "network", trajectory))
+        what = f"q0, trajectory {trajectory + 1}/{count}"
+        with run.progress.task(what, config.cycles * config.epochs, "epochs") as advance:
+            train_trajectory(
+                network,
+                run.data.train,
+                config,
+                own,
+                seed=derive(run.config.seed, "q0", trajectory),
+                precision=run.config.precision,
+                advance=advance,
+                log=lambda cycle, epoch, loss, t=trajectory: run.log(  # type: ignore[misc]
+                    "q0", cycle * config.epochs + epoch + 1, f"trajectory-{t}", {"loss": loss}
+                ),
+            )
+    return snapshots
+
+
+def empty_member(run: Run, *, seed: int = 0) -> Stages:
+    """A network of the members' shape."""
+    return run.network(run.config.network, groups=run.config.network.groups, seed=seed)
+
+
+def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
+    """The prior on the prior split, and every figure on the test split."""
+    config, data = run.config.q0, run.data
+    network = empty_member(run)
+    answers = [_answers(run, snapshot, network) for snapshot in snapshots]
+    prior_truth = torch.stack([truth(prior, data.prior) for prior, _ in answers])
+    tests = torch.stack([test for _, test in answers])
+    fitted = fit_prior(prior_truth, method=config.prior)
+    members = min(config.members or len(snapshots), len(snapshots))
+    chosen, weights = select_members(fitted.weights, members)
+    uniform = torch.full((len(snapshots),), 1 / len(snapshots), dtype=torch.float64)
+    single = int(_nll(prior_truth).argmin())
+    ways = {
+        "single": (tests[single], prior_truth[single]),
+        "uniform": (mixture(tests, uniform), uniform @ prior_truth),
+        "learned_prior": (mixture(tests[chosen], weights), weights @ prior_truth[chosen]),
+    }
+    results = Q0Results(
+        test_nll=ThreeWays(**{way: float(_nll(truth(test, data.test))) for way, (test, _) in ways.items()}),
+        test_accuracy=ThreeWays(**{way: _accuracy(test, data.test) for way, (test, _) in ways.items()}),
+        prior_nll=ThreeWays(**{way: float(_nll(prior)) for way, (_, prior) in ways.items()}),
+        members_used=int((weights > 0).sum()),
+        members=[
+            Member(
+                trajectory=snapshot.trajectory,
+                cycle=snapshot.cycle,
+                weight=float(weight),
+                prior_nll=float(_nll(prior_truth[i])),
+                test_nll=float(_nll(truth(tests[i], data.test))),
+                test_accuracy=_accuracy(tests[i], data.test),
+            )
+            for i, (snapshot, weight) in enumerate(zip(snapshots, fitted.weights, strict=True))
+        ],
+        epochs=len(snapshots) * config.epochs,
+    )
+    steps = len(snapshots) * config.epochs * len(even_batches(len(data.train), config.batch))
+    return Population(results, _sizes(tests, data.test, fitted.weights, snapshots), steps)
+
+
+def truth(probabilities: Tensor, split: Split) -> Tensor:
+    """(N,) probability given to the true class."""
+    return probabilities[torch.arange(len(split)), split.labels]
+
+
+def _answers(run: Run, snapshot: Snapshot, network: Stages) -> tuple[Tensor, Tensor]:
+    """Probabilities (N, C) float64 of a snapshot on the prior and on the test split; kept beside it."""
+    path = snapshot.path.with_suffix(".answers.safetensors")
+    unit = f"{snapshot.unit}/answers/{run.data.digest}"
+    try:
+        tensors, _ = load_tensors(path, unit=unit)
+    except DamagedFileError:
+        snapshot.load_into(network)
+        tensors = {name: logits(network, split) for name, split in (("prior", run.data.prior), ("test", run.data.test))}
+        save_tensors(path, tensors, {}, unit=unit)
+    return tensors["prior"].double().softmax(1), tensors["test"].double().softmax(1)
+
+
+def _nll(p_truth: Tensor) -> Tensor:
+    """Mean negative log-likelihood over the last dimension, nats."""
+    return -p_truth.clamp_min(1e-12).log().mean(-1)
+
+
+def _accuracy(probabilities: Tensor, split: Split) -> float:
+    return float((probabilities.argmax(1) == split.labels).double().mean())
+
+
+def _sizes(tests: Tensor, split: Split, weights: Tensor, snapshots: list[Snapshot]) -> dict[str, list[float]]:
+    """Test NLL by number of members: in the order of training, and heaviest first."""
+    trained = torch.tensor(sorted(range(len(snapshots)), key=lambda i: (snapshots[i].cycle, snapshots[i].trajectory)))
+    p_truth = torch.stack([truth(test, split) for test in tests])
+    sizes: dict[str, list[float]] = {"uniform": [], "learned_prior": []}
+    for k in range(1, len(snapshots) + 1):
+        sizes["uniform"].append(float(_nll(p_truth[trained[:k]].mean(0))))
+        chosen, share = select_members(weights, k)
+        sizes["learned_prior"].append(float(_nll(share @ p_truth[chosen])))
+    return sizes

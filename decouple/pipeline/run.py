@@ -1,0 +1,127 @@
+"""A run: its directory, settings, data and device, which every stage works with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from decouple import device as devices
+from decouple.config import NetworkConfig, RunConfig, fingerprint
+from decouple.data import ImageData, load_data
+from decouple.errors import ConfigError, RunDirectoryError
+from decouple.networks import Stages, paper_network
+from decouple.pipeline.directory import RunDirectory
+from decouple.progress import Progress
+from decouple.seeds import derive
+
+
+@dataclass
+class Run:
+    """What the stages share. Build with `open_run`."""
+
+    directory: RunDirectory
+    config: RunConfig
+    data: ImageData
+    device: torch.device
+    progress: Progress = field(default_factory=Progress)
+    tensorboard: Any = None
+    """A torch.utils.tensorboard.SummaryWriter, or None."""
+
+    @cached_property
+    def base(self) -> str:
+        """Fingerprint of what every stage depends on."""
+        config = self.config
+        return fingerprint(config.data, self.data.digest, config.network, config.precision, config.seed)
+
+    @cached_property
+    def network_to_search(self) -> Stages:
+        """The untrained network: one ConvGroup a block."""
+        return self.network(self.config.network, groups=1, seed=derive(self.config.seed, "network"))
+
+    def network(self, settings: NetworkConfig, *, groups: int, seed: int) -> Stages:
+        """A new network for the run's data, on its device."""
+        network = paper_network(self.data.train.images, self.data.num_classes, settings, groups=groups, seed=seed)
+        return network.to(self.device)
+
+    def folder(self, stage: str, identity: str) -> Path:
+        """Where a stage keeps its units."""
+        return self.directory.path / stage / identity
+
+    def log(self, stage: str, step: int, unit: str, values: Mapping[str, float]) -> None:
+        """Log scalars to metrics.jsonl, and to TensorBoard when it was asked for."""
+        self.directory.log(stage, unit=unit, step=step, **values)
+        if self.tensorboard is not None:
+            for name, value in values.items():
+                self.tensorboard.add_scalar(f"{stage}/{unit}/{name}", value, step)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the time spent inside to run.json, also when it is interrupted."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.directory.add_seconds(stage, time.monotonic() - began)
+
+
+@contextmanager
+def open_run(
+    directory: RunDirectory,
+    config: RunConfig,
+    *,
+    device: str = "auto",
+    data_root: str | Path | None = None,
+    progress: Progress | None = None,
+    tensorboard: bool = False,
+) -> Iterator[Run]:
+    """Load the data, note how the run is made, and give the `Run`.
+
+    Raises:
+        ConfigError: the device is not there, TensorBoard is not installed, or the network does not fit the images.
+        DataError: the data cannot be loaded.
+        RunDirectoryError: the directory's results were made from other data.
+    """
+    chosen = devices.resolve(device)
+    devices.make_deterministic()
+    writer = _tensorboard(directory.path) if tensorboard else None
+    known = directory.read_run().get("data", {})
+    root = data_root if data_root is not None else known.get("root")
+    data = load_data(config.data, data_root=root)
+    # Only the same data and splits may go on in a directory: the units hold targets by position.
+    settings = fingerprint(config.data)
+    if known.get("settings") == settings and known.get("digest") not in (None, data.digest):
+        raise RunDirectoryError(
+            f"{directory.path} was made from other images than '{config.data.name}' holds now (their digest differs); bring the "
+            "data back, or choose another --out"
+        )
+    where = str(Path(root).resolve()) if root is not None else None
+    directory.describe(seed=config.seed, device=chosen, data={"digest": data.digest, "settings": settings, "root": where})
+    try:
+        run = Run(directory, config, data, chosen, progress or Progress(), writer)
+        blocks = len(run.network_to_search) - 1
+        if config.learn.supervise == "skip-first" and blocks < 2:
+            raise ConfigError(
+                f"learn.supervise = skip-first leaves no target: the network for these images has {blocks} block; give "
+                "--learn.supervise all"
+            )
+        yield run
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            "--tensorboard needs the tensorboard package, which is not installed: pip install 'decouple-learn[tensorboard]'"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,94 @@
+"""The search stage: every solution of the training set."""
+
+from __future__ import annotations
+
+import torch
+
+from decouple.analysis import solution_diversity
+from decouple.config import SearchConfig, fingerprint, to_builtins
+from decouple.device import search_dtype
+from decouple.errors import DamagedFileError
+from decouple.files import load_record, save_record
+from decouple.pipeline.run import Run
+from decouple.results import BeforeAfter, Diversity, SearchResults
+from decouple.search import TargetStore, search_solution
+from decouple.training.batches import even_batches
+
+STOP_REASON = "every search point had all of its generations"
+
+
+def search_identity(run: Run) -> str:
+    """Fingerprint of what a solution depends on: not of how many there are."""
+    return fingerprint(run.base, used_settings(run.config.search))
+
+
+def used_settings(config: SearchConfig) -> dict[str, object]:
+    """The settings that decide a solution: those of another algorithm do not."""
+    settings = to_builtins(config)
+    for name in ("solutions", "paper" if config.algorithm != "paper" else "es"):
+        del settings[name]
+    return settings
+
+
+def search(run: Run) -> list[TargetStore]:
+    """The targets of every solution; searches what is not there yet."""
+    config, identity = run.config.search, search_identity(run)
+    stores = []
+    with run.timed("search"):
+        for solution in range(config.solutions):
+            with run.progress.task(f"search, solution {solution + 1}/{config.solutions}", len(run.data.train), "images") as advance:
+                store = search_solution(
+                    run.network_to_search,
+                    run.data.train,
+                    run.folder("search", identity),
+                    config=config,
+                    seed=run.config.seed,
+                    solution=solution,
+                    dtype=search_dtype(run.config.precision),
+                    identity=identity,
+                    advance=advance,
+                )
+            stores.append(store)
+    return stores
+
+
+def search_results(run: Run, stores: list[TargetStore]) -> tuple[SearchResults, Diversity, dict[str, list[list[float]]]]:
+    """What the searches achieved, how much their solutions differ, and the curves by search point."""
+    names = list(run.network_to_search.names)
+    found = [store.diagnostics() for store in stores]
+    mean = {name: torch.stack([f[name].float().mean(1) for f in found]).mean(0).tolist() for name in found[0]}
+    results = SearchResults(
+        points=names,
+        cross_entropy={
+            n: BeforeAfter(before=b, after=a) for n, b, a in zip(names, mean["before"], mean["after"], strict=True)
+        },
+        solved=dict(zip(names, mean["solved"], strict=True)),
+        displacement=dict(zip(names, mean["displacement"], strict=True)),
+        failed_generations=sum(store.failed for store in stores),
+        evaluations_per_image=stores[0].evaluations,
+        stop_reason=STOP_REASON,
+    )
+    by_solution = [store.curves() for store in stores]
+    curves = {name: [c[i].tolist() for c in by_solution] for i, name in enumerate(names)}
+    return results, Diversity(solutions=len(stores), n_eff=_effective(run, stores, names)), curves
+
+
+def _effective(run: Run, stores: list[TargetStore], names: list[str]) -> dict[str, float]:
+    """By search point: N_eff among the solutions, mean over the images."""
+    if len(stores) == 1:
+        return dict.fromkeys(names, 1.0)
+    path = run.folder("search", search_identity(run)) / f"diversity-of-{len(stores)}.json"
+    unit = f"diversity/{search_identity(run)}/{len(stores)}"
+    try:
+        return load_record(path, unit=unit)
+    except DamagedFileError:
+        pass
+    sums = [0.0] * len(names)
+    for start, end in even_batches(len(run.data.train), run.config.search.batch):
+        rows = [store.rows(torch.arange(start, end)) for store in stores]
+        for point in range(len(names)):
+            targets = torch.stack([solution[point].float() for solution in rows])
+            sums[point] += float(solution_diversity(targets).sum())
+    found = {name: total / len(run.data.train) for name, total in zip(names, sums, strict=True)}
+    save_record(path, found, unit=unit)
+    return found

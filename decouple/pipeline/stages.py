@@ -1,0 +1,87 @@
+"""The stages in their order, and the results that they make together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from decouple import results
+from decouple.files import write_json
+from decouple.pipeline.comparing import compare
+from decouple.pipeline.learning import learn, learn_results
+from decouple.pipeline.population import population
+from decouple.pipeline.run import Run
+from decouple.pipeline.searching import search, search_results
+from decouple.results import Cost, Curves, Results, TestAccuracy
+
+STAGES = ("search", "learn", "compare", "q0", "report")
+"""In the order in which they need each other: each brings those before it up to date."""
+
+
+def run_stages(run: Run, last: str = "report") -> Path | None:
+    """Do every stage up to `last`; what is done already is not done again.
+
+    Returns:
+        The report's path, when `last` is "report".
+    """
+    stores = search(run)
+    if last == "search":
+        return None
+    networks = learn(run, stores)
+    if last == "learn":
+        return None
+    if last in ("compare", "report"):
+        compared = compare(run, networks)
+        if last == "compare":
+            return None
+    found = population(run, networks)
+    if last == "q0":
+        return None
+    searched, diversity, search_curves = search_results(run, stores)
+    trained, training_curves = learn_results(run, networks)
+    data = run.data
+    tested = {name: result.test_accuracy for name, result in trained.items() if result.test_accuracy is not None}
+    baseline = next(accuracy for name, accuracy in tested.items() if trained[name].kind == "sgd")
+    record = Results(
+        format=results.FORMAT,
+        preset=run.config.preset,
+        data=run.config.data.name,
+        seed=run.config.seed,
+        images={
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "prior": len(data.prior),
+            "test": len(data.test),
+        },
+        test_accuracy=TestAccuracy(
+            sgd=baseline, search=[accuracy for name, accuracy in tested.items() if trained[name].kind == "search"]
+        ),
+        search=searched,
+        diversity=diversity,
+        networks=trained,
+        compare=compared.comparison,
+        q0=found.results,
+        cost=Cost(
+            search_evaluations=searched.evaluations_per_image * len(data.train) * len(stores),
+            gradient_steps=sum(result.gradient_steps for result in trained.values()) + found.gradient_steps,
+            target_bytes=sum(store.nbytes for store in stores),
+        ),
+    )
+    curves = Curves(
+        format=results.FORMAT,
+        search=search_curves,
+        training=training_curves,
+        trajectories=compared.trajectories,
+        q0_size=found.sizes,
+    )
+    write_json(run.directory.path / "results.json", results.to_json(record))
+    write_json(run.directory.path / "curves.json", results.to_json(curves))
+    return _report(run)
+
+
+def _report(run: Run) -> Path:
+    from decouple.report import build_report  # matplotlib takes a while to import
+
+    with run.timed("report"):
+        return build_report(run.directory.path)
+
+

@@ -1,0 +1,104 @@
+"""The presets: complete settings for a data set and a machine, each with a line that says what it is for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from decouple.config import (
+    CompareConfig,
+    DataConfig,
+    EsConfig,
+    LearnConfig,
+    NetworkConfig,
+    PaperConfig,
+    Q0Config,
+    RunConfig,
+    SearchConfig,
+    SgdConfig,
+)
+from decouple.errors import ConfigError, did_you_mean
+
+_PAPER_TRAINING = {
+    "batch": 2000,
+    "lr": 4.0,
+    "lr_unit": "airbench",
+    "momentum": 0.85,
+    "weight_decay": 0.0153,
+    "clip": 0.0,
+    "shuffle": "fixed",
+}
+
+
+def _paper(name: str, *, alpha: tuple[float, ...], groups: int, epochs: int, augment: str, eps: float, clip: float) -> RunConfig:
+    """The paper's settings; what the paper leaves open is said in the README ("Fidelity")."""
+    training = {**_PAPER_TRAINING, "epochs": epochs, "augment": augment, "clip": clip}
+    return RunConfig(
+        preset=name,
+        precision="bfloat16",
+        data=DataConfig(name=name, validation=4000, prior=1000),
+        network=NetworkConfig(width=256, groups=groups, eps=eps, statistics="batch"),
+        search=SearchConfig(algorithm="paper", solutions=1, batch=64, paper=PaperConfig(alpha=alpha, smoothing="noise")),
+        learn=LearnConfig(**training, supervise="skip-first" if augment != "none" else "all"),  # type: ignore[arg-type]
+        sgd=SgdConfig(**training, groups=(1, 2, 3)),  # type: ignore[arg-type]
+        compare=CompareConfig(images=500),
+        q0=Q0Config(cycles=8, epochs=8, batch=500),
+    )
+
+
+def _small(name: str, *, weight_decay: float, epochs: int, step: float) -> RunConfig:
+    """10,000 images and 32 channels: minutes on two cores."""
+    return RunConfig(
+        preset=f"{name}-small",
+        precision="mixed",
+        data=DataConfig(name=name, train=10_000, validation=1000, prior=1000),
+        network=NetworkConfig(width=32, groups=2),
+        search=SearchConfig(
+            solutions=2, batch=125, es=EsConfig(population=32, generations=(24, 12, 12, 10), step=(step, step, step, 0.5))
+        ),
+        learn=LearnConfig(epochs=epochs, weight_decay=weight_decay),
+        sgd=SgdConfig(epochs=epochs, weight_decay=weight_decay, groups=(1, 2)),
+        compare=CompareConfig(images=250),
+        q0=Q0Config(cycles=3, epochs=2),
+    )
+
+
+_PRESETS: dict[str, tuple[str, RunConfig]] = {
+    "digits": ("scikit-learn's 8×8 digits; nothing to download, about a minute on two cores", RunConfig()),
+    "mnist-small": (
+        "MNIST, 10,000 images, 32 channels: minutes on two cores",
+        _small("mnist", weight_decay=5e-4, epochs=12, step=0.05),
+    ),
+    "cifar10-small": (
+        "CIFAR-10, 10,000 images, 32 channels: minutes on two cores",
+        _small("cifar10", weight_decay=5e-3, epochs=12, step=0.05),
+    ),
+    "mnist": (
+        "the paper's MNIST: genetic algorithm, 256 channels, 1000 epochs; for a GPU",
+        _paper("mnist", alpha=(0.1,), groups=2, epochs=1000, augment="none", eps=1e-2, clip=1.0),
+    ),
+    "cifar10": (
+        "the paper's CIFAR-10: genetic algorithm, 256 channels, 90 epochs, augmented; for a GPU",
+        _paper("cifar10", alpha=(0.3, 0.2, 0.1, 0.1), groups=3, epochs=90, augment="flip-crop", eps=1e-5, clip=0.0),
+    ),
+    "cifar100": (
+        "the paper's CIFAR-100: genetic algorithm, 256 channels, 90 epochs, augmented; for a GPU",
+        _paper("cifar100", alpha=(0.3, 0.2, 0.1, 0.1), groups=3, epochs=90, augment="flip-crop", eps=1e-5, clip=0.0),
+    ),
+}
+
+PRESETS: dict[str, str] = {name: line for name, (line, _) in _PRESETS.items()}
+"""What each preset is for."""
+
+
+def preset(name: str) -> RunConfig:
+    """The settings called `name`.
+
+    >>> preset("digits").data.name
+    'digits'
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    if name not in _PRESETS:
+        raise ConfigError(f"there is no preset '{name}'{did_you_mean(name, _PRESETS)}; 'decouple presets' lists them")
+    return replace(_PRESETS[name][1], preset=name)

@@ -1,0 +1,196 @@
+"""What a run reports: the schemas of `results.json` and `curves.json`.
+
+`results.json` holds the figures, `curves.json` the series behind the pictures. Both hold only what the run's
+configuration and seed decide (times are in `run.json`), so two equal runs write equal bytes. `schema` gives the JSON
+schema of either; `decouple report --schema` prints it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class _Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    pass
+
+
+class TestAccuracy(_Record):
+    """Shares of test images classified correctly, 0..1; each network was chosen on validation and tested once."""
+
+    sgd: float
+    """The SGD baseline, the depth that did best on validation."""
+    search: list[float]
+    """One network for each searched solution."""
+
+
+class BeforeAfter(_Record):
+    """A mean over images and solutions, before and after a search point was evolved (nats)."""
+
+    before: float
+    after: float
+
+
+class SearchResults(_Record):
+    points: list[str]
+    """Search points from input to output; the last are the logits."""
+    cross_entropy: dict[str, BeforeAfter]
+    """By search point: cross-entropy of the logits, training images."""
+    solved: dict[str, float]
+    """By search point: share of training images whose class is the most probable one after it was evolved."""
+    displacement: dict[str, float]
+    """By search point: mean norm of the displacement over the norm of where the search began."""
+    failed_generations: int
+    """Generations of an image in which every candidate had a non-finite fitness."""
+    evaluations_per_image: int
+    """Candidates scored for an image, one solution."""
+    stop_reason: str
+    """Why the searches ended."""
+
+
+class Diversity(_Record):
+    solutions: int
+    n_eff: dict[str, float]
+    """By search point: effective number of different solutions, 1..solutions; mean over training images."""
+
+
+class NetworkResult(_Record):
+    """A trained network."""
+
+    kind: str
+    """search or sgd."""
+    groups: int
+    """ConvGroups a block."""
+    parameters: int
+    best_epoch: int
+    """Epoch with the best validation accuracy: its weights are the ones that are kept and tested."""
+    validation_accuracy: float
+    test_accuracy: float | None
+    """None for a baseline that was not chosen on validation, and so never tested."""
+    gradient_steps: int
+
+
+class Comparison(_Record):
+    images: int
+    """Validation images on which trajectories are compared."""
+    cosine_distance: dict[str, dict[str, float]]
+    """By network and search point: 1 − cosine to the searched targets of those images at the end of training."""
+    cka: dict[str, dict[str, float]]
+    """By pair of networks: linear CKA at the last search point that they share before the logits."""
+    disagreement: dict[str, dict[str, float]]
+    """By pair of networks: share of those images that they classify differently."""
+
+
+class ThreeWays(_Record):
+    """A figure of the best single member, of all members with uniform weights and of the learned prior."""
+
+    single: float
+    uniform: float
+    learned_prior: float
+
+
+class Member(_Record):
+    """A snapshot of the population."""
+
+    trajectory: int
+    cycle: int
+    weight: float
+    """In the learned prior, before the heaviest are chosen; all sum to 1."""
+    prior_nll: float
+    test_nll: float
+    test_accuracy: float
+
+
+class Q0Results(_Record):
+    test_nll: ThreeWays
+    """Nats. The single member is the best on the prior split."""
+    test_accuracy: ThreeWays
+    prior_nll: ThreeWays
+    """On the split that the prior was fitted on: not a measure of generalisation."""
+    members_used: int
+    """Members of the learned-prior ensemble."""
+    members: list[Member]
+    epochs: int
+    """Total epochs of all trajectories, without the learning that seeded them."""
+
+
+class Cost(_Record):
+    search_evaluations: int
+    """Candidates scored, all images and solutions."""
+    gradient_steps: int
+    """All networks: learned, SGD and q0."""
+    target_bytes: int
+    """Size of the target store."""
+
+
+class Results(_Record):
+    format: int
+    """Version of this schema."""
+    preset: str
+    data: str
+    seed: int
+    images: dict[str, int]
+    """Sizes of train, validation, prior and test."""
+    test_accuracy: TestAccuracy
+    search: SearchResults
+    diversity: Diversity
+    networks: dict[str, NetworkResult]
+    """By name: search-0, search-1, …; sgd-1, sgd-2 (the number is ConvGroups a block)."""
+    compare: Comparison
+    q0: Q0Results
+    cost: Cost
+
+
+class TrainingCurve(_Record):
+    """One value an epoch."""
+
+    loss: list[float]
+    validation_accuracy: list[float]
+
+
+class TrajectoryCurve(_Record):
+    """One value a record, from the initial network to the last epoch."""
+
+    epochs: list[int]
+    cosine_distance: dict[str, list[float]]
+    """By search point."""
+    within_entropy: dict[str, list[float]]
+    """Collision entropy within a class (nats), by search point."""
+    between_entropy: dict[str, list[float]]
+    """Collision entropy between pairs of classes (nats), by search point."""
+    position: list[list[float]]
+    """Place in the joint two-dimensional map of all trajectories."""
+
+
+class Curves(_Record):
+    format: int
+    search: dict[str, list[list[float]]]
+    """By search point, for each solution: mean cross-entropy of the best so far, before the first generation and after
+    each."""
+    training: dict[str, TrainingCurve]
+    """By network."""
+    trajectories: dict[str, TrajectoryCurve]
+    """By network."""
+    q0_size: dict[str, list[float]]
+    """Test NLL against the number of members, 1 to all: "uniform" (in the order of training, cycle by cycle) and
+    "learned_prior" (heaviest first, weights renormalised)."""
+
+
+FORMAT = 1
+
+
+def to_json(record: _Record) -> Any:
+    """The record as what JSON holds.
+
+    Raises:
+        msgspec.ValidationError: a value is missing or of another type than the schema says.
+    """
+    plain = msgspec.to_builtins(record)
+    msgspec.convert(plain, type(record))
+    return plain
+
+
+def schema(record: type[_Record] = Results) -> dict[str, Any]:
+    """The JSON schema of `Results` or `Curves`."""
+    return msgspec.json.schema(record)

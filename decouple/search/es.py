@@ -1,0 +1,116 @@
+"""An antithetic evolution strategy over smooth noise: PGPE's search gradient with fixed radius, one centre an image.
+
+Each generation displaces the centre H of every image by ±radius·σ·ε_i, i = 1 … P/2, and moves it along
+Σ_i (f_i⁺ − f_i⁻) ε_i. All samples enter the update, where a genetic algorithm keeps one noisy winner: less of the
+displacement is noise, which no network can learn.
+
+Source: Sehnke et al., "Parameter-exploring policy gradients" (2010), symmetric sampling; the noise over maps is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from decouple.config import EsConfig, at
+from decouple.search import operators
+from decouple.search.algorithm import SearchPoint
+from decouple.seeds import derive, generator
+
+
+class EsState(NamedTuple):
+    point: SearchPoint
+    seed: int
+    generation: int
+    start: Tensor
+    """(B, …) float32, the network's own activations."""
+    center: Tensor
+    velocity: Tensor
+    scale: Tensor
+    """σ, broadcastable to the centre."""
+    noise: Tensor
+    """ε of the candidates asked for last: (P/2, …), or (B, P/2, …) when each image has its own."""
+    best: Tensor
+    best_fitness: Tensor
+
+
+@dataclass(frozen=True)
+class EvolutionStrategy:
+    """See the module's text; candidate 0 is the centre itself, so that what is kept has been scored."""
+
+    config: EsConfig = EsConfig()
+    shared_seed: int | None = None
+    """With noise="shared": where the directions of every batch come from; None: the seed given to `init`."""
+
+    def generations(self, point: SearchPoint) -> int:
+        return at(self.config.generations, point.index, point.count)
+
+    def inputs(self, images: Tensor, seed: int) -> None:
+        return None
+
+    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None) -> EsState:
+        center = start.float()
+        return EsState(
+            point=point,
+            seed=derive(self.shared_seed, point.name) if self._shares and self.shared_seed is not None else seed,
+            generation=0,
+            start=center,
+            center=center,
+            velocity=torch.zeros_like(center),
+            scale=operators.noise_scale(center, point),
+            noise=torch.empty(0),
+            best=center,
+            best_fitness=torch.full((len(start),), -torch.inf, device=start.device),
+        )
+
+    def ask(self, state: EsState) -> tuple[Tensor, EsState]:
+        point, config = state.point, self.config
+        pairs = config.population // 2
+        images = () if self._shares else (len(state.center),)
+        stream = generator(state.seed, state.generation, device=state.center.device)
+        passes = at(config.blur, point.index, point.count)
+        noise = operators.smooth_noise((*images, pairs), passes, point, stream)
+        trial = (config.radius * state.scale).unsqueeze(1) * (noise.unsqueeze(0) if self._shares else noise)
+        center = state.center.unsqueeze(1)
+        return torch.cat([center, center + trial, center - trial], dim=1), state._replace(noise=noise)
+
+    def tell(self, state: EsState, candidates: Tensor, fitness: Tensor) -> EsState:
+        config, point = self.config, state.point
+        pairs = config.population // 2
+        better = fitness[:, 0] > state.best_fitness
+        shape = (-1, *[1] * len(point.shape))
+        best = torch.where(better.view(shape), state.center, state.best)
+        difference = fitness[:, 1 : pairs + 1] - fitness[:, pairs + 1 :]
+        # A pair with a failed side says nothing about the direction.
+        difference = torch.where(torch.isfinite(difference), difference, 0.0)
+        spread = difference.square().mean(1, keepdim=True).sqrt()
+        weights = difference / (spread + 1e-12) / pairs**0.5
+        subscripts = "bp,p...->b..." if self._shares else "bp,bp...->b..."
+        direction = torch.einsum(subscripts, weights, state.noise)
+        velocity = config.momentum * state.velocity + direction
+        step = at(config.step, point.index, point.count)
+        center = state.center + step * state.scale * velocity
+        if point.kind == "logits":
+            center = center - center.mean(-1, keepdim=True)
+        else:
+            center = operators.restandardise(center, state.start, point)
+        return state._replace(
+            generation=state.generation + 1,
+            center=center,
+            velocity=velocity,
+            best=best,
+            best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
+        )
+
+    def best(self, state: EsState) -> tuple[Tensor, Tensor]:
+        return state.best, state.best_fitness
+
+    def population(self, state: EsState) -> None:
+        return None
+
+    @property
+    def _shares(self) -> bool:
+        return self.config.noise == "shared"

@@ -1,0 +1,96 @@
+"""The pure tensor operations that search algorithms are made of.
+
+Activations are (…, C, H, W) maps, (…, T, D) token sequences or (…, D) vectors and logits, behind any number of
+leading batch dimensions. Nothing here draws from a global generator or changes its inputs.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from decouple.search.algorithm import SearchPoint
+
+NORMALISE_EPS = 1e-5
+"""The paper's epsilon of the per-sample normalisation."""
+
+
+def example_dims(point: SearchPoint) -> tuple[int, ...]:
+    """The trailing dimensions that one example takes, as negative numbers."""
+    return tuple(range(-len(point.shape), 0))
+
+
+def noise_scale(values: Tensor, point: SearchPoint) -> Tensor:
+    """The unit of a mutation: how much an activation varies by itself, broadcastable to `values`.
+
+    Maps: standard deviation over space, of each channel (paper's σ[b,c]). Where a map has a single position, which
+    has no deviation, that over the channels. Tokens: over the sequence, of each feature. Vectors and logits: over the
+    elements.
+    """
+    if point.kind == "map" and point.shape[-1] * point.shape[-2] > 1:
+        return values.std((-2, -1), keepdim=True)
+    if point.kind == "tokens" and point.shape[0] > 1:
+        return values.std(-2, keepdim=True)
+    return values.std(example_dims(point), keepdim=True)
+
+
+def normalise(values: Tensor, point: SearchPoint) -> Tensor:
+    """Zero mean and unit variance per sample, over channels and space (paper: "needed for convergence")."""
+    dims = example_dims(point)
+    mean = values.mean(dims, keepdim=True)
+    variance = values.var(dims, correction=0, keepdim=True)
+    return (values - mean) * (variance + NORMALISE_EPS).rsqrt()
+
+
+def restandardise(values: Tensor, like: Tensor, point: SearchPoint) -> Tensor:
+    """`values` with the per-sample mean and deviation of `like`: search moves within what the network produces."""
+    dims = example_dims(point)
+    mean, deviation = like.mean(dims, keepdim=True), like.std(dims, correction=0, keepdim=True)
+    return normalise(values, point) * deviation + mean
+
+
+def smooth(values: Tensor, passes: int, point: SearchPoint) -> Tensor:
+    """`passes` passes of 3×3 mean pooling with zero padding (maps), or of a 3-token mean (tokens).
+
+    A pass is T·H·Tᵀ with the tridiagonal matrix T of thirds, so all passes are one small matrix product an axis.
+    """
+    if passes == 0 or point.kind in ("vector", "logits"):
+        return values
+    rows = _mean_matrix(point.shape[-2], passes).to(values)
+    if point.kind == "tokens":
+        return rows @ values
+    columns = _mean_matrix(point.shape[-1], passes).to(values)
+    return rows @ values @ columns.T
+
+
+def smooth_noise(count: tuple[int, ...], passes: int, point: SearchPoint, generator: torch.Generator) -> Tensor:
+    """Smoothed Gaussian noise (*count, …) with unit variance at every position, on the generator's device."""
+    noise = torch.randn(*count, *point.shape, generator=generator, device=generator.device)
+    if passes == 0 or point.kind in ("vector", "logits"):
+        return noise
+    smoothed = smooth(noise, passes, point)
+    rows = _mean_matrix(point.shape[-2], passes).square().sum(1)
+    if point.kind == "tokens":
+        variance = rows[:, None]
+    else:
+        variance = rows[:, None] * _mean_matrix(point.shape[-1], passes).square().sum(1)
+    return smoothed * variance.rsqrt().to(smoothed)
+
+
+def gather(population: Tensor, chosen: Tensor) -> Tensor:
+    """Individuals `chosen` (B, n) of a population (B, P, …): (B, n, …)."""
+    return population[torch.arange(len(population), device=population.device)[:, None], chosen]
+
+
+def masked(fitness: Tensor) -> Tensor:
+    """`fitness` with NaN and +inf as −inf: torch ranks NaN first, so it must never reach a ranking."""
+    return torch.where(torch.isfinite(fitness), fitness, -torch.inf)
+
+
+@functools.lru_cache(maxsize=64)
+def _mean_matrix(size: int, passes: int) -> Tensor:
+    ones = torch.ones(size, size, dtype=torch.float64)
+    once = ones.tril(1).triu(-1) / 3
+    return torch.linalg.matrix_power(once, passes)

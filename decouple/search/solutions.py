@@ -1,0 +1,102 @@
+"""Searching whole splits: many batches, many solutions, each shard a unit that is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from decouple.config import SearchConfig, fingerprint
+from decouple.data.images import Split
+from decouple.networks.stages import Stages
+from decouple.search.algorithm import Algorithm
+from decouple.search.engine import judge, search_batch
+from decouple.search.es import EvolutionStrategy
+from decouple.search.paper import PaperSearch
+from decouple.search.store import Shard, TargetStore
+from decouple.seeds import derive
+from decouple.training.batches import even_batches
+
+
+def algorithm_of(config: SearchConfig, seed: int) -> Algorithm:
+    """The algorithm that the settings name, for the solution with this seed."""
+    if config.algorithm == "paper":
+        return PaperSearch(config.paper)
+    if config.algorithm == "pgpe":
+        from decouple.search.pgpe import Pgpe  # EvoTorch takes seconds to import
+
+        return Pgpe(config.es)
+    return EvolutionStrategy(config.es, shared_seed=seed)
+
+
+def shards_of(split: Split, config: SearchConfig, folder: Path, *, seed: int, solution: int, identity: str) -> list[Shard]:
+    """The shards that the search of one solution over a split consists of."""
+    return [
+        Shard(
+            path=Path(folder) / f"solution-{solution}" / f"batch-{number:05d}.safetensors",
+            unit=f"search/{identity}/seed-{seed}/solution-{solution}/batch-{number}",
+            bounds=bounds,
+        )
+        for number, bounds in enumerate(even_batches(len(split), config.batch))
+    ]
+
+
+def search_solution(
+    network: Stages,
+    split: Split,
+    folder: Path | str,
+    *,
+    config: SearchConfig = SearchConfig(),  # noqa: B008 (frozen)
+    algorithm: Algorithm | None = None,
+    seed: int = 0,
+    solution: int = 0,
+    dtype: torch.dtype = torch.float32,
+    identity: str | None = None,
+    advance: Callable[[int], None] = lambda images: None,
+) -> TargetStore:
+    """Search targets for every image of `split`; what `folder` holds already is not searched again.
+
+    Args:
+        network: untrained, and left as it is; evaluated on the device that it is on.
+        split: images and labels.
+        folder: where the targets go, a file a batch.
+        config: batch size, BatchNorm mode, stored type, the algorithm and its settings.
+        algorithm: your own, in place of the one that `config` names.
+        seed: of the run.
+        solution: number of this solution: other numbers, other solutions.
+        dtype: arithmetic of the scoring.
+        identity: names network, data and settings in each file, so that files of another search are not taken for this
+            one's; default: derived from the arguments.
+        advance: called with the number of images after each batch, for a progress bar.
+
+    Raises:
+        NotFiniteError: the network's own output is not finite.
+        RunDirectoryError: the folder cannot be written.
+    """
+    seed_of_solution = derive(seed, "search", solution)
+    algorithm = algorithm or algorithm_of(config, seed_of_solution)
+    identity = identity or _identity(network, split, config, algorithm, dtype)
+    shards = shards_of(split, config, Path(folder), seed=seed, solution=solution, identity=identity)
+    device = next(network.parameters()).device
+    pilot = split.images[: config.batch].to(device)
+    scorer = judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot)
+    for number, shard in enumerate(shards):
+        start, end = shard.bounds
+        if not shard.is_whole():
+            result = search_batch(
+                scorer,
+                split.images[start:end].to(device),
+                split.labels[start:end].to(device),
+                algorithm,
+                seed=derive(seed_of_solution, number),
+            )
+            shard.write(result, split.ids[start:end], getattr(torch, config.dtype))
+        advance(end - start)
+    return TargetStore(shards)
+
+
+def _identity(network: Stages, split: Split, config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype) -> str:
+    weights = sum(float(value.double().abs().sum()) for value in network.state_dict().values())
+    ids = [int(split.ids.sum()), len(split)]
+    return fingerprint(repr(algorithm), config, repr(dtype), repr(weights), ids)

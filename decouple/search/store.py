@@ -1,0 +1,124 @@
+"""Searched targets on disk: one checked, memory-mapped safetensors file for each search batch of a solution."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from decouple.errors import DamagedFileError
+from decouple.files import load_tensors, save_tensors
+from decouple.search.engine import BatchResult
+
+IN_MEMORY_BYTES = 2**30
+"""A solution up to this size is read once; a larger one stays on disk and is paged in by row."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Where the result of one search batch is kept, and what it is."""
+
+    path: Path
+    unit: str
+    """Identity: settings, solution, batch; checked when the file is read."""
+    bounds: tuple[int, int]
+    """Positions in the split, from and to."""
+
+    def write(self, result: BatchResult, ids: Tensor, dtype: torch.dtype) -> None:
+        """Keep `result`, targets as `dtype`."""
+        tensors = {f"target.{i}": target.to(dtype) for i, target in enumerate(result.targets)}
+        tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
+        tensors |= {"ids": ids, "before": result.before, "after": result.after}
+        tensors |= {"solved": result.solved, "displacement": result.displacement}
+        save_tensors(self.path, tensors, {"evaluations": result.evaluations, "failed": result.failed}, unit=self.unit)
+
+    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and metadata.
+
+        Raises:
+            DamagedFileError: missing, damaged or another unit's file.
+        """
+        tensors, meta = load_tensors(self.path, unit=self.unit)
+        if len(tensors["ids"]) != self.bounds[1] - self.bounds[0]:
+            raise DamagedFileError(f"{self.path} holds {len(tensors['ids'])} images, expected {self.bounds[1] - self.bounds[0]}")
+        return tensors, meta
+
+    def is_whole(self) -> bool:
+        """Whether the file is there and its checksum and identity are right."""
+        try:
+            self.read()
+        except DamagedFileError:
+            return False
+        return True
+
+
+class TargetStore:
+    """The targets of one solution, by position in the split that was searched.
+
+    Raises:
+        DamagedFileError: a shard is missing or damaged; names it.
+    """
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        contents = [shard.read() for shard in shards]
+        self.shards = tuple(shards)
+        self.ids = torch.cat([tensors["ids"] for tensors, _ in contents])
+        """(N,) sample ids, in the order of positions."""
+        self._points = sum(name.startswith("target.") for name in contents[0][0])
+        self._parts = [[tensors[f"target.{p}"] for tensors, _ in contents] for p in range(self._points)]
+        self._ends = [shard.bounds[1] for shard in shards]
+        self._contents = contents
+        if self.nbytes <= IN_MEMORY_BYTES:
+            self._parts = [[torch.cat(parts)] for parts in self._parts]
+            self._ends = self._ends[-1:]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the targets."""
+        return sum(part.nbytes for parts in self._parts for part in parts)
+
+    def rows(self, positions: Tensor) -> list[Tensor]:
+        """By search point: targets (B, …) at `positions` (B,), on the CPU, in the stored type; logits last."""
+        if len(self._ends) == 1:
+            return [parts[0][positions] for parts in self._parts]
+        which = torch.tensor([bisect_right(self._ends, p) for p in positions.tolist()])
+        starts = torch.tensor([0, *self._ends[:-1]])
+        rows = [torch.empty(len(positions), *parts[0].shape[1:], dtype=parts[0].dtype) for parts in self._parts]
+        for shard in which.unique().tolist():
+            here = which == shard
+            local = positions[here] - starts[shard]
+            for point, parts in enumerate(self._parts):
+                rows[point][here] = parts[shard][local]
+        return rows
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """(L, N) tensors `before`, `after`, `solved`, `displacement`, joined over the shards."""
+        names = ("before", "after", "solved", "displacement")
+        return {name: torch.cat([tensors[name] for tensors, _ in self._contents], dim=1) for name in names}
+
+    def curves(self) -> list[Tensor]:
+        """By search point: mean cross-entropy by generation, over all images."""
+        sizes = torch.tensor([float(b - a) for a, b in (shard.bounds for shard in self.shards)])
+        share = sizes / sizes.sum()
+        return [
+            torch.stack([tensors[f"curve.{point}"] for tensors, _ in self._contents], 1) @ share
+            for point in range(self._points)
+        ]
+
+    @property
+    def evaluations(self) -> int:
+        """Candidates scored for an image."""
+        return int(self._contents[0][1]["evaluations"])
+
+    @property
+    def failed(self) -> int:
+        """Generations of an image in which every candidate failed."""
+        return sum(int(meta["failed"]) for _, meta in self._contents)

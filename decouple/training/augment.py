@@ -1,0 +1,33 @@
+"""Random crops and flips, for a whole batch at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+PADDING = 2
+"""Pixels of reflection added on each side before cropping (paper: 2)."""
+
+
+def augment(images: Tensor, mode: str, generator: torch.Generator) -> Tensor:
+    """One random view (B, C, H, W) of each image.
+
+    Args:
+        images: (B, C, H, W) float.
+        mode: "none", "crop" (padding by 2 and random crop) or "flip-crop" (and horizontal flip).
+        generator: on the CPU, whatever the device: the views do not depend on it.
+    """
+    if mode == "none":
+        return images
+    count, _, height, width = images.shape
+    shifts = torch.randint(0, 2 * PADDING + 1, (2, count), generator=generator).to(images.device)
+    padded = functional.pad(images, [PADDING] * 4, mode="reflect")
+    rows = shifts[0, :, None] + torch.arange(height, device=images.device)
+    columns = shifts[1, :, None] + torch.arange(width, device=images.device)
+    if mode == "flip-crop":
+        flips = torch.rand(count, generator=generator).to(images.device) < 0.5
+        columns = torch.where(flips[:, None], columns.flip(1), columns)
+    each = torch.arange(count, device=images.device)[:, None, None]
+    # Advanced indices apart from a slice put their dimensions first: (B, H, W, C).
+    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
