@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
 from contextlib import AbstractContextManager
 
 import torch
 
 from decouple.errors import ConfigError
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's mallopt."""
 
 
 def resolve(name: str = "auto") -> torch.device:
@@ -31,11 +37,23 @@ def resolve(name: str = "auto") -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
-def make_deterministic() -> None:
-    """Choose deterministic kernels: the same seed on the same device gives the same bits."""
+def prepare() -> None:
+    """Choose deterministic kernels (same seed, same device, same bits), and keep freed memory for the next tensor."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """By default glibc gives every large freed block back to the system, and each new tensor faults its pages in again:
+    a third to a half of the time of a search on a CPU. Elsewhere than on glibc this does nothing."""
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def name_of(device: torch.device) -> str:

@@ -29,7 +29,9 @@ _PAPER_TRAINING = {
 }
 
 
-def _paper(name: str, *, alpha: tuple[float, ...], groups: int, epochs: int, augment: str, eps: float, clip: float) -> RunConfig:
+def _paper(
+    name: str, *, alpha: tuple[float, ...], groups: int, epochs: int, augment: str, eps: float, clip: float
+) -> RunConfig:
     """The paper's settings; what the paper leaves open is said in the README ("Fidelity")."""
     training = {**_PAPER_TRAINING, "epochs": epochs, "augment": augment, "clip": clip}
     return RunConfig(

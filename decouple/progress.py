@@ -60,7 +60,9 @@ class Progress:
             done += count
             if now - last >= LINE_SECONDS or done >= total:
                 left = (total - done) * (now - began) / measured if measured else 0.0
-                self.say(f"{what}: {done}/{total} {unit}, {now - began:.0f} s" + (f", {left:.0f} s left" if done < total else ""))
+                self.say(
+                    f"{what}: {done}/{total} {unit}, {now - began:.0f} s" + (f", {left:.0f} s left" if done < total else "")
+                )
                 last = now
 
         return advance

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 
-class _Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+class _Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split
-from decouple.errors import DamagedFileError
+from decouple.errors import DamagedFileError, DataError
 from decouple.files import load_tensors, save_tensors
+from decouple.learn.objective import CrossEntropy, Regression, Targets
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
 from decouple.training.batches import epoch_batches, even_batches
@@ -128,9 +129,46 @@ def fit(
     return state
 
 
-def objective_kind(settings: LearnConfig | SgdConfig) -> str:
-    """ "search" or "sgd": which training these settings are for."""
-    return "search" if isinstance(settings, LearnConfig) else "sgd"
+def learn_targets(
+    network: Stages,
+    train: Split,
+    targets: Targets,
+    *,
+    validation: Split,
+    config: LearnConfig = LearnConfig(),  # noqa: B008 (frozen)
+    seed: int = 0,
+) -> Fit:
+    """Fit `network` in place to searched targets of `train`; no classification gradient enters its body.
+
+    Args:
+        network: its search points have the shapes of the targets; it may be deeper between them.
+        targets: from `decouple.search_solution`.
+
+    Raises:
+        DataError: the targets are those of other images.
+        NotFiniteError: see `fit`.
+    """
+    ids = getattr(targets, "ids", None)
+    if ids is not None and not torch.equal(ids, train.ids):
+        raise DataError(
+            f"the targets are those of {len(ids)} other images than the {len(train)} given: their sample ids differ; pass the "
+            "split that was searched"
+        )
+    skip = 1 if config.supervise == "skip-first" else 0
+    objective = Regression(targets, config.kl_weight, skip)
+    return fit(network, train, validation, objective, config, seed=seed, name="learn")
+
+
+def train_sgd(
+    network: Stages,
+    train: Split,
+    *,
+    validation: Split,
+    config: SgdConfig = SgdConfig(),  # noqa: B008 (frozen)
+    seed: int = 0,
+) -> Fit:
+    """The baseline: train `network` in place with cross-entropy, by the same code path."""
+    return fit(network, train, validation, CrossEntropy(), config, seed=seed, name="sgd")
 
 
 def _save(

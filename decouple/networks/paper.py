@@ -99,9 +99,7 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
         for group in range(groups):
             inputs = channels if block == group == 0 else config.width
             with _initialised_from(seed, "block", block, group):
-                parts.append(
-                    ConvGroup(inputs, config.width, pool=group == 0, eps=config.eps, statistics=config.statistics)
-                )
+                parts.append(ConvGroup(inputs, config.width, pool=group == 0, eps=config.eps, statistics=config.statistics))
         stages.append(nn.Sequential(*front, *parts) if block == 0 else nn.Sequential(*parts))
     rows, columns = (size - (1 if config.whitening else 0) for size in (height, width))
     features = config.width * (rows >> blocks) * (columns >> blocks)
@@ -146,7 +144,7 @@ def _whitening(images: Tensor) -> nn.Conv2d:
     # The sign of an eigenvector is arbitrary and may differ by library: make the largest entry positive.
     largest = filters.gather(1, filters.abs().argmax(1, keepdim=True))
     filters = (filters * largest.sign()).float().view(-1, channels, 2, 2)
-    convolution = nn.Conv2d(channels, 2 * len(filters), 2, bias=False)
+    convolution = nn.utils.skip_init(nn.Conv2d, channels, 2 * len(filters), 2, bias=False)
     convolution.weight.data = torch.cat([filters, -filters])
     convolution.weight.requires_grad_(False)
     return convolution

@@ -19,8 +19,8 @@ from decouple.device import search_dtype
 from decouple.errors import DamagedFileError
 from decouple.files import load_record, load_tensors, save_record
 from decouple.learn.fit import recorded_epochs
+from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
-from decouple.pipeline.run import Run
 from decouple.pipeline.searching import search_identity
 from decouple.results import Comparison, TrajectoryCurve, to_json
 from decouple.search import search_solution

@@ -1,11 +1,11 @@
 """A run directory: its configuration, its lock, its log and what is known about how it was made.
 
-    config.json      resolved settings; what decides the results
-    run.json         how they came about: versions, commit, device, seconds by stage
-    metrics.jsonl    a line for every epoch, batch or cycle as it happened (a unit that is redone logs again)
-    search/ learn/ compare/ q0/
-                     <stage>/<fingerprint>/…: the units of each stage, by the settings that they depend on
-    results.json, curves.json, figures/, report.html
+config.json      resolved settings; what decides the results
+run.json         how they came about: versions, commit, device, seconds by stage
+metrics.jsonl    a line for every epoch, batch or cycle as it happened (a unit that is redone logs again)
+search/ learn/ compare/ q0/
+                 <stage>/<fingerprint>/…: the units of each stage, by the settings that they depend on
+results.json, curves.json, figures/, report.html
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ class RunDirectory:
             RunDirectoryError: there is none, or it is in use.
         """
         if not (Path(path) / "config.json").is_file():
-            raise RunDirectoryError(f"{path} is not a run directory (it has no config.json); make one with 'decouple run PRESET'")
+            raise RunDirectoryError(
+                f"{path} is not a run directory (it has no config.json); make one with 'decouple run PRESET'"
+            )
         return cls(path)
 
     def read_config(self) -> RunConfig:
@@ -174,7 +176,10 @@ class RunDirectory:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of what decides results."""
-    found = {"decouple": "decouple-learn", **{name: name for name in ("torch", "torchvision", "evotorch", "numpy", "scikit-learn")}}
+    found = {
+        "decouple": "decouple-learn",
+        **{name: name for name in ("torch", "torchvision", "evotorch", "numpy", "scikit-learn")},
+    }
     known = {"python": platform.python_version()}
     for name, distribution in found.items():
         try:

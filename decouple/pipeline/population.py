@@ -12,8 +12,8 @@ from decouple.data.images import Split
 from decouple.errors import DamagedFileError
 from decouple.files import load_tensors, save_tensors
 from decouple.networks import Stages
+from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
-from decouple.pipeline.run import Run
 from decouple.q0 import fit_prior, mixture, select_members
 from decouple.q0.trajectories import Snapshot, snapshots_of, train_trajectory
 from decouple.results import Member, Q0Results, ThreeWays
@@ -47,7 +47,9 @@ def train(run: Run, networks: list[Trained]) -> list[Snapshot]:
     identity = fingerprint(origin, settings)
     snapshots = []
     for trajectory in range(count):
-        own = snapshots_of(config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity)
+        own = snapshots_of(
+            config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity
+        )
         snapshots += own
         if all(snapshot.is_whole() for snapshot in own):
             continue

@@ -9,7 +9,7 @@ from decouple.config import SearchConfig, fingerprint, to_builtins
 from decouple.device import search_dtype
 from decouple.errors import DamagedFileError
 from decouple.files import load_record, save_record
-from decouple.pipeline.run import Run
+from decouple.pipeline.context import Run
 from decouple.results import BeforeAfter, Diversity, SearchResults
 from decouple.search import TargetStore, search_solution
 from decouple.training.batches import even_batches
@@ -36,7 +36,9 @@ def search(run: Run) -> list[TargetStore]:
     stores = []
     with run.timed("search"):
         for solution in range(config.solutions):
-            with run.progress.task(f"search, solution {solution + 1}/{config.solutions}", len(run.data.train), "images") as advance:
+            with run.progress.task(
+                f"search, solution {solution + 1}/{config.solutions}", len(run.data.train), "images"
+            ) as advance:
                 store = search_solution(
                     run.network_to_search,
                     run.data.train,

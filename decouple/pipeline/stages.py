@@ -7,9 +7,9 @@ from pathlib import Path
 from decouple import results
 from decouple.files import write_json
 from decouple.pipeline.comparing import compare
+from decouple.pipeline.context import Run
 from decouple.pipeline.learning import learn, learn_results
 from decouple.pipeline.population import population
-from decouple.pipeline.run import Run
 from decouple.pipeline.searching import search, search_results
 from decouple.results import Cost, Curves, Results, TestAccuracy
 
@@ -83,5 +83,3 @@ def _report(run: Run) -> Path:
 
     with run.timed("report"):
         return build_report(run.directory.path)
-
-

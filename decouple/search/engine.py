@@ -71,7 +71,9 @@ def judge(network: Stages, *, statistics: str, dtype: torch.dtype, pilot: Tensor
 def search_points(network: Stages, image_shape: tuple[int, ...]) -> list[SearchPoint]:
     """The search points of a network for images of this shape."""
     shapes = network.shapes(image_shape)
-    return [SearchPoint(name, i, len(shapes), shape) for i, (name, shape) in enumerate(zip(network.names, shapes, strict=True))]
+    return [
+        SearchPoint(name, i, len(shapes), shape) for i, (name, shape) in enumerate(zip(network.names, shapes, strict=True))
+    ]
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ Source: Sehnke et al., "Parameter-exploring policy gradients" (2010), symmetric 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,8 @@ from decouple.seeds import derive, generator
 
 class EsState(NamedTuple):
     point: SearchPoint
+    dtype: torch.dtype
+    """Of the candidates: what the judge computes in. The centre and its updates are float32."""
     seed: int
     generation: int
     start: Tensor
@@ -41,7 +43,7 @@ class EsState(NamedTuple):
 class EvolutionStrategy:
     """See the module's text; candidate 0 is the centre itself, so that what is kept has been scored."""
 
-    config: EsConfig = EsConfig()
+    config: EsConfig = field(default_factory=EsConfig)
     shared_seed: int | None = None
     """With noise="shared": where the directions of every batch come from; None: the seed given to `init`."""
 
@@ -55,6 +57,7 @@ class EvolutionStrategy:
         center = start.float()
         return EsState(
             point=point,
+            dtype=start.dtype,
             seed=derive(self.shared_seed, point.name) if self._shares and self.shared_seed is not None else seed,
             generation=0,
             start=center,
@@ -73,9 +76,13 @@ class EvolutionStrategy:
         stream = generator(state.seed, state.generation, device=state.center.device)
         passes = at(config.blur, point.index, point.count)
         noise = operators.smooth_noise((*images, pairs), passes, point, stream)
-        trial = (config.radius * state.scale).unsqueeze(1) * (noise.unsqueeze(0) if self._shares else noise)
-        center = state.center.unsqueeze(1)
-        return torch.cat([center, center + trial, center - trial], dim=1), state._replace(noise=noise)
+        center, noise_now = state.center.to(state.dtype).unsqueeze(1), operators.channels_last(noise.to(state.dtype))
+        trial = (config.radius * state.scale).to(state.dtype).unsqueeze(1) * noise_now
+        candidates = operators.empty_candidates(state.center, config.population + 1, state.dtype)
+        candidates[:, :1] = center
+        torch.add(center, trial, out=candidates[:, 1 : pairs + 1])
+        torch.sub(center, trial, out=candidates[:, pairs + 1 :])
+        return candidates, state._replace(noise=noise)
 
     def tell(self, state: EsState, candidates: Tensor, fitness: Tensor) -> EsState:
         config, point = self.config, state.point

@@ -72,11 +72,23 @@ def smooth_noise(count: tuple[int, ...], passes: int, point: SearchPoint, genera
         return noise
     smoothed = smooth(noise, passes, point)
     rows = _mean_matrix(point.shape[-2], passes).square().sum(1)
-    if point.kind == "tokens":
-        variance = rows[:, None]
-    else:
-        variance = rows[:, None] * _mean_matrix(point.shape[-1], passes).square().sum(1)
-    return smoothed * variance.rsqrt().to(smoothed)
+    columns = _mean_matrix(point.shape[-1], passes).square().sum(1) if point.kind == "map" else rows.new_ones(())
+    return smoothed * (rows[:, None] * columns).rsqrt().to(smoothed)
+
+
+def channels_last(values: Tensor) -> Tensor:
+    """The same values, with the channels of maps (…, C, H, W) adjacent in memory, as convolutions on a CPU want them."""
+    if values.dim() < 4:
+        return values
+    return values.movedim(-3, -1).contiguous().movedim(-1, -3)
+
+
+def empty_candidates(like: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """Room for (B, count, …) candidates of activations (B, …); maps have adjacent channels."""
+    if like.dim() < 4:
+        return like.new_empty(len(like), count, *like.shape[1:], dtype=dtype)
+    channels, height, width = like.shape[-3:]
+    return like.new_empty(len(like), count, height, width, channels, dtype=dtype).movedim(-1, -3)
 
 
 def gather(population: Tensor, chosen: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ boosted mutation, refiners children of parents and explorers; the three together
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -32,7 +32,7 @@ class PaperState(NamedTuple):
 class PaperSearch:
     """See the module's text. The first generation scores the initial population as it is."""
 
-    config: PaperConfig = PaperConfig()
+    config: PaperConfig = field(default_factory=PaperConfig)
 
     def generations(self, point: SearchPoint) -> int:
         return 1 + at(self.config.generations, point.index, point.count)
@@ -76,7 +76,9 @@ class PaperSearch:
     def population(self, state: PaperState) -> Tensor:
         return state.population
 
-    def _reproduce(self, parents: Tensor, count: int, strength: float, point: SearchPoint, stream: torch.Generator) -> Tensor:
+    def _reproduce(
+        self, parents: Tensor, count: int, strength: float, point: SearchPoint, stream: torch.Generator
+    ) -> Tensor:
         """`count` children for each image of a pool of parents (B, K, …)."""
         pick = torch.randint(parents.shape[1], (2, len(parents), count), generator=stream, device=parents.device)
         scale = operators.noise_scale(parents, point)

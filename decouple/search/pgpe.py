@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -41,7 +41,7 @@ class Pgpe:
     The centre enters every generation as one more candidate, so that what is kept has been scored.
     """
 
-    config: EsConfig = EsConfig()
+    config: EsConfig = field(default_factory=EsConfig)
 
     def generations(self, point: SearchPoint) -> int:
         return at(self.config.generations, point.index, point.count)

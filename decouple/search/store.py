@@ -45,7 +45,9 @@ class Shard:
         """
         tensors, meta = load_tensors(self.path, unit=self.unit)
         if len(tensors["ids"]) != self.bounds[1] - self.bounds[0]:
-            raise DamagedFileError(f"{self.path} holds {len(tensors['ids'])} images, expected {self.bounds[1] - self.bounds[0]}")
+            raise DamagedFileError(
+                f"{self.path} holds {len(tensors['ids'])} images, expected {self.bounds[1] - self.bounds[0]}"
+            )
         return tensors, meta
 
     def is_whole(self) -> bool:

@@ -20,9 +20,7 @@ def sgd(network: nn.Module, settings: TrainConfig, *, batch: int) -> torch.optim
         decay = decay / lr
         lr = lr * batch / (1024 * (1 + 1 / (1 - settings.momentum)))
     parameters = [p for p in network.parameters() if p.requires_grad]
-    return torch.optim.SGD(
-        parameters, lr=lr, momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=decay
-    )
+    return torch.optim.SGD(parameters, lr=lr, momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=decay)
 
 
 def momentum_buffers(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -89,7 +89,7 @@ def open_run(
         RunDirectoryError: the directory's results were made from other data.
     """
     chosen = devices.resolve(device)
-    devices.make_deterministic()
+    devices.prepare()
     writer = _tensorboard(directory.path) if tensorboard else None
     known = directory.read_run().get("data", {})
     root = data_root if data_root is not None else known.get("root")

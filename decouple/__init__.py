@@ -1,0 +1,70 @@
+"""decouple: train networks by searching representations and learning them.
+
+>>> import decouple
+>>> decouple.preset("digits").data.name
+'digits'
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from decouple.config import RunConfig
+    from decouple.data import ImageData, Split, load_data
+    from decouple.errors import DecoupleError
+    from decouple.learn import learn_targets, train_sgd
+    from decouple.networks import Stages, paper_network
+    from decouple.pipeline import run
+    from decouple.presets import preset
+    from decouple.search import EvolutionStrategy, PaperSearch, TargetStore, search_solution
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DecoupleError": "decouple.errors",
+    "EvolutionStrategy": "decouple.search",
+    "ImageData": "decouple.data",
+    "PaperSearch": "decouple.search",
+    "RunConfig": "decouple.config",
+    "Split": "decouple.data",
+    "Stages": "decouple.networks",
+    "TargetStore": "decouple.search",
+    "learn_targets": "decouple.learn",
+    "load_data": "decouple.data",
+    "paper_network": "decouple.networks",
+    "preset": "decouple.presets",
+    "run": "decouple.pipeline",
+    "search_solution": "decouple.search",
+    "train_sgd": "decouple.learn",
+}
+"""Where each name lives: they are imported when first used, so that the command line answers before torch is loaded."""
+
+__all__ = [
+    "DecoupleError",
+    "EvolutionStrategy",
+    "ImageData",
+    "PaperSearch",
+    "RunConfig",
+    "Split",
+    "Stages",
+    "TargetStore",
+    "learn_targets",
+    "load_data",
+    "paper_network",
+    "preset",
+    "run",
+    "search_solution",
+    "train_sgd",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'decouple' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

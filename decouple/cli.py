@@ -1,0 +1,329 @@
+"""The command line: what each command takes, and how errors and interruptions end it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import tyro
+
+from decouple import config as configs
+from decouple.config import RunConfig
+from decouple.errors import ConfigError, DecoupleError, did_you_mean
+from decouple.presets import PRESETS, preset
+
+USAGE = """usage: decouple COMMAND ...
+
+Train networks by searching representations and learning them, and turn the solutions into an ensemble.
+
+  decouple run PRESET          everything: search, learn, compare with SGD, q0 population, report
+  decouple estimate PRESET     what that would cost, before anything runs
+  decouple presets             the presets, a line each
+
+  decouple search RUN_DIR      one stage of a run directory, and what it needs; repeat it with other
+  decouple learn RUN_DIR       settings, such as  decouple q0 runs/digits --q0.cycles 8
+  decouple compare RUN_DIR
+  decouple q0 RUN_DIR
+  decouple report RUN_DIR      bring everything up to date and rebuild report.html
+
+Begin with   decouple run digits   and see   decouple COMMAND --help   for every setting.
+"""
+
+STAGE_SECTIONS = {
+    "search": ("search",),
+    "learn": ("learn", "sgd"),
+    "compare": ("compare",),
+    "q0": ("q0",),
+    "report": (),
+}
+"""The sections that each stage command may change."""
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """How to run: nothing here decides a result."""
+
+    device: str = "auto"
+    """auto (the first GPU, or else the CPU), cpu, cuda or cuda:N."""
+    data_root: Path | None = None
+    """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
+    tensorboard: bool = False
+    """Log to RUN_DIR/tensorboard as well."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class RunOptions(StageOptions):
+    out: Path | None = None
+    """Run directory; default: runs/PRESET-seedN."""
+    resume: bool = False
+    """Go on with the run that --out holds: finished work is not done again."""
+    config: Path | None = None
+    """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    options: Annotated[RunOptions, tyro.conf.arg(name="")]
+    settings: Annotated[RunConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class StageArguments:
+    options: Annotated[StageOptions, tyro.conf.arg(name="")]
+    settings: Annotated[RunConfig, tyro.conf.arg(name="")]
+
+
+Arguments = TypeVar("Arguments", RunArguments, StageArguments)
+
+
+def run_command(argv: list[str]) -> int:
+    """Run the command line `argv`; returns the exit status: 0, 1 (failed), 2 (wrong input), 130 or 143 (interrupted)."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if argv else 2
+    command, arguments = argv[0], argv[1:]
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "run": _run,
+        "estimate": _estimate,
+        "presets": _presets,
+        "--version": _version,
+        **{stage: lambda rest, stage=stage: _stage(stage, rest) for stage in STAGE_SECTIONS},  # type: ignore[misc]
+    }
+    try:
+        if command not in commands:
+            raise ConfigError(f"there is no command '{command}'{did_you_mean(command, commands)}")
+        with _interruptible():
+            commands[command](arguments)
+    except ConfigError as error:
+        return _fail(error, 2)
+    except DecoupleError as error:
+        return _fail(error, 1)
+    except _Interrupted as interruption:
+        print(f"\ndecouple: stopped; finished work is kept: {_how_to_continue(command, arguments)}", file=sys.stderr)
+        return 128 + interruption.number
+    return 0
+
+
+def _run(argv: list[str]) -> None:
+    base = _base("run", argv)
+    parsed = _parse("run PRESET", RunArguments, argv[1:], lambda config: RunArguments(RunOptions(), config), base)
+    options, config = parsed.options, configs.check(parsed.settings)
+    out = options.out or default_out(config)
+    from decouple.pipeline.directory import RunDirectory
+
+    with RunDirectory.create(out, config, resume=options.resume) as directory:
+        _execute(directory, config, options, "report")
+
+
+def _stage(stage: str, argv: list[str]) -> None:
+    if stage == "report" and "--schema" in argv:
+        _schema()
+        return
+    if not argv or argv[0].startswith("-"):
+        if argv and argv[0] in ("-h", "--help"):
+            _parse(f"{stage} RUN_DIR", StageArguments, argv, lambda c: StageArguments(StageOptions(), c), RunConfig())
+        raise ConfigError(f"'decouple {stage}' needs a run directory first: decouple {stage} runs/digits-seed0")
+    from decouple.pipeline.directory import RunDirectory
+
+    with RunDirectory.open(Path(argv[0])) as directory:
+        before = directory.read_config()
+        parsed = _parse(f"{stage} RUN_DIR", StageArguments, argv[1:], lambda c: StageArguments(StageOptions(), c), before)
+        config = configs.check(parsed.settings)
+        changed = configs.differences(before, config)
+        if foreign := [c for c in changed if c.split(".")[0].split(":")[0] not in STAGE_SECTIONS[stage]]:
+            allowed = " and ".join(f"--{section}.*" for section in STAGE_SECTIONS[stage]) or "no settings"
+            raise ConfigError(
+                f"'decouple {stage}' may change {allowed}, not {foreign[0]}; use the command of that stage, or 'decouple run' with "
+                "another --out"
+            )
+        directory.write_config(config)
+        _execute(directory, config, parsed.options, stage)
+        later = list(STAGE_SECTIONS)[list(STAGE_SECTIONS).index(stage) + 1 :]
+        if later:
+            print(f"{stage}: done. 'decouple report {argv[0]}' brings the results and the report up to date.")
+
+
+def _execute(directory: Any, config: RunConfig, options: StageOptions, last: str) -> None:
+    from decouple.pipeline.context import open_run
+    from decouple.pipeline.stages import run_stages
+    from decouple.progress import Progress
+
+    progress = Progress(quiet=options.quiet)
+    with open_run(
+        directory,
+        config,
+        device=options.device,
+        data_root=options.data_root,
+        progress=progress,
+        tensorboard=options.tensorboard,
+    ) as run:
+        sizes = f"{len(run.data.train)} training and {len(run.data.test)} test images"
+        progress.say(f"{config.preset}, seed {config.seed}: {sizes}, on {run.device}; in {directory.path}")
+        report = run_stages(run, last)
+    if report is not None:
+        from decouple.pipeline.summary import summary
+
+        print(summary(directory.path))
+        print(f"Report: {report.resolve()}")
+
+
+def _estimate(argv: list[str]) -> None:
+    base = _base("estimate", argv)
+    parsed = _parse("estimate PRESET", RunArguments, argv[1:], lambda c: RunArguments(RunOptions(), c), base)
+    config = configs.check(parsed.settings)
+    from decouple.estimate import estimate
+
+    options = parsed.options
+    print(estimate(config, device=options.device, data_root=options.data_root).text())
+
+
+def _presets(argv: list[str]) -> None:
+    width = max(map(len, PRESETS))
+    for name, line in PRESETS.items():
+        print(f"{name:<{width}}  {line}")
+
+
+def _version(argv: list[str]) -> None:
+    from decouple.pipeline.directory import versions
+
+    print(", ".join(f"{name} {version}" for name, version in versions().items()))
+
+
+def _schema() -> None:
+    import json
+
+    from decouple import results
+
+    print(
+        json.dumps(
+            {"results.json": results.schema(results.Results), "curves.json": results.schema(results.Curves)}, indent=2
+        )
+    )
+
+
+def default_out(config: RunConfig) -> Path:
+    """Where a run goes when no --out is given."""
+    return Path("runs") / f"{config.preset}-seed{config.seed}"
+
+
+def _base(command: str, argv: list[str]) -> RunConfig:
+    """The settings before the command line's own: the preset's, with a --config file's over them."""
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
+        raise ConfigError(
+            f"'decouple {command}' needs a preset first: decouple {command} digits; known: {', '.join(PRESETS)}"
+        )
+    if argv[0].startswith("-"):
+        _parse(f"{command} PRESET", RunArguments, argv, lambda c: RunArguments(RunOptions(), c), RunConfig())
+    base = preset(argv[0])
+    file = _value_of("--config", argv)
+    if file is None:
+        return base
+    values = configs.read_file(Path(file))
+    values.pop("preset", None)
+    return configs.from_builtins(values, base, source=file)
+
+
+def _value_of(option: str, argv: list[str]) -> str | None:
+    """The value of an option that must be known before the others are parsed."""
+    for i, argument in enumerate(argv):
+        if argument == option and i + 1 < len(argv):
+            return argv[i + 1]
+        if argument.startswith(option + "="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _parse(
+    usage: str, kind: type[Arguments], argv: list[str], defaults: Callable[[RunConfig], Arguments], base: RunConfig
+) -> Arguments:
+    """Parse options over `base`, with errors in one line where tyro draws a box."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            parsed, unknown = tyro.cli(
+                kind,
+                args=argv,
+                default=defaults(base),
+                prog=f"decouple {usage}",
+                description=f"Every setting, with its value in {'this preset' if 'PRESET' in usage else 'this run'}.",
+                return_unknown_args=True,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise ConfigError(_unboxed(box.getvalue())) from None
+    if unknown:
+        option = unknown[0]
+        if not option.startswith("-"):
+            raise ConfigError(f"unexpected argument '{option}': settings are given as --section.name value")
+        known = _options(defaults(base))
+        raise ConfigError(f"unknown option '{option}'{did_you_mean(option.partition('=')[0].replace('_', '-'), known)}")
+    return parsed
+
+
+def _options(arguments: Any, prefix: str = "") -> list[str]:
+    """Every option's name."""
+    found = []
+    for entry in dataclasses.fields(arguments):
+        value = getattr(arguments, entry.name)
+        name = prefix if entry.name in ("options", "settings") else f"{prefix}{entry.name.replace('_', '-')}"
+        if dataclasses.is_dataclass(value):
+            found += _options(value, f"{name}." if name else "")
+        else:
+            found.append(f"--{name}")
+    return found
+
+
+def _unboxed(text: str) -> str:
+    """The message of one of tyro's boxes, on one line, without the help that follows it."""
+    lines = [line.strip("│ ").strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
+    message = []
+    for line in lines:
+        if line.startswith("──"):
+            break
+        if line and not line.startswith(("╭", "╰")):
+            message.append(line)
+    text = " ".join(message).removeprefix("Error parsing ")
+    return f"{text} (see --help)" if text else "the options cannot be parsed; see --help"
+
+
+def _fail(error: DecoupleError, status: int) -> int:
+    print(f"decouple: {error}", file=sys.stderr)
+    return status
+
+
+class _Interrupted(BaseException):
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the command where it is; every file is whole at any moment."""
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        raise _Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _how_to_continue(command: str, argv: list[str]) -> str:
+    if command == "run" and "--resume" not in argv:
+        argv = [*argv, "--resume"]
+    return "continue with  decouple " + " ".join([command, *argv])

@@ -1,0 +1,299 @@
+"""What a run will cost, before anything runs: counted where it can be, timed on a small sample where it cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from decouple import device as devices
+from decouple.config import RunConfig, at
+from decouple.data import ImageData, Split, load_data
+from decouple.errors import DataError
+from decouple.learn.objective import CrossEntropy
+from decouple.networks import Stages, paper_network
+from decouple.search import judge, search_batch, search_points
+from decouple.search.solutions import algorithm_of
+from decouple.training.batches import epoch_batches, even_batches
+from decouple.training.loop import train_epoch
+from decouple.training.optimizer import sgd
+
+GPU_NAME = "NVIDIA H100"
+GPU_RATES = {"float32": 60e12, "bfloat16": 400e12}
+"""FLOP/s that large convolutions really reach there: about half of the data sheet's dense 32-bit (TF32 off) and bfloat16
+figures. The smaller the network, the less of it is reached."""
+
+SIZES = {
+    "digits": ((1, 8, 8), 10, 1437, 360),
+    "mnist": ((1, 28, 28), 10, 60_000, 10_000),
+    "fashion-mnist": ((1, 28, 28), 10, 60_000, 10_000),
+    "cifar10": ((3, 32, 32), 10, 50_000, 10_000),
+    "cifar100": ((3, 32, 32), 100, 50_000, 10_000),
+}
+"""Image shape, classes, training and test images: an estimate needs no files."""
+
+SAMPLE_IMAGES = 32
+"""Images of a calibration batch: small, so that it takes seconds also at 256 channels."""
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """FLOPs count a multiplication and an addition as two."""
+
+    flops: float
+    seconds: float
+    """On this machine, from the calibration."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    device: str
+    images: int
+    evaluations_per_image: int
+    evaluations: int
+    gradient_steps: int
+    search: StageCost
+    learn: StageCost
+    q0: StageCost
+    disk_bytes: int
+    memory_bytes: int
+    gpu_seconds: float
+
+    def text(self) -> str:
+        """A table for people."""
+        rows = [
+            ("search", self.search),
+            ("learn (and SGD baselines)", self.learn),
+            ("q0", self.q0),
+        ]
+        lines = [f"{'stage':<27}{'FLOPs':>10}{'time here':>13}"]
+        lines += [f"{name:<27}{_count(cost.flops):>10}{_duration(cost.seconds):>13}" for name, cost in rows]
+        total = sum(cost.seconds for _, cost in rows)
+        lines += [
+            f"{'all':<27}{_count(sum(c.flops for _, c in rows)):>10}{_duration(total):>13}",
+            "",
+            f"evaluations    {self.evaluations:,} ({self.evaluations_per_image:,} an image and solution, {self.images:,} images)",
+            f"gradient steps {self.gradient_steps:,}",
+            f"disk           {_bytes(self.disk_bytes)} (targets, networks, snapshots, records)",
+            f"peak memory    about {_bytes(self.memory_bytes)}",
+            f"this machine   {self.device}: from a calibration of a few seconds; expect ± 50 %",
+            f"{GPU_NAME:<14} about {_duration(self.gpu_seconds)}, at the rates that large convolutions reach there "
+            f"({GPU_RATES['bfloat16'] / 1e12:.0f} TFLOP/s bfloat16, {GPU_RATES['float32'] / 1e12:.0f} float32); small networks "
+            "reach less",
+        ]
+        return "\n".join(lines)
+
+
+def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None = None) -> Estimate:
+    """Count and calibrate a run of `config`; takes seconds and needs no data on disk, except for folders.
+
+    Raises:
+        ConfigError, DataError: as the run itself would.
+    """
+    chosen = devices.resolve(device)
+    data, train_images, test_images = _stand_in(config, data_root)
+    searched = paper_network(data.train.images, data.num_classes, config.network, groups=1, seed=0).to(chosen)
+    learned = {
+        groups: paper_network(data.train.images, data.num_classes, config.network, groups=groups, seed=0).to(chosen)
+        for groups in sorted({config.network.groups, *config.sgd.groups})
+    }
+    points = search_points(searched, data.image_shape)
+    flops_from = _stage_flops(searched, data.image_shape)
+    algorithm = algorithm_of(config.search, seed=0)
+    population = config.search.paper.population if config.search.algorithm == "paper" else config.search.es.population + 1
+    evaluations = flops = 0
+    for point in points:
+        generations = algorithm.generations(point)
+        evaluations += generations * population
+        flops += generations * population * sum(flops_from[point.index + 1 :])
+    solutions = config.search.solutions
+    search_seconds = _time_search(config, searched, data, chosen) * solutions * train_images / SAMPLE_IMAGES
+    search_cost = StageCost(float(flops * solutions * train_images), search_seconds)
+
+    forward = {groups: sum(_stage_flops(network, data.image_shape)) for groups, network in learned.items()}
+    step_seconds = {groups: _time_step(config, network, data) for groups, network in learned.items()}
+    own = config.network.groups
+    passes = {groups: float(config.sgd.epochs) for groups in config.sgd.groups}
+    passes[own] = passes.get(own, 0.0) + solutions * config.learn.epochs
+    learn_cost = _training_cost(passes, forward, step_seconds, train_images)
+    trajectories = config.q0.trajectories or solutions
+    q0_epochs = trajectories * config.q0.cycles * config.q0.epochs
+    q0_cost = _training_cost({own: q0_epochs * (1 + (1 / 3 if config.q0.alpha else 0))}, forward, step_seconds, train_images)
+
+    steps = solutions * config.learn.epochs * len(even_batches(train_images, config.learn.batch))
+    steps += len(config.sgd.groups) * config.sgd.epochs * len(even_batches(train_images, config.sgd.batch))
+    steps += q0_epochs * len(even_batches(train_images, config.q0.batch))
+    itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
+    values = sum(torch.Size(point.shape).numel() for point in points)
+    weights = {groups: sum(v.numel() * 4 for v in network.state_dict().values()) for groups, network in learned.items()}
+    networks = solutions + len(config.sgd.groups)
+    disk = values * itemsize * solutions * (train_images + config.compare.images)
+    disk += networks * config.compare.records * config.compare.images * values * 2
+    disk += networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[own]
+    rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]
+    training_rate = GPU_RATES["bfloat16" if config.precision == "bfloat16" else "float32"]
+    return Estimate(
+        device=f"{devices.name_of(chosen)} ({chosen}, {torch.get_num_threads()} threads)",
+        images=train_images,
+        evaluations_per_image=evaluations,
+        evaluations=evaluations * solutions * train_images,
+        gradient_steps=steps,
+        search=search_cost,
+        learn=learn_cost,
+        q0=q0_cost,
+        disk_bytes=disk,
+        memory_bytes=_memory(config, points, population, train_images + test_images, data, weights[own], chosen),
+        gpu_seconds=search_cost.flops / rate + (learn_cost.flops + q0_cost.flops) / training_rate,
+    )
+
+
+def _stand_in(config: RunConfig, data_root: Path | None) -> tuple[ImageData, int, int]:
+    """A few images of the right shape, and how many there will be for training and test."""
+    name = config.data.name
+    if name in SIZES:
+        shape, classes, train, test = SIZES[name]
+    else:
+        data = load_data(config.data, data_root=data_root)
+        return data, len(data.train), len(data.test)
+    left = train - config.data.validation - config.data.prior
+    wanted = config.data.train or left
+    if wanted < 1 or wanted > left:
+        raise DataError(
+            f"{name} has {train} training images: validation {config.data.validation}, prior {config.data.prior} and train "
+            f"{config.data.train} do not fit; give --data.train at most {max(left, 0)}"
+        )
+    count = max(2 * classes, SAMPLE_IMAGES) + 2 * classes
+    stream = torch.Generator().manual_seed(0)
+    images = torch.rand(count, *shape, generator=stream)
+    labels = torch.arange(count) % classes
+    data = ImageData.from_tensors(
+        images, labels, test_images=images, test_labels=labels, validation=classes, prior=classes, name=name
+    )
+    return data, wanted, config.data.test or test
+
+
+def _stage_flops(network: Stages, image_shape: tuple[int, ...]) -> list[int]:
+    """FLOPs of each stage for one example."""
+    device = next(network.parameters()).device
+    values = torch.zeros(2, *image_shape, device=device)
+    counts = []
+    network.eval()
+    for stage in network:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            values = stage(values)
+        counts.append(counter.get_total_flops() // 2)
+    return counts
+
+
+def _time_search(config: RunConfig, network: Stages, data: ImageData, device: torch.device) -> float:
+    """Seconds that the search of `SAMPLE_IMAGES` images takes: two generations a point, scaled to all."""
+    sample = data.train.subset(torch.arange(min(SAMPLE_IMAGES, len(data.train))))
+    scorer = judge(
+        network,
+        statistics=config.search.statistics,
+        dtype=devices.search_dtype(config.precision),
+        pilot=sample.images.to(device),
+    )
+    points = search_points(network, data.image_shape)
+    total = 0.0
+
+    def run(generations: tuple[int, ...]) -> float:
+        es = dataclasses.replace(config.search.es, generations=generations)
+        paper = dataclasses.replace(config.search.paper, generations=generations)
+        algorithm = algorithm_of(dataclasses.replace(config.search, es=es, paper=paper), seed=0)
+        images, labels = sample.images.to(device), sample.labels.to(device)
+        return _seconds(lambda: search_batch(scorer, images, labels, algorithm, seed=0), device, repeats=3)
+
+    idle = run((0,))
+    for point in points:
+        few = tuple(2 if other.index == point.index else 0 for other in points)
+        settings = config.search.paper if config.search.algorithm == "paper" else config.search.es
+        wanted = at(settings.generations, point.index, point.count)
+        total += max(0.0, run(few) - idle) / 2 * wanted
+    return (total + idle) * SAMPLE_IMAGES / len(sample)
+
+
+def _time_step(config: RunConfig, network: Stages, data: ImageData) -> float:
+    """Seconds that a training step takes for one image."""
+    train = _enlarged(data.train, min(config.learn.batch, 64))
+    optimizer = sgd(network, config.learn, batch=len(train))
+    batches = epoch_batches(len(train), len(train), seed=0, epoch=0)
+
+    def step() -> None:
+        train_epoch(
+            network,
+            optimizer,
+            train,
+            batches,
+            CrossEntropy(),
+            before_step=lambda number: None,
+            clip=config.learn.clip,
+            augmentation=config.learn.augment,
+            precision=config.precision,
+            seed=0,
+            what="calibration",
+        )
+
+    return _seconds(step, next(network.parameters()).device, repeats=3) / len(train)
+
+
+def _enlarged(split: Split, count: int) -> Split:
+    """`count` images, repeated from those there are."""
+    positions = torch.arange(count) % len(split)
+    return Split(split.images[positions], split.labels[positions], torch.arange(count))
+
+
+def _training_cost(passes: dict[int, float], forward: dict[int, int], seconds: dict[int, float], images: int) -> StageCost:
+    """A training pass costs about three forward passes."""
+    flops = sum(3.0 * forward[groups] * count * images for groups, count in passes.items())
+    return StageCost(flops, sum(seconds[groups] * count * images for groups, count in passes.items()))
+
+
+def _memory(
+    config: RunConfig, points: list, population: int, images: int, data: ImageData, weights: int, device: torch.device
+) -> int:
+    """Libraries, the data set, the widest moment of the search, and a training step."""
+    values = [torch.Size(point.shape).numel() for point in points]
+    itemsize = 4 if config.precision == "float32" else 2
+    candidates = max(values) * config.search.batch * population
+    # A population of floats and about as many converted, convolved and normalised copies as a stage has alive at once.
+    search = candidates * (4 * (3 if config.search.algorithm == "paper" else 1) + 4 * itemsize)
+    pixel = data.train.images.element_size() * torch.Size(data.image_shape).numel()
+    step = max(config.learn.batch, config.sgd.batch) * sum(values) * 4 * 12 * config.network.groups
+    libraries = 700 * 2**20
+    return int(libraries + images * pixel + max(search, step) + 6 * weights)
+
+
+def _seconds(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
+    """Median time of `work`, after a warm-up."""
+    times = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
+def _count(value: float) -> str:
+    for limit, suffix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= limit:
+            return f"{value / limit:.1f} {suffix}"
+    return f"{value:.0f}"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

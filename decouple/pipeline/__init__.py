@@ -1,0 +1,47 @@
+"""A run from settings to report: the glue that composes the stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from decouple import config as configs
+from decouple.config import RunConfig
+from decouple.pipeline.context import Run, open_run
+from decouple.pipeline.directory import RunDirectory
+from decouple.pipeline.stages import STAGES, run_stages
+from decouple.progress import Progress
+from decouple.results import Results
+
+__all__ = ["STAGES", "Run", "RunDirectory", "open_run", "run", "run_stages"]
+
+
+def run(
+    config: RunConfig,
+    out: Path | str,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    data_root: Path | str | None = None,
+    quiet: bool = True,
+) -> Results:
+    """Do everything that `decouple run` does, and return the results.
+
+    Args:
+        config: such as `decouple.preset("digits")`, or one made from it with `dataclasses.replace`.
+        out: run directory.
+        resume: go on with the run that `out` holds.
+
+    Raises:
+        DecoupleError: whatever the user can mend; see `decouple.errors`.
+    """
+    import msgspec
+
+    from decouple.files import read_json
+
+    config = configs.check(config)
+    with (
+        RunDirectory.create(Path(out), config, resume=resume) as directory,
+        open_run(directory, config, device=device, data_root=data_root, progress=Progress(quiet=quiet)) as opened,
+    ):
+        run_stages(opened)
+        return msgspec.convert(read_json(directory.path / "results.json"), Results)

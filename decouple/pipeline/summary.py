@@ -1,0 +1,30 @@
+"""The few lines that a finished run prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from decouple.files import read_json
+from decouple.results import Results
+
+
+def summary(folder: Path) -> str:
+    """The headline figures of a run directory, as text."""
+    results = msgspec.convert(read_json(Path(folder) / "results.json"), Results)
+    accuracy, q0 = results.test_accuracy, results.q0
+    rows = [
+        ("", "test accuracy", "test NLL"),
+        ("SGD, best depth on validation", f"{accuracy.sgd:.2%}", ""),
+        *((f"learned from searched solution {i}", f"{value:.2%}", "") for i, value in enumerate(accuracy.search)),
+        ("q0: best single member", f"{q0.test_accuracy.single:.2%}", f"{q0.test_nll.single:.4f}"),
+        (f"q0: all {len(q0.members)} members, uniform", f"{q0.test_accuracy.uniform:.2%}", f"{q0.test_nll.uniform:.4f}"),
+        (
+            f"q0: learned prior, {q0.members_used} members",
+            f"{q0.test_accuracy.learned_prior:.2%}",
+            f"{q0.test_nll.learned_prior:.4f}",
+        ),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(f"{name:<{widths[0]}}  {a:>{widths[1]}}  {n:>{widths[2]}}".rstrip() for name, a, n in rows)

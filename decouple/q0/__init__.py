@@ -1,0 +1,17 @@
+"""Populations: cyclic trajectories, chain distillation and a learned prior over their snapshots."""
+
+from decouple.q0.distill import distillation_loss
+from decouple.q0.perturb import perturb_, perturbation_scale
+from decouple.q0.prior import Prior, fit_prior, mixture, select_members
+from decouple.q0.schedule import cyclic_multipliers
+
+__all__ = [
+    "Prior",
+    "cyclic_multipliers",
+    "distillation_loss",
+    "fit_prior",
+    "mixture",
+    "perturb_",
+    "perturbation_scale",
+    "select_members",
+]

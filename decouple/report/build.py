@@ -1,0 +1,153 @@
+"""Builds `figures/` and `report.html` from what a run directory holds."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from itertools import combinations_with_replacement
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import jinja2
+
+from decouple.config import to_builtins
+from decouple.files import write_bytes, write_text
+from decouple.report import formats, paper
+from decouple.report.facts import limits, summary
+from decouple.report.figures import draw_figures
+from decouple.report.inputs import Inputs, read_inputs
+from decouple.report.style import LOOKS, render
+from decouple.results import Results
+
+ALGORITHMS = {
+    "es": "antithetic evolution strategy over smooth noise",
+    "paper": "the paper’s genetic algorithm",
+    "pgpe": "EvoTorch’s PGPE",
+}
+"""By `SearchConfig.algorithm`."""
+
+IN_VIEW = 20
+"""Rows up to which a table is open; a longer one is folded."""
+
+
+def build_report(folder: Path) -> Path:
+    """Draw the figures of a finished run and write its report.
+
+    Args:
+        folder: a run directory with config.json, run.json, results.json and curves.json.
+
+    Returns:
+        The path of report.html: one file that needs no network and no script. `figures/` holds each figure as PNG and
+        as SVG. The same four files give the same bytes.
+
+    Raises:
+        DamagedFileError: one of the four is missing or damaged; the message says how to make it again.
+        RunDirectoryError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    inputs = read_inputs(folder)
+    pictures = {}
+    for name, figure in draw_figures(inputs.results, inputs.curves).items():
+        for kind in ("png", "svg"):
+            data = render(figure, kind)
+            write_bytes(folder / "figures" / f"{name}.{kind}", data)
+        pictures[name] = "data:image/svg+xml;base64," + base64.b64encode(data).decode()
+    page = folder / "report.html"
+    write_text(page, _page(inputs, pictures))
+    return page
+
+
+def _page(inputs: Inputs, pictures: Mapping[str, str]) -> str:
+    config, results = inputs.config, inputs.results
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": formats.percent_tag,
+        "nats": formats.nats_tag,
+        "ratio": formats.ratio_tag,
+        "count": formats.count_tag,
+        "plural": formats.plural,
+        "size": formats.size,
+        "duration": formats.duration,
+    }
+    return environment.get_template("page.html.j2").render(
+        config=config,
+        results=results,
+        run=inputs.run,
+        pictures=pictures,
+        summary=summary(results),
+        limits=limits(config, results),
+        algorithm=ALGORITHMS[config.search.algorithm],
+        digits=formats.percent_digits(results.images["test"]),
+        validation_digits=formats.percent_digits(results.images["validation"]),
+        error=lambda share: formats.percent(
+            formats.standard_error(share, results.images["test"]), formats.percent_digits(results.images["test"])
+        ),
+        searched=mean(results.test_accuracy.search),
+        baseline=_baseline(results),
+        published=_published(inputs),
+        paper=paper,
+        kinds=LOOKS,
+        pairs=_pairs(results),
+        in_view=IN_VIEW,
+        settings=_settings(to_builtins(config)),
+        settings_json=json.dumps(to_builtins(config), indent=2),
+    )
+
+
+def _baseline(results: Results) -> str | None:
+    """Name of the baseline that was tested."""
+    tested = [name for name, n in results.networks.items() if n.kind == "sgd" and n.test_accuracy is not None]
+    return tested[0] if tested else None
+
+
+def _published(inputs: Inputs) -> dict[str, Any] | None:
+    """The paper's figures for the baseline and the searched networks, where it has any; and what differs."""
+    config, data = inputs.config, inputs.results.data
+    sgd = paper.reference(data, augment=config.sgd.augment != "none")
+    learned = paper.reference(data, augment=config.learn.augment != "none")
+    if sgd is None and learned is None:
+        return None
+    return {
+        "sgd": sgd and sgd.sgd,
+        "search": learned and learned.searched(config.learn.supervise),
+        "differences": paper.differences(config, inputs.results),
+    }
+
+
+def _pairs(results: Results) -> list[dict[str, Any]]:
+    """CKA and disagreement summed up by the kinds of the two networks: many networks make a table nobody reads."""
+    found = []
+    names = list(results.networks)
+    for one, other in combinations_with_replacement(LOOKS, 2):
+        pairs = [
+            (a, b)
+            for i, a in enumerate(names)
+            for b in names[i + 1 :]
+            if {results.networks[a].kind, results.networks[b].kind} == {one, other}
+        ]
+        similar = [results.compare.cka[a][b] for a, b in pairs if b in results.compare.cka.get(a, {})]
+        differ = [results.compare.disagreement[a][b] for a, b in pairs if b in results.compare.disagreement.get(a, {})]
+        if similar and differ:
+            label = f"{LOOKS[one].label} and {LOOKS[other].label}"
+            found.append({"label": label, "count": len(similar), "cka": similar, "disagreement": differ})
+    return found
+
+
+def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Every setting by its option's name."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _settings(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = json.dumps(value, ensure_ascii=False)
+    return flat

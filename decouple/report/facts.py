@@ -1,0 +1,135 @@
+"""What the report says in words, worked out from the run's figures: its summary and its limits."""
+
+from __future__ import annotations
+
+import math
+from statistics import mean
+
+from decouple.config import RunConfig
+from decouple.report.formats import SPACE, count, nats, percent, percent_digits, plural, standard_error
+from decouple.results import Results
+
+
+def summary(results: Results) -> str:
+    """A paragraph in plain language: what happened, and the headline figures."""
+    search, q0, digits = results.search, results.q0, percent_digits(results.images["test"])
+    first, last = search.points[0], search.points[-1]
+    searched, sgd = results.test_accuracy.search, results.test_accuracy.sgd
+    many = len(searched) > 1
+    own = f"{percent(mean(searched), digits)}{SPACE}%"
+    searches = f"{len(searched)} independent searches" if many else "A search"
+    learned = (
+        f"Networks that learned to reproduce these activations, one for each search, classify {own} of the test images "
+        f"correctly on average ({percent(min(searched), digits)} to {percent(max(searched), digits)}{SPACE}%)"
+        if many
+        else f"A network that learned to reproduce these activations classifies {own} of the test images correctly"
+    )
+    return (
+        f"{searches} changed the activations of an untrained network, image by image and without backpropagation, so that it "
+        f"puts {percent(search.solved[last])}{SPACE}% of {plural(results.images['train'], 'training image')} in the right class: "
+        f"their mean cross-entropy fell from {nats(search.cross_entropy[first].before)} to "
+        f"{nats(search.cross_entropy[last].after)} nats. "
+        f"{learned}; the best SGD baseline reaches {percent(sgd, digits)}{SPACE}%, {_beside(sgd - mean(searched), digits)}. "
+        f"A q0 population of {plural(len(q0.members), 'snapshot')} reaches a test NLL of {nats(q0.test_nll.learned_prior)} with "
+        f"learned weights and {nats(q0.test_nll.uniform)} with uniform ones; its best single member on held-out images has "
+        f"{nats(q0.test_nll.single)}."
+    )
+
+
+def limits(config: RunConfig, results: Results) -> list[str]:
+    """What the figures do not show, from what the run was."""
+    return [
+        *_limits_of_test(results),
+        *_limits_of_search(config, results),
+        *_limits_of_baseline(config, results),
+        *_limits_of_q0(config, results),
+    ]
+
+
+def _beside(difference: float, digits: int) -> str:
+    if percent(abs(difference), digits) == percent(0, digits):
+        return "the same"
+    points = f"{percent(abs(difference), digits)} percentage points"
+    return f"{points} more" if difference > 0 else f"{points} less"
+
+
+def _limits_of_test(results: Results) -> list[str]:
+    images, sgd, searched = results.images["test"], results.test_accuracy.sgd, results.test_accuracy.search
+    digits = percent_digits(images)
+    own = mean(searched)
+    error, gap = standard_error(sgd, images), abs(sgd - own)
+    apart = math.hypot(error, standard_error(own, images))
+    found = [
+        "One seed. There are no error bars over seeds; "
+        + (
+            f"the {len(searched)} searched networks differ in what was searched, not in their initialisation."
+            if len(searched) > 1
+            else "another seed may order these figures differently."
+        ),
+        f"{plural(images, 'test image')}: an accuracy near {percent(sgd, digits)}{SPACE}% has a binomial standard error of "
+        f"{percent(error, 2)} percentage points, a difference of two about {percent(apart, 2)}. SGD and searched are "
+        f"{percent(gap, 2)} apart, {'less' if gap < 2 * apart else 'more'} than twice that. All networks share the test images, "
+        "so a paired test would be sharper.",
+    ]
+    if images < 2000:
+        found.append("The test set is small: the first decimal of an accuracy is already uncertain.")
+    return found
+
+
+def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
+    search = results.search
+    found = []
+    if config.search.statistics == "batch":
+        found.append(
+            f"BatchNorm uses batch statistics in search, so the {config.search.batch} images of a search batch influence one "
+            "another: the unit that is independent is the batch, not the image."
+        )
+    if search.failed_generations:
+        found.append(
+            f"In {plural(search.failed_generations, 'generation')} of an image every candidate had a non-finite fitness; the "
+            "image kept what it had."
+        )
+    if results.diversity.solutions == 1:
+        found.append("A single solution was searched: nothing can be said about how different solutions are.")
+    found.append("Cross-entropy and the share solved are of the images that were searched: they are not accuracies.")
+    if config.precision != "float32":
+        found.append(f"Precision is {config.precision}: part of the arithmetic has 8 significant bits.")
+    return found
+
+
+def _limits_of_baseline(config: RunConfig, results: Results) -> list[str]:
+    depths = sum(network.kind == "sgd" for network in results.networks.values())
+    found = [
+        f"The baseline did not pay for the search ({count(results.cost.search_evaluations)} scored candidates): equal epochs of "
+        "learning are not equal cost."
+    ]
+    if depths > 1:
+        found.append(
+            f"The baseline is the best of {depths} depths on validation; the searched networks had one depth, "
+            f"{plural(config.network.groups, 'ConvGroup')} a block."
+        )
+    found.append(
+        f"Epochs, and the baseline's depth, were chosen on {plural(results.images['validation'], 'validation image')}: validation "
+        "accuracies are optimistic."
+    )
+    found.append(
+        f"Trajectories are measured on {count(results.compare.images)} of these images; entropies depend on how many there are."
+    )
+    if config.network.statistics == "batch":
+        found.append("BatchNorm normalises by the evaluated batch: an answer depends on the images that share its batch.")
+    return found
+
+
+def _limits_of_q0(config: RunConfig, results: Results) -> list[str]:
+    members, images = len(results.q0.members), results.images["prior"]
+    found = [
+        f"NLL on the prior split is in-sample for the learned prior: {plural(members, 'weight')} fitted on "
+        f"{plural(images, 'image')}. Compare ensembles by the test columns."
+    ]
+    seeded = config.q0.init == "searched"
+    found.append(
+        f"The population trained for {plural(results.q0.epochs, 'epoch')} with cross-entropy"
+        + (", beyond the learning that seeded it" if seeded else "")
+        + ": it is not compared with a single network, or with an SGD ensemble, of the same total cost."
+    )
+    return found

@@ -1,0 +1,113 @@
+"""Numbers as a reader wants them. What ends in `_tag` keeps the exact value in the page: `<data value="…">`."""
+
+from __future__ import annotations
+
+import math
+
+from markupsafe import Markup
+
+SPACE = "\u202f"
+"""Narrow no-break space, between a number and its unit."""
+
+
+def percent_digits(images: int) -> int:
+    """Decimals of a percentage that `images` can tell apart."""
+    return 1 if images < 2000 else 2
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share of 1 in per cent, without the sign.
+
+    >>> percent(0.9527), percent(0.9527, 2)
+    ('95.3', '95.27')
+    """
+    return f"{100 * share:.{digits}f}"
+
+
+def standard_error(share: float, images: int) -> float:
+    """Binomial standard error of an accuracy; two right and two wrong answers are added (Agresti and Coull), so that it
+    is not zero at 100 %.
+
+    >>> round(standard_error(0.95, 400), 3), standard_error(1.0, 400) > 0
+    (0.011, True)
+    """
+    adjusted = (share * images + 2) / (images + 4)
+    return math.sqrt(adjusted * (1 - adjusted) / (images + 4))
+
+
+def nats(value: float) -> str:
+    """Cross-entropies and likelihoods.
+
+    >>> nats(0.1234), nats(0.0002), nats(0.0)
+    ('0.123', '<0.001', '0.000')
+    """
+    return "<0.001" if 0 < value < 0.0005 else f"{value:.3f}"
+
+
+def count(value: int) -> str:
+    """Thousands set off by commas: in a table of large numbers a space is easily lost.
+
+    >>> count(1347000)
+    '1,347,000'
+    """
+    return f"{value:,}"
+
+
+def plural(value: int, noun: str, nouns: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> plural(1, "solution"), plural(2, "search", "searches")
+    ('1 solution', '2 searches')
+    """
+    return f"{count(value)} {noun if value == 1 else nouns or noun + 's'}"
+
+
+def size(value: int) -> str:
+    """Bytes, in powers of 1024.
+
+    >>> size(900), size(5 * 1024**2)
+    ('900 bytes', '5.0 MiB')
+    """
+    if value < 1024:
+        return f"{value} bytes"
+    amount = float(value)
+    for unit in ("KiB", "MiB", "GiB"):
+        amount /= 1024
+        if amount < 1024:
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1024:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Time that a stage took.
+
+    >>> duration(4.21), duration(75), duration(8040)
+    ('4.2 s', '1 min 15 s', '2 h 14 min')
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
+
+
+def percent_tag(share: float, digits: int = 1) -> Markup:
+    return _tag(share, percent(share, digits))
+
+
+def nats_tag(value: float) -> Markup:
+    return _tag(value, nats(value))
+
+
+def ratio_tag(value: float, digits: int = 2) -> Markup:
+    return _tag(value, f"{value:.{digits}f}")
+
+
+def count_tag(value: int) -> Markup:
+    return _tag(value, count(value))
+
+
+def _tag(value: float, shown: str) -> Markup:
+    return Markup('<data value="{}">{}</data>').format(repr(value), shown)

@@ -1,0 +1,103 @@
+"""Reads what a report is made of, and says what to do when it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from decouple.config import RunConfig, from_builtins
+from decouple.errors import ConfigError, DamagedFileError
+from decouple.files import read_json
+from decouple.results import FORMAT, Curves, Results
+
+Schema = TypeVar("Schema")
+
+
+class Stage(msgspec.Struct):
+    seconds: float = 0.0
+
+
+class RunInfo(msgspec.Struct):
+    """run.json: how a run was made. Nothing in it decides a result, so that anything may be missing."""
+
+    command: str = ""
+    created: str = ""
+    versions: dict[str, str] = {}
+    commit: str | None = None
+    device: str = ""
+    device_name: str = ""
+    threads: int | None = None
+    platform: str = ""
+    data: dict[str, Any] = {}
+    stages: dict[str, Stage] = {}
+
+    def seconds(self) -> dict[str, float]:
+        """By stage, in the order in which they ran; without the report's own: it is not over while it is written, and a
+        rebuilt report would differ from the first."""
+        order = ["search", "learn", "compare", "q0"]
+        known = {name: stage.seconds for name, stage in self.stages.items() if name != "report"}
+        return {name: known[name] for name in sorted(known, key=lambda n: (order.index(n) if n in order else 99, n))}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    config: RunConfig
+    run: RunInfo
+    results: Results
+    curves: Curves
+
+
+def read_inputs(folder: Path) -> Inputs:
+    """The four files of a finished run.
+
+    Raises:
+        DamagedFileError: names the file and the command that makes it again.
+    """
+    again = f"'decouple report {folder}' makes it again from the run's finished stages"
+    config_path = folder / "config.json"
+    try:
+        config = from_builtins(read_json(config_path), source=str(config_path))
+    except (ConfigError, DamagedFileError) as error:
+        raise DamagedFileError(
+            f"{config_path} is missing or damaged ({error}); repeat the 'decouple run' command with its settings and --resume"
+        ) from error
+    run = _read(folder / "run.json", RunInfo, again)
+    results = _read(folder / "results.json", Results, again)
+    curves = _read(folder / "curves.json", Curves, again)
+    _check_match(folder / "curves.json", results, curves, again)
+    return Inputs(config, run, results, curves)
+
+
+def _read(path: Path, schema: type[Schema], again: str) -> Schema:
+    try:
+        value = read_json(path)
+    except DamagedFileError as error:
+        reason = str(error).split(" cannot be read as JSON ", 1)[-1].split("; ", 1)[0]
+        raise DamagedFileError(f"{path} is missing or damaged {reason}; {again}") from error
+    found = value.get("format") if isinstance(value, dict) else None
+    if schema is not RunInfo and isinstance(found, int) and found != FORMAT:
+        raise DamagedFileError(f"{path} has format version {found}, this release reads {FORMAT}; {again}")
+    try:
+        return msgspec.convert(value, schema)
+    except msgspec.ValidationError as error:
+        raise DamagedFileError(f"{path} is damaged: {error}; {again}") from error
+
+
+def _check_match(path: Path, results: Results, curves: Curves, again: str) -> None:
+    """Refuse curves of another run: the figures would show what the tables do not say."""
+    networks, points = set(results.networks), set(results.search.points)
+    ways = {"uniform", "learned_prior"}
+    for what, own, others in (
+        ("networks", networks, set(curves.training)),
+        ("networks", networks, set(curves.trajectories)),
+        ("search points", points, set(curves.search)),
+        ("q0_size", ways, set(curves.q0_size)),
+    ):
+        if own != others:
+            raise DamagedFileError(
+                f"{path} does not belong to results.json: its {what} are {', '.join(sorted(others)) or 'none'}, not "
+                f"{', '.join(sorted(own))}; {again}"
+            )

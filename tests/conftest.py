@@ -1,0 +1,23 @@
+"""A small network and a few images, for everything that searches."""
+
+import pytest
+import torch
+
+from decouple.config import NetworkConfig
+from decouple.data import ImageData
+from decouple.networks import Stages, paper_network
+
+
+@pytest.fixture(scope="session")
+def data() -> ImageData:
+    stream = torch.Generator().manual_seed(0)
+    images = torch.rand(90, 1, 8, 8, generator=stream)
+    labels = torch.arange(90) % 3
+    for label in range(3):  # something to tell the classes by
+        images[labels == label, :, 2 * label : 2 * label + 2] += 1
+    return ImageData.from_tensors(images, labels, test_images=images[:9], test_labels=labels[:9], validation=9, prior=9)
+
+
+@pytest.fixture(scope="session")
+def network(data: ImageData) -> Stages:
+    return paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=0)

@@ -1,0 +1,198 @@
+"""Learning from targets: the objective, what it keeps out of the body, and resuming."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from decouple.config import LearnConfig, NetworkConfig, SgdConfig
+from decouple.data import ImageData
+from decouple.errors import DataError, NotFiniteError
+from decouple.learn import Checkpoint, CrossEntropy, Fit, Regression, fit, learn_targets, train_sgd
+from decouple.learn.fit import recorded_epochs
+from decouple.networks import Stages, paper_network
+from decouple.training.evaluate import accuracy
+
+LEARN = LearnConfig(epochs=4, batch=24)
+
+
+@dataclass
+class _Targets:
+    """The activations of another network, as targets."""
+
+    points: list[Tensor]
+
+    def rows(self, positions: Tensor) -> list[Tensor]:
+        return [point[positions] for point in self.points]
+
+
+def _network(data: ImageData, seed: int = 1, groups: int = 2) -> Stages:
+    return paper_network(data.train.images, 3, NetworkConfig(width=8), groups=groups, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def targets(data: ImageData) -> _Targets:
+    teacher = _network(data, seed=0)
+    train_sgd(teacher, data.train, validation=data.validation, config=SgdConfig(epochs=8, batch=24))
+    with torch.no_grad():
+        return _Targets(teacher.eval().activations(data.train.images))
+
+
+def test_the_objective_equals_its_formula(data: ImageData, targets: _Targets) -> None:
+    net, positions = _network(data).double(), torch.tensor([3, 1, 4])
+    images, labels = data.train.images[positions].double(), data.train.labels[positions]
+    points = net.activations(images)
+    rows = targets.rows(positions)
+    mse = sum(functional.mse_loss(p, t.double()) for p, t in zip(points[:-1], rows[:-1], strict=True)) / 2
+    p, q = rows[-1].double().softmax(1), points[-1].softmax(1)
+    kl = (p * (p.log() - q.log())).sum(1).mean()
+    found = Regression(targets, kl_weight=0.3)(net, images, labels, positions).detach()
+    assert float(found) == pytest.approx(float((mse + 0.3 * kl).detach()), rel=1e-5)
+    skipped = Regression(targets, kl_weight=0.0, skip=1)(net, images, labels, positions).detach()
+    wanted = functional.mse_loss(points[1], rows[1].double()).detach()
+    assert float(skipped) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_no_classification_gradient_enters_the_body(data: ImageData, targets: _Targets) -> None:
+    """Shuffle the labels, or even the searched logits: the body's gradients do not change in a single bit."""
+    positions = torch.arange(20)
+    images, labels = data.train.images[positions], data.train.labels[positions]
+    shuffled = labels[torch.randperm(20, generator=torch.Generator().manual_seed(0))]
+    other_logits = _Targets([*targets.points[:-1], targets.points[-1].roll(7, 0)])
+    gradients = []
+    for wanted, used in ((targets, labels), (targets, shuffled), (other_logits, labels)):
+        net = _network(data)
+        Regression(wanted, 0.03)(net, images, used, positions).backward()
+        body = [p.grad for stage in list(net)[:-1] for p in stage.parameters() if p.requires_grad]
+        gradients.append((body, net.stages[-1][1].weight.grad))
+    assert all(g is not None and g.abs().sum() > 0 for g in gradients[0][0])
+    for body, _ in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(body, gradients[0][0], strict=True))
+    assert torch.equal(gradients[1][1], gradients[0][1]), "labels do not enter the head either"
+    assert not torch.equal(gradients[2][1], gradients[0][1]), "the head learns from the searched logits"
+
+
+def test_the_head_receives_nothing_from_the_blocks(data: ImageData, targets: _Targets) -> None:
+    net = _network(data)
+    Regression(targets, kl_weight=0.0)(net, data.train.images[:9], data.train.labels[:9], torch.arange(9)).backward()
+    assert net.stages[-1][1].weight.grad.abs().max() == 0
+
+
+def test_targets_of_a_good_network_teach_a_good_network(data: ImageData, targets: _Targets) -> None:
+    net = _network(data)
+    config = replace(LEARN, epochs=30, kl_weight=1.0)
+    found = learn_targets(net, data.train, targets, validation=data.validation, config=config)
+    assert float((net(data.train.images).argmax(1) == data.train.labels).float().mean()) > 0.9
+    assert found.losses[-1] < 0.5 * found.losses[0]
+    assert found.gradient_steps == 30 * 3
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(data: ImageData) -> None:
+    net = _network(data)
+    seen: dict[int, float] = {}
+    found = fit(
+        net,
+        data.train,
+        data.validation,
+        CrossEntropy(),
+        SgdConfig(epochs=5, batch=24, lr=0.5),
+        seed=0,
+        record=lambda epoch, n: seen.update({epoch: accuracy(n, data.test)}),
+    )
+    assert accuracy(net, data.validation) == found.best_validation == max(found.validation)
+    assert accuracy(net, data.test) == seen[found.best_epoch]
+    assert Fit(validation=[0.1, 0.9, 0.9]).best_epoch == 2, "the earliest of equals"
+
+
+def test_a_training_that_is_cut_off_anywhere_ends_in_equal_weights(
+    data: ImageData, targets: _Targets, tmp_path: Path
+) -> None:
+    objective, config = Regression(targets), replace(LEARN, augment="crop")
+    whole = _network(data)
+    expected = fit(whole, data.train, data.validation, objective, config, seed=3)
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "unit", seconds=0)
+
+    class Killed(Exception):
+        pass
+
+    def stop_at(last: int) -> None:
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if done == last:
+                raise Killed
+
+        done = 0
+        with pytest.raises(Killed):
+            fit(_network(data), data.train, data.validation, objective, config, seed=3, checkpoint=checkpoint, advance=advance)
+
+    for epoch in (1, 2, 3):  # killed three times, resumed each time
+        stop_at(epoch)
+    resumed = _network(data)
+    found = fit(resumed, data.train, data.validation, objective, config, seed=3, checkpoint=checkpoint)
+    assert found == expected
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("lost", ["restore_momentum", "epoch_batches"])
+def test_that_test_has_teeth(
+    data: ImageData, targets: _Targets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """Lose the momentum, or the place in the stream of batches, when resuming: the weights are no longer equal."""
+    import importlib
+
+    module = importlib.import_module("decouple.learn.fit")
+    objective = Regression(targets)
+    whole, resumed = _network(data), _network(data)
+    expected = fit(whole, data.train, data.validation, objective, LEARN, seed=3)
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "unit", seconds=0)
+    advance = iter([0, 0, None]).__next__  # the third call, after two epochs, ends in an error
+    with pytest.raises(TypeError):
+        fit(
+            _network(data),
+            data.train,
+            data.validation,
+            objective,
+            LEARN,
+            seed=3,
+            checkpoint=checkpoint,
+            advance=lambda count: advance() + 0,
+        )
+    if lost == "restore_momentum":
+        monkeypatch.setattr(module, "restore_momentum", lambda optimizer, buffers: None)
+    else:
+        real = module.epoch_batches
+        monkeypatch.setattr(module, "epoch_batches", lambda *a, epoch, **k: real(*a, epoch=epoch - 2, **k))
+    found = fit(resumed, data.train, data.validation, objective, LEARN, seed=3, checkpoint=checkpoint)
+    assert found.losses[:2] == expected.losses[:2]
+    assert found.losses[2:] != expected.losses[2:]
+
+
+def test_a_damaged_checkpoint_is_begun_anew(data: ImageData, targets: _Targets, tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "unit", seconds=0)
+    checkpoint.path.write_bytes(b"rubbish")
+    found = fit(_network(data), data.train, data.validation, Regression(targets), LEARN, seed=3, checkpoint=checkpoint)
+    assert found == fit(_network(data), data.train, data.validation, Regression(targets), LEARN, seed=3)
+
+
+def test_not_finite_is_named_at_its_step(data: ImageData) -> None:
+    bad = _Targets([torch.full((len(data.train), 8, 3, 3), torch.nan), torch.zeros(72, 8, 1, 1), torch.zeros(72, 3)])
+    with pytest.raises(NotFiniteError, match=r"learn, epoch 1: the loss is not finite at step 1 of the epoch; lower lr"):
+        learn_targets(_network(data), data.train, bad, validation=data.validation, config=LEARN)
+
+
+def test_targets_of_other_images_are_refused(data: ImageData, targets: _Targets) -> None:
+    targets = _Targets(targets.points)
+    targets.ids = data.train.ids.flip(0)  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="their sample ids differ"):
+        learn_targets(_network(data), data.train, targets, validation=data.validation, config=LEARN)
+
+
+def test_recorded_epochs_begin_before_training_and_end_with_it() -> None:
+    assert recorded_epochs(40, 10)[0] == 0
+    assert recorded_epochs(40, 10)[-1] == 40
+    assert len(recorded_epochs(40, 10)) == 10

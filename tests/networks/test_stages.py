@@ -1,0 +1,103 @@
+"""Networks run the same from any search point on, however they were cut."""
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from decouple.errors import NetworkError
+from decouple.networks import Stages
+
+
+def _resnet() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torchvision.models.resnet18(num_classes=10).eval()
+
+
+def test_a_cut_resnet_equals_the_whole() -> None:
+    net = _resnet()
+    stages = Stages.from_module(net, ["layer1", "layer2", "layer3", "layer4", "fc"]).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    points = stages.activations(images)
+    assert torch.equal(points[-1], net(images))
+    for index in range(4):
+        assert torch.equal(stages.run(points[index], index + 1), points[-1])
+    assert stages.shapes((3, 64, 64)) == [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2), (10,)]
+
+
+def test_the_parts_share_the_modules_parameters() -> None:
+    net = _resnet()
+    stages = Stages.from_module(net, ["layer4", "fc"])
+    assert {id(p) for p in stages.parameters()} == {id(p) for p in net.parameters()}
+
+
+def test_an_unknown_layer_names_the_nearest() -> None:
+    with pytest.raises(NetworkError, match=r"no layer 'layer5'; did you mean 'layer[1-4]'\?"):
+        Stages.from_module(_resnet(), ["layer5", "fc"])
+
+
+def test_a_cut_inside_of_a_residual_block_says_what_skips_it() -> None:
+    with pytest.raises(NetworkError, match=r"cannot be cut at 'layer1.0.conv1'.*a connection skips the cut"):
+        Stages.from_module(_resnet(), ["layer1.0.conv1", "fc"])
+
+
+def test_the_last_point_must_be_the_output() -> None:
+    with pytest.raises(NetworkError, match="last search point must be the network's output 'fc', not 'layer4'"):
+        Stages.from_module(_resnet(), ["layer1", "layer4"])
+
+
+def test_points_must_be_in_order() -> None:
+    with pytest.raises(NetworkError, match="in the order of the network"):
+        Stages.from_module(_resnet(), ["layer2", "layer1", "fc"])
+
+
+class _DataDependent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.head(self.body(values)) if values.sum() > 0 else self.head(values)
+
+
+def test_what_cannot_be_traced_says_why() -> None:
+    with pytest.raises(NetworkError, match=r"_DataDependent cannot be traced.*use Stages.from_sequential"):
+        Stages.from_module(_DataDependent(), ["body", "head"])
+
+
+def test_a_sequential_is_cut_by_position_or_name() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    images = torch.randn(5, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    by_position = Stages.from_sequential(net, [2, 3])
+    assert by_position.names == ("2", "3")
+    assert torch.equal(by_position(images), net(images))
+    assert torch.equal(Stages.from_sequential(net, ["1", "3"])(images), net(images))
+    with pytest.raises(NetworkError, match="has no child '9'"):
+        Stages.from_sequential(net, [9, 3])
+    with pytest.raises(NetworkError, match="must be the output, child '3', not '2'"):
+        Stages.from_sequential(net, [1, 2])
+    with pytest.raises(NetworkError, match="in the order of the network"):
+        Stages.from_sequential(net, [2, 1, 3])
+
+
+def test_stages_check_their_names() -> None:
+    with pytest.raises(NetworkError, match="at least 2 search points"):
+        Stages([nn.Linear(1, 1)], ["a"])
+    with pytest.raises(NetworkError, match="as many different names"):
+        Stages([nn.Linear(1, 1), nn.Linear(1, 1)], ["a", "a"])
+    stages = Stages([nn.Linear(1, 1), nn.Linear(1, 1)], ["block0", "logits"])
+    with pytest.raises(NetworkError, match="no search point is called 'blok0'; did you mean 'block0'"):
+        stages.index("blok0")
+
+
+def test_shapes_leave_the_modes_and_statistics_alone() -> None:
+    norm = nn.BatchNorm2d(3)
+    net = Stages([nn.Sequential(nn.Conv2d(1, 3, 3), norm), nn.Sequential(nn.Flatten(), nn.Linear(12, 2))], ["a", "b"])
+    net.stages[1].eval()
+    before = norm.running_mean.clone()
+    assert net.shapes((1, 4, 4)) == [(3, 2, 2), (2,)]
+    assert net.training
+    assert norm.training
+    assert not net.stages[1].training
+    assert torch.equal(norm.running_mean, before)

@@ -1,0 +1,63 @@
+"""The sentences: they say what the figures say, and the limits follow from what the run was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from decouple.config import RunConfig
+from decouple.report.facts import limits, summary
+from decouple.report.formats import nats, percent, standard_error
+
+from .made_up import made_up
+
+
+def test_summary_gives_the_headline_figures() -> None:
+    results, _ = made_up()
+    text = summary(results)
+    assert text.startswith("2 independent searches ")
+    for accuracy in (results.test_accuracy.sgd, min(results.test_accuracy.search), max(results.test_accuracy.search)):
+        assert percent(accuracy) in text
+    for nll in (results.q0.test_nll.single, results.q0.test_nll.uniform, results.q0.test_nll.learned_prior):
+        assert nats(nll) in text
+    assert "percentage points more" in text
+
+
+def test_summary_of_one_solution_is_in_the_singular() -> None:
+    text = summary(made_up(solutions=1, cycles=1)[0])
+    assert text.startswith("A search ")
+    assert "A network that learned" in text
+    assert "1 snapshot reaches" in text
+
+
+def test_limits_follow_from_the_settings() -> None:
+    results, _ = made_up()
+    config = RunConfig()
+    text = " ".join(limits(config, results))
+    assert "One seed" in text
+    assert "360 test images" in text
+    assert percent(standard_error(results.test_accuracy.sgd, 360), 2) in text
+    assert "the 128 images of a search batch influence one another" in text
+    assert "8 weights fitted on 150 images" in text
+    assert "beyond the learning that seeded it" in text
+    assert "best of 2 depths" in text
+    other = replace(
+        config,
+        precision="bfloat16",
+        search=replace(config.search, statistics="frozen"),
+        network=replace(config.network, statistics="batch"),
+        q0=replace(config.q0, init="random"),
+    )
+    text = " ".join(limits(other, made_up(solutions=1, sgd=1, test=10_000)[0]))
+    assert "influence one another" not in text
+    assert "images that share its batch" in text
+    assert "8 significant bits" in text
+    assert "A single solution" in text
+    assert "beyond the learning" not in text
+    assert "depths" not in text
+
+
+def test_a_gap_is_measured_by_its_error() -> None:
+    small = " ".join(limits(RunConfig(), made_up(test=20)[0]))
+    large = " ".join(limits(RunConfig(), made_up(test=1_000_000)[0]))
+    assert "less than twice that" in small
+    assert "more than twice that" in large

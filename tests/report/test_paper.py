@@ -1,0 +1,54 @@
+"""The paper's figures, as printed, and what sets a run apart from how they were made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from decouple.presets import preset
+from decouple.report import paper
+
+from .made_up import made_up
+
+
+@pytest.mark.parametrize(
+    ("data", "augment", "sgd", "search"),
+    [
+        ("mnist", False, "99.1 ± 0.1", {"all": "99.0 ± 0.1"}),
+        ("cifar10", False, "89.1 ± 0.3", {"all": "88.3 ± 0.3"}),
+        ("cifar100", False, "62.3 ± 0.5", {"all": "61.6 ± 0.2"}),
+        ("cifar10", True, "93.0 ± 0.2", {"skip-first": "92.0 ± 0.1", "all": "90.6 ± 0.3"}),
+        ("cifar100", True, "71.8 ± 0.4", {"skip-first": "69.2 ± 0.3", "all": "66.5 ± 0.3"}),
+    ],
+)
+def test_published_figures(data: str, augment: bool, sgd: str, search: dict[str, str]) -> None:
+    found = paper.reference(data, augment=augment)
+    assert found is not None
+    assert str(found.sgd) == sgd
+    assert {variant: str(found.searched(variant)) for variant in search} == search
+
+
+@pytest.mark.parametrize(("data", "augment"), [("mnist", True), ("digits", False), ("folder:mnist", False)])
+def test_no_figures_where_the_paper_has_none(data: str, augment: bool) -> None:
+    assert paper.reference(data, augment=augment) is None
+
+
+def test_differences_name_what_was_smaller() -> None:
+    results, _ = made_up(data="mnist")
+    found = paper.differences(preset("mnist-small"), results)
+    assert "32 channels a block (paper 256)" in found
+    assert "1,137 training images (paper 56,000)" in found
+    assert any("evolution strategy" in line for line in found)
+
+
+def test_the_papers_own_settings_differ_in_little() -> None:
+    results, _ = made_up(data="cifar100")
+    results = type(results)(**{f: getattr(results, f) for f in results.__struct_fields__} | {"images": {"train": 46_000}})
+    config = preset("cifar100")
+    config = replace(config, search=replace(config.search, paper=replace(config.search.paper, smoothing="map")))
+    assert paper.differences(config, results) == ["one run (paper: mean ± standard deviation over 3)"]
+
+
+def test_no_differences_where_there_is_nothing_to_differ_from() -> None:
+    assert paper.differences(preset("digits"), made_up()[0]) == []

@@ -1,0 +1,205 @@
+"""One contract for every algorithm, and what is particular to each."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from decouple.config import EsConfig, PaperConfig
+from decouple.search import EvolutionStrategy, PaperSearch, SearchPoint
+from decouple.search.algorithm import Algorithm
+from decouple.search.pgpe import Pgpe
+
+ES = EsConfig(population=16, generations=(30,), step=(0.1,), blur=(1,))
+PAPER = PaperConfig(population=24, parents=4, explorers=8, generations=(30,), alpha=(0.3,), blur=(0,))
+ALGORITHMS: dict[str, Algorithm] = {
+    "es": EvolutionStrategy(ES),
+    "es-image": EvolutionStrategy(EsConfig(population=16, generations=(30,), step=(0.1,), blur=(0,), noise="image")),
+    "paper-map": PaperSearch(PAPER),
+    "paper-noise": PaperSearch(PaperConfig(**{**PAPER.__dict__, "smoothing": "noise", "blur": (1,)})),
+    "pgpe": Pgpe(ES),
+}
+POINTS = {
+    "map": SearchPoint("block0", 0, 3, (3, 6, 6)),
+    "tiny": SearchPoint("block1", 1, 3, (8, 1, 1)),
+    "tokens": SearchPoint("layer0", 0, 3, (6, 4)),
+    "vector": SearchPoint("hidden", 1, 3, (12,)),
+    "logits": SearchPoint("logits", 2, 3, (10,)),
+}
+
+
+def _start(point: SearchPoint, seed: int = 0) -> Tensor:
+    return torch.randn(5, *point.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _towards(point: SearchPoint) -> Tensor:
+    return torch.randn(point.shape, generator=torch.Generator().manual_seed(9)).flatten()
+
+
+def _fitness(candidates: Tensor, direction: Tensor) -> Tensor:
+    """Cosine with a fixed direction: what normalisation leaves a search to improve."""
+    flat = candidates.float().flatten(2)
+    flat = flat - flat.mean(2, keepdim=True)
+    return torch.nn.functional.cosine_similarity(flat, direction - direction.mean(), dim=2)
+
+
+def _run(algorithm: Algorithm, point: SearchPoint, generations: int, start: Tensor | None = None) -> Any:
+    start = _start(point) if start is None else start
+    state = algorithm.init(start, point, 7, None)
+    for _ in range(generations):
+        candidates, state = algorithm.ask(state)
+        state = algorithm.tell(state, candidates, _fitness(candidates, _towards(point)))
+    return state
+
+
+@pytest.mark.parametrize("point", POINTS.values(), ids=POINTS)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_search_improves_and_reports_what_it_found(name: str, point: SearchPoint) -> None:
+    algorithm = ALGORITHMS[name]
+    state = algorithm.init(_start(point), point, 7, None)
+    candidates, _ = algorithm.ask(state)
+    assert candidates.shape[0] == 5
+    assert candidates.shape[2:] == point.shape
+    early = algorithm.best(_run(algorithm, point, 1))[1]
+    found, fitness = algorithm.best(_run(algorithm, point, algorithm.generations(point)))
+    assert found.shape == (5, *point.shape)
+    assert (fitness >= early).all()
+    assert (fitness - early).mean() > 0.1
+    assert torch.allclose(fitness, _fitness(found.unsqueeze(1), _towards(point)).squeeze(1), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_seeds_decide_everything(name: str) -> None:
+    point = POINTS["map"]
+    torch.manual_seed(1)
+    one = ALGORITHMS[name].best(_run(ALGORITHMS[name], point, 4))[0]
+    state = torch.random.get_rng_state()
+    torch.manual_seed(2)
+    other = ALGORITHMS[name].best(_run(ALGORITHMS[name], point, 4))[0]
+    assert torch.equal(one, other)
+    torch.manual_seed(1)
+    assert torch.equal(torch.random.get_rng_state(), state), "the global generator was used"
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_ask_and_tell_change_nothing_in_place(name: str) -> None:
+    algorithm, point = ALGORITHMS[name], POINTS["map"]
+    state = _run(algorithm, point, 1)
+    before = algorithm.best(state)[0].clone()
+    first, asked = algorithm.ask(state)
+    algorithm.tell(asked, first, _fitness(first, _towards(point)))
+    second, _ = algorithm.ask(state)
+    assert torch.equal(first, second)
+    assert torch.equal(algorithm.best(state)[0], before)
+
+
+def test_with_shared_directions_a_batch_equals_its_images_one_by_one() -> None:
+    algorithm, point = ALGORITHMS["es"], POINTS["map"]
+    start = _start(point)
+    together = algorithm.best(_run(algorithm, point, 5, start))[0]
+    for image in range(5):
+        alone = algorithm.best(_run(algorithm, point, 5, start[image : image + 1]))[0]
+        assert torch.allclose(alone[0], together[image], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_what_failed_never_wins(name: str) -> None:
+    algorithm, point = ALGORITHMS[name], POINTS["vector"]
+    state = algorithm.init(_start(point), point, 7, None)
+    for generation in range(6):
+        candidates, state = algorithm.ask(state)
+        fitness = _fitness(candidates, _towards(point))
+        fitness[:, 1::3] = -torch.inf  # what the engine makes of anything that is not finite
+        if generation == 3:
+            fitness[:] = -torch.inf
+        if generation == 4:
+            fitness[2] = -torch.inf
+        state = algorithm.tell(state, candidates, fitness)
+    found, fitness = algorithm.best(state)
+    assert torch.isfinite(found).all()
+    assert torch.isfinite(fitness).all()
+
+
+def test_es_candidates_are_mirrored_around_the_centre() -> None:
+    point = POINTS["map"]
+    algorithm = EvolutionStrategy(ES)
+    candidates, state = algorithm.ask(_run(algorithm, point, 3))
+    pairs = ES.population // 2
+    assert torch.allclose(candidates[:, 0], state.center)
+    middle = (candidates[:, 1 : pairs + 1] + candidates[:, pairs + 1 :]) / 2
+    assert torch.allclose(middle, state.center.unsqueeze(1).expand_as(middle), atol=1e-6)
+    size = (candidates[:, 1 : pairs + 1] - state.center.unsqueeze(1)) / state.scale.unsqueeze(1)
+    assert abs(float(size.std()) - ES.radius) < 0.1 * ES.radius
+
+
+def test_es_follows_the_gradient_of_a_linear_fitness() -> None:
+    """On a plane the antithetic estimate is Σ (g·ε_i) ε_i: for many pairs, the gradient itself."""
+    point = POINTS["vector"]
+    algorithm = EvolutionStrategy(EsConfig(population=4000, generations=(1,), radius=0.01, blur=(0,), momentum=0.0))
+    state = algorithm.init(_start(point), point, 0, None)
+    candidates, state = algorithm.ask(state)
+    gradient = _towards(point)
+    told = algorithm.tell(state, candidates, (candidates * gradient).sum(2))
+    cosine = torch.nn.functional.cosine_similarity(told.velocity, gradient.expand_as(told.velocity))
+    assert (cosine > 0.99).all()
+
+
+def test_es_keeps_mean_and_deviation_of_what_the_network_produced() -> None:
+    point = POINTS["map"]
+    state = _run(EvolutionStrategy(ES), point, 20)
+    assert torch.allclose(state.center.flatten(1).mean(1), state.start.flatten(1).mean(1), atol=1e-4)
+    assert torch.allclose(state.center.flatten(1).std(1), state.start.flatten(1).std(1), rtol=1e-3)
+
+
+def test_the_paper_keeps_its_parents_unchanged_and_in_front() -> None:
+    point = POINTS["map"]
+    algorithm = PaperSearch(PAPER)
+    state = _run(algorithm, point, 3)
+    best = state.fitness.topk(PAPER.parents, dim=1).indices
+    candidates, _ = algorithm.ask(state)
+    for image in range(5):
+        assert torch.equal(candidates[image, : PAPER.parents], state.population[image, best[image]])
+    assert candidates.shape[1] == PAPER.population
+
+
+def test_the_papers_children_are_normalised() -> None:
+    point = POINTS["map"]
+    candidates, _ = PaperSearch(PAPER).ask(_run(PaperSearch(PAPER), point, 2))
+    children = candidates[:, PAPER.parents :].flatten(2)
+    assert children.mean(2).abs().max() < 1e-5
+    assert (children.var(2, correction=0) - 1).abs().max() < 1e-3
+
+
+def test_the_papers_logits_have_zero_mean() -> None:
+    point = POINTS["logits"]
+    candidates, _ = PaperSearch(PAPER).ask(_run(PaperSearch(PAPER), point, 2))
+    assert candidates.mean(2).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("smoothing", "passes"), [("map", 0), ("map", 2), ("noise", 2)])
+def test_the_papers_reproduction_equals_a_plain_reference(smoothing: str, passes: int) -> None:
+    """Crossover, mutation in units of the parents' mean deviation, smoothing and normalisation, child by child."""
+    from torch.nn.functional import avg_pool2d
+
+    from decouple.seeds import generator
+
+    point = POINTS["map"]
+    config = PaperConfig(**{**PAPER.__dict__, "smoothing": smoothing, "blur": (passes,)})
+    parents = torch.randn(2, 4, *point.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    found = PaperSearch(config)._reproduce(parents, 6, 0.3, point, generator(0, "x"))
+    stream = generator(0, "x")
+    pick = torch.randint(4, (2, 2, 6), generator=stream)
+    noise = torch.randn(2, 6, *point.shape, generator=stream)
+    for image in range(2):
+        for child in range(6):
+            one, other = parents[image, pick[0, image, child]], parents[image, pick[1, image, child]]
+            sigma = (one.flatten(1).std(1) + other.flatten(1).std(1)) / 2
+            mutation = 0.3 * sigma[:, None, None] * noise[image, child]
+            expected = (one + other) / 2
+            smoothed = expected + mutation if smoothing == "map" else mutation
+            for _ in range(passes):
+                smoothed = avg_pool2d(smoothed[None], 3, 1, 1)[0]
+            expected = smoothed if smoothing == "map" else expected + smoothed
+            expected = (expected - expected.mean()) / (expected.var(correction=0) + 1e-5).sqrt()
+            assert torch.allclose(found[image, child], expected, atol=1e-9)

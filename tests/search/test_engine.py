@@ -1,0 +1,131 @@
+"""The layerwise search over a batch."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from decouple.config import EsConfig, PaperConfig
+from decouple.data import ImageData
+from decouple.errors import DataError, NotFiniteError
+from decouple.networks import Stages
+from decouple.search import EvolutionStrategy, PaperSearch, judge, search_batch
+from decouple.search.engine import _score_candidates, search_points
+
+ES = EvolutionStrategy(EsConfig(population=8, generations=(6,), step=(0.1,)))
+
+
+def test_scores_equal_a_plain_forward_pass(network: Stages, data: ImageData) -> None:
+    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    point = search_points(scorer, data.image_shape)[0]
+    candidates = torch.randn(4, 5, *point.shape, generator=torch.Generator().manual_seed(0))
+    labels = data.train.labels[:4]
+    loss, correct = _score_candidates(scorer, point, candidates, labels, torch.float32)
+    plain = network.train()
+    expected = plain.run(candidates.flatten(0, 1), 1)
+    wanted = functional.cross_entropy(expected, labels.repeat_interleave(5), reduction="none").view(4, 5)
+    assert torch.allclose(loss, wanted, atol=1e-5)
+    assert torch.equal(correct, expected.argmax(1).view(4, 5) == labels[:, None])
+
+
+def test_the_search_lowers_the_loss_point_by_point(network: Stages, data: ImageData) -> None:
+    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    found = search_batch(scorer, data.train.images[:24], data.train.labels[:24], ES, seed=1)
+    assert [tuple(t.shape[1:]) for t in found.targets] == [p.shape for p in search_points(network, data.image_shape)]
+    assert found.after.mean(1)[-1] < 0.5 * found.before.mean(1)[0]
+    assert torch.allclose(found.after[0], found.before[1], atol=1e-5), "each point starts where the one before ended"
+    assert found.evaluations == 3 * 6 * 9
+    assert [len(curve) for curve in found.curves] == [7, 7, 7]
+    assert all((curve.diff() <= 1e-6).all() for curve in found.curves), "the best so far never gets worse"
+    assert found.failed == 0
+
+
+def test_zero_generations_return_the_networks_own_activations(network: Stages, data: ImageData) -> None:
+    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    images, labels = data.train.images[:6], data.train.labels[:6]
+    found = search_batch(scorer, images, labels, EvolutionStrategy(EsConfig(generations=(0,))), seed=0)
+    for target, value in zip(found.targets, scorer.activations(images), strict=True):
+        assert torch.allclose(target, value, atol=1e-5)
+    assert found.displacement.abs().max() < 1e-5
+    assert found.evaluations == 0
+
+
+def test_seed_and_contents_decide_the_result(network: Stages, data: ImageData) -> None:
+    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    images, labels = data.train.images[:8], data.train.labels[:8]
+    one, same = (search_batch(scorer, images, labels, ES, seed=1) for _ in range(2))
+    other = search_batch(scorer, images, labels, ES, seed=2)
+    assert all(torch.equal(a, b) for a, b in zip(one.targets, same.targets, strict=True))
+    assert not torch.equal(one.targets[0], other.targets[0])
+
+
+def test_frozen_statistics_make_images_independent(network: Stages, data: ImageData) -> None:
+    scorer = judge(network, statistics="frozen", dtype=torch.float32, pilot=data.train.images[:32])
+    images, labels = data.train.images[:8], data.train.labels[:8]
+    together = search_batch(scorer, images, labels, ES, seed=1)
+    alone = search_batch(scorer, images[3:4], labels[3:4], ES, seed=1)
+    for a, b in zip(together.targets, alone.targets, strict=True):
+        assert torch.allclose(a[3:4], b, atol=1e-3)
+    with pytest.raises(DataError, match="frozen statistics need pilot images"):
+        judge(network, statistics="frozen", dtype=torch.float32)
+
+
+def test_the_judge_is_a_copy(network: Stages) -> None:
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    scorer = judge(network, statistics="batch", dtype=torch.bfloat16)
+    assert scorer.stages[0][1].weight.dtype == torch.bfloat16
+    assert scorer.stages[-1][1].weight.dtype == torch.float32
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_bfloat16_finds_nearly_what_float32_finds(network: Stages, data: ImageData) -> None:
+    images, labels = data.train.images[:48], data.train.labels[:48]
+    losses = []
+    for dtype in (torch.float32, torch.bfloat16):
+        found = search_batch(judge(network, statistics="batch", dtype=dtype), images, labels, ES, seed=1)
+        losses.append(float(found.after[0].mean()))
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+class _Fails(EvolutionStrategy):
+    """Makes some candidates NaN."""
+
+    def ask(self, state: Any) -> tuple[Tensor, Any]:
+        candidates, state = super().ask(state)
+        candidates = candidates.clone()
+        candidates[0] = torch.nan  # every candidate of image 0
+        candidates[1, 2:4] = torch.nan  # some of image 1's
+        return candidates, state
+
+
+def test_images_whose_candidates_all_fail_keep_their_start_and_are_counted() -> None:
+    stream = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Stages([nn.Sequential(nn.Flatten(), nn.Linear(16, 12)), nn.Linear(12, 3)], ["hidden", "logits"])
+    images, labels = torch.rand(4, 1, 4, 4, generator=stream), torch.tensor([0, 1, 2, 0])
+    scorer = judge(net, statistics="batch", dtype=torch.float32)
+    found = search_batch(scorer, images, labels, _Fails(EsConfig(population=8, generations=(3,))), seed=0)
+    assert found.failed == 2 * 3, "3 generations at each of 2 search points, of one image"
+    assert torch.equal(found.targets[0][0], net.stages[0](images)[0])
+    assert all(torch.isfinite(target).all() for target in found.targets)
+    assert (found.after[0][1:] <= found.before[0][1:]).all()
+
+
+def test_a_network_that_yields_nan_is_named(network: Stages, data: ImageData) -> None:
+    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    images = data.train.images[:4].clone()
+    images[2] = torch.nan
+    with pytest.raises(NotFiniteError, match="output for image . of the batch is not finite at 'block0'"):
+        search_batch(scorer, images, data.train.labels[:4], ES, seed=0)
+
+
+@pytest.mark.parametrize("smoothing", ["map", "noise"])
+def test_the_papers_search_runs_through_all_points(network: Stages, data: ImageData, smoothing: Any) -> None:
+    config = PaperConfig(population=20, parents=4, explorers=6, generations=(8,), alpha=(0.3,), smoothing=smoothing)
+    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    found = search_batch(scorer, data.train.images[:12], data.train.labels[:12], PaperSearch(config), seed=1)
+    assert found.evaluations == 3 * 9 * 20, "the initial population is scored too"
+    assert found.after.mean(1)[-1] < found.before.mean(1)[0]

@@ -1,0 +1,99 @@
+"""Targets on disk: searched once, read by position, checked."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from decouple.config import EsConfig, SearchConfig
+from decouple.data import ImageData
+from decouple.errors import DamagedFileError
+from decouple.networks import Stages
+from decouple.search import TargetStore, search_solution, store
+
+CONFIG = SearchConfig(batch=20, es=EsConfig(population=4, generations=(2,)))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def test_rows_come_by_position_from_memory_and_from_disk(
+    network: Stages, data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory = search_solution(network, data.train, tmp_path, config=CONFIG)
+    monkeypatch.setattr(store, "IN_MEMORY_BYTES", 0)
+    on_disk = TargetStore(in_memory.shards)
+    assert len(in_memory) == len(data.train) == 72
+    assert len(in_memory.shards) == 4
+    assert torch.equal(in_memory.ids, data.train.ids)
+    positions = torch.tensor([71, 0, 18, 17, 40, 0])
+    for a, b in zip(in_memory.rows(positions), on_disk.rows(positions), strict=True):
+        assert a.dtype == torch.float16
+        assert torch.equal(a, b)
+    whole = in_memory.rows(torch.arange(72))
+    assert torch.equal(whole[0][positions], in_memory.rows(positions)[0])
+    assert in_memory.nbytes == on_disk.nbytes
+
+
+def test_what_is_there_is_not_searched_again(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    search_solution(network, data.train, tmp_path, config=CONFIG)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    done: list[int] = []
+    search_solution(network, data.train, tmp_path, config=CONFIG, advance=done.append)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+    assert sum(done) == 72
+
+
+@pytest.mark.parametrize("damage", ["removed", "truncated", "flipped", "swapped"])
+def test_only_a_damaged_batch_is_redone_and_equals_the_first(
+    network: Stages, data: ImageData, tmp_path: Path, damage: str
+) -> None:
+    search_solution(network, data.train, tmp_path, config=CONFIG)
+    before = _files(tmp_path)
+    paths = sorted(tmp_path.rglob("*.safetensors"))
+    stamps = {path: path.stat().st_mtime_ns for path in paths}
+    if damage == "removed":
+        paths[1].unlink()
+    elif damage == "truncated":
+        paths[1].write_bytes(before[paths[1].name][:-9])
+    elif damage == "flipped":
+        data_bytes = bytearray(before[paths[1].name])
+        data_bytes[-5] ^= 4
+        paths[1].write_bytes(data_bytes)
+    else:
+        paths[1].write_bytes(before[paths[2].name])
+    search_solution(network, data.train, tmp_path, config=CONFIG)
+    assert _files(tmp_path) == before
+    redone = [path for path in paths if path.stat().st_mtime_ns != stamps[path]]
+    assert redone == [paths[1]]
+
+
+def test_reading_a_damaged_store_names_the_file(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    shards = search_solution(network, data.train, tmp_path, config=CONFIG).shards
+    shards[2].path.write_bytes(b"")
+    with pytest.raises(DamagedFileError, match=r"batch-00002\.safetensors is missing, truncated"):
+        TargetStore(shards)
+
+
+def test_solutions_differ_and_do_not_depend_on_how_many_there_are(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    zero, one = (search_solution(network, data.train, tmp_path / "a", config=CONFIG, solution=s) for s in (0, 1))
+    alone = search_solution(network, data.train, tmp_path / "b", config=CONFIG, solution=1)
+    everything = torch.arange(72)
+    assert torch.equal(one.rows(everything)[0], alone.rows(everything)[0])
+    assert not torch.equal(one.rows(everything)[0], zero.rows(everything)[0])
+
+
+def test_a_batch_does_not_depend_on_the_others(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    """The unit of independence is a search batch of fixed composition."""
+    whole = search_solution(network, data.train, tmp_path / "a", config=CONFIG)
+    first = data.train.subset(torch.arange(18))
+    part = search_solution(network, first, tmp_path / "b", config=CONFIG)
+    assert torch.equal(whole.rows(torch.arange(18))[0], part.rows(torch.arange(18))[0])
+
+
+def test_another_search_does_not_take_these_files_for_its_own(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    one = search_solution(network, data.train, tmp_path, config=CONFIG).rows(torch.arange(72))[0]
+    other_config = SearchConfig(batch=20, es=EsConfig(population=4, generations=(3,)))
+    other = search_solution(network, data.train, tmp_path, config=other_config).rows(torch.arange(72))[0]
+    assert not torch.equal(one, other)

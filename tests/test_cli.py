@@ -1,0 +1,172 @@
+"""The command line: what it answers, and that bad input costs one line, not a traceback or compute."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import filelock
+import pytest
+
+from decouple.cli import run_command
+from decouple.presets import PRESETS
+
+TINY = [
+    *("--data.train", "60", "--data.validation", "40", "--data.prior", "40", "--data.test", "60", "--network.width", "8"),
+    *("--search.es.population", "4", "--search.es.generations", "2", "--search.batch", "30", "--learn.epochs", "2"),
+    *("--sgd.epochs", "2", "--sgd.groups", "1", "--compare.images", "20", "--compare.records", "2"),
+    *("--q0.cycles", "2", "--q0.epochs", "1", "--quiet"),
+]
+
+
+def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> str:
+    """The one or two lines that a wrong command prints."""
+    assert run_command(list(argv)) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert 1 <= len(captured.err.strip().splitlines()) <= 2, captured.err
+    assert captured.err.startswith("decouple: ")
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["rum", "digits"], "there is no command 'rum'; did you mean 'run'?"),
+        (["run"], "'decouple run' needs a preset first"),
+        (["run", "--seed", "3"], "'decouple run' needs a preset first"),
+        (["run", "digit"], "there is no preset 'digit'; did you mean 'digits'?"),
+        (["run", "digits", "--sed", "3"], "unknown option '--sed'; did you mean '--seed'?"),
+        (["run", "digits", "--serch.batch", "3"], "unknown option '--serch.batch'; did you mean '--search.batch'?"),
+        (["run", "digits", "--seed", "three"], "--seed: invalid literal for int() with base 10: 'three'"),
+        (["run", "digits", "--search.algorithm", "cma"], "invalid choice 'cma' for argument '--search.algorithm'"),
+        (["run", "digits", "stray"], "unexpected argument 'stray'"),
+        (["run", "digits", "--network.width", "0"], "network.width = 0: expected int >= 1; give --network.width"),
+        (["run", "digits", "--learn.epochs", "-3"], "learn.epochs = -3: expected int >= 1"),
+        (["run", "digits", "--search.paper.population", "10"], "search.paper.population = 10 is too small for 20 parents"),
+        (["run", "digits", "--config", "settings.ini"], "type '.ini' is not one of .json"),
+        (["run", "digits", "--config", "nowhere.json"], "nowhere.json cannot be read"),
+        (["learn"], "'decouple learn' needs a run directory first"),
+        (["learn", "nowhere"], "nowhere is not a run directory"),
+        (["estimate", "mnst"], "there is no preset 'mnst'; did you mean"),
+    ],
+)
+def test_wrong_commands_are_answered_in_a_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status = 1 if argv == ["learn", "nowhere"] else 2
+    assert expected in _error(capsys, *argv, status=status)
+    assert not (tmp_path / "runs").exists(), "nothing was begun"
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected", "status"),
+    [
+        (["--device", "gpu"], "device 'gpu' is unknown: expected auto, cpu, cuda or cuda:N", 2),
+        (["--device", "cuda:77"], "device 'cuda:77' is not there: torch sees ", 2),
+        (["--data.name", "cifer10"], "cifer10", 1),
+        (["--data.name", "folder:/nowhere"], "/nowhere", 1),
+        (["--data.train", "99999"], "99999", 1),
+        (["--compare.images", "900"], "compare.images = 900 exceeds data.validation", 2),
+        (["--data.name", "mnist", "--data-root", "."], "MNIST", 1),
+    ],
+)
+def test_what_is_not_there_is_named_before_compute(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
+    expected: str,
+    status: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("decouple.search.solutions.search_batch", lambda *a, **k: pytest.fail("compute was spent"))
+    if "mnist" in argv:
+        monkeypatch.setattr("decouple.data.sources.load_data.__defaults__", None, raising=False)
+        monkeypatch.setattr("urllib.request.urlopen", _offline)
+    assert expected in _error(capsys, "run", "digits", "--out", str(tmp_path / "out"), "--quiet", *argv, status=status)
+
+
+def _offline(*args: object, **kwargs: object) -> None:
+    import urllib.error
+
+    raise urllib.error.URLError("offline")
+
+
+def test_a_folder_that_cannot_hold_a_run_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "is a file, not a folder" in _error(capsys, "run", "digits", "--out", str(tmp_path / "file"), status=1)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("x")
+    assert "it is no run directory" in _error(capsys, "run", "digits", "--out", str(tmp_path / "full"), status=1)
+    assert (tmp_path / "full" / "thesis.tex").read_text() == "x"
+
+
+def test_a_directory_in_use_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tmp_path = tmp_path / "run"
+    tmp_path.mkdir()
+    with filelock.FileLock(tmp_path / ".lock"):
+        script = f"from decouple.cli import run_command; raise SystemExit(run_command(['run', 'digits', '--out', {str(tmp_path)!r}]))"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "is in use by another decouple process" in done.stderr
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--help"]) == 0
+    assert "decouple run PRESET" in capsys.readouterr().out
+    for argv in (["run", "--help"], ["run", "mnist-small", "--help"], ["learn", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            run_command(argv)
+        assert stop.value.code == 0
+        shown = capsys.readouterr().out
+        assert "--search.es.population" in shown
+        assert "Candidates a generation" in shown
+
+
+def test_presets_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["presets"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(PRESETS)
+
+
+def test_importing_the_command_line_does_not_import_torch() -> None:
+    script = "import sys, decouple.cli; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = str(tmp_path / "run")
+    assert run_command(["run", "digits", "--out", out, *TINY]) == 0
+    printed = capsys.readouterr().out
+    assert "learned prior" in printed
+    assert str(tmp_path / "run" / "report.html") in printed
+    first = json.loads((tmp_path / "run" / "results.json").read_text())
+
+    assert "not empty: continue it with --resume" in _error(capsys, "run", "digits", "--out", out, *TINY, status=1)
+    changed = _error(capsys, "run", "digits", "--out", out, *TINY, "--resume", "--learn.lr", "0.3", status=1)
+    assert "another configuration (learn.lr: 0.2 → 0.3)" in changed
+    foreign = _error(capsys, "q0", out, "--learn.lr", "0.3")
+    assert "'decouple q0' may change --q0.*, not learn.lr: 0.2 → 0.3" in foreign
+
+    assert run_command(["q0", out, "--q0.cycles", "3", "--quiet"]) == 0
+    assert "'decouple report" in capsys.readouterr().out
+    assert run_command(["report", out, "--quiet"]) == 0
+    capsys.readouterr()
+    second = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (len(first["q0"]["members"]), len(second["q0"]["members"])) == (4, 6)
+    assert second["test_accuracy"] == first["test_accuracy"]
+
+    again = tmp_path / "again"
+    config = str(tmp_path / "run" / "config.json")
+    assert run_command(["run", "digits", "--config", config, "--out", str(again), "--quiet"]) == 0
+    assert json.loads((again / "results.json").read_text()) == second, "a run's config.json repeats it"
+
+
+def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["estimate", "digits", *TINY]) == 0
+    printed = capsys.readouterr().out
+    assert "evaluations    1,800 (15 an image and solution, 60 images)" in printed
+    assert "gradient steps" in printed
+    assert "H100" in printed

@@ -1,0 +1,98 @@
+"""Settings are checked wherever they come from, and say how to mend them."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from decouple import config as configs
+from decouple.config import EsConfig, PaperConfig, RunConfig, SearchConfig, check, from_builtins, read_file
+from decouple.errors import ConfigError
+from decouple.presets import PRESETS, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid_and_survive_json(name: str) -> None:
+    config = check(preset(name))
+    assert config.preset == name
+    assert from_builtins(json.loads(json.dumps(configs.to_builtins(config)))) == config
+
+
+def test_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"no preset 'mnist-smal'; did you mean 'mnist-small'\?"):
+        preset("mnist-smal")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"serch": {}}, r"unknown setting 'serch'; did you mean 'search'\?"),
+        ({"search": {"es": {"populaton": 3}}}, r"unknown setting 'search.es.populaton'; did you mean 'search.es.population'\?"),
+        ({"search": {"batch": 0}}, r"search.batch = 0: expected int >= 2; give --search.batch another value"),
+        ({"search": {"es": {"population": 7}}}, r"search.es.population = 7: expected int that's a multiple of 2"),
+        ({"search": {"es": {"generations": [4, -1]}}}, r"search.es.generations = \[4, -1\]: expected int >= 0"),
+        ({"search": {"es": {"generations": []}}}, r"search.es.generations is empty"),
+        ({"search": {"algorithm": "cma"}}, r'search.algorithm = "cma": expected one of es, paper, pgpe'),
+        ({"search": {"paper": {"population": 10}}}, r"search.paper.population = 10 is too small for 20 parents"),
+        ({"data": {"train": -5}}, r"data.train = -5: expected int >= 1"),
+        ({"learn": {"lr": 0}}, r"learn.lr = 0: expected float > 0"),
+        ({"learn": {"momentum": 1.0}}, r"learn.momentum = 1.0: expected float < 1"),
+        ({"seed": "x"}, r'seed = "x": expected int, got str'),
+        ({"network": 3}, r"'network' is a section of settings, not 3"),
+        ({"compare": {"images": 400}}, r"compare.images = 400 exceeds data.validation = 150"),
+        ({"sgd": {"groups": []}}, r"sgd.groups is empty"),
+        ([], r"must hold a table of settings, not list"),
+    ],
+)
+def test_bad_settings_say_what_and_how(values: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        from_builtins(values)
+
+
+def test_check_covers_what_python_code_passes() -> None:
+    bad = dataclasses.replace(RunConfig(), search=SearchConfig(es=EsConfig(radius=-1.0)))
+    with pytest.raises(ConfigError, match=r"search.es.radius = -1.0: expected float > 0"):
+        check(bad)
+    with pytest.raises(ConfigError, match="must be above 40"):
+        check(RunConfig(search=SearchConfig(paper=PaperConfig(population=30, parents=40))))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.json", '{"seed": 3, "search": {"es": {"radius": 0.2}}}'),
+        ("c.yaml", "seed: 3\nsearch:\n  es: {radius: 0.2}\n"),
+        ("c.toml", "seed = 3\n[search.es]\nradius = 0.2\n"),
+    ],
+)
+def test_files_override_their_base(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    config = from_builtins(read_file(tmp_path / name), preset("mnist-small"))
+    assert (config.seed, config.search.es.radius, config.data.train) == (3, 0.2, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.ini", "", r"type '.ini' is not one of .json, .yaml, .yml, .toml"),
+        ("c.json", "{", r"c.json is not valid JSON"),
+        ("c.toml", "= 3", r"c.toml is not valid TOML"),
+        ("c.yaml", "- 1\n- 2\n", r"c.yaml must hold a table of settings, not list"),
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_file(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere.json cannot be read: No such file"):
+        read_file(tmp_path / "nowhere.json")
+
+
+def test_differences_name_the_fields() -> None:
+    other = dataclasses.replace(RunConfig(), seed=4, data=dataclasses.replace(RunConfig().data, train=100))
+    assert configs.differences(RunConfig(), other) == ["seed: 0 → 4", "data.train: None → 100"]
+    assert configs.differences(RunConfig(), RunConfig()) == []

@@ -1,0 +1,158 @@
+"""Files are whole or absent; damage is noticed and named; loading runs no code."""
+
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from decouple import files
+from decouple.errors import DamagedFileError, RunDirectoryError
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "unit.safetensors"
+    tensors = {"a": torch.arange(600).reshape(20, 30).half(), "ids": torch.arange(7), "empty": torch.zeros(0, 3)}
+    files.save_tensors(path, tensors, {"best": 3, "name": "é\n"}, unit="stage/0")
+    return path
+
+
+def test_tensors_and_metadata_come_back(saved: Path) -> None:
+    tensors, meta = files.load_tensors(saved, unit="stage/0")
+    assert torch.equal(tensors["a"], torch.arange(600).reshape(20, 30).half())
+    assert tensors["a"].dtype == torch.float16
+    assert tensors["empty"].shape == (0, 3)
+    assert meta == {"best": 3, "name": "é\n"}
+
+
+def test_equal_contents_are_equal_bytes(saved: Path, tmp_path: Path) -> None:
+    tensors, meta = files.load_tensors(saved, unit="stage/0")
+    files.save_tensors(tmp_path / "again", dict(reversed(list(tensors.items()))), meta, unit="stage/0")
+    assert (tmp_path / "again").read_bytes() == saved.read_bytes()
+
+
+def test_channels_last_tensors_keep_their_values(tmp_path: Path) -> None:
+    value = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    files.save_tensors(tmp_path / "x", {"v": value}, {}, unit="u")
+    assert torch.equal(files.load_tensors(tmp_path / "x", unit="u")[0]["v"], value)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 0.5, -1])
+def test_truncation_is_named(saved: Path, size: float) -> None:
+    data = saved.read_bytes()
+    keep = int(len(data) * size) if 0 < size < 1 else (len(data) + size if size < 0 else size)
+    saved.write_bytes(data[: int(keep)])
+    with pytest.raises(DamagedFileError, match=re.escape(str(saved))):
+        files.load_tensors(saved, unit="stage/0")
+
+
+def test_every_flipped_bit_is_noticed(saved: Path) -> None:
+    """Wherever it lies: length, header, values. Only the padding after the header's JSON may differ unnoticed."""
+    data = bytearray(saved.read_bytes())
+    header_length = int.from_bytes(data[:8], "little")
+    padding = range(8 + len(bytes(data[8 : 8 + header_length]).rstrip()), 8 + header_length)
+    for position in range(0, len(data), 3):
+        if position in padding:
+            continue
+        data[position] ^= 1 << (position % 8)
+        saved.write_bytes(data)
+        with pytest.raises(DamagedFileError, match=re.escape(str(saved))):
+            files.load_tensors(saved, unit="stage/0")
+        data[position] ^= 1 << (position % 8)
+
+
+def test_swapped_files_are_noticed(tmp_path: Path) -> None:
+    for number in range(2):
+        files.save_tensors(tmp_path / f"{number}", {"a": torch.ones(3) * number}, {}, unit=f"batch-{number}")
+    os.replace(tmp_path / "0", tmp_path / "swap")
+    os.replace(tmp_path / "1", tmp_path / "0")
+    with pytest.raises(DamagedFileError, match=r"holds unit 'batch-1', expected 'batch-0'"):
+        files.load_tensors(tmp_path / "0", unit="batch-0")
+
+
+def test_another_format_version_is_refused_by_name(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "FORMAT", files.FORMAT + 1)
+    with pytest.raises(DamagedFileError, match=r"has format version '1', this release reads 2"):
+        files.load_tensors(saved, unit="stage/0")
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "empty"])
+def test_what_is_no_file_is_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "unit.safetensors"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    with pytest.raises(DamagedFileError, match=r"unit\.safetensors"):
+        files.load_tensors(path, unit="u")
+    with pytest.raises(DamagedFileError, match=r"unit\.safetensors"):
+        files.load_record(path, unit="u")
+
+
+class _Malicious:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return (Path.touch, (self.marker,))
+
+
+def test_a_pickle_under_our_name_is_not_executed(tmp_path: Path) -> None:
+    marker, path = tmp_path / "executed", tmp_path / "unit.safetensors"
+    path.write_bytes(pickle.dumps(_Malicious(marker)))
+    with pytest.raises(DamagedFileError, match="not a safetensors file"):
+        files.load_tensors(path, unit="u")
+    torch.save({"a": torch.ones(2)}, path)
+    with pytest.raises(DamagedFileError, match="not a safetensors file"):
+        files.load_tensors(path, unit="u")
+    assert not marker.exists()
+
+
+def test_the_package_never_unpickles() -> None:
+    sources = Path(files.__file__).parent.rglob("*.py")
+    used = [path.name for path in sources if re.search(r"pickle\.load|torch\.load\(|allow_pickle=True", path.read_text())]
+    assert used == []
+
+
+def test_a_failing_replace_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    files.write_bytes(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(RunDirectoryError, match=r"cannot write .*file: Permission denied"):
+        files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_value_that_json_does_not_hold_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(path, {"a": float("nan")})
+    assert files.read_json(path) == {"a": 1}
+
+
+def test_partial_files_of_a_kill_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / f"{files.TEMPORARY}x1").write_bytes(b"half")
+    files.write_bytes(tmp_path / "deep" / "kept", b"1")
+    assert files.remove_partial(tmp_path) == 1
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["kept"]
+
+
+def test_records_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    files.save_record(path, {"accuracy": 0.25}, unit="u")
+    assert files.load_record(path, unit="u") == {"accuracy": 0.25}
+    with pytest.raises(DamagedFileError, match="expected 'v'"):
+        files.load_record(path, unit="v")
+    path.write_text(path.read_text().replace("0.25", "0.26"))
+    with pytest.raises(DamagedFileError, match="checksum"):
+        files.load_record(path, unit="u")
