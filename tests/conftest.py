@@ -1,4 +1,4 @@
-"""A small network and a few images, for everything that searches."""
+"""A small network and a few images, for everything that searches or learns."""
 
 import pytest
 import torch
@@ -6,6 +6,9 @@ import torch
 from decouple.config import NetworkConfig
 from decouple.data import ImageData
 from decouple.networks import Stages, paper_network
+
+
+torch.set_num_threads(1)  # the tensors here are small, and two busy pools of threads on two cores stall each other
 
 
 @pytest.fixture(scope="session")

@@ -2,77 +2,139 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+import math
 
 import torch
 from torch import Tensor
 
-from decouple.analysis.rows import flat_rows
-
-BLOCK = 2048
-"""Rows of the Gram matrix that are held at a time."""
+from decouple.analysis.rows import BLOCK, unit_rows, with_direction
+from decouple.errors import DataError
 
 
-def collision_entropy(reps: Tensor) -> Tensor:
-    """H = −log(Σ_ij K_ij² / (Σ_i K_ii)²) of the cosine Gram matrix K of (N, …), in nats: a scalar, 0 … log N.
+def collision_entropy(reps: Tensor, *, block: int = BLOCK) -> Tensor:
+    """H = −log(Σ_ij K_ij² / (Σ_i K_ii)²) of the cosine Gram matrix K of (N, …): a scalar, 0 … log N nats.
 
-    Rényi's entropy of order 2 of K/N; its exponential is the Vendi score of order 2 (Friedman and Dieng 2023). Source:
-    Vegesna and Dahal, arXiv 2509.10973, after Skean et al. 2025. Σ K_ij² is also ‖XᵀX‖² of the normalised rows: the
-    smaller of the two products is taken, N×N in blocks of rows.
+    Rényi's entropy of order 2 of the eigenvalues of K/N; its exponential is the Vendi score of order 2 with the cosine
+    kernel (Friedman and Dieng 2023). Source: Vegesna and Dahal, arXiv 2509.10973, after Skean et al. 2025.
 
-    >>> round(float(collision_entropy(torch.eye(4)).exp()), 6)
-    4.0
-    """
-    rows = _unit_rows(flat_rows(reps, "reps"))
-    count, features = rows.shape
-    if features < count:
-        total = (rows.T @ rows).square().sum()
-    else:
-        total = sum(((block @ rows.T).square().sum() for block in rows.split(BLOCK)), rows.new_zeros(()))
-    return 2 * torch.tensor(float(count), dtype=rows.dtype).log() - total.log()
+    Σ_ij K_ij² is the same for X·Xᵀ and Xᵀ·X, X the rows scaled to length 1. The smaller of the two is taken, one half of
+    it (it is symmetric), and at most block × block of it at a time; no scaled copy of all rows is made.
 
+    >>> round(float(collision_entropy(torch.eye(4))), 6) == round(math.log(4), 6)
+    True
 
-def effective_solutions(reps: Tensor) -> Tensor:
-    """exp of the collision entropy of (N, …): 1 for equal representations, N for orthogonal ones."""
-    return collision_entropy(reps).exp()
-
-
-def solution_diversity(targets: Tensor) -> Tensor:
-    """Effective number of different solutions of each image: (S, N, …) → (N,), 1 … S."""
-    if targets.dim() < 3:
-        raise ValueError(f"targets have shape {tuple(targets.shape)}: expected (S, N, …)")
-    solutions = targets.transpose(0, 1).flatten(2)
-    solutions = solutions if solutions.dtype == torch.float64 else solutions.float()
-    norms = solutions.norm(dim=2, keepdim=True)
-    unit = solutions / norms.clamp_min(torch.finfo(solutions.dtype).tiny)
-    similarity = unit @ unit.transpose(1, 2)
-    return similarity.diagonal(dim1=1, dim2=2).sum(1).square() / similarity.square().sum((1, 2))
-
-
-def class_entropy(reps: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Within-class and between-class collision entropy of (N, …) with classes (N,), nats.
-
-    Within: −log of the mean of K_ij² over i, j of a class (which is the collision entropy of that class, since K_ii = 1),
-    averaged over the classes with at least two samples. Between: the same with i of one class and j of another, averaged
-    over the pairs of classes. The paper says "averaged over pairs" and leaves the rest open; this is our reading.
+    Args:
+        reps: (N, …).
+        block: rows, or features, of the Gram matrix that are held at a time.
 
     Raises:
-        ValueError: other lengths, or no class with two samples.
+        ValueError: a row of zeros, no samples or no features.
+        NotFiniteError: NaN or infinity; names the row.
     """
-    rows = _unit_rows(flat_rows(reps, "reps"))
-    if labels.shape != rows.shape[:1]:
-        raise ValueError(f"labels have shape {tuple(labels.shape)}: expected ({len(rows)},)")
-    groups = {int(label): rows[labels == label] for label in labels.unique()}
-    large = [group for group in groups.values() if len(group) > 1]
-    if not large:
-        raise ValueError("no class has two samples: its entropy is undefined; give more samples")
-    within = torch.stack([collision_entropy(group) for group in large]).mean()
-    pairs = [-(a @ b.T).square().mean().log() for a, b in combinations(groups.values(), 2)]
-    return within, torch.stack(pairs).mean() if pairs else within.new_zeros(())
+    rows, lengths = with_direction(reps, "reps")
+    count, features = rows.shape
+
+    def unit(start: int) -> Tensor:
+        """Rows, or features, from `start` on: (block, D) or (block, N)."""
+        if count <= features:
+            return rows[start : start + block].to(lengths.dtype) / lengths[start : start + block]
+        return (rows[:, start : start + block].to(lengths.dtype) / lengths).T
+
+    total = lengths.new_zeros(())
+    smaller = min(count, features)
+    for i in range(0, smaller, block):
+        one = unit(i)
+        total += (one @ one.T).square().sum()
+        for j in range(i + block, smaller, block):
+            total += 2 * (one @ unit(j).T).square().sum()
+    return (2 * math.log(count) - total.log()).clamp(0, math.log(count))  # but for rounding it lies there
 
 
-def _unit_rows(rows: Tensor) -> Tensor:
-    norms = rows.norm(dim=1, keepdim=True)
-    if bool((norms == 0).any()):
-        raise ValueError(f"row {int((norms == 0).nonzero()[0, 0])} is all zeros: its cosine is undefined")
-    return rows / norms
+def effective_solutions(reps: Tensor, *, block: int = BLOCK) -> Tensor:
+    """N_eff = exp of the collision entropy of (N, …): 1 for equal representations, N for orthogonal ones.
+
+    >>> round(float(effective_solutions(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]))), 6)
+    1.8
+
+    Raises:
+        ValueError, NotFiniteError: as `collision_entropy`.
+    """
+    return collision_entropy(reps, block=block).exp()
+
+
+def solution_diversity(targets: Tensor, *, block: int = BLOCK) -> Tensor:
+    """Effective number of different solutions of each sample: (S, N, …) → (N,), 1 … S.
+
+    `effective_solutions` of the S representations of each of N samples.
+
+    >>> targets = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[3.0, 0.0], [0.0, 1.0]]])
+    >>> [round(number, 6) for number in solution_diversity(targets).tolist()]
+    [1.0, 2.0]
+
+    Args:
+        targets: (S, N, …).
+        block: samples that are worked on at a time.
+
+    Raises:
+        ValueError: other dimensions, or a representation of zeros; names solution and sample.
+        NotFiniteError: NaN or infinity; names solution and sample.
+    """
+    if targets.dim() < 3 or targets.numel() == 0:
+        raise ValueError(f"targets have shape {tuple(targets.shape)}: expected (S, N, …), none of them 0")
+    found = []
+    for start in range(0, targets.shape[1], block):
+        part = targets[:, start : start + block]
+        unit = torch.stack(
+            [unit_rows(s, f"targets, solution {i}, samples from {start}") for i, s in enumerate(part)], dim=1
+        )
+        similarity = unit @ unit.transpose(1, 2)
+        found.append((len(targets) ** 2 / similarity.square().sum((1, 2))).clamp(1, len(targets)))
+    return torch.cat(found)
+
+
+def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[Tensor, Tensor]:
+    """Within-class and between-class collision entropy of (N, …) with classes (N,): two scalars, nats.
+
+    With K the cosine Gram matrix and S(c, d) = mean of K_ij² over i of class c and j of class d,
+
+    - within = mean over classes c of −log S(c, c), which is the mean of their collision entropies, since K_ii = 1;
+    - between = mean over pairs c < d of −log S(c, d). It is 0 where both classes lie on one line, and infinite where they
+      are orthogonal.
+
+    Classes with fewer than two samples are left out of both. Source: Vegesna and Dahal, arXiv 2509.10973, figures 6 and
+    7; its text says "averaged over pairs" and leaves the rest open. This is our reading.
+
+    >>> reps = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
+    >>> within, between = class_entropy(reps, torch.tensor([0, 0, 1, 1]))
+    >>> round(float(within), 6), round(float(between), 6) == round(math.log(2), 6)
+    (0.0, True)
+
+    Args:
+        reps: (N, …).
+        labels: (N,) integers.
+        block: rows of the Gram matrix that are held at a time.
+
+    Raises:
+        ValueError: other lengths, or a row of zeros.
+        DataError: fewer than two classes with at least two samples.
+        NotFiniteError: NaN or infinity; names the row.
+    """
+    rows = unit_rows(reps, "reps")
+    if labels.shape != rows.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)} and type {labels.dtype}: expected (N,) = ({len(rows)},) integers"
+        )
+    classes, sizes = labels.unique(return_counts=True)
+    classes, sizes = classes[sizes > 1], sizes[sizes > 1]
+    if len(classes) < 2:
+        raise DataError(
+            f"{len(classes)} classes have at least two samples: the entropy within and between classes needs two such "
+            "classes; give more samples"
+        )
+    share = (labels[:, None] == classes).to(rows) / sizes  # (N, C): averages over the samples of a class
+    square = rows.new_zeros(len(classes), len(classes))  # S
+    for part, share_of_part in zip(rows.split(block), share.split(block), strict=True):
+        square += share_of_part.T @ ((part @ rows.T).square() @ share)
+    entropy = -square.log()
+    pairs = torch.triu_indices(len(classes), len(classes), 1, device=rows.device)
+    return entropy.diagonal().mean().clamp_min(0), entropy[pairs[0], pairs[1]].mean().clamp_min(0)

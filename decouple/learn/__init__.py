@@ -1,6 +1,6 @@
 """Learning network parameters from searched targets, and the SGD baseline."""
 
-from decouple.learn.fit import Checkpoint, Fit, fit, learn_targets, train_sgd
+from decouple.learn.fitting import Checkpoint, Fit, fit, learn_targets, train_sgd
 from decouple.learn.objective import CrossEntropy, Regression
 
 __all__ = ["Checkpoint", "CrossEntropy", "Fit", "Regression", "fit", "learn_targets", "train_sgd"]

@@ -18,7 +18,7 @@ from decouple.data.images import Split
 from decouple.device import search_dtype
 from decouple.errors import DamagedFileError
 from decouple.files import load_record, load_tensors, save_record
-from decouple.learn.fit import recorded_epochs
+from decouple.learn.fitting import recorded_epochs
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
 from decouple.pipeline.searching import search_identity

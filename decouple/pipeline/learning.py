@@ -12,7 +12,7 @@ from decouple.config import TrainConfig, fingerprint, to_builtins
 from decouple.data.images import as_float
 from decouple.errors import DamagedFileError
 from decouple.files import load_record, load_tensors, save_record, save_tensors
-from decouple.learn.fit import Checkpoint, Fit, fit, recorded_epochs
+from decouple.learn.fitting import Checkpoint, Fit, fit, recorded_epochs
 from decouple.learn.objective import CrossEntropy, Regression
 from decouple.networks import Stages
 from decouple.pipeline.context import Run

@@ -2,7 +2,7 @@
 
 from decouple.q0.distill import distillation_loss
 from decouple.q0.perturb import perturb_, perturbation_scale
-from decouple.q0.prior import Prior, fit_prior, mixture, select_members
+from decouple.q0.prior import Prior, fit_prior, greedy_members, mixture, nll, select_members
 from decouple.q0.schedule import cyclic_multipliers
 
 __all__ = [
@@ -10,7 +10,9 @@ __all__ = [
     "cyclic_multipliers",
     "distillation_loss",
     "fit_prior",
+    "greedy_members",
     "mixture",
+    "nll",
     "perturb_",
     "perturbation_scale",
     "select_members",

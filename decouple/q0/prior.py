@@ -7,78 +7,123 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from decouple.errors import NotFiniteError
+
 FLOOR = 1e-12
-"""Smallest probability: a member that rules the truth out costs 27.6 nats, not infinitely many."""
+"""Smallest probability: a member that rules the truth out costs 27.6 nats, not infinitely many, and an example that every
+member rules out does not stop the fit (it costs every mixture the same)."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Weights over M members."""
+    """Weights over M members, and how good they are on the data that they were fitted on."""
 
     weights: Tensor
-    """(M,) float64, at least 0, sum 1."""
+    """(M,) float64 on the CPU, at least 0, sum 1."""
     nll: float
-    """Of the mixture on the fitting data, nats."""
+    """Negative log-likelihood of the mixture, nats."""
     uniform_nll: float
-    """Of the uniform mixture there."""
+    """That of the mixture with equal weights, nats."""
     gap: float
-    """Bound on how far nll is above the optimum: max_m mean_n(P[m,n] / (w·P)[n]) − 1, nats."""
+    """Duality gap, a bound on how far `nll` is above the best possible: max_m mean_n P[m, n]/(w·P)[n] − 1, nats."""
     iterations: int
 
 
-def fit_prior(p_truth: Tensor, *, method: str = "exact", gap: float = 1e-6, max_iterations: int = 20_000) -> Prior:
-    """Minimise −mean_n log Σ_m w_m P[m, n] over the simplex.
+def fit_prior(p_truth: Tensor, *, method: str = "exact", gap: float = 1e-6, max_iterations: int = 200) -> Prior:
+    """Weights that minimise −mean_n log Σ_m w_m P[m, n] on the simplex, which is a convex problem.
 
-    "exact" runs EM, w ← w · mean_n(P / (w·P)), which never leaves the simplex and never gets worse, until the duality gap
-    is below `gap`. "softmax" does as the public code: w = softmax(a), AdamW from a = 0, lr 0.5, 300 steps, clip 1.
+    - "exact": the optimum, to a duality gap of `gap`. It starts from equal weights and never gets worse, so its `nll` is
+      at most `uniform_nll`; members that do not help get exactly 0. Should `max_iterations` not suffice, the `gap` of
+      the result says so.
+    - "softmax": as q0's public code does. w = softmax(a), AdamW with lr 0.5 and no weight decay, 300 steps, gradient
+      norm clipped to 1. It starts at a = 0 (the public code adds noise of 1e-4), so equal members stay equal; no weight
+      is ever exactly 0, and nothing but `gap` says how near the optimum it got.
+
+    Probabilities below 1e-12 are raised to it. Source: Mandal et al., arXiv 2606.03938, and its public code.
+
+    >>> p_truth = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.3, 0.9], [0.1, 0.1, 0.1]])
+    >>> prior = fit_prior(p_truth)
+    >>> [round(weight, 3) for weight in prior.weights.tolist()]
+    [0.643, 0.357, 0.0]
+    >>> prior.nll < prior.uniform_nll
+    True
 
     Args:
-        p_truth: (M, N) probability that member m gives to the true class of example n.
+        p_truth: (M, N) probability that member m gives to the true class (or token) of held-out example n, 0..1.
+        method: "exact" or "softmax".
+        gap: duality gap in nats at which "exact" stops, above 0.
+        max_iterations: of "exact", at least 1.
 
     Raises:
-        ValueError: not (M, N), or values outside 0..1.
+        ValueError: not (M, N), values that are no probabilities, or an argument out of its range.
+        NotFiniteError: NaN or infinity in `p_truth`; names member and example.
     """
-    if p_truth.dim() != 2 or 0 in p_truth.shape:
-        raise ValueError(f"p_truth has shape {tuple(p_truth.shape)}: expected (M, N), neither of them 0")
-    if not bool(((p_truth >= 0) & (p_truth <= 1 + 1e-6)).all()):
-        raise ValueError("p_truth holds values that are not probabilities (NaN, or outside 0..1)")
     if method not in ("exact", "softmax"):
         raise ValueError(f"method = {method!r}: expected 'exact' or 'softmax'")
-    p = p_truth.detach().to("cpu", torch.float64).clamp_min(FLOOR)
-    uniform = torch.full((len(p),), 1 / len(p), dtype=torch.float64)
+    if not gap > 0:
+        raise ValueError(f"gap = {gap}: expected a number of nats above 0")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations = {max_iterations}: expected at least 1")
+    p = _floored(p_truth)
+    uniform = torch.full((len(p),), 1 / len(p), dtype=p.dtype)
     weights, iterations = _softmax(p) if method == "softmax" else _exact(p, uniform, gap, max_iterations)
-    return Prior(weights, _nll(weights, p), _nll(uniform, p), _gap(weights, p), iterations)
+    return Prior(weights, _nll(weights, p), _nll(uniform, p), max(0.0, _gap(weights, p)), iterations)
 
 
-def _exact(p: Tensor, weights: Tensor, gap: float, max_iterations: int) -> tuple[Tensor, int]:
-    for iteration in range(max_iterations):
-        gain = (p / (weights @ p)).mean(1)
-        if float(gain.max()) - 1 <= gap:
-            return weights, iteration
-        weights = weights * gain
-        weights = weights / weights.sum()
-    return weights, max_iterations
+def greedy_members(p_truth: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Forward selection with replacement: `k` times, add the member that lowers the NLL of the plain average most.
 
+    A member's weight is its share of the k picks, so at most k members are chosen; every pick is kept, also one that
+    makes the NLL worse, for stopping at the best would select on noise. Source: Caruana et al., "Ensemble selection from
+    libraries of models" (2004).
 
-def _softmax(p: Tensor) -> tuple[Tensor, int]:
-    logits = torch.zeros(len(p), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.AdamW([logits], lr=0.5)
-    for _ in range(300):
-        optimizer.zero_grad()
-        loss = -(logits.softmax(0) @ p).log().mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([logits], 1.0)
-        optimizer.step()
-    return logits.detach().softmax(0), 300
+    >>> indices, weights = greedy_members(torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.3, 0.9], [0.1, 0.1, 0.1]]), 3)
+    >>> indices.tolist(), [round(weight, 3) for weight in weights.tolist()]
+    ([0, 1], [0.667, 0.333])
+
+    Args:
+        p_truth: (M, N) probability that member m gives to the truth of held-out example n; floored as in `fit_prior`.
+        k: picks, at least 1; may exceed M.
+
+    Returns:
+        Indices (K,) of the members chosen, heaviest first and the lower index first among equals, K ≤ min(k, M); their
+        weights (K,), float64, sum 1.
+
+    Raises:
+        ValueError: not (M, N), values that are no probabilities, or k below 1.
+        NotFiniteError: NaN or infinity in `p_truth`.
+    """
+    if k < 1:
+        raise ValueError(f"k = {k}: expected at least 1")
+    p = _floored(p_truth)
+    picks = torch.zeros(len(p), dtype=p.dtype)
+    total = torch.zeros_like(p[0])
+    for _ in range(k):
+        # The sum ranks as the average does: log((total + p)/j) = log(total + p) − log j.
+        best = int((total + p).log().mean(1).argmax())
+        picks[best] += 1
+        total += p[best]
+    return select_members(picks, int((picks > 0).sum()))
 
 
 def select_members(weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The `k` heaviest members (the first of equals) and their weights, renormalised.
+    """The `k` heaviest members and their weights, renormalised but not fitted again.
 
     >>> indices, share = select_members(torch.tensor([0.2, 0.5, 0.3]), 2)
     >>> indices.tolist(), share.tolist()
     ([1, 2], [0.625, 0.375])
+
+    Args:
+        weights: (M,), at least 0, not all 0.
+        k: 1 … M.
+
+    Returns:
+        Indices (k,), heaviest first and the lower index first among equals; weights (k,), sum 1.
+
+    Raises:
+        ValueError: not (M,), a weight that is negative or not finite, no positive weight, or k out of its range.
     """
+    _check_weights(weights)
     if not 1 <= k <= len(weights):
         raise ValueError(f"k = {k}: expected 1 … M = {len(weights)}")
     indices = weights.argsort(descending=True, stable=True)[:k]
@@ -87,8 +132,141 @@ def select_members(weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def mixture(probabilities: Tensor, weights: Tensor) -> Tensor:
-    """Average probabilities (M, N, C) with weights (M,): (N, C)."""
-    return torch.einsum("m,mnc->nc", weights.to(probabilities), probabilities)
+    """Average the members' probabilities: (M, N, C) × (M,) → (N, C).
+
+    >>> mixture(torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]]]), torch.tensor([0.5, 0.5])).tolist()
+    [[0.75, 0.25]]
+
+    Args:
+        probabilities: (M, N, C), or (M, N, T, C) for tokens; at least 0. Not logits, nor their logarithms.
+        weights: (M,), at least 0, sum 1.
+
+    Returns:
+        (N, C) or (N, T, C) in the type of `probabilities`, half precision as float32.
+
+    Raises:
+        ValueError: shapes that do not fit, negative or NaN probabilities, or weights that do not sum to 1.
+    """
+    _check_weights(weights)
+    if probabilities.dim() < 2 or len(probabilities) != len(weights):
+        raise ValueError(
+            f"probabilities {tuple(probabilities.shape)} and weights {tuple(weights.shape)} do not fit: expected (M, N, C) "
+            "and (M,)"
+        )
+    if not abs(float(weights.sum()) - 1) < 1e-4:
+        raise ValueError(f"weights sum to {float(weights.sum()):.6g}: expected 1; divide them by their sum")
+    if not bool((probabilities >= 0).all()):
+        raise ValueError("probabilities holds negative values or NaN: give softmax outputs, not logits")
+    dtype = torch.promote_types(probabilities.dtype, torch.float32)
+    return torch.tensordot(weights.to(probabilities.device, dtype), probabilities.to(dtype), dims=1)
+
+
+def nll(p_truth: Tensor) -> Tensor:
+    """Mean negative log-likelihood over the last dimension, in nats: (…, N) → (…).
+
+    >>> [round(value, 4) for value in nll(torch.tensor([[0.5, 0.5], [1.0, 0.0]])).tolist()]
+    [0.6931, 13.8155]
+
+    Args:
+        p_truth: (…, N) probability given to the truth; values below 1e-12 count as 1e-12.
+    """
+    return -p_truth.to(torch.promote_types(p_truth.dtype, torch.float32)).clamp_min(FLOOR).log().mean(-1)
+
+
+def _exact(p: Tensor, weights: Tensor, gap: float, max_iterations: int) -> tuple[Tensor, int]:
+    """Sequential quadratic programming with an active set: tens of iterations where EM needs up to millions.
+
+    In −mean_n log(w·P)_n + Σ_m w_m the simplex constraint may be dropped but for w ≥ 0: scaling shows that its minimum
+    sums to 1. Around w, with R = P/(w·P), its quadratic model is ½ yᵀHy − cᵀy, H = RRᵀ/N, c = 2·mean_n R − 1.
+    Source: Kim et al., "A fast algorithm for maximum likelihood estimation of mixture proportions using sequential
+    quadratic programming" (2020); Wang (2007) for the same with another model of the constraint.
+    """
+    loss = _nll(weights, p)
+    for iteration in range(max_iterations):
+        mixed = weights @ p
+        gain = (p @ mixed.reciprocal()) / len(mixed)
+        if float(gain.max()) - 1 <= gap:
+            return weights, iteration
+        # Members at 0 that would not gain stay there, which keeps the quadratic problem small.
+        considered = ((weights > 0) | (gain > 1)).nonzero().squeeze(1)
+        ratio = p[considered] / mixed
+        target = torch.zeros_like(weights)
+        target[considered] = _nonnegative_minimum(ratio @ ratio.T / len(mixed), 2 * gain[considered] - 1)
+        # From full to tiny steps towards it, and one EM step, which cannot make it worse should the model mislead.
+        steps = [weights + (target - weights) / 2**halvings for halvings in range(12)]
+        candidates = torch.stack([*steps, weights * gain])
+        candidates /= candidates.sum(1, keepdim=True)
+        candidate = candidates[(candidates @ p).log().mean(1).argmax()]
+        if _nll(candidate, p) >= loss:  # all that is left is rounding
+            return weights, iteration
+        weights, loss = candidate, _nll(candidate, p)
+    return weights, max_iterations
+
+
+def _nonnegative_minimum(hessian: Tensor, linear: Tensor) -> Tensor:
+    """The y ≥ 0 that minimises ½ yᵀHy − cᵀy, by Lawson and Hanson's active-set method; H is positive semidefinite."""
+    # Equal members make H singular; this little, which does not depend on their scale, decides between them.
+    hessian = hessian + 1e-10 * hessian.diagonal().diag()
+    y = torch.zeros_like(linear)
+    free = torch.zeros_like(linear, dtype=torch.bool)
+    for _ in range(3 * len(linear)):
+        slope = (linear - hessian @ y).masked_fill(free, -torch.inf)
+        entering = int(slope.argmax())
+        if float(slope[entering]) <= 1e-10:
+            break
+        free[entering] = True
+        while True:
+            best = torch.zeros_like(y)
+            best[free] = torch.linalg.solve(hessian[free][:, free], linear[free])
+            share = torch.where(free & (best <= 0), y / (y - best), torch.inf)
+            leaving = int(share.argmin())
+            if float(share[leaving]) > 1:
+                break
+            y = (y + share[leaving] * (best - y)).clamp_min(0)
+            y[leaving], free[leaving] = 0, False
+        y = best
+        if not bool(free[entering]):  # rounding: in exact arithmetic it stays
+            break
+    return y
+
+
+def _softmax(p: Tensor) -> tuple[Tensor, int]:
+    steps = 300
+    logits = torch.zeros(len(p), dtype=p.dtype, requires_grad=True)
+    optimizer = torch.optim.AdamW([logits], lr=0.5, weight_decay=0.0)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = -(logits.softmax(0) @ p).log().mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([logits], 1.0)
+        optimizer.step()
+    return logits.detach().softmax(0), steps
+
+
+def _floored(p_truth: Tensor) -> Tensor:
+    """(M, N) in float64 on the CPU, at least FLOOR."""
+    if p_truth.dim() != 2 or 0 in p_truth.shape:
+        raise ValueError(f"p_truth has shape {tuple(p_truth.shape)}: expected (M, N), neither of them 0")
+    p = p_truth.detach().to("cpu", torch.float64)
+    for wrong, error, what in (
+        (~torch.isfinite(p), NotFiniteError, "NaN or infinity"),
+        ((p < 0) | (p > 1 + 1e-3), ValueError, "no probability"),  # half precision may round a sum above 1
+    ):
+        if bool(wrong.any()):
+            member, example = wrong.nonzero()[0].tolist()
+            raise error(f"p_truth[{member}, {example}] = {float(p[member, example])} (member, example) is {what}")
+    return p.clamp(FLOOR, 1)
+
+
+def _check_weights(weights: Tensor) -> None:
+    if weights.dim() != 1 or not len(weights):
+        raise ValueError(f"weights have shape {tuple(weights.shape)}: expected (M,), M > 0")
+    wrong = ~(torch.isfinite(weights) & (weights >= 0))
+    if bool(wrong.any()):
+        member = int(wrong.nonzero()[0])
+        raise ValueError(f"weights[{member}] = {float(weights[member])}: expected finite numbers, at least 0")
+    if not bool((weights > 0).any()):
+        raise ValueError("every weight is 0: at least one must be above")
 
 
 def _nll(weights: Tensor, p: Tensor) -> float:
@@ -96,4 +274,4 @@ def _nll(weights: Tensor, p: Tensor) -> float:
 
 
 def _gap(weights: Tensor, p: Tensor) -> float:
-    return float((p / (weights @ p)).mean(1).max()) - 1
+    return float((p @ (weights @ p).reciprocal()).max()) / p.shape[1] - 1

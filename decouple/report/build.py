@@ -17,6 +17,7 @@ from decouple.files import write_bytes, write_text
 from decouple.report import formats, paper
 from decouple.report.facts import limits, summary
 from decouple.report.figures import draw_figures
+from decouple.report.figures.population import NO_WEIGHT
 from decouple.report.inputs import Inputs, read_inputs
 from decouple.report.style import LOOKS, render
 from decouple.results import Results
@@ -98,6 +99,7 @@ def _page(inputs: Inputs, pictures: Mapping[str, str]) -> str:
         kinds=LOOKS,
         pairs=_pairs(results),
         in_view=IN_VIEW,
+        no_weight=NO_WEIGHT,
         settings=_settings(to_builtins(config)),
         settings_json=json.dumps(to_builtins(config), indent=2),
     )

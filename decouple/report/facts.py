@@ -28,7 +28,7 @@ def summary(results: Results) -> str:
         f"{searches} changed the activations of an untrained network, image by image and without backpropagation, so that it "
         f"puts {percent(search.solved[last])}{SPACE}% of {plural(results.images['train'], 'training image')} in the right class: "
         f"their mean cross-entropy fell from {nats(search.cross_entropy[first].before)} to "
-        f"{nats(search.cross_entropy[last].after)} nats. "
+        f"{nats(search.cross_entropy[last].after).replace('<', 'below ')} nats. "
         f"{learned}; the best SGD baseline reaches {percent(sgd, digits)}{SPACE}%, {_beside(sgd - mean(searched), digits)}. "
         f"A q0 population of {plural(len(q0.members), 'snapshot')} reaches a test NLL of {nats(q0.test_nll.learned_prior)} with "
         f"learned weights and {nats(q0.test_nll.uniform)} with uniform ones; its best single member on held-out images has "

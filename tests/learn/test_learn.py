@@ -12,7 +12,7 @@ from decouple.config import LearnConfig, NetworkConfig, SgdConfig
 from decouple.data import ImageData
 from decouple.errors import DataError, NotFiniteError
 from decouple.learn import Checkpoint, CrossEntropy, Fit, Regression, fit, learn_targets, train_sgd
-from decouple.learn.fit import recorded_epochs
+from decouple.learn.fitting import recorded_epochs
 from decouple.networks import Stages, paper_network
 from decouple.training.evaluate import accuracy
 
@@ -145,7 +145,7 @@ def test_that_test_has_teeth(
     """Lose the momentum, or the place in the stream of batches, when resuming: the weights are no longer equal."""
     import importlib
 
-    module = importlib.import_module("decouple.learn.fit")
+    module = importlib.import_module("decouple.learn.fitting")
     objective = Regression(targets)
     whole, resumed = _network(data), _network(data)
     expected = fit(whole, data.train, data.validation, objective, LEARN, seed=3)

@@ -37,7 +37,9 @@ def training_figure(results: Results, curves: Curves) -> Figure:
             _accuracy(panels["accuracy"], curve.validation_accuracy, results.networks[name].best_epoch, line, mark)
             _loss(panels[kind], curve.loss, line)
         panels[kind].set_title(LOSSES[kind])
-        style.whole_axis(panels[kind], 1, max(len(curves.training[name].loss) for name in names))
+        losses = [curves.training[name].loss for name in names]
+        _logarithmic(panels[kind], losses)
+        style.whole_axis(panels[kind], 1, max(map(len, losses)))
     _settle(panels["accuracy"], [curve.validation_accuracy for curve in curves.training.values()])
     for kind in ("accuracy", list(kinds)[-1]):
         panels[kind].set_xlabel("epoch")
@@ -54,17 +56,23 @@ def _accuracy(axes: Axes, shares: Sequence[float], best: int, line: Mapping[str,
 
 def _loss(axes: Axes, values: Sequence[float], line: Mapping[str, Any]) -> None:
     axes.plot(range(1, len(values) + 1), values, marker="o" if len(values) == 1 else "", **line)
-    if min(values) > 0 and len(values) > 1:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _logarithmic(axes: Axes, losses: Sequence[Sequence[float]]) -> None:
+    """A logarithmic axis with few plain numbers, where the losses allow one."""
+    low, high = min(map(min, losses)), max(map(max, losses))
+    if low <= 0 or low == high:
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _settle(axes: Axes, shares: Sequence[Sequence[float]]) -> None:
-    """Limits that leave out the climb from chance in the first eighth, beside which later differences are too small."""
-    low, top = min(min(values[len(values) // 8 :]) for values in shares), max(map(max, shares))
-    margin = max(0.06 * (top - low), 0.01)
+    """Limits that leave out the climb from chance in the first quarter, beside which later differences are too small."""
+    low, top = min(min(values[len(values) // 4 :]) for values in shares), max(map(max, shares))
+    margin = max(0.06 * (top - low), 0.005)
     axes.set_ylim(100 * max(low - margin, 0), 100 * (top + margin))
     axes.set_title("validation accuracy (%)")
     style.whole_axis(axes, 1, max(map(len, shares)))

@@ -1,0 +1,142 @@
+"""What a whole run delivers."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jsonschema
+import msgspec
+import pytest
+
+from decouple import results
+from decouple.config import RunConfig, from_builtins
+from decouple.errors import ConfigError, RunDirectoryError
+from decouple.pipeline import RunDirectory, run
+from decouple.results import Curves, Results
+
+
+def test_a_run_leaves_what_it_promises(finished: Path) -> None:
+    for name in ("config.json", "run.json", "metrics.jsonl", "results.json", "curves.json", "report.html"):
+        assert (finished / name).stat().st_size > 0, name
+    assert len(list((finished / "figures").glob("*.png"))) >= 6
+    assert not list(finished.rglob(".partial-*"))
+    assert not list(finished.rglob("checkpoint.safetensors"))
+
+
+def test_results_follow_their_schema(finished: Path) -> None:
+    for name, kind in (("results.json", Results), ("curves.json", Curves)):
+        value = json.loads((finished / name).read_text())
+        jsonschema.validate(value, results.schema(kind))
+        assert results.to_json(msgspec.convert(value, kind)) == value
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**value, "surprise": 1}, results.schema(kind))
+
+
+def test_results_hold_the_promised_figures(finished: Path) -> None:
+    found = json.loads((finished / "results.json").read_text())
+    assert 0 <= found["test_accuracy"]["sgd"] <= 1
+    assert len(found["test_accuracy"]["search"]) == 2
+    assert list(found["search"]["cross_entropy"]) == ["block0", "block1", "logits"]
+    assert found["search"]["evaluations_per_image"] == 3 * 2 * 5
+    assert set(found["diversity"]["n_eff"]) == {"block0", "block1", "logits"}
+    assert all(1 <= n <= 2 for n in found["diversity"]["n_eff"].values())
+    for figure in ("test_nll", "test_accuracy"):
+        assert set(found["q0"][figure]) == {"single", "uniform", "learned_prior"}
+    assert found["q0"]["prior_nll"]["learned_prior"] <= found["q0"]["prior_nll"]["uniform"] + 1e-9
+    assert sum(member["weight"] for member in found["q0"]["members"]) == pytest.approx(1)
+    assert found["cost"]["search_evaluations"] == 2 * 60 * 30
+    assert found["cost"]["gradient_steps"] == (2 * 4 + 3) * 2 + 2 * 3 * 2 * 2
+
+
+def test_every_number_comes_from_the_seed(tiny: RunConfig, finished: Path, tmp_path: Path, no_report: None) -> None:
+    run(tiny, tmp_path / "same")
+    run(dataclasses.replace(tiny, seed=1), tmp_path / "other")
+    for name in ("results.json", "curves.json"):
+        assert (tmp_path / "same" / name).read_bytes() == (finished / name).read_bytes()
+    assert (tmp_path / "other" / "curves.json").read_bytes() != (finished / "curves.json").read_bytes()
+
+
+def test_the_log_has_a_line_for_every_epoch(finished: Path) -> None:
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    learned = [line for line in lines if line["stage"] == "learn" and line["unit"] == "search-0"]
+    assert [line["step"] for line in learned] == [1, 2, 3, 4]
+    assert {"loss", "validation_accuracy"} <= set(learned[0])
+
+
+def test_run_json_says_how_it_was_made(finished: Path) -> None:
+    made = json.loads((finished / "run.json").read_text())
+    assert made["seed"] == 0
+    assert {"python", "torch", "evotorch", "decouple"} <= set(made["versions"])
+    assert set(made["stages"]) == {"search", "learn", "compare", "q0", "report"}
+    assert made["device"] == "cpu"
+
+
+def test_more_solutions_reuse_those_that_are_there(
+    tiny: RunConfig, finished: Path, stamps, no_report: None  # noqa: ANN001
+) -> None:
+    before = stamps(finished)
+    search = dataclasses.replace(tiny.search, solutions=3)
+    more = dataclasses.replace(tiny, search=search)
+    with RunDirectory.open(finished) as directory:
+        directory.write_config(more)
+    found = run(more, finished, resume=True)
+    after = stamps(finished)
+    assert len(found.test_accuracy.search) == 3
+    assert all(after[name] == stamp for name, stamp in before.items() if name.startswith(("search", "learn")))
+
+
+@pytest.mark.parametrize("algorithm", ["paper", "pgpe"])
+def test_the_other_algorithms_run_through(tiny: RunConfig, tmp_path: Path, algorithm: str, no_report: None) -> None:
+    paper = {"population": 8, "parents": 2, "explorers": 3, "generations": [2]}
+    config = from_builtins({"search": {"algorithm": algorithm, "paper": paper}, "data": {"train": 30}}, tiny)
+    found = run(config, tmp_path / "run")
+    assert found.search.evaluations_per_image == (3 * 3 * 8 if algorithm == "paper" else 3 * 2 * 5)
+
+
+def test_the_papers_way_of_evaluating_and_starting_at_random_run_through(
+    tiny: RunConfig, tmp_path: Path, no_report: None
+) -> None:
+    changes = {
+        "precision": "mixed",
+        "network": {"statistics": "batch"},
+        "search": {"solutions": 1, "statistics": "frozen"},
+        "learn": {"supervise": "skip-first", "augment": "crop", "lr_unit": "airbench", "lr": 4.0, "shuffle": "fixed"},
+        "q0": {"init": "random", "trajectories": 2, "perturb": 0.25, "prior": "softmax", "members": 2, "augment": "flip-crop"},
+    }
+    found = run(from_builtins(changes, tiny), tmp_path / "run")
+    assert len(found.q0.members) == 6
+    assert found.q0.members_used <= 2
+    assert found.diversity.n_eff["block0"] == 1.0
+
+
+def test_a_target_for_no_block_is_refused_before_compute(tiny: RunConfig, tmp_path: Path) -> None:
+    config = from_builtins({"network": {"blocks": 1}, "learn": {"supervise": "skip-first"}}, tiny)
+    with pytest.raises(ConfigError, match="skip-first leaves no target: the network for these images has 1 block"):
+        run(config, tmp_path / "run")
+
+
+def test_other_images_are_refused(tiny: RunConfig, finished: Path) -> None:
+    made = json.loads((finished / "run.json").read_text())
+    made["data"]["digest"] = "0" * 16
+    (finished / "run.json").write_text(json.dumps(made))
+    with pytest.raises(RunDirectoryError, match="was made from other images than 'digits' holds now"):
+        run(tiny, finished, resume=True)
+
+
+def test_tensorboard_logs_when_asked(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from decouple.pipeline import open_run
+
+    written: list[tuple[str, float, int]] = []
+
+    class Writer:
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def close(self) -> None:
+            written.append(("closed", 0.0, 0))
+
+    monkeypatch.setattr("decouple.pipeline.context._tensorboard", lambda folder: Writer())
+    with RunDirectory.create(tmp_path / "run", tiny, resume=False) as directory:
+        with open_run(directory, tiny, tensorboard=True) as opened:
+            opened.log("learn", 3, "search-0", {"loss": 0.5})
+    assert written == [("learn/search-0/loss", 0.5, 3), ("closed", 0.0, 0)]
