@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from decouple.config import RunConfig
+    from decouple.config import EsConfig, LearnConfig, NetworkConfig, PaperConfig, RunConfig, SearchConfig, SgdConfig
     from decouple.data import ImageData, Split, load_data
     from decouple.errors import DecoupleError
     from decouple.learn import learn_targets, train_sgd
@@ -19,18 +19,26 @@ if TYPE_CHECKING:
     from decouple.pipeline import run
     from decouple.presets import preset
     from decouple.search import EvolutionStrategy, PaperSearch, TargetStore, search_solution
+    from decouple.training.evaluate import accuracy
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "DecoupleError": "decouple.errors",
+    "EsConfig": "decouple.config",
     "EvolutionStrategy": "decouple.search",
     "ImageData": "decouple.data",
+    "LearnConfig": "decouple.config",
+    "NetworkConfig": "decouple.config",
+    "PaperConfig": "decouple.config",
     "PaperSearch": "decouple.search",
     "RunConfig": "decouple.config",
+    "SearchConfig": "decouple.config",
+    "SgdConfig": "decouple.config",
     "Split": "decouple.data",
     "Stages": "decouple.networks",
     "TargetStore": "decouple.search",
+    "accuracy": "decouple.training.evaluate",
     "learn_targets": "decouple.learn",
     "load_data": "decouple.data",
     "paper_network": "decouple.networks",
@@ -43,13 +51,20 @@ _HOMES = {
 
 __all__ = [
     "DecoupleError",
+    "EsConfig",
     "EvolutionStrategy",
     "ImageData",
+    "LearnConfig",
+    "NetworkConfig",
+    "PaperConfig",
     "PaperSearch",
     "RunConfig",
+    "SearchConfig",
+    "SgdConfig",
     "Split",
     "Stages",
     "TargetStore",
+    "accuracy",
     "learn_targets",
     "load_data",
     "paper_network",

@@ -12,7 +12,6 @@ import torch
 
 from decouple.errors import ConfigError
 
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt."""
 

@@ -39,7 +39,9 @@ SIZES = {
 """Image shape, classes, training and test images: an estimate needs no files."""
 
 SAMPLE_IMAGES = 32
-"""Images of a calibration batch: small, so that it takes seconds also at 256 channels."""
+"""Images of a calibration batch, at most."""
+SAMPLE_VALUES = 2**26
+"""Values of all candidates of a calibration batch, at most: it takes seconds also at 256 channels."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
         evaluations += generations * population
         flops += generations * population * sum(flops_from[point.index + 1 :])
     solutions = config.search.solutions
-    search_seconds = _time_search(config, searched, data, chosen) * solutions * train_images / SAMPLE_IMAGES
+    search_seconds = _time_search(config, searched, data, chosen, population) * solutions * train_images
     search_cost = StageCost(float(flops * solutions * train_images), search_seconds)
 
     forward = {groups: sum(_stage_flops(network, data.image_shape)) for groups, network in learned.items()}
@@ -191,32 +193,28 @@ def _stage_flops(network: Stages, image_shape: tuple[int, ...]) -> list[int]:
     return counts
 
 
-def _time_search(config: RunConfig, network: Stages, data: ImageData, device: torch.device) -> float:
-    """Seconds that the search of `SAMPLE_IMAGES` images takes: two generations a point, scaled to all."""
-    sample = data.train.subset(torch.arange(min(SAMPLE_IMAGES, len(data.train))))
-    scorer = judge(
-        network,
-        statistics=config.search.statistics,
-        dtype=devices.search_dtype(config.precision),
-        pilot=sample.images.to(device),
-    )
+def _time_search(config: RunConfig, network: Stages, data: ImageData, device: torch.device, population: int) -> float:
+    """Seconds that the search takes for one image: two generations at each point, scaled to all."""
     points = search_points(network, data.image_shape)
-    total = 0.0
+    widest = max(torch.Size(point.shape).numel() for point in points)
+    count = max(2, min(SAMPLE_IMAGES, len(data.train), SAMPLE_VALUES // (widest * population)))
+    sample = data.train.subset(torch.arange(count))
+    images, labels = sample.images.to(device), sample.labels.to(device)
+    dtype = devices.search_dtype(config.precision)
+    scorer = judge(network, statistics=config.search.statistics, dtype=dtype, pilot=images)
+    settings = config.search.paper if config.search.algorithm == "paper" else config.search.es
 
-    def run(generations: tuple[int, ...]) -> float:
+    def run(*generations: int) -> float:
         es = dataclasses.replace(config.search.es, generations=generations)
         paper = dataclasses.replace(config.search.paper, generations=generations)
         algorithm = algorithm_of(dataclasses.replace(config.search, es=es, paper=paper), seed=0)
-        images, labels = sample.images.to(device), sample.labels.to(device)
         return _seconds(lambda: search_batch(scorer, images, labels, algorithm, seed=0), device, repeats=3)
 
-    idle = run((0,))
+    total = idle = run(0)
     for point in points:
-        few = tuple(2 if other.index == point.index else 0 for other in points)
-        settings = config.search.paper if config.search.algorithm == "paper" else config.search.es
-        wanted = at(settings.generations, point.index, point.count)
-        total += max(0.0, run(few) - idle) / 2 * wanted
-    return (total + idle) * SAMPLE_IMAGES / len(sample)
+        few = run(*(2 if other.index == point.index else 0 for other in points))
+        total += max(0.0, few - idle) / 2 * at(settings.generations, point.index, point.count)
+    return total / count
 
 
 def _time_step(config: RunConfig, network: Stages, data: ImageData) -> float:

@@ -16,7 +16,7 @@ class _Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
 
 
-class TestAccuracy(_Record):
+class Accuracies(_Record):
     """Shares of test images classified correctly, 0..1; each network was chosen on validation and tested once."""
 
     sgd: float
@@ -68,6 +68,8 @@ class NetworkResult(_Record):
     validation_accuracy: float
     test_accuracy: float | None
     """None for a baseline that was not chosen on validation, and so never tested."""
+    test_nll: float | None
+    """Nats, of the network's own probabilities; a searched network's head has learned searched ones."""
     gradient_steps: int
 
 
@@ -109,7 +111,7 @@ class Q0Results(_Record):
     prior_nll: ThreeWays
     """On the split that the prior was fitted on: not a measure of generalisation."""
     members_used: int
-    """Members of the learned-prior ensemble."""
+    """Members of the learned-prior ensemble that have a weight of at least 0.0005."""
     members: list[Member]
     epochs: int
     """Total epochs of all trajectories, without the learning that seeded them."""
@@ -130,9 +132,10 @@ class Results(_Record):
     preset: str
     data: str
     seed: int
+    classes: int
     images: dict[str, int]
     """Sizes of train, validation, prior and test."""
-    test_accuracy: TestAccuracy
+    test_accuracy: Accuracies
     search: SearchResults
     diversity: Diversity
     networks: dict[str, NetworkResult]

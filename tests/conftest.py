@@ -7,7 +7,6 @@ from decouple.config import NetworkConfig
 from decouple.data import ImageData
 from decouple.networks import Stages, paper_network
 
-
 torch.set_num_threads(1)  # the tensors here are small, and two busy pools of threads on two cores stall each other
 
 

@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_hold_a_run_is_refused(capsys: pytest.CaptureFixtur
     assert "is a file, not a folder" in _error(capsys, "run", "digits", "--out", str(tmp_path / "file"), status=1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
-    assert "it is no run directory" in _error(capsys, "run", "digits", "--out", str(tmp_path / "full"), status=1)
+    assert "and it is no run directory" in _error(capsys, "run", "digits", "--out", str(tmp_path / "full"), status=1)
     assert (tmp_path / "full" / "thesis.tex").read_text() == "x"
 
 

@@ -28,7 +28,10 @@ def test_unknown_preset_names_the_nearest() -> None:
     ("values", "message"),
     [
         ({"serch": {}}, r"unknown setting 'serch'; did you mean 'search'\?"),
-        ({"search": {"es": {"populaton": 3}}}, r"unknown setting 'search.es.populaton'; did you mean 'search.es.population'\?"),
+        (
+            {"search": {"es": {"populaton": 3}}},
+            r"unknown setting 'search.es.populaton'; did you mean 'search.es.population'\?",
+        ),
         ({"search": {"batch": 0}}, r"search.batch = 0: expected int >= 2; give --search.batch another value"),
         ({"search": {"es": {"population": 7}}}, r"search.es.population = 7: expected int that's a multiple of 2"),
         ({"search": {"es": {"generations": [4, -1]}}}, r"search.es.generations = \[4, -1\]: expected int >= 0"),

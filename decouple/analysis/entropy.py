@@ -62,7 +62,7 @@ def effective_solutions(reps: Tensor, *, block: int = BLOCK) -> Tensor:
     return collision_entropy(reps, block=block).exp()
 
 
-def solution_diversity(targets: Tensor, *, block: int = BLOCK) -> Tensor:
+def solution_diversity(targets: Tensor, *, block: int = 128) -> Tensor:
     """Effective number of different solutions of each sample: (S, N, …) → (N,), 1 … S.
 
     `effective_solutions` of the S representations of each of N samples.
@@ -84,9 +84,8 @@ def solution_diversity(targets: Tensor, *, block: int = BLOCK) -> Tensor:
     found = []
     for start in range(0, targets.shape[1], block):
         part = targets[:, start : start + block]
-        unit = torch.stack(
-            [unit_rows(s, f"targets, solution {i}, samples from {start}") for i, s in enumerate(part)], dim=1
-        )
+        names = [f"targets, solution {i}, samples {start} and on" for i in range(len(part))]
+        unit = torch.stack([unit_rows(rows, name) for rows, name in zip(part, names, strict=True)], dim=1)
         similarity = unit @ unit.transpose(1, 2)
         found.append((len(targets) ** 2 / similarity.square().sum((1, 2))).clamp(1, len(targets)))
     return torch.cat(found)

@@ -77,8 +77,8 @@ def centred_rows(values: Tensor, name: str) -> Tensor:
 
 
 def same_samples(a: Tensor, b: Tensor) -> None:
-    """Raises ValueError unless both have as many rows."""
-    if a.shape[:1] != b.shape[:1]:
+    """Raises ValueError unless both are (N, …), with as many rows."""
+    if min(a.dim(), b.dim()) < 2 or len(a) != len(b):
         raise ValueError(
             f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}: expected (N, …) twice, the same N samples in the same order"
         )

@@ -55,7 +55,8 @@ def linear_cka(a: Tensor, b: Tensor, *, block: int = BLOCK) -> Tensor:
         raise ValueError(f"a and b hold N = {len(a)} samples: too few for CKA, give at least 4")
     a, b = centred_rows(a, "a"), centred_rows(b, "b")
     (count, width_a), width_b = a.shape, b.shape[1]
-    if count * (width_a + width_b) < width_a**2 + width_a * width_b + width_b**2:
+    # Products that each way needs, over N; Gram matrices of samples are symmetric.
+    if count * (width_a + width_b) / 2 < width_a**2 + width_a * width_b + width_b**2:
         ab, aa, bb = _by_samples(a, b, block)
     else:
         ab, aa, bb = _by_features(a, b, block), _by_features(a, a, block), _by_features(b, b, block)

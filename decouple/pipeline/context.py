@@ -101,10 +101,13 @@ def open_run(
             f"{directory.path} was made from other images than '{config.data.name}' holds now (their digest differs); bring the "
             "data back, or choose another --out"
         )
+    begun = directory.read_run()
     where = str(Path(root).resolve()) if root is not None else None
     directory.describe(seed=config.seed, device=chosen, data={"digest": data.digest, "settings": settings, "root": where})
     try:
         run = Run(directory, config, data, chosen, progress or Progress(), writer)
+        if changed := _changes(begun, directory.read_run()):
+            run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
         blocks = len(run.network_to_search) - 1
         if config.learn.supervise == "skip-first" and blocks < 2:
             raise ConfigError(
@@ -115,6 +118,13 @@ def open_run(
     finally:
         if writer is not None:
             writer.close()
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What the promise of equal results asks to stay the same, and has not."""
+    pairs = {name: (before.get(name), now[name]) for name in ("device_name", "device", "threads")}
+    pairs |= {name: (before.get("versions", {}).get(name), version) for name, version in now["versions"].items()}
+    return ", ".join(f"{name} {old} (now {new})" for name, (old, new) in pairs.items() if old not in (None, new))
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -25,6 +25,7 @@ from typing import Any
 import filelock
 import torch
 
+import decouple
 from decouple import config as configs
 from decouple import device as devices
 from decouple.config import RunConfig
@@ -32,6 +33,11 @@ from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import read_json, remove_partial, write_bytes, write_json
 
 RUN_FORMAT = 1
+
+_WORK = ("search", "learn", "compare", "q0", "results.json")
+"""What shows that a run has begun."""
+_SETTINGS = ("config.json", "run.json", "metrics.jsonl", "tensorboard", ".lock", ".lock-owner")
+"""What a run leaves that ended before it had begun."""
 
 
 class RunDirectory:
@@ -78,15 +84,15 @@ class RunDirectory:
             RunDirectoryError: it holds something else; for another configuration, the differing fields are named.
         """
         path = Path(path)
-        occupied = path.is_dir() and any(entry.name not in (".lock", ".lock-owner") for entry in path.iterdir())
-        if occupied and not resume:
-            hint = "continue it with --resume, or choose another --out"
-            if not (path / "config.json").exists():
-                hint = "it is no run directory; choose another --out"
-            raise RunDirectoryError(f"{path} is not empty: {hint}")
+        begun = any((path / name).exists() for name in _WORK)
+        if not begun and path.is_dir() and any(entry.name not in _SETTINGS for entry in path.iterdir()):
+            raise RunDirectoryError(f"{path} is not empty, and it is no run directory; choose another --out")
+        if begun and not resume:
+            raise RunDirectoryError(f"{path} is not empty: continue it with --resume, or choose another --out")
         directory = cls(path)
         try:
-            if (path / "config.json").exists():
+            # Settings alone, of a run that ended before it did anything, bind nobody.
+            if begun and (path / "config.json").exists():
                 found = directory.read_config()
                 if changed := configs.differences(found, config):
                     raise RunDirectoryError(
@@ -146,7 +152,7 @@ class RunDirectory:
             self.path / "run.json",
             {
                 "format": RUN_FORMAT,
-                "command": shlex.join(["decouple", *sys.argv[1:]]),
+                "command": run.get("command") or shlex.join(["decouple", *sys.argv[1:]]),
                 "created": run.get("created") or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
                 "seed": seed,
                 "versions": versions(),
@@ -185,7 +191,7 @@ def versions() -> dict[str, str]:
         try:
             known[name] = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            known[name] = "not installed"
+            known[name] = decouple.__version__ if name == "decouple" else "not installed"
     return known
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from decouple.config import TrainConfig, fingerprint, to_builtins
 from decouple.data.images import as_float
@@ -20,7 +21,7 @@ from decouple.pipeline.searching import search_identity
 from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore
 from decouple.seeds import derive
-from decouple.training.evaluate import accuracy
+from decouple.training.evaluate import logits
 from decouple.training.loop import Objective
 
 
@@ -178,24 +179,29 @@ def learn_results(run: Run, networks: list[Trained]) -> tuple[dict[str, NetworkR
         found = fits[trained.name]
         network = trained.network(run)
         tested = trained.kind == "search" or trained.name == best_baseline
+        test = _tested(run, trained, network) if tested else {"accuracy": None, "nll": None}
         results[trained.name] = NetworkResult(
             kind=trained.kind,
             groups=trained.groups,
             parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
             best_epoch=found.best_epoch,
             validation_accuracy=found.best_validation,
-            test_accuracy=_test_accuracy(run, trained, network) if tested else None,
+            test_accuracy=test["accuracy"],
+            test_nll=test["nll"],
             gradient_steps=found.gradient_steps,
         )
         curves[trained.name] = TrainingCurve(loss=found.losses, validation_accuracy=found.validation)
     return results, curves
 
 
-def _test_accuracy(run: Run, trained: Trained, network: Stages) -> float:
+def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
+    """Accuracy and NLL on the test split; kept, so that it is used once."""
     path, unit = trained.folder / "test.json", f"{trained.unit}/test"
     try:
         return load_record(path, unit=unit)
     except DamagedFileError:
-        found = accuracy(network, run.data.test)
+        answers, labels = logits(network, run.data.test), run.data.test.labels
+        accuracy = float((answers.argmax(1) == labels).double().mean())
+        found = {"accuracy": accuracy, "nll": float(functional.cross_entropy(answers.double(), labels))}
         save_record(path, found, unit=unit)
         return found

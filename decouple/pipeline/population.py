@@ -21,6 +21,9 @@ from decouple.seeds import derive
 from decouple.training.batches import even_batches
 from decouple.training.evaluate import logits
 
+NOTICEABLE = 5e-4
+"""Weight from which a member counts as used: the optimum gives many members next to nothing, but not quite nothing."""
+
 
 @dataclass(frozen=True)
 class Population:
@@ -100,7 +103,7 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         test_nll=ThreeWays(**{way: float(_nll(truth(test, data.test))) for way, (test, _) in ways.items()}),
         test_accuracy=ThreeWays(**{way: _accuracy(test, data.test) for way, (test, _) in ways.items()}),
         prior_nll=ThreeWays(**{way: float(_nll(prior)) for way, (_, prior) in ways.items()}),
-        members_used=int((weights > 0).sum()),
+        members_used=int((weights >= NOTICEABLE).sum()),
         members=[
             Member(
                 trajectory=snapshot.trajectory,

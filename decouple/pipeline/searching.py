@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+
 import torch
 
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig, fingerprint, to_builtins
 from decouple.device import search_dtype
-from decouple.errors import DamagedFileError
+from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import load_record, save_record
 from decouple.pipeline.context import Run
 from decouple.results import BeforeAfter, Diversity, SearchResults
-from decouple.search import TargetStore, search_solution
+from decouple.search import TargetStore, search_points, search_solution
 from decouple.training.batches import even_batches
 
 STOP_REASON = "every search point had all of its generations"
@@ -33,6 +35,7 @@ def used_settings(config: SearchConfig) -> dict[str, object]:
 def search(run: Run) -> list[TargetStore]:
     """The targets of every solution; searches what is not there yet."""
     config, identity = run.config.search, search_identity(run)
+    _refuse_small_disk(run, identity)
     stores = []
     with run.timed("search"):
         for solution in range(config.solutions):
@@ -52,6 +55,27 @@ def search(run: Run) -> list[TargetStore]:
                 )
             stores.append(store)
     return stores
+
+
+def _refuse_small_disk(run: Run, identity: str) -> None:
+    """Targets are large: at 256 channels about 140 KB an image. Say so before the search, not in the middle of it.
+
+    Raises:
+        RunDirectoryError: the targets that are still to come do not fit on the disk.
+    """
+    config = run.config.search
+    points = search_points(run.network_to_search, run.data.image_shape)
+    values = sum(torch.Size(point.shape).numel() for point in points)
+    itemsize = torch.empty(0, dtype=getattr(torch, config.dtype)).element_size()
+    needed = values * itemsize * len(run.data.train) * config.solutions
+    folder = run.folder("search", identity)
+    written = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    free = shutil.disk_usage(run.directory.path).free
+    if needed - written > free:
+        raise RunDirectoryError(
+            f"the targets of {config.solutions} solutions need {(needed - written) / 2**30:.1f} GiB more, and {run.directory.path} "
+            f"has {free / 2**30:.1f} GiB free; choose another --out, or lower --search.solutions or --data.train"
+        )
 
 
 def search_results(run: Run, stores: list[TargetStore]) -> tuple[SearchResults, Diversity, dict[str, list[list[float]]]]:

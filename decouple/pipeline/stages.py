@@ -11,7 +11,7 @@ from decouple.pipeline.context import Run
 from decouple.pipeline.learning import learn, learn_results
 from decouple.pipeline.population import population
 from decouple.pipeline.searching import search, search_results
-from decouple.results import Cost, Curves, Results, TestAccuracy
+from decouple.results import Accuracies, Cost, Curves, Results
 
 STAGES = ("search", "learn", "compare", "q0", "report")
 """In the order in which they need each other: each brings those before it up to date."""
@@ -46,13 +46,14 @@ def run_stages(run: Run, last: str = "report") -> Path | None:
         preset=run.config.preset,
         data=run.config.data.name,
         seed=run.config.seed,
+        classes=data.num_classes,
         images={
             "train": len(data.train),
             "validation": len(data.validation),
             "prior": len(data.prior),
             "test": len(data.test),
         },
-        test_accuracy=TestAccuracy(
+        test_accuracy=Accuracies(
             sgd=baseline, search=[accuracy for name, accuracy in tested.items() if trained[name].kind == "search"]
         ),
         search=searched,

@@ -14,10 +14,15 @@ def summary(folder: Path) -> str:
     """The headline figures of a run directory, as text."""
     results = msgspec.convert(read_json(Path(folder) / "results.json"), Results)
     accuracy, q0 = results.test_accuracy, results.q0
+    tested = [network for network in results.networks.values() if network.test_nll is not None]
+    nll = {kind: [network.test_nll for network in tested if network.kind == kind] for kind in ("sgd", "search")}
     rows = [
         ("", "test accuracy", "test NLL"),
-        ("SGD, best depth on validation", f"{accuracy.sgd:.2%}", ""),
-        *((f"learned from searched solution {i}", f"{value:.2%}", "") for i, value in enumerate(accuracy.search)),
+        ("SGD, best depth on validation", f"{accuracy.sgd:.2%}", f"{nll['sgd'][0]:.4f}"),
+        *(
+            (f"learned from searched solution {i}", f"{a:.2%}", f"{n:.4f}")
+            for i, (a, n) in enumerate(zip(accuracy.search, nll["search"], strict=True))
+        ),
         ("q0: best single member", f"{q0.test_accuracy.single:.2%}", f"{q0.test_nll.single:.4f}"),
         (f"q0: all {len(q0.members)} members, uniform", f"{q0.test_accuracy.uniform:.2%}", f"{q0.test_nll.uniform:.4f}"),
         (

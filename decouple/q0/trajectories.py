@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from decouple.q0.distill import distillation_loss
-from decouple.q0.perturb import perturb_, perturbation_scale
-from decouple.q0.schedule import cyclic_multipliers
 from torch import Tensor
 
 from decouple.config import Q0Config
@@ -18,6 +15,9 @@ from decouple.data.images import Split
 from decouple.errors import DamagedFileError
 from decouple.files import load_tensors, save_tensors
 from decouple.networks.stages import Stages
+from decouple.q0.distill import distillation_loss
+from decouple.q0.perturb import perturb_, perturbation_scale
+from decouple.q0.schedule import cyclic_multipliers
 from decouple.seeds import derive, generator
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch

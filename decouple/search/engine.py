@@ -173,11 +173,10 @@ def _measure_statistics(network: Stages, norms: list[nn.modules.batchnorm._Batch
         norm.train()
         norm.track_running_stats = True
         norm.momentum = 1.0
-        device = next(norm.parameters()).device
-        norm.running_mean = torch.zeros(norm.num_features, device=device)
-        norm.running_var = torch.ones(norm.num_features, device=device)
-        norm.num_batches_tracked = torch.tensor(0, device=device)
+        norm.running_mean = torch.zeros(norm.num_features, device=pilot.device)
+        norm.running_var = torch.ones(norm.num_features, device=pilot.device)
+        norm.num_batches_tracked = torch.tensor(0, device=pilot.device)
     with torch.no_grad():
-        network(pilot)
+        network(as_float(pilot))
     for norm in norms:
         norm.eval()

@@ -127,7 +127,16 @@ def test_a_training_that_is_cut_off_anywhere_ends_in_equal_weights(
 
         done = 0
         with pytest.raises(Killed):
-            fit(_network(data), data.train, data.validation, objective, config, seed=3, checkpoint=checkpoint, advance=advance)
+            fit(
+                _network(data),
+                data.train,
+                data.validation,
+                objective,
+                config,
+                seed=3,
+                checkpoint=checkpoint,
+                advance=advance,
+            )
 
     for epoch in (1, 2, 3):  # killed three times, resumed each time
         stop_at(epoch)

@@ -1,5 +1,6 @@
 """Nothing finished is lost or trusted blindly: kills, damage, full disks, moved folders."""
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from decouple.config import RunConfig, to_builtins
-from decouple.errors import DamagedFileError, RunDirectoryError
+from decouple.errors import DamagedFileError, DataError, RunDirectoryError
 from decouple.pipeline import RunDirectory, run
 
 HARNESS = Path(__file__).parent / "harness.py"
@@ -74,7 +75,7 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(tmp_path
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "removed"])
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_damaged_unit_alone_is_redone(
-    tiny: RunConfig, finished: Path, stamps, no_report: None, unit: str, damage: str  # noqa: ANN001
+    tiny: RunConfig, finished: Path, stamps, no_report: None, unit: str, damage: str
 ) -> None:
     expected = (finished / "results.json").read_bytes()
     (finished / "results.json").unlink()
@@ -113,7 +114,7 @@ def test_swapped_targets_are_noticed(tiny: RunConfig, finished: Path, no_report:
 
 
 def test_a_finished_run_is_resumed_twice_without_work(
-    tiny: RunConfig, finished: Path, stamps, no_report: None, monkeypatch: pytest.MonkeyPatch  # noqa: ANN001
+    tiny: RunConfig, finished: Path, stamps, no_report: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, expected = stamps(finished), (finished / "results.json").read_bytes()
     monkeypatch.setattr("decouple.search.solutions.search_batch", lambda *a, **k: pytest.fail("searched again"))
@@ -149,12 +150,15 @@ def test_a_log_line_cut_by_a_kill_is_dropped(tiny: RunConfig, finished: Path) ->
 
 def test_a_damaged_configuration_is_named(finished: Path) -> None:
     (finished / "config.json").write_text('{"seed": ')
-    with RunDirectory.open(finished) as directory, pytest.raises(DamagedFileError, match=r"config\.json is damaged; remove it"):
+    with (
+        RunDirectory.open(finished) as directory,
+        pytest.raises(DamagedFileError, match=r"config\.json is damaged; remove it"),
+    ):
         directory.read_config()
 
 
 def test_without_its_configuration_a_run_goes_on_with_the_same_settings(
-    tiny: RunConfig, finished: Path, stamps, no_report: None  # noqa: ANN001
+    tiny: RunConfig, finished: Path, stamps, no_report: None
 ) -> None:
     before = stamps(finished)
     (finished / "config.json").unlink()
@@ -186,6 +190,25 @@ def test_where_nothing_can_be_written_the_error_says_so(tiny: RunConfig) -> None
         pytest.skip("needs a folder that even root cannot write to")
     with pytest.raises(RunDirectoryError, match=r"/proc/run cannot be written"):
         run(tiny, "/proc/run")
+
+
+def test_a_disk_that_is_too_small_is_named_before_the_search(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    monkeypatch.setattr("decouple.search.solutions.search_batch", lambda *a, **k: pytest.fail("compute was spent"))
+    with pytest.raises(RunDirectoryError, match=r"targets of 2 solutions need 0.0 GiB more, .* lower --search.solutions"):
+        run(tiny, tmp_path / "run")
+
+
+def test_settings_of_a_run_that_never_began_bind_nobody(tiny: RunConfig, tmp_path: Path, no_report: None) -> None:
+    wrong = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, name="folder:/nowhere"))
+    with pytest.raises(DataError, match="/nowhere"):
+        run(wrong, tmp_path / "run")
+    assert run(tiny, tmp_path / "run").data == "digits"
 
 
 def test_these_tests_have_teeth(tiny: RunConfig, finished: Path, no_report: None, monkeypatch: pytest.MonkeyPatch) -> None:

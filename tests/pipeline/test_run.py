@@ -71,9 +71,7 @@ def test_run_json_says_how_it_was_made(finished: Path) -> None:
     assert made["device"] == "cpu"
 
 
-def test_more_solutions_reuse_those_that_are_there(
-    tiny: RunConfig, finished: Path, stamps, no_report: None  # noqa: ANN001
-) -> None:
+def test_more_solutions_reuse_those_that_are_there(tiny: RunConfig, finished: Path, stamps, no_report: None) -> None:
     before = stamps(finished)
     search = dataclasses.replace(tiny.search, solutions=3)
     more = dataclasses.replace(tiny, search=search)
@@ -101,7 +99,14 @@ def test_the_papers_way_of_evaluating_and_starting_at_random_run_through(
         "network": {"statistics": "batch"},
         "search": {"solutions": 1, "statistics": "frozen"},
         "learn": {"supervise": "skip-first", "augment": "crop", "lr_unit": "airbench", "lr": 4.0, "shuffle": "fixed"},
-        "q0": {"init": "random", "trajectories": 2, "perturb": 0.25, "prior": "softmax", "members": 2, "augment": "flip-crop"},
+        "q0": {
+            "init": "random",
+            "trajectories": 2,
+            "perturb": 0.25,
+            "prior": "softmax",
+            "members": 2,
+            "augment": "flip-crop",
+        },
     }
     found = run(from_builtins(changes, tiny), tmp_path / "run")
     assert len(found.q0.members) == 6
@@ -136,7 +141,9 @@ def test_tensorboard_logs_when_asked(tiny: RunConfig, tmp_path: Path, monkeypatc
             written.append(("closed", 0.0, 0))
 
     monkeypatch.setattr("decouple.pipeline.context._tensorboard", lambda folder: Writer())
-    with RunDirectory.create(tmp_path / "run", tiny, resume=False) as directory:
-        with open_run(directory, tiny, tensorboard=True) as opened:
-            opened.log("learn", 3, "search-0", {"loss": 0.5})
+    with (
+        RunDirectory.create(tmp_path / "run", tiny, resume=False) as directory,
+        open_run(directory, tiny, tensorboard=True) as opened,
+    ):
+        opened.log("learn", 3, "search-0", {"loss": 0.5})
     assert written == [("learn/search-0/loss", 0.5, 3), ("closed", 0.0, 0)]

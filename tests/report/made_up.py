@@ -12,6 +12,7 @@ from decouple.config import RunConfig, to_builtins
 from decouple.files import write_json
 from decouple.results import (
     FORMAT,
+    Accuracies,
     BeforeAfter,
     Comparison,
     Cost,
@@ -22,7 +23,6 @@ from decouple.results import (
     Q0Results,
     Results,
     SearchResults,
-    TestAccuracy,
     ThreeWays,
     TrainingCurve,
     TrajectoryCurve,
@@ -79,8 +79,9 @@ def made_up(
         preset=preset,
         data=data,
         seed=0,
+        classes=10,
         images={"train": 1137, "validation": 150, "prior": 150, "test": test},
-        test_accuracy=TestAccuracy(sgd=baseline, search=[s for s in searched if s is not None]),
+        test_accuracy=Accuracies(sgd=baseline, search=[s for s in searched if s is not None]),
         search=SearchResults(
             points=names,
             cross_entropy={n: BeforeAfter(before=means[n][0], after=means[n][-1]) for n in names},
@@ -155,6 +156,7 @@ def _networks(
             best_epoch=best + 1,
             validation_accuracy=accuracy[best],
             test_accuracy=accuracy[best] - 0.01 if kind == "search" or number == sgd else None,
+            test_nll=0.1 + 0.02 * number if kind == "search" or number == sgd else None,
             gradient_steps=9 * epochs,
         )
     return networks, training

@@ -118,7 +118,7 @@ def test_a_network_that_yields_nan_is_named(network: Stages, data: ImageData) ->
     scorer = judge(network, statistics="batch", dtype=torch.float32)
     images = data.train.images[:4].clone()
     images[2] = torch.nan
-    with pytest.raises(NotFiniteError, match="output for image . of the batch is not finite at 'block0'"):
+    with pytest.raises(NotFiniteError, match=r"output for image \d of the batch is not finite at 'block0'"):
         search_batch(scorer, images, data.train.labels[:4], ES, seed=0)
 
 

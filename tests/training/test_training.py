@@ -1,5 +1,7 @@
 """Batches, augmentation, schedules and the optimiser's units."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +21,7 @@ def test_even_batches_cover_everything_once_and_are_nearly_equal(count: int, bat
     bounds = even_batches(count, batch)
     sizes = [b - a for a, b in bounds]
     assert [bounds[0][0], bounds[-1][1]] == [0, count]
-    assert all(end == start for (_, end), (start, _) in zip(bounds, bounds[1:], strict=False))
+    assert all(end == start for (_, end), (start, _) in pairwise(bounds))
     assert max(sizes) <= batch
     assert max(sizes) - min(sizes) <= 1
 

@@ -1,0 +1,29 @@
+"""The receipt that every benchmark leaves: its figures, with settings, seeds, commit, versions and device."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from decouple import device as devices
+from decouple.files import write_json
+from decouple.pipeline.directory import commit, versions
+
+FIGURES = Path(__file__).parents[1] / "figures"
+
+
+def write_receipt(name: str, figures: dict[str, Any], *, settings: dict[str, Any], device: str = "cpu") -> Path:
+    """Write `figures/NAME.json`."""
+    path = FIGURES / f"{name}.json"
+    made = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "versions": versions(),
+        "device": devices.name_of(torch.device(device)),
+        "threads": torch.get_num_threads(),
+    }
+    write_json(path, {"benchmark": name, "made": made, "settings": settings, "figures": figures})
+    return path

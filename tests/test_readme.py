@@ -1,0 +1,41 @@
+"""The README's examples run, and are as short as promised."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_the_python_examples_run(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = EXAMPLES[number]
+    assert len(code.splitlines()) <= 25
+    exec(compile(code, f"README example {number}", "exec"), {})
+    printed = capsys.readouterr().out
+    if number == 0:
+        validation, test = (float(value) for value in re.findall(r"([\d.]+)%", printed))
+        assert min(validation, test) > 90
+    else:
+        assert len(re.findall(r"\d\.\d+", printed)) == 5
+
+
+def test_there_are_no_other_examples() -> None:
+    assert len(EXAMPLES) == 2
+
+
+def test_the_commands_of_the_readme_are_known() -> None:
+    from decouple.cli import STAGE_SECTIONS
+    from decouple.presets import PRESETS
+
+    commands = re.findall(r"^decouple (\w+)(?: (\S+))?", README.read_text(), re.MULTILINE)
+    assert commands
+    for command, argument in commands:
+        assert command in {"run", "estimate", "presets", *STAGE_SECTIONS}
+        if command in ("run", "estimate"):
+            assert argument in PRESETS
