@@ -174,11 +174,11 @@ class Q0Config:
     """Parallel trajectories; None: one for each searched solution."""
     cycles: Positive = 4
     """Cycles of a trajectory; each leaves a snapshot."""
-    epochs: Positive = 4
-    """Epochs a cycle."""
+    epochs: Positive = 8
+    """Epochs a cycle: enough for a network to be good again at its end."""
     batch: Annotated[int, msgspec.Meta(ge=2)] = 128
     """Images a step."""
-    lr: Rate = 0.1
+    lr: Rate = 0.3
     """Learning rate at the start of a cycle."""
     momentum: BelowOne = 0.85
     """Nesterov momentum of SGD; its state is kept across cycles."""

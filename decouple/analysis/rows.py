@@ -71,7 +71,7 @@ def centred_rows(values: Tensor, name: str) -> Tensor:
     largest = float(rows.abs().max())
     rows = rows - rows.mean(0, dtype=torch.float64).to(rows.dtype)
     # Rounding of the mean leaves this much of equal values.
-    if float(rows.abs().max()) <= 8 * torch.finfo(rows.dtype).eps * largest:
+    if float(rows.abs().max()) <= 32 * torch.finfo(rows.dtype).eps * largest:
         raise ValueError(f"{name}: the activations are the same for every sample: nothing is left after centring")
     return rows / rows.norm()
 

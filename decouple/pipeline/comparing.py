@@ -25,6 +25,9 @@ from decouple.pipeline.searching import search_identity
 from decouple.results import Comparison, TrajectoryCurve, to_json
 from decouple.search import search_solution
 
+LARGEST_ENTROPY = 50.0
+"""Nats. Classes that are exactly orthogonal have an infinite entropy between them, which JSON does not hold."""
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -80,7 +83,7 @@ def _compare(run: Run, networks: list[Trained]) -> Compared:
         for i, name in enumerate(names):
             entropies = [analysis.class_entropy(values[i], probe.labels) for _, values in found]
             curve.within_entropy[name] = [float(within) for within, _ in entropies]
-            curve.between_entropy[name] = [float(between) for _, between in entropies]
+            curve.between_entropy[name] = [min(float(between), LARGEST_ENTROPY) for _, between in entropies]
         trajectories[trained.name] = curve
         distances[trained.name] = {name: curve.cosine_distance[name][-1] for name in names}
     finals = {name: found[-1][1] for name, found in records.items()}

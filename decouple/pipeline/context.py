@@ -114,10 +114,21 @@ def open_run(
                 f"learn.supervise = skip-first leaves no target: the network for these images has {blocks} block; give "
                 "--learn.supervise all"
             )
+        _refuse_poor_probe(run)
         yield run
     finally:
         if writer is not None:
             writer.close()
+
+
+def _refuse_poor_probe(run: Run) -> None:
+    """The comparison needs two classes with two images each; say so before the compute that leads up to it."""
+    counts = run.data.validation.labels[: run.config.compare.images].bincount()
+    if int((counts >= 2).sum()) < 2:
+        raise ConfigError(
+            f"compare.images = {run.config.compare.images}: among these validation images fewer than two classes have two "
+            f"images, so classes cannot be compared; give --compare.images at least {3 * run.data.num_classes}"
+        )
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from decouple.files import load_tensors, save_tensors
 from decouple.networks import Stages
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
-from decouple.q0 import fit_prior, mixture, select_members
+from decouple.q0 import fit_prior, mixture, nll, select_members
 from decouple.q0.trajectories import Snapshot, snapshots_of, train_trajectory
 from decouple.results import Member, Q0Results, ThreeWays
 from decouple.seeds import derive
@@ -93,24 +93,24 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
     members = min(config.members or len(snapshots), len(snapshots))
     chosen, weights = select_members(fitted.weights, members)
     uniform = torch.full((len(snapshots),), 1 / len(snapshots), dtype=torch.float64)
-    single = int(_nll(prior_truth).argmin())
+    single = int(nll(prior_truth).argmin())
     ways = {
         "single": (tests[single], prior_truth[single]),
         "uniform": (mixture(tests, uniform), uniform @ prior_truth),
         "learned_prior": (mixture(tests[chosen], weights), weights @ prior_truth[chosen]),
     }
     results = Q0Results(
-        test_nll=ThreeWays(**{way: float(_nll(truth(test, data.test))) for way, (test, _) in ways.items()}),
+        test_nll=ThreeWays(**{way: float(nll(truth(test, data.test))) for way, (test, _) in ways.items()}),
         test_accuracy=ThreeWays(**{way: _accuracy(test, data.test) for way, (test, _) in ways.items()}),
-        prior_nll=ThreeWays(**{way: float(_nll(prior)) for way, (_, prior) in ways.items()}),
+        prior_nll=ThreeWays(**{way: float(nll(prior)) for way, (_, prior) in ways.items()}),
         members_used=int((weights >= NOTICEABLE).sum()),
         members=[
             Member(
                 trajectory=snapshot.trajectory,
                 cycle=snapshot.cycle,
                 weight=float(weight),
-                prior_nll=float(_nll(prior_truth[i])),
-                test_nll=float(_nll(truth(tests[i], data.test))),
+                prior_nll=float(nll(prior_truth[i])),
+                test_nll=float(nll(truth(tests[i], data.test))),
                 test_accuracy=_accuracy(tests[i], data.test),
             )
             for i, (snapshot, weight) in enumerate(zip(snapshots, fitted.weights, strict=True))
@@ -139,11 +139,6 @@ def _answers(run: Run, snapshot: Snapshot, network: Stages) -> tuple[Tensor, Ten
     return tensors["prior"].double().softmax(1), tensors["test"].double().softmax(1)
 
 
-def _nll(p_truth: Tensor) -> Tensor:
-    """Mean negative log-likelihood over the last dimension, nats."""
-    return -p_truth.clamp_min(1e-12).log().mean(-1)
-
-
 def _accuracy(probabilities: Tensor, split: Split) -> float:
     return float((probabilities.argmax(1) == split.labels).double().mean())
 
@@ -154,7 +149,7 @@ def _sizes(tests: Tensor, split: Split, weights: Tensor, snapshots: list[Snapsho
     p_truth = torch.stack([truth(test, split) for test in tests])
     sizes: dict[str, list[float]] = {"uniform": [], "learned_prior": []}
     for k in range(1, len(snapshots) + 1):
-        sizes["uniform"].append(float(_nll(p_truth[trained[:k]].mean(0))))
+        sizes["uniform"].append(float(nll(p_truth[trained[:k]].mean(0))))
         chosen, share = select_members(weights, k)
-        sizes["learned_prior"].append(float(_nll(share @ p_truth[chosen])))
+        sizes["learned_prior"].append(float(nll(share @ p_truth[chosen])))
     return sizes

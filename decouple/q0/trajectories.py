@@ -134,9 +134,7 @@ def train_trajectory(
         for epoch in range(config.epochs):
 
             def set_rates(step: int, first: int = epoch * batches_per_epoch) -> None:
-                lr, decay = cyclic_multipliers(
-                    first + step, cycle_steps, lr_floor=config.lr_floor, wd_floor=config.wd_floor
-                )
+                lr, decay = cyclic_multipliers(first + step, cycle_steps, lr_floor=config.lr_floor, wd_floor=config.wd_floor)
                 optimizer.param_groups[0]["lr"] = config.lr * lr
                 torch._foreach_mul_([p.data for p in parameters], 1 - config.lr * lr * config.weight_decay * decay)
 

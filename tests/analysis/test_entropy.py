@@ -162,5 +162,5 @@ class TestClassEntropy:
             class_entropy(reps, torch.zeros(4, dtype=torch.int64))
         with pytest.raises(ValueError, match=r"shape \(3,\) and type torch.int64: expected \(N,\) = \(4,\) integers"):
             class_entropy(reps, torch.arange(3))
-        with pytest.raises(ValueError, match="type torch.float32"):
+        with pytest.raises(ValueError, match=r"type torch\.float32"):
             class_entropy(reps, torch.zeros(4))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from decouple.cli import run_command
 
-FOLDER = Path(sys.argv[1])
+STAGES = ("search", "learn", "compare", "q0")
 
 
 def prepare() -> None:
@@ -28,12 +28,12 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
-def start(out: str, *, file_limit: int | None = None) -> int:
+def start(folder: Path, out: str, *, file_limit: int | None = None) -> int:
     """Begin or resume a run in a process of its own; returns its number."""
     pid = os.fork()
     if pid:
         return pid
-    errors = os.open(FOLDER / f"{out}.stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    errors = os.open(folder / f"{out}.stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(errors, 2)
     os.dup2(errors, 1)
     # Checkpoints after every epoch, and writes slow enough to be hit.
@@ -52,7 +52,7 @@ def start(out: str, *, file_limit: int | None = None) -> int:
     if file_limit is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-    argv = ["run", "digits", "--config", str(FOLDER / "tiny.json"), "--out", str(FOLDER / out), "--resume", "--quiet"]
+    argv = ["run", "digits", "--config", str(folder / "tiny.json"), "--out", str(folder / out), "--resume", "--quiet"]
     status = run_command(argv)
     sys.stderr.flush()
     os._exit(status)
@@ -63,49 +63,58 @@ def wait(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def stage_of(out: str) -> str:
+def stage_of(run: Path) -> str:
     """The latest stage that has left anything."""
-    stages = ("search", "learn", "compare", "q0")
-    return next((stage for stage in reversed(stages) if (FOLDER / out / stage).is_dir()), "none")
+    return next((stage for stage in reversed(STAGES) if (run / stage).is_dir()), "none")
 
 
 def main() -> dict[str, object]:
+    folder, what = Path(sys.argv[1]), sys.argv[2]
     prepare()
-    began = time.monotonic()
-    if wait(start("whole")) != 0:
-        raise SystemExit((FOLDER / "whole.stderr").read_text())
-    seconds = time.monotonic() - began
-    if sys.argv[2] == "kill":
-        return kill(int(sys.argv[3]), seconds)
-    if sys.argv[2] == "signal":
-        pid = start("interrupted")
-        time.sleep(seconds / 2)
+    if wait(start(folder, "whole")) != 0:
+        raise SystemExit((folder / "whole.stderr").read_text())
+    if what == "kill":
+        return kill(folder, int(sys.argv[3]))
+    if what == "signal":
+        pid = start(folder, "disturbed")
+        while len(units(folder / "disturbed")) < 12:
+            time.sleep(0.002)
         os.kill(pid, int(sys.argv[3]))
         status = wait(pid)
-        stderr = (FOLDER / "interrupted.stderr").read_text()
-        return {"status": status, "stderr": stderr, "resumed": wait(start("interrupted"))}
-    status = wait(start("full", file_limit=30_000))
-    stderr = (FOLDER / "full.stderr").read_text()
-    return {"status": status, "stderr": stderr, "resumed": wait(start("full"))}
+    else:
+        status = wait(start(folder, "disturbed", file_limit=30_000))
+    stderr = (folder / "disturbed.stderr").read_text()
+    return {"status": status, "stderr": stderr, "resumed": wait(start(folder, "disturbed"))}
 
 
-def kill(wanted: int, seconds: float) -> dict[str, object]:
-    """Kill `wanted` times at random moments; begin a new run when one ends before its time."""
+def kill(folder: Path, wanted: int) -> dict[str, object]:
+    """Kill a run `wanted` times on its way, evenly spread over the files that it writes, at random moments there."""
     moments = random.Random(0)
-    kills, stages, finished = 0, [], 0
-    while kills < wanted:
-        pid = start("killed")
-        time.sleep(moments.uniform(0.2, 1.1) * seconds)
+    total = len(units(folder / "whole"))
+    kills, stages = 0, []
+    for number in range(wanted):
+        pid = start(folder, "killed")
+        while len(units(folder / "killed")) < (number + 0.5) * total / wanted and not has_ended(pid):
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.05))
         os.kill(pid, signal.SIGKILL)
         if wait(pid) == -signal.SIGKILL:
             kills += 1
-            stages.append(stage_of("killed"))
-        else:
-            finished += 1
-            (FOLDER / "killed").rename(FOLDER / f"killed-{finished}")
-    if wait(start("killed")) != 0:
-        raise SystemExit((FOLDER / "killed.stderr").read_text())
-    return {"kills": kills, "stages_at_kill": stages, "seconds": seconds}
+            stages.append(stage_of(folder / "killed"))
+    if wait(start(folder, "killed")) != 0:
+        raise SystemExit((folder / "killed.stderr").read_text())
+    return {"kills": kills, "stages_at_kill": stages}
+
+
+def units(run: Path) -> list[Path]:
+    """The files that the stages of a run have finished."""
+    found = [path for stage in STAGES for path in (run / stage).rglob("*") if path.is_file()]
+    return [path for path in found if not path.name.startswith(".") and path.name != "checkpoint.safetensors"]
+
+
+def has_ended(pid: int) -> bool:
+    """Whether the process is over, without taking its status away from `wait`."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 if __name__ == "__main__":

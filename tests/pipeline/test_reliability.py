@@ -69,7 +69,7 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(tmp_path
     assert "earlier files are intact" in str(seen["stderr"])
     assert "Traceback" not in str(seen["stderr"])
     assert seen["resumed"] == 0
-    assert (tmp_path / "full" / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
+    assert (tmp_path / "disturbed" / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "removed"])

@@ -87,7 +87,7 @@ class TestExact:
         seed=st.integers(0, 10_000),
         members=st.integers(1, 30),
         examples=st.integers(1, 120),
-        kind=st.sampled_from(["flat", "tiny", "rare", "holes", "alike", "copies"]),
+        kind=st.sampled_from(["flat", "tiny", "rare", "holes", "alike", "copies", "blends"]),
     )
     def test_hard_cases_reach_the_gap_and_never_lose_to_equal_weights(
         self, seed: int, members: int, examples: int, kind: str
@@ -100,9 +100,10 @@ class TestExact:
             "holes": torch.where(u < 0.5, u, 0.0),
             "alike": (u[:1] + 1e-9 * u).clamp(0, 1),
             "copies": u[torch.arange(members) // 3],
+            "blends": torch.cat([u, (u + u.flip(0)) / 2]),
         }[kind]
         prior = fit_prior(p)
-        assert prior.gap <= 1e-6
+        assert 0 <= prior.gap <= 1e-6
         assert prior.nll <= prior.uniform_nll
         assert prior.weights.dtype == torch.float64
         assert bool((prior.weights >= 0).all())
@@ -114,6 +115,16 @@ class TestExact:
         assert prior.gap <= 1e-6
         assert prior.iterations < 20
         assert int((prior.weights == 0).sum()) > 100  # those that do not help are given exactly 0
+
+    def test_an_example_that_only_one_poor_member_explains_takes_few_iterations(self) -> None:
+        p = population(100, 2000, spread=2.0)
+        p[1:, 0] = 0
+        p[0] = FLOOR
+        p[0, 0] = 1
+        prior = fit_prior(p)
+        assert prior.gap <= 1e-6
+        assert prior.iterations < 20
+        assert float(prior.weights[0]) == pytest.approx(1 / 2000, rel=1e-2)  # its share of the examples
 
     def test_one_member_and_equal_members(self) -> None:
         p = population(1, 10)
