@@ -26,8 +26,13 @@ from decouple.training.optimizer import sgd
 
 GPU_NAME = "NVIDIA H100"
 GPU_RATES = {"float32": 60e12, "bfloat16": 400e12}
-"""FLOP/s that large convolutions really reach there: about half of the data sheet's dense 32-bit (TF32 off) and bfloat16
+"""FLOP/s that large convolutions may reach there: about half of the data sheet's dense 32-bit (TF32 off) and bfloat16
 figures. The smaller the network, the less of it is reached."""
+
+GPU_LAUNCH = 8e-6
+"""Seconds to launch a kernel from Python: what bounds small networks."""
+SEARCH_KERNELS, STEP_KERNELS = 15, 60
+"""Kernels of a generation and of a training step, by search point: rough counts of the code."""
 
 SIZES = {
     "digits": ((1, 8, 8), 10, 1437, 360),
@@ -40,7 +45,7 @@ SIZES = {
 
 SAMPLE_IMAGES = 32
 """Images of a calibration batch, at most."""
-SAMPLE_VALUES = 2**26
+SAMPLE_VALUES = 2**24
 """Values of all candidates of a calibration batch, at most: it takes seconds also at 256 channels."""
 
 
@@ -85,9 +90,8 @@ class Estimate:
             f"disk           {_bytes(self.disk_bytes)} (targets, networks, snapshots, records)",
             f"peak memory    about {_bytes(self.memory_bytes)}",
             f"this machine   {self.device}: from a calibration of a few seconds; expect ± 50 %",
-            f"{GPU_NAME:<14} about {_duration(self.gpu_seconds)}, at the rates that large convolutions reach there "
-            f"({GPU_RATES['bfloat16'] / 1e12:.0f} TFLOP/s bfloat16, {GPU_RATES['float32'] / 1e12:.0f} float32); small networks "
-            "reach less",
+            f"{GPU_NAME:<14} about {_duration(self.gpu_seconds)}, not measured: from {GPU_RATES['bfloat16'] / 1e12:.0f} TFLOP/s "
+            f"(bfloat16) or {GPU_RATES['float32'] / 1e12:.0f} (float32), and {GPU_LAUNCH * 1e6:.0f} µs a kernel",
         ]
         return "\n".join(lines)
 
@@ -138,6 +142,8 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     disk = values * itemsize * solutions * (train_images + config.compare.images)
     disk += networks * config.compare.records * config.compare.images * values * 2
     disk += networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[own]
+    generations = sum(algorithm.generations(point) for point in points)
+    launches = solutions * len(even_batches(train_images, config.search.batch)) * generations * SEARCH_KERNELS * len(points)
     rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]
     training_rate = GPU_RATES["bfloat16" if config.precision == "bfloat16" else "float32"]
     return Estimate(
@@ -151,7 +157,8 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
         q0=q0_cost,
         disk_bytes=disk,
         memory_bytes=_memory(config, points, population, train_images + test_images, data, weights[own], chosen),
-        gpu_seconds=search_cost.flops / rate + (learn_cost.flops + q0_cost.flops) / training_rate,
+        gpu_seconds=max(search_cost.flops / rate, launches * GPU_LAUNCH)
+        + max((learn_cost.flops + q0_cost.flops) / training_rate, steps * STEP_KERNELS * len(points) * own * GPU_LAUNCH),
     )
 
 
