@@ -276,6 +276,8 @@ def _options(arguments: Any, prefix: str = "") -> list[str]:
     """Every option's name."""
     found = []
     for entry in dataclasses.fields(arguments):
+        if entry.name == "preset":  # given by its place
+            continue
         value = getattr(arguments, entry.name)
         name = prefix if entry.name in ("options", "settings") else f"{prefix}{entry.name.replace('_', '-')}"
         if dataclasses.is_dataclass(value):

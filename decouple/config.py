@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import tyro
 
 from decouple.errors import ConfigError, did_you_mean
 
@@ -53,8 +54,8 @@ class NetworkConfig:
     """Blocks; those whose map would fall below 1×1 are dropped."""
     groups: Positive = 2
     """ConvGroups (2 convolutions each) a block of the learned network (paper: 3; MNIST 2). Search uses 1."""
-    whitening: bool = True
-    """Begin with the frozen 2×2 whitening convolution, fitted on training patches."""
+    whitening: Literal["patches", "none"] = "patches"
+    """patches: begin with the frozen 2×2 convolution that whitens training patches (paper); none: with the images."""
     eps: Rate = 1e-2
     """BatchNorm's epsilon. 1e-5 makes gradients explode where a Dirac channel is nearly constant (MNIST)."""
     statistics: Literal["running", "batch"] = "running"
@@ -209,7 +210,7 @@ class Q0Config:
 
 @dataclass(frozen=True)
 class RunConfig:
-    preset: str = "digits"
+    preset: Annotated[str, tyro.conf.Suppress] = "digits"
     """The preset that these settings started from."""
     seed: Seed = 0
     """Decides everything but the splits."""

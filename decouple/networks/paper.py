@@ -85,12 +85,13 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
     """
     channels, height, width = images.shape[1:]
     standardise = _standardise(images)
-    side = min(height, width) - (1 if config.whitening else 0)
+    border = 1 if config.whitening == "patches" else 0  # a 2×2 convolution without padding takes a pixel
+    side = min(height, width) - border
     blocks = min(config.blocks, max(side, 1).bit_length() - 1)
     if blocks < 1:
         raise NetworkError(f"images of {height}×{width} are too small for the paper's network: at least 3×3 are needed")
     front: list[nn.Module] = [standardise]
-    if config.whitening:
+    if config.whitening == "patches":
         front += [_whitening(standardise(images[_some(len(images))])), nn.GELU()]
         channels *= 2 * 2 * 2
     stages: list[nn.Module] = []
@@ -101,7 +102,7 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
             with _initialised_from(seed, "block", block, group):
                 parts.append(ConvGroup(inputs, config.width, pool=group == 0, eps=config.eps, statistics=config.statistics))
         stages.append(nn.Sequential(*front, *parts) if block == 0 else nn.Sequential(*parts))
-    rows, columns = (size - (1 if config.whitening else 0) for size in (height, width))
+    rows, columns = height - border, width - border
     features = config.width * (rows >> blocks) * (columns >> blocks)
     with _initialised_from(seed, "head"):
         stages.append(nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes, bias=False)))

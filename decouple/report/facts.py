@@ -62,7 +62,7 @@ def _limits_of_test(results: Results) -> list[str]:
     found = [
         "One seed. There are no error bars over seeds; "
         + (
-            f"the {len(searched)} searched networks differ in what was searched, not in their initialisation."
+            f"the {len(searched)} searched networks differ in what was searched and in their initialisation."
             if len(searched) > 1
             else "another seed may order these figures differently."
         ),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +12,7 @@ import pytest
 from decouple import results
 from decouple.config import RunConfig, from_builtins
 from decouple.errors import ConfigError, RunDirectoryError
-from decouple.pipeline import RunDirectory, run
+from decouple.pipeline import RunDirectory, open_run, run
 from decouple.results import Curves, Results
 
 
@@ -128,22 +129,25 @@ def test_other_images_are_refused(tiny: RunConfig, finished: Path) -> None:
         run(tiny, finished, resume=True)
 
 
-def test_tensorboard_logs_when_asked(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from decouple.pipeline import open_run
+def test_tensorboard_logs_when_asked(tiny: RunConfig, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    written: list[tuple[str, float, int]] = []
-
-    class Writer:
-        def add_scalar(self, name: str, value: float, step: int) -> None:
-            written.append((name, value, step))
-
-        def close(self) -> None:
-            written.append(("closed", 0.0, 0))
-
-    monkeypatch.setattr("decouple.pipeline.context._tensorboard", lambda folder: Writer())
     with (
         RunDirectory.create(tmp_path / "run", tiny, resume=False) as directory,
         open_run(directory, tiny, tensorboard=True) as opened,
     ):
         opened.log("learn", 3, "search-0", {"loss": 0.5})
-    assert written == [("learn/search-0/loss", 0.5, 3), ("closed", 0.0, 0)]
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("learn/search-0/loss")] == [(3, 0.5)]
+
+
+def test_tensorboard_that_is_not_installed_is_named(
+    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with (
+        RunDirectory.create(tmp_path / "run", tiny, resume=False) as directory,
+        pytest.raises(ConfigError, match=r"pip install 'decouple-learn\[tensorboard\]'"),
+        open_run(directory, tiny, tensorboard=True),
+    ):
+        pass
