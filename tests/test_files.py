@@ -156,3 +156,13 @@ def test_records_are_checked(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("0.25", "0.26"))
     with pytest.raises(DamagedFileError, match="checksum"):
         files.load_record(path, unit="u")
+
+
+def test_files_of_format_1_are_read() -> None:
+    """Written by 0.1.0; a release that changes the format must raise FORMAT, or read these."""
+    golden = Path(__file__).parent / "golden"
+    tensors, meta = files.load_tensors(golden / "unit.safetensors", unit="learn/golden")
+    assert tensors["half"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert tensors["ids"].tolist() == [5, 7]
+    assert meta == {"losses": [0.5, 0.25]}
+    assert files.load_record(golden / "record.json", unit="learn/golden") == {"accuracy": 0.25}
