@@ -1,5 +1,6 @@
 """The README's examples run, and are as short as promised."""
 
+import json
 import re
 from pathlib import Path
 
@@ -39,3 +40,15 @@ def test_the_commands_of_the_readme_are_known() -> None:
         assert command in {"run", "estimate", "presets", *STAGE_SECTIONS}
         if command in ("run", "estimate"):
             assert argument in PRESETS
+
+
+def test_the_table_holds_what_the_benchmark_wrote() -> None:
+    figures = json.loads((README.parent / "figures" / "demo-digits.json").read_text())["figures"]
+    text = README.read_text()
+    for spread in figures["test_accuracy"].values():
+        if isinstance(spread, dict):
+            assert f"{100 * spread['mean']:.1f} ± {100 * spread['std']:.1f}" in text
+    for spread in figures["test_nll"].values():
+        assert f"{spread['mean']:.3f} ± {spread['std']:.3f}" in text
+    assert f"reaches {100 * figures['test_accuracy']['lowest_search']:.1f} %" in text
+    assert f"takes {figures['seconds']['median']:.0f} s" in text
