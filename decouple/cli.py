@@ -96,6 +96,7 @@ def run_command(argv: list[str]) -> int:
         "run": _run,
         "estimate": _estimate,
         "presets": _presets,
+        "version": _version,
         "--version": _version,
         **{stage: lambda rest, stage=stage: _stage(stage, rest) for stage in STAGE_SECTIONS},  # type: ignore[misc]
     }

@@ -374,7 +374,7 @@ def _explain(message: str, values: dict[str, Any]) -> str:
     what = match["what"].replace("`", "")
     if what.lower().startswith("invalid enum"):
         what = "expected one of " + ", ".join(map(str, _choices(name)))
-    return f"{name} = {json.dumps(value)}: {what[0].lower() + what[1:]}; give --{name} another value"
+    return f"{name} = {json.dumps(value)}: {what[0].lower() + what[1:]}; give --{name.replace('_', '-')} another value"
 
 
 def _choices(name: str) -> tuple[Any, ...]:

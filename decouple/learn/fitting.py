@@ -13,7 +13,7 @@ from torch import Tensor
 
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split
-from decouple.errors import DamagedFileError, DataError
+from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkError
 from decouple.files import load_tensors, save_tensors
 from decouple.learn.objective import CrossEntropy, Regression, Targets
 from decouple.networks.stages import Stages
@@ -146,6 +146,7 @@ def learn_targets(
 
     Raises:
         DataError: the targets are those of other images.
+        NetworkError: the network's search points have other shapes than the targets.
         NotFiniteError: see `fit`.
     """
     ids = getattr(targets, "ids", None)
@@ -154,7 +155,16 @@ def learn_targets(
             f"the targets are those of {len(ids)} other images than the {len(train)} given: their sample ids differ; pass the "
             "split that was searched"
         )
+    shapes = network.check(train.images.shape[1:], train.labels)
+    searched = [tuple(rows.shape[1:]) for rows in targets.rows(torch.tensor([0]))]
+    if shapes != searched:
+        raise NetworkError(
+            f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
+            "with the same points, or cut this one elsewhere"
+        )
     skip = 1 if config.supervise == "skip-first" else 0
+    if skip >= len(shapes) - 1:
+        raise ConfigError("supervise = skip-first leaves no target: the network has one block; use supervise='all'")
     objective = Regression(targets, config.kl_weight, skip)
     return fit(network, train, validation, objective, config, seed=seed, name="learn")
 
@@ -168,6 +178,7 @@ def train_sgd(
     seed: int = 0,
 ) -> Fit:
     """The baseline: train `network` in place with cross-entropy, by the same code path."""
+    network.check(train.images.shape[1:], train.labels)
     return fit(network, train, validation, CrossEntropy(), config, seed=seed, name="sgd")
 
 

@@ -67,17 +67,43 @@ class Stages(nn.Module):
         return points
 
     def shapes(self, image_shape: Sequence[int]) -> list[tuple[int, ...]]:
-        """The shape of one example's value at every search point, found without changing any state."""
+        """The shape of one example's value at every search point, found without changing any state.
+
+        Raises:
+            NetworkError: the network does not take images of this shape.
+        """
         was_training = {module: module.training for module in self.modules()}
         self.eval()
         try:
             with torch.no_grad():
                 device = next((p.device for p in self.parameters()), torch.device("cpu"))
                 points = self.activations(torch.zeros(2, *image_shape, device=device))
+        except (RuntimeError, ValueError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            shape = "×".join(map(str, image_shape))
+            raise NetworkError(f"the network does not take images of {shape} (channels, height, width): {reason}") from error
         finally:
             for module, training in was_training.items():
                 module.training = training
         return [tuple(point.shape[1:]) for point in points]
+
+    def check(self, image_shape: Sequence[int], labels: Tensor) -> list[tuple[int, ...]]:
+        """The shapes at every search point, once it is clear that the network fits images and labels.
+
+        Raises:
+            NetworkError: it does not take such images, or does not end in one logit a class.
+        """
+        shapes = self.shapes(image_shape)
+        if len(shapes[-1]) != 1:
+            raise NetworkError(
+                f"the last search point '{self.names[-1]}' has shape {shapes[-1]}: expected (classes,) logits"
+            )
+        if int(labels.max()) >= shapes[-1][0]:
+            raise NetworkError(
+                f"the labels go up to {int(labels.max())}, and the network has {shapes[-1][0]} logits: expected at least "
+                f"{int(labels.max()) + 1}"
+            )
+        return shapes
 
     @classmethod
     def from_sequential(cls, sequential: nn.Sequential, points: Sequence[int | str]) -> Stages:

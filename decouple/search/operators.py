@@ -33,6 +33,8 @@ def noise_scale(values: Tensor, point: SearchPoint) -> Tensor:
         return values.std((-2, -1), keepdim=True)
     if point.kind == "tokens" and point.shape[0] > 1:
         return values.std(-2, keepdim=True)
+    if torch.Size(point.shape).numel() == 1:
+        return values.abs()  # a single number has no deviation
     return values.std(example_dims(point), keepdim=True)
 
 

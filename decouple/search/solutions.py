@@ -71,10 +71,12 @@ def search_solution(
         advance: called with the number of images after each batch, for a progress bar.
 
     Raises:
+        NetworkError: the network does not take such images, or has too few logits for the labels.
         NotFiniteError: the network's own output is not finite.
         RunDirectoryError: the folder cannot be written.
     """
     seed_of_solution = derive(seed, "search", solution)
+    network.check(split.images.shape[1:], split.labels)
     algorithm = algorithm or algorithm_of(config, seed_of_solution)
     identity = identity or _identity(network, split, config, algorithm, dtype)
     shards = shards_of(split, config, Path(folder), seed=seed, solution=solution, identity=identity)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from decouple.config import LearnConfig, NetworkConfig, SgdConfig
 from decouple.data import ImageData
-from decouple.errors import DataError, NotFiniteError
+from decouple.errors import DataError, NetworkError, NotFiniteError
 from decouple.learn import Checkpoint, CrossEntropy, Fit, Regression, fit, learn_targets, train_sgd
 from decouple.learn.fitting import recorded_epochs
 from decouple.networks import Stages, paper_network
@@ -199,6 +199,12 @@ def test_targets_of_other_images_are_refused(data: ImageData, targets: _Targets)
     targets.ids = data.train.ids.flip(0)  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="their sample ids differ"):
         learn_targets(_network(data), data.train, targets, validation=data.validation, config=LEARN)
+
+
+def test_targets_of_another_network_are_refused(data: ImageData, targets: _Targets) -> None:
+    wider = paper_network(data.train.images, 3, NetworkConfig(width=16), groups=1, seed=0)
+    with pytest.raises(NetworkError, match=r"points have shapes \[\(16, 3, 3\), .* the targets \[\(8, 3, 3\)"):
+        learn_targets(wider, data.train, targets, validation=data.validation, config=LEARN)
 
 
 def test_recorded_epochs_begin_before_training_and_end_with_it() -> None:

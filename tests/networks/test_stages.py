@@ -91,6 +91,17 @@ def test_stages_check_their_names() -> None:
         stages.index("blok0")
 
 
+def test_a_network_that_does_not_fit_says_how() -> None:
+    net = Stages([nn.Conv2d(1, 3, 3), nn.Sequential(nn.Flatten(), nn.Linear(12, 2))], ["a", "b"])
+    with pytest.raises(NetworkError, match=r"does not take images of 3×4×4 \(channels, height, width\): .*expected input"):
+        net.shapes((3, 4, 4))
+    with pytest.raises(NetworkError, match="labels go up to 2, and the network has 2 logits: expected at least 3"):
+        net.check((1, 4, 4), torch.tensor([0, 2]))
+    headless = Stages([nn.Conv2d(1, 3, 3), nn.Conv2d(3, 3, 1)], ["a", "b"])
+    with pytest.raises(NetworkError, match=r"'b' has shape \(3, 2, 2\): expected \(classes,\) logits"):
+        headless.check((1, 4, 4), torch.tensor([0]))
+
+
 def test_shapes_leave_the_modes_and_statistics_alone() -> None:
     norm = nn.BatchNorm2d(3)
     net = Stages([nn.Sequential(nn.Conv2d(1, 3, 3), norm), nn.Sequential(nn.Flatten(), nn.Linear(12, 2))], ["a", "b"])

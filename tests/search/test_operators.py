@@ -84,6 +84,12 @@ def test_noise_scale_without_space_is_over_all_elements(point: SearchPoint, dims
     assert torch.allclose(found, values.std(dims, keepdim=True))
 
 
+def test_noise_scale_of_a_single_number_is_its_size() -> None:
+    single = SearchPoint("block1", 1, 3, (1, 1, 1))
+    values = _values(single, 3)
+    assert torch.equal(operators.noise_scale(values, single), values.abs())
+
+
 def test_noise_scale_of_tokens_is_over_the_sequence() -> None:
     values = _values(TOKENS, 3)
     assert torch.allclose(operators.noise_scale(values, TOKENS), values.std(1, keepdim=True))
