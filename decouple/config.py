@@ -14,7 +14,7 @@ import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import tyro
@@ -243,6 +243,23 @@ def check(config: RunConfig) -> RunConfig:
     return from_builtins(to_builtins(config))
 
 
+Section = TypeVar("Section", bound=SearchConfig | LearnConfig | SgdConfig)
+
+
+def check_section(section: Section) -> Section:
+    """One section's settings, for functions that take no more than it, if every value lies in its range.
+
+    Raises:
+        ConfigError: names the field, the value and what is allowed.
+    """
+    values = to_builtins(section)
+    try:
+        msgspec.convert(values, type(section))
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), values, type(section))) from None
+    return section
+
+
 def to_builtins(config: Any) -> dict[str, Any]:
     """The configuration as what JSON holds."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
@@ -361,7 +378,7 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _explain(message: str, values: dict[str, Any]) -> str:
+def _explain(message: str, values: dict[str, Any], kind: type = RunConfig) -> str:
     """msgspec's "Expected `int` >= 1 - at `$.search.batch`", with the value and the option."""
     match = re.fullmatch(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?", message, re.DOTALL)
     where = (match and match["where"]) or ""
@@ -373,13 +390,14 @@ def _explain(message: str, values: dict[str, Any]) -> str:
         value = value[part]
     what = match["what"].replace("`", "")
     if what.lower().startswith("invalid enum"):
-        what = "expected one of " + ", ".join(map(str, _choices(name)))
-    return f"{name} = {json.dumps(value)}: {what[0].lower() + what[1:]}; give --{name.replace('_', '-')} another value"
+        what = "expected one of " + ", ".join(map(str, _choices(name, kind)))
+    option = "--" + name.replace("_", "-") if kind is RunConfig else f"{kind.__name__}'s {name}"
+    return f"{name} = {json.dumps(value)}: {what[0].lower() + what[1:]}; give {option} another value"
 
 
-def _choices(name: str) -> tuple[Any, ...]:
+def _choices(name: str, kind: type) -> tuple[Any, ...]:
     """The values that the Literal field called "section.field" allows."""
-    hint: Any = RunConfig
+    hint: Any = kind
     for part in name.split("."):
         hint = typing.get_type_hints(hint)[part]
     return typing.get_args(hint)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from decouple import config as configs
-from decouple.config import EsConfig, PaperConfig, RunConfig, SearchConfig, check, from_builtins, read_file
+from decouple.config import EsConfig, LearnConfig, PaperConfig, RunConfig, SearchConfig, check, from_builtins, read_file
 from decouple.errors import ConfigError
 from decouple.presets import PRESETS, preset
 
@@ -59,6 +59,14 @@ def test_check_covers_what_python_code_passes() -> None:
         check(bad)
     with pytest.raises(ConfigError, match="must be above 40"):
         check(RunConfig(search=SearchConfig(paper=PaperConfig(population=30, parents=40))))
+
+
+def test_sections_are_checked_alone() -> None:
+    assert configs.check_section(SearchConfig()) == SearchConfig()
+    with pytest.raises(ConfigError, match=r"batch = 0: expected int >= 2; give SearchConfig's batch another value"):
+        configs.check_section(SearchConfig(batch=0))
+    with pytest.raises(ConfigError, match=r'schedule = "x": expected one of triangle, constant; give LearnConfig'):
+        configs.check_section(LearnConfig(schedule="x"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from decouple.config import LearnConfig, SgdConfig, TrainConfig
+from decouple.config import LearnConfig, SgdConfig, TrainConfig, check_section
 from decouple.data.images import Split
 from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkError
 from decouple.files import load_tensors, save_tensors
@@ -149,6 +149,7 @@ def learn_targets(
         NetworkError: the network's search points have other shapes than the targets.
         NotFiniteError: see `fit`.
     """
+    check_section(config)
     ids = getattr(targets, "ids", None)
     if ids is not None and not torch.equal(ids, train.ids):
         raise DataError(
@@ -178,6 +179,7 @@ def train_sgd(
     seed: int = 0,
 ) -> Fit:
     """The baseline: train `network` in place with cross-entropy, by the same code path."""
+    check_section(config)
     network.check(train.images.shape[1:], train.labels)
     return fit(network, train, validation, CrossEntropy(), config, seed=seed, name="sgd")
 

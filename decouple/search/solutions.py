@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from decouple import config as configs
 from decouple.config import SearchConfig, fingerprint
 from decouple.data.images import Split
 from decouple.networks.stages import Stages
@@ -71,11 +72,13 @@ def search_solution(
         advance: called with the number of images after each batch, for a progress bar.
 
     Raises:
+        ConfigError: a setting is out of its range.
         NetworkError: the network does not take such images, or has too few logits for the labels.
         NotFiniteError: the network's own output is not finite.
         RunDirectoryError: the folder cannot be written.
     """
     seed_of_solution = derive(seed, "search", solution)
+    configs.check_section(config)
     network.check(split.images.shape[1:], split.labels)
     algorithm = algorithm or algorithm_of(config, seed_of_solution)
     identity = identity or _identity(network, split, config, algorithm, dtype)
