@@ -19,9 +19,9 @@ from typing import Any
 import tyro
 
 from benchmarks.receipt import FIGURES, write_receipt
-from decouple.config import to_builtins
 from decouple.pipeline import run
 from decouple.presets import preset
+from decouple.settings import to_builtins
 
 PICTURES = ("search", "training", "trajectories", "population")
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 
-from decouple import config as configs
+from decouple import settings
 from decouple.config import RunConfig
 from decouple.errors import ConfigError, DecoupleError, did_you_mean
 from decouple.presets import PRESETS, preset
@@ -118,7 +118,7 @@ def run_command(argv: list[str]) -> int:
 def _run(argv: list[str]) -> None:
     base = _base("run", argv)
     parsed = _parse("run PRESET", RunArguments, argv[1:], lambda config: RunArguments(RunOptions(), config), base)
-    options, config = parsed.options, configs.check(parsed.settings)
+    options, config = parsed.options, settings.check(parsed.settings)
     out = options.out or default_out(config)
     from decouple.pipeline.directory import RunDirectory
 
@@ -139,8 +139,8 @@ def _stage(stage: str, argv: list[str]) -> None:
     with RunDirectory.open(Path(argv[0])) as directory:
         before = directory.read_config()
         parsed = _parse(f"{stage} RUN_DIR", StageArguments, argv[1:], lambda c: StageArguments(StageOptions(), c), before)
-        config = configs.check(parsed.settings)
-        changed = configs.differences(before, config)
+        config = settings.check(parsed.settings)
+        changed = settings.differences(before, config)
         if foreign := [c for c in changed if c.split(".")[0].split(":")[0] not in STAGE_SECTIONS[stage]]:
             allowed = " and ".join(f"--{section}.*" for section in STAGE_SECTIONS[stage]) or "no settings"
             raise ConfigError(
@@ -181,7 +181,7 @@ def _execute(directory: Any, config: RunConfig, options: StageOptions, last: str
 def _estimate(argv: list[str]) -> None:
     base = _base("estimate", argv)
     parsed = _parse("estimate PRESET", RunArguments, argv[1:], lambda c: RunArguments(RunOptions(), c), base)
-    config = configs.check(parsed.settings)
+    config = settings.check(parsed.settings)
     from decouple.estimate import estimate
 
     options = parsed.options
@@ -229,9 +229,9 @@ def _base(command: str, argv: list[str]) -> RunConfig:
     file = _value_of("--config", argv)
     if file is None:
         return base
-    values = configs.read_file(Path(file))
+    values = settings.read_file(Path(file))
     values.pop("preset", None)
-    return configs.from_builtins(values, base, source=file)
+    return settings.from_builtins(values, base, source=file)
 
 
 def _value_of(option: str, argv: list[str]) -> str | None:

@@ -1,25 +1,16 @@
 """Every setting of a run, as frozen dataclasses: one section a stage.
 
-This module imports neither torch nor EvoTorch, so that `--help` and mistyped options answer at once. Ranges are
-declared beside the fields and checked by `check`, whether the values come from the command line, from a file or from
-Python.
+Ranges are declared beside the fields; `decouple.settings` checks them, wherever the values come from. Neither module
+imports torch, so that `--help` and mistyped options answer at once.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import re
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 import tyro
-
-from decouple.errors import ConfigError, did_you_mean
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -232,172 +223,3 @@ def at(values: tuple[Any, ...], point: int, points: int) -> Any:
     (20, 10, 7)
     """
     return values[-1] if point == points - 1 else values[min(point, len(values) - 1)]
-
-
-def check(config: RunConfig) -> RunConfig:
-    """`config`, if every value has its type and lies in its range.
-
-    Raises:
-        ConfigError: names the field, the value, what is allowed and the option that mends it.
-    """
-    return from_builtins(to_builtins(config))
-
-
-Section = TypeVar("Section", bound=SearchConfig | LearnConfig | SgdConfig)
-
-
-def check_section(section: Section) -> Section:
-    """One section's settings, for functions that take no more than it, if every value lies in its range.
-
-    Raises:
-        ConfigError: names the field, the value and what is allowed.
-    """
-    values = to_builtins(section)
-    try:
-        msgspec.convert(values, type(section))
-    except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error), values, type(section))) from None
-    return section
-
-
-def to_builtins(config: Any) -> dict[str, Any]:
-    """The configuration as what JSON holds."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def from_builtins(values: Any, base: RunConfig | None = None, *, source: str = "the configuration") -> RunConfig:
-    """A checked configuration from nested dictionaries; what they leave out comes from `base`.
-
-    Raises:
-        ConfigError: an unknown key (with near matches), a wrong type or a value out of range.
-    """
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source} must hold a table of settings, not {type(values).__name__}")
-    base = base or RunConfig()
-    known = to_builtins(base)
-    _refuse_unknown(values, known, source)
-    merged = _merge(known, values)
-    try:
-        config = msgspec.convert(merged, RunConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error), merged)) from None
-    _check_across(config)
-    return config
-
-
-def differences(one: Any, other: Any) -> list[str]:
-    """The fields in which two configurations differ, as "section.field: a → b"."""
-    flat_one, flat_other = _flatten(to_builtins(one)), _flatten(to_builtins(other))
-    return [f"{name}: {flat_one[name]!r} → {flat_other[name]!r}" for name in flat_one if flat_one[name] != flat_other[name]]
-
-
-def fingerprint(*parts: Any) -> str:
-    """Eight hexadecimal digits that name a stage's settings: other settings, another folder."""
-    text = json.dumps(parts, sort_keys=True, default=to_builtins)
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-
-
-def read_file(path: Path) -> dict[str, Any]:
-    """Settings from a .json, .yaml, .yml or .toml file, as nested dictionaries.
-
-    Raises:
-        ConfigError: another kind of file, a missing one, or one that does not parse.
-    """
-    decoders = {
-        ".json": msgspec.json.decode,
-        ".yaml": msgspec.yaml.decode,
-        ".yml": msgspec.yaml.decode,
-        ".toml": msgspec.toml.decode,
-    }
-    path = Path(path)
-    decode = decoders.get(path.suffix.lower())
-    if decode is None:
-        raise ConfigError(f"configuration file {path}: the type '{path.suffix}' is not one of {', '.join(decoders)}")
-    try:
-        values = decode(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {path} is not valid {path.suffix[1:].upper()}: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"configuration file {path} must hold a table of settings, not {type(values).__name__}")
-    return values
-
-
-def _check_across(config: RunConfig) -> None:
-    """Rules that tie several fields together."""
-    paper = config.search.paper
-    if paper.population <= paper.parents or paper.population < paper.parents + paper.explorers:
-        raise ConfigError(
-            f"search.paper.population = {paper.population} is too small for {paper.parents} parents and {paper.explorers} "
-            f"explorers: it must be above {paper.parents} and at least {paper.parents + paper.explorers}; give "
-            "--search.paper.population, --search.paper.parents or --search.paper.explorers another value"
-        )
-    for section, name in (
-        ("es", "generations"),
-        ("es", "step"),
-        ("es", "blur"),
-        ("paper", "generations"),
-        ("paper", "alpha"),
-        ("paper", "boost"),
-        ("paper", "blur"),
-    ):
-        if not getattr(getattr(config.search, section), name):
-            raise ConfigError(f"search.{section}.{name} is empty: give one value, or one for each search point")
-    if not config.sgd.groups:
-        raise ConfigError("sgd.groups is empty: give at least one number of ConvGroups, such as --sgd.groups 1 2")
-    if config.compare.images > config.data.validation:
-        raise ConfigError(
-            f"compare.images = {config.compare.images} exceeds data.validation = {config.data.validation}, "
-            f"from which these images come; give --compare.images {config.data.validation}"
-        )
-
-
-def _refuse_unknown(values: dict[str, Any], known: dict[str, Any], source: str, prefix: str = "") -> None:
-    for name, value in values.items():
-        if name not in known:
-            names = [prefix + other for other in known]
-            raise ConfigError(f"{source} has an unknown setting '{prefix}{name}'{did_you_mean(prefix + str(name), names)}")
-        if isinstance(known[name], dict):
-            if not isinstance(value, dict):
-                raise ConfigError(f"{source}: '{prefix}{name}' is a section of settings, not {value!r}")
-            _refuse_unknown(value, known[name], source, f"{prefix}{name}.")
-
-
-def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in values.items():
-        merged[name] = _merge(base[name], value) if isinstance(base[name], dict) else value
-    return merged
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
-def _explain(message: str, values: dict[str, Any], kind: type = RunConfig) -> str:
-    """msgspec's "Expected `int` >= 1 - at `$.search.batch`", with the value and the option."""
-    match = re.fullmatch(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>[^`]*)`)?", message, re.DOTALL)
-    where = (match and match["where"]) or ""
-    if match is None or not where:
-        return message
-    name = re.sub(r"\[.*", "", where)
-    value: Any = values
-    for part in name.split("."):
-        value = value[part]
-    what = match["what"].replace("`", "")
-    if what.lower().startswith("invalid enum"):
-        what = "expected one of " + ", ".join(map(str, _choices(name, kind)))
-    option = "--" + name.replace("_", "-") if kind is RunConfig else f"{kind.__name__}'s {name}"
-    return f"{name} = {json.dumps(value)}: {what[0].lower() + what[1:]}; give {option} another value"
-
-
-def _choices(name: str, kind: type) -> tuple[Any, ...]:
-    """The values that the Literal field called "section.field" allows."""
-    hint: Any = kind
-    for part in name.split("."):
-        hint = typing.get_type_hints(hint)[part]
-    return typing.get_args(hint)

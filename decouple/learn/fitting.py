@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from decouple.config import LearnConfig, SgdConfig, TrainConfig, check_section
+from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkError
 from decouple.files import load_tensors, save_tensors
 from decouple.learn.objective import CrossEntropy, Regression, Targets
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
+from decouple.settings import check_section
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.evaluate import accuracy
 from decouple.training.loop import Objective, train_epoch

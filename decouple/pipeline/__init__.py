@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from decouple import config as configs
+from decouple import settings
 from decouple.config import RunConfig
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory
@@ -38,7 +38,7 @@ def run(
 
     from decouple.files import read_json
 
-    config = configs.check(config)
+    config = settings.check(config)
     with (
         RunDirectory.create(Path(out), config, resume=resume) as directory,
         open_run(directory, config, device=device, data_root=data_root, progress=Progress(quiet=quiet)) as opened,

@@ -13,7 +13,6 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from decouple import analysis
-from decouple.config import fingerprint
 from decouple.data.images import Split
 from decouple.device import search_dtype
 from decouple.errors import DamagedFileError
@@ -24,6 +23,7 @@ from decouple.pipeline.learning import Trained
 from decouple.pipeline.searching import search_identity
 from decouple.results import Comparison, TrajectoryCurve, to_json
 from decouple.search import search_solution
+from decouple.settings import fingerprint
 
 LARGEST_ENTROPY = 50.0
 """Nats. Classes that are exactly orthogonal have an infinite entropy between them, which JSON does not hold."""

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from decouple import device as devices
-from decouple.config import NetworkConfig, RunConfig, fingerprint
+from decouple.config import NetworkConfig, RunConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError, RunDirectoryError
 from decouple.networks import Stages, paper_network
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
 from decouple.seeds import derive
+from decouple.settings import fingerprint
 
 
 @dataclass

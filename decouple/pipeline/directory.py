@@ -26,8 +26,8 @@ import filelock
 import torch
 
 import decouple
-from decouple import config as configs
 from decouple import device as devices
+from decouple import settings
 from decouple.config import RunConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import read_json, remove_partial, write_bytes, write_json
@@ -94,7 +94,7 @@ class RunDirectory:
             # Settings alone, of a run that ended before it did anything, bind nobody.
             if begun and (path / "config.json").exists():
                 found = directory.read_config()
-                if changed := configs.differences(found, config):
+                if changed := settings.differences(found, config):
                     raise RunDirectoryError(
                         f"{path} holds a run of another configuration ({'; '.join(changed)}); give the same settings, or "
                         "choose another --out"
@@ -127,10 +127,10 @@ class RunDirectory:
                 f"{self.path / 'config.json'} is damaged; remove it and repeat the 'decouple run' command with its settings "
                 "and --resume: finished work is found again"
             ) from None
-        return configs.from_builtins(values, source=str(self.path / "config.json"))
+        return settings.from_builtins(values, source=str(self.path / "config.json"))
 
     def write_config(self, config: RunConfig) -> None:
-        write_json(self.path / "config.json", configs.to_builtins(config))
+        write_json(self.path / "config.json", settings.to_builtins(config))
 
     def log(self, stage: str, **values: Any) -> None:
         """Append a line to metrics.jsonl."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from decouple.config import TrainConfig, fingerprint, to_builtins
+from decouple.config import TrainConfig
 from decouple.data.images import as_float
 from decouple.errors import DamagedFileError
 from decouple.files import load_record, load_tensors, save_record, save_tensors
@@ -21,6 +21,7 @@ from decouple.pipeline.searching import search_identity
 from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore
 from decouple.seeds import derive
+from decouple.settings import fingerprint, to_builtins
 from decouple.training.evaluate import logits
 from decouple.training.loop import Objective
 

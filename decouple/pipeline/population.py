@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from decouple.config import fingerprint, to_builtins
 from decouple.data.images import Split
 from decouple.errors import DamagedFileError
 from decouple.files import load_tensors, save_tensors
@@ -18,6 +17,7 @@ from decouple.q0 import fit_prior, mixture, nll, select_members
 from decouple.q0.trajectories import Snapshot, snapshots_of, train_trajectory
 from decouple.results import Member, Q0Results, ThreeWays
 from decouple.seeds import derive
+from decouple.settings import fingerprint, to_builtins
 from decouple.training.batches import even_batches
 from decouple.training.evaluate import logits
 

@@ -7,13 +7,14 @@ import shutil
 import torch
 
 from decouple.analysis import solution_diversity
-from decouple.config import SearchConfig, fingerprint, to_builtins
+from decouple.config import SearchConfig
 from decouple.device import search_dtype
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import load_record, save_record
 from decouple.pipeline.context import Run
 from decouple.results import BeforeAfter, Diversity, SearchResults
 from decouple.search import TargetStore, search_points, search_solution
+from decouple.settings import fingerprint, to_builtins
 from decouple.training.batches import even_batches
 
 STOP_REASON = "every search point had all of its generations"

@@ -12,7 +12,6 @@ from typing import Any
 
 import jinja2
 
-from decouple.config import to_builtins
 from decouple.files import write_bytes, write_text
 from decouple.report import formats, paper
 from decouple.report.facts import limits, summary
@@ -21,6 +20,7 @@ from decouple.report.figures.population import NO_WEIGHT
 from decouple.report.inputs import Inputs, read_inputs
 from decouple.report.style import LOOKS, render
 from decouple.results import Results
+from decouple.settings import to_builtins
 
 ALGORITHMS = {
     "es": "antithetic evolution strategy over smooth noise",

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from decouple.config import RunConfig, from_builtins
+from decouple.config import RunConfig
 from decouple.errors import ConfigError, DamagedFileError
 from decouple.files import read_json
 from decouple.results import FORMAT, Curves, Results
+from decouple.settings import from_builtins
 
 Schema = TypeVar("Schema")
 

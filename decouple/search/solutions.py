@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from decouple import config as configs
-from decouple.config import SearchConfig, fingerprint
+from decouple import settings
+from decouple.config import SearchConfig
 from decouple.data.images import Split
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import Algorithm
@@ -17,6 +17,7 @@ from decouple.search.es import EvolutionStrategy
 from decouple.search.paper import PaperSearch
 from decouple.search.store import Shard, TargetStore
 from decouple.seeds import derive
+from decouple.settings import fingerprint
 from decouple.training.batches import even_batches
 
 
@@ -78,7 +79,7 @@ def search_solution(
         RunDirectoryError: the folder cannot be written.
     """
     seed_of_solution = derive(seed, "search", solution)
-    configs.check_section(config)
+    settings.check_section(config)
     network.check(split.images.shape[1:], split.labels)
     algorithm = algorithm or algorithm_of(config, seed_of_solution)
     identity = identity or _identity(network, split, config, algorithm, dtype)

@@ -123,10 +123,10 @@ def test_a_training_that_is_cut_off_anywhere_ends_in_equal_weights(
             nonlocal done
             done += count
             if done == last:
-                raise Killed
+                raise Killed("here")
 
         done = 0
-        with pytest.raises(Killed):
+        with pytest.raises(Killed, match="here"):
             fit(
                 _network(data),
                 data.train,
@@ -160,7 +160,7 @@ def test_that_test_has_teeth(
     expected = fit(whole, data.train, data.validation, objective, LEARN, seed=3)
     checkpoint = Checkpoint(tmp_path / "c.safetensors", "unit", seconds=0)
     advance = iter([0, 0, None]).__next__  # the third call, after two epochs, ends in an error
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="NoneType"):
         fit(
             _network(data),
             data.train,

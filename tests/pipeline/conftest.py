@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from decouple.config import RunConfig, from_builtins
+from decouple.config import RunConfig
 from decouple.pipeline import run
+from decouple.settings import from_builtins
 
 TINY = {
     "data": {"train": 60, "validation": 40, "prior": 40, "test": 60},

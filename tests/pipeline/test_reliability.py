@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from decouple.config import RunConfig, to_builtins
+from decouple.config import RunConfig
 from decouple.errors import DamagedFileError, DataError, RunDirectoryError
 from decouple.pipeline import RunDirectory, run
+from decouple.settings import to_builtins
 
 HARNESS = Path(__file__).parent / "harness.py"
 UNITS = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from decouple.config import RunConfig, to_builtins
+from decouple.config import RunConfig
 from decouple.files import write_json
 from decouple.results import (
     FORMAT,
@@ -28,6 +28,7 @@ from decouple.results import (
     TrajectoryCurve,
     to_json,
 )
+from decouple.settings import to_builtins
 
 RUN: dict[str, Any] = {
     "format": 1,

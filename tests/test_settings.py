@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from decouple import config as configs
-from decouple.config import EsConfig, LearnConfig, PaperConfig, RunConfig, SearchConfig, check, from_builtins, read_file
+from decouple import settings
+from decouple.config import EsConfig, LearnConfig, PaperConfig, RunConfig, SearchConfig
 from decouple.errors import ConfigError
 from decouple.presets import PRESETS, preset
+from decouple.settings import check, from_builtins, read_file
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_valid_and_survive_json(name: str) -> None:
     config = check(preset(name))
     assert config.preset == name
-    assert from_builtins(json.loads(json.dumps(configs.to_builtins(config)))) == config
+    assert from_builtins(json.loads(json.dumps(settings.to_builtins(config)))) == config
 
 
 def test_unknown_preset_names_the_nearest() -> None:
@@ -62,11 +63,11 @@ def test_check_covers_what_python_code_passes() -> None:
 
 
 def test_sections_are_checked_alone() -> None:
-    assert configs.check_section(SearchConfig()) == SearchConfig()
+    assert settings.check_section(SearchConfig()) == SearchConfig()
     with pytest.raises(ConfigError, match=r"batch = 0: expected int >= 2; give SearchConfig's batch another value"):
-        configs.check_section(SearchConfig(batch=0))
+        settings.check_section(SearchConfig(batch=0))
     with pytest.raises(ConfigError, match=r'schedule = "x": expected one of triangle, constant; give LearnConfig'):
-        configs.check_section(LearnConfig(schedule="x"))  # type: ignore[arg-type]
+        settings.check_section(LearnConfig(schedule="x"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -105,5 +106,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_differences_name_the_fields() -> None:
     other = dataclasses.replace(RunConfig(), seed=4, data=dataclasses.replace(RunConfig().data, train=100))
-    assert configs.differences(RunConfig(), other) == ["seed: 0 → 4", "data.train: None → 100"]
-    assert configs.differences(RunConfig(), RunConfig()) == []
+    assert settings.differences(RunConfig(), other) == ["seed: 0 → 4", "data.train: None → 100"]
+    assert settings.differences(RunConfig(), RunConfig()) == []
