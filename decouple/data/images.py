@@ -39,6 +39,15 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def digest(self) -> str:
+        """32 hexadecimal digits of xxh3 over ids, labels and images: the identity of these images in this order."""
+        digest = xxhash.xxh3_128()
+        for tensor in (self.ids, self.labels, self.images):
+            digest.update(f"{tensor.dtype}|{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
     def subset(self, positions: Tensor | Sequence[int]) -> Split:
         """The images at `positions` (each in 0..N-1), in that order, as copies."""
         index = torch.as_tensor(positions, dtype=torch.int64)
@@ -73,14 +82,9 @@ class ImageData:
 
     @cached_property
     def digest(self) -> str:
-        """32 hexadecimal digits of xxh3 over the ids, labels and images of all splits: the identity of the data."""
-        digest = xxhash.xxh3_128()
-        for field in ("train", "validation", "prior", "test"):
-            split: Split = getattr(self, field)
-            for tensor in (split.ids, split.labels, split.images):
-                digest.update(f"{field}|{tensor.dtype}|{tuple(tensor.shape)}".encode())
-                digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()
+        """32 hexadecimal digits of xxh3 over the digests of all splits: the identity of the data."""
+        splits = (self.train, self.validation, self.prior, self.test)
+        return xxhash.xxh3_128("|".join(split.digest for split in splits).encode()).hexdigest()
 
     @classmethod
     def from_tensors(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split
-from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkError
+from decouple.errors import ConfigError, DamagedFileError, NetworkError
 from decouple.files import load_tensors, save_tensors
 from decouple.learn.objective import CrossEntropy, Regression, Targets
 from decouple.networks.stages import Stages
@@ -151,12 +151,7 @@ def learn_targets(
         NotFiniteError: see `fit`.
     """
     check_section(config)
-    ids = getattr(targets, "ids", None)
-    if ids is not None and not torch.equal(ids, train.ids):
-        raise DataError(
-            f"the targets are those of {len(ids)} other images than the {len(train)} given: their sample ids differ; pass the "
-            "split that was searched"
-        )
+    targets.check(train)
     shapes = network.check(train.images.shape[1:], train.labels)
     searched = [tuple(rows.shape[1:]) for rows in targets.rows(torch.tensor([0]))]
     if shapes != searched:

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from decouple.data.images import Split
 from decouple.networks.stages import Stages
 
 
 class Targets(Protocol):
     """Searched activations of a split, by position."""
+
+    def check(self, split: Split) -> None:
+        """Raise DataError if these are the targets of other images than those of `split`."""
+        ...
 
     def rows(self, positions: Tensor) -> list[Tensor]:
         """By search point: (B, …) targets of the images at `positions`, logits last; on the CPU, any float type."""

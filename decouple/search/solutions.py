@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import xxhash
 
 from decouple import settings
 from decouple.config import SearchConfig
 from decouple.data.images import Split
+from decouple.errors import ConfigError
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import Algorithm
 from decouple.search.engine import judge, search_batch
@@ -69,7 +71,7 @@ def search_solution(
         solution: number of this solution: other numbers, other solutions.
         dtype: arithmetic of the scoring.
         identity: names network, data and settings in each file, so that files of another search are not taken for this
-            one's; default: derived from the arguments.
+            one's; default: a digest of all of them.
         advance: called with the number of images after each batch, for a progress bar.
 
     Raises:
@@ -97,12 +99,26 @@ def search_solution(
                 algorithm,
                 seed=derive(seed_of_solution, number),
             )
-            shard.write(result, split.ids[start:end], getattr(torch, config.dtype))
+            searched = split.subset(torch.arange(start, end))
+            shard.write(result, searched, getattr(torch, config.dtype))
         advance(end - start)
     return TargetStore(shards)
 
 
 def _identity(network: Stages, split: Split, config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype) -> str:
-    weights = sum(float(value.double().abs().sum()) for value in network.state_dict().values())
-    ids = [int(split.ids.sum()), len(split)]
-    return fingerprint(repr(algorithm), config, repr(dtype), repr(weights), ids)
+    """Names everything that decides the targets.
+
+    Raises:
+        ConfigError: an algorithm of the user's own that does not say what it is.
+    """
+    if type(algorithm).__repr__ is object.__repr__:
+        raise ConfigError(
+            f"{type(algorithm).__name__} has no representation that tells its settings, so targets could not be found again: "
+            "make it a dataclass, give it a __repr__, or pass identity='a name of your own'"
+        )
+    weights = xxhash.xxh3_128()
+    for name, value in network.state_dict().items():
+        weights.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
+        weights.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    # The state says nothing of the layers without weights, and of where the network is cut: its text does.
+    return fingerprint(repr(algorithm), config, repr(dtype), weights.hexdigest(), network.names, repr(network), split.digest)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from decouple.errors import DamagedFileError
+from decouple.data.images import Split
+from decouple.errors import DamagedFileError, DataError
 from decouple.files import load_tensors, save_tensors
 from decouple.search.engine import BatchResult
 
@@ -29,13 +30,14 @@ class Shard:
     bounds: tuple[int, int]
     """Positions in the split, from and to."""
 
-    def write(self, result: BatchResult, ids: Tensor, dtype: torch.dtype) -> None:
-        """Keep `result`, targets as `dtype`."""
+    def write(self, result: BatchResult, searched: Split, dtype: torch.dtype) -> None:
+        """Keep `result` for the images that were searched, targets as `dtype`."""
         tensors = {f"target.{i}": target.to(dtype) for i, target in enumerate(result.targets)}
         tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
-        tensors |= {"ids": ids, "before": result.before, "after": result.after}
+        tensors |= {"ids": searched.ids, "before": result.before, "after": result.after}
         tensors |= {"solved": result.solved, "displacement": result.displacement}
-        save_tensors(self.path, tensors, {"evaluations": result.evaluations, "failed": result.failed}, unit=self.unit)
+        meta = {"evaluations": result.evaluations, "failed": result.failed, "images": searched.digest}
+        save_tensors(self.path, tensors, meta, unit=self.unit)
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata.
@@ -81,6 +83,23 @@ class TargetStore:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def check(self, split: Split) -> None:
+        """Refuse a split other than the one that was searched.
+
+        Raises:
+            DataError: other images, labels, or another order.
+        """
+        if len(split) != len(self):
+            raise DataError(
+                f"the targets are those of {len(self)} images, and {len(split)} are given; pass the split that was searched"
+            )
+        for shard, (_, meta) in zip(self.shards, self._contents, strict=True):
+            if split.subset(torch.arange(*shard.bounds)).digest != meta["images"]:
+                raise DataError(
+                    f"the targets of images {shard.bounds[0]} to {shard.bounds[1] - 1} were searched for other images, labels or "
+                    "another order; pass the split that was searched"
+                )
 
     @property
     def nbytes(self) -> int:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.config import LearnConfig, NetworkConfig, SgdConfig
-from decouple.data import ImageData
+from decouple.config import EsConfig, LearnConfig, NetworkConfig, SearchConfig, SgdConfig
+from decouple.data import ImageData, Split
 from decouple.errors import DataError, NetworkError, NotFiniteError
 from decouple.learn import Checkpoint, CrossEntropy, Fit, Regression, fit, learn_targets, train_sgd
 from decouple.learn.fitting import recorded_epochs
 from decouple.networks import Stages, paper_network
+from decouple.search import search_solution
 from decouple.training.evaluate import accuracy
 
 LEARN = LearnConfig(epochs=4, batch=24)
@@ -24,6 +25,9 @@ class _Targets:
     """The activations of another network, as targets."""
 
     points: list[Tensor]
+
+    def check(self, split: Split) -> None:
+        assert len(split) == len(self.points[0])
 
     def rows(self, positions: Tensor) -> list[Tensor]:
         return [point[positions] for point in self.points]
@@ -194,11 +198,20 @@ def test_not_finite_is_named_at_its_step(data: ImageData) -> None:
         learn_targets(_network(data), data.train, bad, validation=data.validation, config=LEARN)
 
 
-def test_targets_of_other_images_are_refused(data: ImageData, targets: _Targets) -> None:
-    targets = _Targets(targets.points)
-    targets.ids = data.train.ids.flip(0)  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="their sample ids differ"):
-        learn_targets(_network(data), data.train, targets, validation=data.validation, config=LEARN)
+def test_targets_of_other_images_are_refused(data: ImageData, tmp_path: Path) -> None:
+    searched = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=0)
+    config = SearchConfig(batch=24, es=EsConfig(population=4, generations=(1,)))
+    store = search_solution(searched, data.train, tmp_path, config=config)
+    fine = replace(data.train)
+    learn_targets(_network(data), fine, store, validation=data.validation, config=replace(LEARN, epochs=1))
+    images = data.train.images.clone()
+    images[30] = 1 - images[30]
+    labels = data.train.labels.roll(1)
+    for other in (replace(fine, images=images), replace(fine, labels=labels), fine.subset(range(71, -1, -1))):
+        with pytest.raises(DataError, match="searched for other images, labels or another order"):
+            learn_targets(_network(data), other, store, validation=data.validation, config=LEARN)
+    with pytest.raises(DataError, match="targets are those of 72 images, and 9 are given"):
+        learn_targets(_network(data), data.validation, store, validation=data.validation, config=LEARN)
 
 
 def test_targets_of_another_network_are_refused(data: ImageData, targets: _Targets) -> None:

@@ -1,15 +1,18 @@
 """Targets on disk: searched once, read by position, checked."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from decouple.config import EsConfig, SearchConfig
-from decouple.data import ImageData
-from decouple.errors import DamagedFileError
+from decouple.data import ImageData, Split
+from decouple.errors import ConfigError, DamagedFileError
 from decouple.networks import Stages
-from decouple.search import TargetStore, search_solution, store
+from decouple.search import EvolutionStrategy, TargetStore, search_solution, store
 
 CONFIG = SearchConfig(batch=20, es=EsConfig(population=4, generations=(2,)))
 
@@ -92,8 +95,48 @@ def test_a_batch_does_not_depend_on_the_others(network: Stages, data: ImageData,
     assert torch.equal(whole.rows(torch.arange(18))[0], part.rows(torch.arange(18))[0])
 
 
-def test_another_search_does_not_take_these_files_for_its_own(network: Stages, data: ImageData, tmp_path: Path) -> None:
-    one = search_solution(network, data.train, tmp_path, config=CONFIG).rows(torch.arange(72))[0]
-    other_config = SearchConfig(batch=20, es=EsConfig(population=4, generations=(3,)))
-    other = search_solution(network, data.train, tmp_path, config=other_config).rows(torch.arange(72))[0]
-    assert not torch.equal(one, other)
+def _first_targets(network: Stages, split: Split, folder: Path, **changes: Any) -> torch.Tensor:
+    return search_solution(network, split, folder, **{"config": CONFIG, **changes}).rows(torch.arange(9))[0]
+
+
+@pytest.mark.parametrize("changed", ["settings", "labels", "images", "weights", "activation", "cut"])
+def test_another_search_does_not_take_these_files_for_its_own(
+    network: Stages, data: ImageData, tmp_path: Path, changed: str
+) -> None:
+    """In one folder as in a fresh one, whatever it is that differs."""
+    split, other, arguments = data.train, network, {}
+    _first_targets(network, split, tmp_path / "one")
+    if changed == "settings":
+        arguments = {"config": SearchConfig(batch=20, es=EsConfig(population=4, generations=(3,)))}
+    elif changed == "labels":
+        split = replace(split, labels=2 - split.labels)
+    elif changed == "images":
+        split = replace(split, images=1 - split.images)
+    else:
+        other = copy.deepcopy(network)
+        if changed == "weights":
+            with torch.no_grad():
+                other.stages[-1][1].weight.neg_()
+        elif changed == "activation":
+            assert isinstance(other.stages[1][0][3], torch.nn.GELU)
+            other.stages[1][0][3] = torch.nn.ReLU()
+        else:
+            other = Stages([torch.nn.Sequential(*list(network)[:2]), network.stages[2]], ["block1", "logits"])
+    in_use = _first_targets(other, split, tmp_path / "one", **arguments)
+    fresh = _first_targets(other, split, tmp_path / "two", **arguments)
+    assert in_use.shape == fresh.shape
+    assert torch.equal(in_use, fresh)
+
+
+class _Nameless(EvolutionStrategy):
+    __repr__ = object.__repr__  # type: ignore[assignment]
+
+
+def test_an_algorithm_of_ones_own_is_named_or_refused(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    split = data.train.subset(range(20))
+    algorithm = _Nameless(CONFIG.es)
+    with pytest.raises(ConfigError, match=r"_Nameless has no representation .* or pass identity='a name of your own'"):
+        search_solution(network, split, tmp_path, config=CONFIG, algorithm=algorithm)
+    for _ in range(2):
+        search_solution(network, split, tmp_path, config=CONFIG, algorithm=_Nameless(CONFIG.es), identity="mine")
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
