@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,9 @@ Train networks by searching representations and learning them, and turn the solu
   decouple compare RUN_DIR
   decouple q0 RUN_DIR
   decouple report RUN_DIR      bring everything up to date and rebuild report.html
+
+  decouple report --schema     JSON schema of results.json and curves.json
+  decouple version
 
 Begin with   decouple run digits   and see   decouple COMMAND --help   for every setting.
 """
@@ -109,8 +113,18 @@ def run_command(argv: list[str]) -> int:
         return _fail(error, 2)
     except DecoupleError as error:
         return _fail(error, 1)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _fail(
+            DecoupleError(
+                f"out of memory ({(str(error).splitlines() or ['no more is known'])[0][:120]}); lower --search.batch, the population, "
+                "--network.width or a batch; 'decouple estimate PRESET' says what is needed. Finished work is kept"
+            ),
+            1,
+        )
     except _Interrupted as interruption:
-        print(f"\ndecouple: stopped; finished work is kept: {_how_to_continue(command, arguments)}", file=sys.stderr)
+        print(f"\ndecouple: stopped{_how_to_continue(command, arguments)}", file=sys.stderr)
         return 128 + interruption.number
     return 0
 
@@ -118,7 +132,7 @@ def run_command(argv: list[str]) -> int:
 def _run(argv: list[str]) -> None:
     base = _base("run", argv)
     parsed = _parse("run PRESET", RunArguments, argv[1:], lambda config: RunArguments(RunOptions(), config), base)
-    options, config = parsed.options, settings.check(parsed.settings)
+    options, config = parsed.options, settings.located(settings.check(parsed.settings), parsed.options.data_root)
     out = options.out or default_out(config)
     from decouple.pipeline.directory import RunDirectory
 
@@ -147,8 +161,9 @@ def _stage(stage: str, argv: list[str]) -> None:
                 f"'decouple {stage}' may change {allowed}, not {foreign[0]}; use the command of that stage, or 'decouple run' with "
                 "another --out"
             )
-        directory.write_config(config)
         _execute(directory, config, parsed.options, stage)
+        # Only now: settings that are refused, or that fail, must not become the run's.
+        directory.write_config(config)
         later = list(STAGE_SECTIONS)[list(STAGE_SECTIONS).index(stage) + 1 :]
         if later:
             print(f"{stage}: done. 'decouple report {argv[0]}' brings the results and the report up to date.")
@@ -327,6 +342,20 @@ def _interruptible() -> Iterator[None]:
 
 
 def _how_to_continue(command: str, argv: list[str]) -> str:
+    if command not in ("run", *STAGE_SECTIONS):
+        return ""
     if command == "run" and "--resume" not in argv:
         argv = [*argv, "--resume"]
-    return "continue with  decouple " + " ".join([command, *argv])
+    return "; finished work is kept: continue with  " + shlex.join(["decouple", command, *argv])
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch raises a class of its own on a GPU, and a RuntimeError that only its text tells from others on a CPU."""
+    known = (
+        "alloc_cpu",
+        "DefaultCPUAllocator",
+        "out of memory",
+        "can't allocate memory",
+        "Storage size calculation overflowed",
+    )
+    return isinstance(error, MemoryError) or any(text in str(error) for text in known)

@@ -14,8 +14,8 @@ import tyro
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
-Rate = Annotated[float, msgspec.Meta(gt=0)]
-NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 BelowOne = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -47,7 +47,7 @@ class NetworkConfig:
     """ConvGroups (2 convolutions each) a block of the learned network (paper: 3; MNIST 2). Search uses 1."""
     whitening: Literal["patches", "none"] = "patches"
     """patches: begin with the frozen 2×2 convolution that whitens training patches (paper); none: with the images."""
-    eps: Rate = 1e-2
+    eps: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1e-2
     """BatchNorm's epsilon. 1e-5 makes gradients explode where a Dirac channel is nearly constant (MNIST)."""
     statistics: Literal["running", "batch"] = "running"
     """What normalises at evaluation: running averages, or the evaluated batch itself (paper)."""
@@ -55,7 +55,8 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class EsConfig:
-    """Antithetic evolution strategy over smooth noise. Lists go by search point; the last is the logits'."""
+    """Antithetic evolution strategy over smooth noise. Lists go by search point: the last value is the logits', the blocks
+    take theirs from the front; one value serves all."""
 
     population: Annotated[int, msgspec.Meta(ge=2, multiple_of=2)] = 48
     """Candidates a generation and image, in mirrored pairs."""
@@ -76,7 +77,8 @@ class EsConfig:
 
 @dataclass(frozen=True)
 class PaperConfig:
-    """The paper's genetic algorithm. Lists go by search point; the last is the logits'."""
+    """The paper's genetic algorithm. Lists go by search point: the last value is the logits', the blocks take theirs from
+    the front; one value serves all."""
 
     population: Positive = 240
     """Individuals a generation and image: parents, explorers and, for the rest, refiners."""

@@ -8,10 +8,11 @@ shapes, values and metadata: neither safetensors nor torch notices a flipped bit
 from __future__ import annotations
 
 import json
+import logging
 import os
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from decouple.errors import DamagedFileError, RunDirectoryError
 
 FORMAT = 1
 """Version of the layout of checked tensor files; a file of another version is refused by name."""
+
+_LOG = logging.getLogger("decouple")
 
 TEMPORARY = ".partial-"
 """Prefix of temporary files; what a kill leaves of them is removed by `remove_partial`."""
@@ -133,6 +136,25 @@ def load_tensors(path: Path, *, unit: str) -> tuple[dict[str, Tensor], dict[str,
     if header["unit"] != unit:
         raise DamagedFileError(f"{path} holds unit {header['unit']!r}, expected {unit!r}: was it moved or copied?")
     return tensors, json.loads(header["meta"])
+
+
+def try_tensors(path: Path, *, unit: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `load_tensors` gives; None where the file is missing, or damaged, which is logged, for its unit is redone."""
+    return _tried(load_tensors, path, unit)
+
+
+def try_record(path: Path, *, unit: str) -> Any:
+    """What `load_record` gives; None where the file is missing, or damaged, which is logged, for its unit is redone."""
+    return _tried(load_record, path, unit)
+
+
+def _tried(load: Callable[..., Any], path: Path, unit: str) -> Any:
+    try:
+        return load(path, unit=unit)
+    except DamagedFileError as error:
+        if Path(path).exists():
+            _LOG.warning("%s; it is made again", error)
+        return None
 
 
 def save_record(path: Path, value: Any, *, unit: str) -> None:

@@ -67,6 +67,15 @@ def from_builtins(values: Any, base: RunConfig | None = None, *, source: str = "
     return config
 
 
+def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
+    """`config` with the place of a folder of images made absolute, so that the run can go on from anywhere."""
+    kind, _, path = config.data.name.partition(":")
+    if kind != "folder" or not path:
+        return config
+    name = f"folder:{(Path(data_root or '.') / Path(path).expanduser()).resolve()}"
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, name=name))
+
+
 def differences(one: Any, other: Any) -> list[str]:
     """The fields in which two configurations differ, as "section.field: a → b"."""
     flat_one, flat_other = _flatten(to_builtins(one)), _flatten(to_builtins(other))
@@ -128,6 +137,10 @@ def _check_across(config: RunConfig) -> None:
             raise ConfigError(f"search.{section}.{name} is empty: give one value, or one for each search point")
     if not config.sgd.groups:
         raise ConfigError("sgd.groups is empty: give at least one number of ConvGroups, such as --sgd.groups 1 2")
+    if config.data.validation < 4:
+        raise ConfigError(
+            f"data.validation = {config.data.validation}: expected at least 4; give --data.validation another value"
+        )
     if config.compare.images > config.data.validation:
         raise ConfigError(
             f"compare.images = {config.compare.images} exceeds data.validation = {config.data.validation}, "
@@ -171,6 +184,8 @@ def _explain(message: str, values: dict[str, Any], kind: type = RunConfig) -> st
     for part in name.split("."):
         value = value[part]
     what = match["what"].replace("`", "")
+    if what.startswith("Expected float, got str") and isinstance(value, str) and re.fullmatch(r"[\d.]+[eE][-+]?\d+", value):
+        what += " (YAML needs a point: 1.0e-3)"
     if what.lower().startswith("invalid enum"):
         what = "expected one of " + ", ".join(map(str, _choices(name, kind)))
     option = "--" + name.replace("_", "-") if kind is RunConfig else f"{kind.__name__}'s {name}"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split
-from decouple.errors import ConfigError, DamagedFileError, NetworkError
-from decouple.files import load_tensors, save_tensors
+from decouple.errors import ConfigError, NetworkError
+from decouple.files import save_tensors, try_tensors
 from decouple.learn.objective import CrossEntropy, Regression, Targets
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
@@ -193,10 +193,10 @@ def _restore(
     checkpoint: Checkpoint, network: Stages, optimizer: torch.optim.Optimizer, state: Fit, best: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """Go on from the checkpoint where there is a sound one; returns the best weights so far."""
-    try:
-        tensors, meta = load_tensors(checkpoint.path, unit=checkpoint.unit)
-    except DamagedFileError:
+    found = try_tensors(checkpoint.path, unit=checkpoint.unit)
+    if found is None:
         return best
+    tensors, meta = found
     network.load_state_dict(_with_prefix(tensors, "network."))
     restore_momentum(optimizer, tensors)
     state.losses, state.validation = meta["losses"], meta["validation"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from decouple import settings
 from decouple.config import RunConfig
+from decouple.errors import ConfigError
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory
 from decouple.pipeline.stages import STAGES, run_stages
@@ -38,7 +39,9 @@ def run(
 
     from decouple.files import read_json
 
-    config = settings.check(config)
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"run needs a RunConfig, such as decouple.preset('digits'), not {config!r}")
+    config = settings.located(settings.check(config), data_root)
     with (
         RunDirectory.create(Path(out), config, resume=resume) as directory,
         open_run(directory, config, device=device, data_root=data_root, progress=Progress(quiet=quiet)) as opened,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
+import msgspec
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
@@ -15,8 +16,8 @@ from torch import Tensor
 from decouple import analysis
 from decouple.data.images import Split
 from decouple.device import search_dtype
-from decouple.errors import DamagedFileError
-from decouple.files import load_record, load_tensors, save_record
+from decouple.errors import DataError
+from decouple.files import load_tensors, save_record, try_record
 from decouple.learn.fitting import recorded_epochs
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
@@ -37,19 +38,21 @@ class Compared:
 
 def compare(run: Run, networks: list[Trained]) -> Compared:
     """Compare the recorded trajectories; what was compared with the same settings is read back."""
-    import msgspec
-
     identity = fingerprint(search_identity(run), run.config.compare, [(t.name, t.identity) for t in networks])
     path, unit = run.folder("compare", identity) / "comparison.json", f"compare/{identity}"
-    with run.timed("compare"):
-        try:
-            record = load_record(path, unit=unit)
+    with run.timed("compare", identity):
+        record = try_record(path, unit=unit)
+        if record is not None:
             return Compared(
                 msgspec.convert(record["comparison"], Comparison),
                 msgspec.convert(record["trajectories"], dict[str, TrajectoryCurve]),
             )
-        except DamagedFileError:
+        try:
             found = _compare(run, networks)
+        except ValueError as error:
+            raise DataError(
+                f"the trajectories cannot be compared ({error}): has a network collapsed? Try a lower learn.lr or sgd.lr"
+            ) from error
         trajectories = {name: to_json(curve) for name, curve in found.trajectories.items()}
         save_record(path, {"comparison": to_json(found.comparison), "trajectories": trajectories}, unit=unit)
     return found

@@ -63,13 +63,13 @@ class Run:
                 self.tensorboard.add_scalar(f"{stage}/{unit}/{name}", value, step)
 
     @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Adds the time spent inside to run.json, also when it is interrupted."""
+    def timed(self, stage: str, identity: str) -> Iterator[None]:
+        """Adds the time spent inside to run.json, by stage and fingerprint of its settings, also when interrupted."""
         began = time.monotonic()
         try:
             yield
         finally:
-            self.directory.add_seconds(stage, time.monotonic() - began)
+            self.directory.add_seconds(stage, identity, time.monotonic() - began)
 
 
 @contextmanager
@@ -102,12 +102,12 @@ def open_run(
             f"{directory.path} was made from other images than '{config.data.name}' holds now (their digest differs); bring the "
             "data back, or choose another --out"
         )
-    begun = directory.read_run()
     where = str(Path(root).resolve()) if root is not None else None
     directory.describe(seed=config.seed, device=chosen, data={"digest": data.digest, "settings": settings, "root": where})
     try:
         run = Run(directory, config, data, chosen, progress or Progress(), writer)
-        if changed := _changes(begun, directory.read_run()):
+        sittings = directory.read_run()["sittings"]
+        if changed := _changes(sittings[0], sittings[-1]):
             run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
         blocks = len(run.network_to_search) - 1
         if config.learn.supervise == "skip-first" and blocks < 2:
@@ -116,6 +116,7 @@ def open_run(
                 "--learn.supervise all"
             )
         _refuse_poor_probe(run)
+        _refuse_single_images(run)
         yield run
     finally:
         if writer is not None:
@@ -130,6 +131,17 @@ def _refuse_poor_probe(run: Run) -> None:
             f"compare.images = {run.config.compare.images}: among these validation images fewer than two classes have two "
             f"images, so classes cannot be compared; give --compare.images at least {3 * run.data.num_classes}"
         )
+
+
+def _refuse_single_images(run: Run) -> None:
+    """A batch that normalises itself needs two images at least."""
+    splits = {"validation": run.data.validation, "prior": run.data.prior, "test": run.data.test}
+    for name, split in splits.items():
+        if run.config.network.statistics == "batch" and len(split) < 2:
+            raise ConfigError(
+                f"data.{name} = {len(split)}: with network.statistics = batch an evaluated batch normalises itself, which takes two "
+                f"images; give --data.{name} at least 2, or --network.statistics running"
+            )
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -96,8 +96,8 @@ class RunDirectory:
                 found = directory.read_config()
                 if changed := settings.differences(found, config):
                     raise RunDirectoryError(
-                        f"{path} holds a run of another configuration ({'; '.join(changed)}); give the same settings, or "
-                        "choose another --out"
+                        f"{path} holds a run of another configuration ({'; '.join(changed)}); give the same settings, choose "
+                        f"another --out, or go on with its own: decouple report {shlex.quote(str(path))}"
                     )
             directory.write_config(config)
         except BaseException:
@@ -146,31 +146,40 @@ class RunDirectory:
         return run if isinstance(run, dict) else {}
 
     def describe(self, *, seed: int, device: torch.device, data: dict[str, Any]) -> None:
-        """Note in run.json how and on what this run is being made."""
+        """Note in run.json how and on what this run is being made: the first sitting, and every one."""
         run = self.read_run()
+        sitting = {
+            "command": shlex.join(["decouple", *sys.argv[1:]]),
+            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "versions": versions(),
+            "commit": commit(),
+            "device": str(device),
+            "device_name": devices.name_of(device),
+            "threads": torch.get_num_threads(),
+            "platform": platform.platform(),
+        }
+        sittings = [*run.get("sittings", []), sitting]
+        begun = {name: value for name, value in sittings[0].items() if name != "date"}
         write_json(
             self.path / "run.json",
             {
                 "format": RUN_FORMAT,
-                "command": run.get("command") or shlex.join(["decouple", *sys.argv[1:]]),
-                "created": run.get("created") or datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+                "created": sittings[0]["date"],
                 "seed": seed,
-                "versions": versions(),
-                "commit": commit(),
-                "device": str(device),
-                "device_name": devices.name_of(device),
-                "threads": torch.get_num_threads(),
-                "platform": platform.platform(),
+                **begun,
                 "data": data,
                 "stages": run.get("stages", {}),
+                "sittings": sittings,
             },
         )
 
-    def add_seconds(self, stage: str, seconds: float) -> None:
-        """Add to the time that a stage has taken, over all sittings."""
+    def add_seconds(self, stage: str, identity: str, seconds: float) -> None:
+        """Add to the time that a stage has taken with these settings, over all sittings."""
         run = self.read_run()
         stages = run.setdefault("stages", {})
-        stages[stage] = {"seconds": round(stages.get(stage, {}).get("seconds", 0.0) + seconds, 2)}
+        by_settings = stages.get(stage, {}).get("by_settings", {})
+        by_settings[identity] = round(by_settings.get(identity, 0.0) + seconds, 2)
+        stages[stage] = {"seconds": by_settings[identity], "by_settings": by_settings}
         write_json(self.path / "run.json", run)
 
     def _mend_log(self) -> None:

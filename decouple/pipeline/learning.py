@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from decouple.config import TrainConfig
 from decouple.data.images import as_float
-from decouple.errors import DamagedFileError
-from decouple.files import load_record, load_tensors, save_record, save_tensors
+from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
 from decouple.learn.fitting import Checkpoint, Fit, fit, recorded_epochs
 from decouple.learn.objective import CrossEntropy, Regression
 from decouple.networks import Stages
@@ -104,7 +103,7 @@ def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
     """Train the networks that are not there yet."""
     config = run.config
     networks = networks_of(run)
-    with run.timed("learn"):
+    with run.timed("learn", fingerprint([(trained.name, trained.identity) for trained in networks])):
         for trained in networks:
             if _is_whole(run, trained):
                 continue
@@ -161,13 +160,9 @@ def _recorder(run: Run, trained: Trained) -> Callable[[int, Stages], None]:
 
 def _is_whole(run: Run, trained: Trained) -> bool:
     """Whether the network and all its records are there and sound."""
-    try:
-        trained.result()
-        for epoch in recorded_epochs(trained.settings.epochs, run.config.compare.records):
-            load_tensors(trained.record_path(epoch), unit=f"{trained.unit}/record-{epoch}")
-    except DamagedFileError:
-        return False
-    return True
+    epochs = recorded_epochs(trained.settings.epochs, run.config.compare.records)
+    files = [(trained.path, trained.unit), *((trained.record_path(e), f"{trained.unit}/record-{e}") for e in epochs)]
+    return all(try_tensors(path, unit=unit) is not None for path, unit in files)
 
 
 def learn_results(run: Run, networks: list[Trained]) -> tuple[dict[str, NetworkResult], dict[str, TrainingCurve]]:
@@ -198,11 +193,10 @@ def learn_results(run: Run, networks: list[Trained]) -> tuple[dict[str, NetworkR
 def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
     """Accuracy and NLL on the test split; kept, so that it is used once."""
     path, unit = trained.folder / "test.json", f"{trained.unit}/test"
-    try:
-        return load_record(path, unit=unit)
-    except DamagedFileError:
+    found = try_record(path, unit=unit)
+    if found is None:
         answers, labels = logits(network, run.data.test), run.data.test.labels
         accuracy = float((answers.argmax(1) == labels).double().mean())
         found = {"accuracy": accuracy, "nll": float(functional.cross_entropy(answers.double(), labels))}
         save_record(path, found, unit=unit)
-        return found
+    return found

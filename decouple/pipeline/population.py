@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from decouple.data.images import Split
-from decouple.errors import DamagedFileError
-from decouple.files import load_tensors, save_tensors
+from decouple.files import save_tensors, try_tensors
 from decouple.networks import Stages
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
@@ -35,19 +34,24 @@ class Population:
 
 def population(run: Run, networks: list[Trained]) -> Population:
     """Train the trajectories that are not there yet, fit the prior, and evaluate."""
-    with run.timed("q0"):
-        snapshots = train(run, networks)
-        return evaluate(run, snapshots)
+    identity = q0_identity(run, networks)
+    with run.timed("q0", identity):
+        return evaluate(run, train(run, networks, identity))
 
 
-def train(run: Run, networks: list[Trained]) -> list[Snapshot]:
+def q0_identity(run: Run, networks: list[Trained]) -> str:
+    """Fingerprint of what a snapshot depends on: not of how many trajectories there are, nor of the prior."""
+    config = run.config.q0
+    settings = {**to_builtins(config), "trajectories": None, "members": None, "prior": None}
+    origin = next(trained.identity for trained in networks if trained.kind == "search")
+    return fingerprint(origin if config.init == "searched" else run.base, settings)
+
+
+def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
     """The snapshots of every trajectory; trains those that are not there yet."""
     config = run.config.q0
     learned = [trained for trained in networks if trained.kind == "search"]
     count = config.trajectories or len(learned)
-    settings = {**to_builtins(config), "trajectories": None, "members": None, "prior": None}
-    origin = learned[0].identity if config.init == "searched" else run.base
-    identity = fingerprint(origin, settings)
     snapshots = []
     for trajectory in range(count):
         own = snapshots_of(
@@ -130,9 +134,9 @@ def _answers(run: Run, snapshot: Snapshot, network: Stages) -> tuple[Tensor, Ten
     """Probabilities (N, C) float64 of a snapshot on the prior and on the test split; kept beside it."""
     path = snapshot.path.with_suffix(".answers.safetensors")
     unit = f"{snapshot.unit}/answers/{run.data.digest}"
-    try:
-        tensors, _ = load_tensors(path, unit=unit)
-    except DamagedFileError:
+    if (known := try_tensors(path, unit=unit)) is not None:
+        tensors = known[0]
+    else:
         snapshot.load_into(network)
         tensors = {name: logits(network, split) for name, split in (("prior", run.data.prior), ("test", run.data.test))}
         save_tensors(path, tensors, {}, unit=unit)

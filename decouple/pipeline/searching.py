@@ -9,8 +9,8 @@ import torch
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig
 from decouple.device import search_dtype
-from decouple.errors import DamagedFileError, RunDirectoryError
-from decouple.files import load_record, save_record
+from decouple.errors import RunDirectoryError
+from decouple.files import save_record, try_record
 from decouple.pipeline.context import Run
 from decouple.results import BeforeAfter, Diversity, SearchResults
 from decouple.search import TargetStore, search_points, search_solution
@@ -38,7 +38,7 @@ def search(run: Run) -> list[TargetStore]:
     config, identity = run.config.search, search_identity(run)
     _refuse_small_disk(run, identity)
     stores = []
-    with run.timed("search"):
+    with run.timed("search", fingerprint(identity, config.solutions)):
         for solution in range(config.solutions):
             with run.progress.task(
                 f"search, solution {solution + 1}/{config.solutions}", len(run.data.train), "images"
@@ -106,10 +106,8 @@ def _effective(run: Run, stores: list[TargetStore], names: list[str]) -> dict[st
         return dict.fromkeys(names, 1.0)
     path = run.folder("search", search_identity(run)) / f"diversity-of-{len(stores)}.json"
     unit = f"diversity/{search_identity(run)}/{len(stores)}"
-    try:
-        return load_record(path, unit=unit)
-    except DamagedFileError:
-        pass
+    if (known := try_record(path, unit=unit)) is not None:
+        return known
     sums = [0.0] * len(names)
     for start, end in even_batches(len(run.data.train), run.config.search.batch):
         rows = [store.rows(torch.arange(start, end)) for store in stores]

@@ -82,5 +82,5 @@ def run_stages(run: Run, last: str = "report") -> Path | None:
 def _report(run: Run) -> Path:
     from decouple.report import build_report  # matplotlib takes a while to import
 
-    with run.timed("report"):
+    with run.timed("report", ""):
         return build_report(run.directory.path)
