@@ -7,8 +7,10 @@ from pathlib import Path
 
 import filelock
 import pytest
+import torch
 
 from decouple.cli import run_command
+from decouple.errors import NotFiniteError
 from decouple.presets import PRESETS
 
 TINY = [
@@ -170,3 +172,43 @@ def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]
     assert "evaluations    3,600 (30 an image and solution, 60 images)" in printed
     assert "gradient steps" in printed
     assert "H100" in printed
+
+
+def test_a_stage_that_fails_leaves_the_runs_settings_as_they_were(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = str(tmp_path / "run")
+    assert run_command(["run", "digits", "--out", out, *TINY]) == 0
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    capsys.readouterr()
+    assert "is not there" in _error(capsys, "q0", out, "--q0.cycles", "5", "--device", "cuda:77")
+
+    def diverge(*args: object, **kwargs: object) -> float:
+        raise NotFiniteError("search-0, epoch 1: the loss is not finite at step 3")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("decouple.learn.fitting.train_epoch", diverge)
+        assert "not finite at step" in _error(capsys, "learn", out, "--learn.lr", "9", "--quiet", status=1)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    assert run_command(["report", out, "--quiet"]) == 0
+
+
+def test_running_out_of_memory_says_what_to_lower(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def allocate(*args: object, **kwargs: object) -> None:
+        torch.empty(2**62, dtype=torch.uint8)
+
+    monkeypatch.setattr("decouple.search.solutions.search_batch", allocate)
+    error = _error(capsys, "run", "digits", "--out", str(tmp_path / "run"), *TINY, status=1)
+    assert "out of memory" in error
+    assert "lower --search.batch" in error
+
+
+def test_bugs_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("decouple.search.solutions.search_batch", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_command(["run", "digits", "--out", str(tmp_path / "run"), *TINY])

@@ -16,9 +16,10 @@ def summary(folder: Path) -> str:
     accuracy, q0 = results.test_accuracy, results.q0
     tested = [network for network in results.networks.values() if network.test_nll is not None]
     nll = {kind: [network.test_nll for network in tested if network.kind == kind] for kind in ("sgd", "search")}
+    baselines = sum(network.kind == "sgd" for network in results.networks.values())
     rows = [
         ("", "test accuracy", "test NLL"),
-        ("SGD, best depth on validation", f"{accuracy.sgd:.2%}", f"{nll['sgd'][0]:.4f}"),
+        ("SGD, best depth on validation" if baselines > 1 else "SGD", f"{accuracy.sgd:.2%}", f"{nll['sgd'][0]:.4f}"),
         *(
             (f"learned from searched solution {i}", f"{a:.2%}", f"{n:.4f}")
             for i, (a, n) in enumerate(zip(accuracy.search, nll["search"], strict=True))
@@ -26,7 +27,7 @@ def summary(folder: Path) -> str:
         ("q0: best single member", f"{q0.test_accuracy.single:.2%}", f"{q0.test_nll.single:.4f}"),
         (f"q0: all {len(q0.members)} members, uniform", f"{q0.test_accuracy.uniform:.2%}", f"{q0.test_nll.uniform:.4f}"),
         (
-            f"q0: learned prior, {q0.members_used} members",
+            f"q0: learned prior, {q0.members_used} member{'s' if q0.members_used > 1 else ''}",
             f"{q0.test_accuracy.learned_prior:.2%}",
             f"{q0.test_nll.learned_prior:.4f}",
         ),

@@ -85,7 +85,7 @@ def _page(inputs: Inputs, pictures: Mapping[str, str]) -> str:
         run=inputs.run,
         pictures=pictures,
         summary=summary(results),
-        limits=limits(config, results),
+        limits=limits(config, results, inputs.run),
         algorithm=ALGORITHMS[config.search.algorithm],
         digits=formats.percent_digits(results.images["test"]),
         validation_digits=formats.percent_digits(results.images["validation"]),

@@ -7,6 +7,7 @@ from statistics import mean
 
 from decouple.config import RunConfig
 from decouple.report.formats import SPACE, count, nats, percent, percent_digits, plural, standard_error
+from decouple.report.inputs import RunInfo
 from decouple.results import Results
 
 
@@ -31,18 +32,30 @@ def summary(results: Results) -> str:
         f"{nats(search.cross_entropy[last].after).replace('<', 'below ')} nats. "
         f"{learned}; the best SGD baseline reaches {percent(sgd, digits)}{SPACE}%, {_beside(sgd - mean(searched), digits)}. "
         f"A q0 population of {plural(len(q0.members), 'snapshot')} reaches a test NLL of {nats(q0.test_nll.learned_prior)} with "
-        f"learned weights and {nats(q0.test_nll.uniform)} with uniform ones; its best single member on held-out images has "
-        f"{nats(q0.test_nll.single)}."
+        f"learned weights and {nats(q0.test_nll.uniform)} with uniform ones; the single member that did best "
+        f"on the prior split has {nats(q0.test_nll.single)}."
     )
 
 
-def limits(config: RunConfig, results: Results) -> list[str]:
-    """What the figures do not show, from what the run was."""
+def limits(config: RunConfig, results: Results, run: RunInfo) -> list[str]:
+    """What the figures do not show, from what the run was and how it was made."""
     return [
+        *_limits_of_repetition(run),
         *_limits_of_test(results),
         *_limits_of_search(config, results),
         *_limits_of_baseline(config, results),
         *_limits_of_q0(config, results),
+    ]
+
+
+def _limits_of_repetition(run: RunInfo) -> list[str]:
+    made = {(sitting.device, sitting.device_name, sitting.threads, str(sitting.versions)) for sitting in run.sittings}
+    if len(made) < 2:
+        return []
+    threads = sorted({sitting.threads for sitting in run.sittings if sitting.threads is not None})
+    return [
+        f"The run was made in {len(run.sittings)} sittings that differ in device, threads ({', '.join(map(str, threads))}) or "
+        "versions: run again in one, its last digits may differ."
     ]
 
 
@@ -66,8 +79,9 @@ def _limits_of_test(results: Results) -> list[str]:
             if len(searched) > 1
             else "another seed may order these figures differently."
         ),
-        f"{plural(images, 'test image')}: an accuracy near {percent(sgd, digits)}{SPACE}% has a binomial standard error of "
-        f"{percent(error, 2)} percentage points, a difference of two about {percent(apart, 2)}. SGD and searched are "
+        f"{plural(images, 'test image')}: an accuracy near {percent(sgd, digits)}{SPACE}% has a standard error (binomial, "
+        f"Agresti–Coull) of {percent(error, 2)} percentage points, a difference of two about {percent(apart, 2)}. SGD and "
+        "searched are "
         f"{percent(gap, 2)} apart, {'less' if gap < 2 * apart else 'more'} than twice that. All networks share the test images, "
         "so a paired test would be sharper.",
     ]
@@ -81,7 +95,7 @@ def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
     found = []
     if config.search.statistics == "batch":
         found.append(
-            f"BatchNorm uses batch statistics in search, so the {config.search.batch} images of a search batch influence one "
+            f"BatchNorm uses batch statistics in search, so the images of a search batch (up to {config.search.batch}) influence one "
             "another: the unit that is independent is the batch, not the image."
         )
     if search.failed_generations:
@@ -91,7 +105,14 @@ def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
         )
     if results.diversity.solutions == 1:
         found.append("A single solution was searched: nothing can be said about how different solutions are.")
-    found.append("Cross-entropy and the share solved are of the images that were searched: they are not accuracies.")
+    found.append(
+        "Cross-entropy and the share solved are of the images that were searched: they are not accuracies. The logits are "
+        "searched too, so in the end nearly every image is solved, and their displacement is large."
+    )
+    found.append(
+        f"A searched network's head learns the searched logits, by a loss of weight {config.learn.kl_weight:g}: its probabilities "
+        "are not calibrated, so its NLL says little beside its accuracy."
+    )
     if config.precision != "float32":
         found.append(f"Precision is {config.precision}: part of the arithmetic has 8 significant bits.")
     return found
@@ -108,9 +129,9 @@ def _limits_of_baseline(config: RunConfig, results: Results) -> list[str]:
             f"The baseline is the best of {depths} depths on validation; the searched networks had one depth, "
             f"{plural(config.network.groups, 'ConvGroup')} a block."
         )
+    chosen = "Epochs, and the baseline's depth," if depths > 1 else "Epochs"
     found.append(
-        f"Epochs, and the baseline's depth, were chosen on {plural(results.images['validation'], 'validation image')}: validation "
-        "accuracies are optimistic."
+        f"{chosen} were chosen on {plural(results.images['validation'], 'validation image')}: validation accuracies are optimistic."
     )
     found.append(
         f"Trajectories are measured on {count(results.compare.images)} of these images; entropies depend on how many there are."
@@ -126,6 +147,10 @@ def _limits_of_q0(config: RunConfig, results: Results) -> list[str]:
         f"NLL on the prior split is in-sample for the learned prior: {plural(members, 'weight')} fitted on "
         f"{plural(images, 'image')}. Compare ensembles by the test columns."
     ]
+    best = min(results.q0.test_nll.single, results.q0.test_nll.uniform)
+    if results.q0.test_nll.learned_prior > best:
+        way = "the best single member" if best == results.q0.test_nll.single else "uniform weights"
+        found.append(f"Here the learned prior did not help: on test images it is worse than {way}.")
     seeded = config.q0.init == "searched"
     found.append(
         f"The population trained for {plural(results.q0.epochs, 'epoch')} with cross-entropy"

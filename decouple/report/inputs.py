@@ -21,6 +21,16 @@ class Stage(msgspec.Struct):
     seconds: float = 0.0
 
 
+class Sitting(msgspec.Struct):
+    """One of the times that a command worked on the run."""
+
+    command: str = ""
+    device: str = ""
+    device_name: str = ""
+    threads: int | None = None
+    versions: dict[str, str] = {}
+
+
 class RunInfo(msgspec.Struct):
     """run.json: how a run was made. Nothing in it decides a result, so that anything may be missing."""
 
@@ -34,6 +44,7 @@ class RunInfo(msgspec.Struct):
     platform: str = ""
     data: dict[str, Any] = {}
     stages: dict[str, Stage] = {}
+    sittings: list[Sitting] = []
 
     def seconds(self) -> dict[str, float]:
         """By stage, in the order in which they ran; without the report's own: it is not over while it is written, and a

@@ -76,7 +76,7 @@ def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(tmp_path
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "removed"])
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_damaged_unit_alone_is_redone(
-    tiny: RunConfig, finished: Path, stamps, no_report: None, unit: str, damage: str
+    tiny: RunConfig, finished: Path, stamps, no_report: None, caplog: pytest.LogCaptureFixture, unit: str, damage: str
 ) -> None:
     expected = (finished / "results.json").read_bytes()
     (finished / "results.json").unlink()
@@ -92,7 +92,9 @@ def test_a_damaged_unit_alone_is_redone(
     else:
         path.unlink()
     before = stamps(finished)
+    caplog.clear()
     run(tiny, finished, resume=True)
+    assert any(path.name in message for message in caplog.messages) == (damage != "removed"), "damage is noticed aloud"
     assert (finished / "results.json").read_bytes() == expected
     redone = {name for name, stamp in stamps(finished).items() if before.get(name) != stamp}
     assert str(path.relative_to(finished)) in redone

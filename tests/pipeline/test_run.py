@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonschema
 import msgspec
 import pytest
+import torch
 
 from decouple import results
 from decouple.config import RunConfig
@@ -152,3 +153,52 @@ def test_tensorboard_that_is_not_installed_is_named(
         open_run(directory, tiny, tensorboard=True),
     ):
         pass
+
+
+def test_times_are_kept_by_settings_and_every_sitting_is_noted(tiny: RunConfig, finished: Path, no_report: None) -> None:
+    first = json.loads((finished / "run.json").read_text())
+    other = dataclasses.replace(tiny, q0=dataclasses.replace(tiny.q0, epochs=1))
+    with RunDirectory.open(finished) as directory:
+        directory.write_config(other)
+    torch.set_num_threads(2)
+    try:
+        run(other, finished, resume=True)
+    finally:
+        torch.set_num_threads(1)
+    made = json.loads((finished / "run.json").read_text())
+    assert len(made["stages"]["q0"]["by_settings"]) == 2
+    assert made["stages"]["q0"]["seconds"] == list(made["stages"]["q0"]["by_settings"].values())[-1]
+    assert list(made["stages"]["learn"]["by_settings"]) == list(first["stages"]["learn"]["by_settings"])
+    assert [sitting["threads"] for sitting in made["sittings"]] == [1, 2]
+    assert made["threads"] == 1, "how the run was begun"
+
+
+def test_a_run_on_a_folder_of_images_goes_on_from_anywhere(
+    tiny: RunConfig, tmp_path: Path, no_report: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    stream = torch.Generator().manual_seed(0)
+    for split, count in (("train", 30), ("test", 6)):
+        for name in ("ant", "bee"):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(0, 256, (8, 8), generator=stream, dtype=torch.uint8)
+                Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    data = {"name": "folder:images", "train": 20, "validation": 20, "prior": 10, "test": None}
+    config = from_builtins({"data": data}, tiny)
+    found = run(config, tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with RunDirectory.open(tmp_path / "run") as directory:
+        kept = directory.read_config()
+    assert run(kept, tmp_path / "run", resume=True) == found
+
+
+def test_too_few_images_for_batch_statistics_are_refused_before_compute(tiny: RunConfig, tmp_path: Path) -> None:
+    config = from_builtins({"network": {"statistics": "batch"}, "data": {"test": 1}}, tiny)
+    with pytest.raises(ConfigError, match=r"data.test = 1: with network.statistics = batch .* takes two images"):
+        run(config, tmp_path / "run")

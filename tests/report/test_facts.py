@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from decouple.config import RunConfig
 from decouple.report.facts import limits, summary
 from decouple.report.formats import nats, percent, standard_error
+from decouple.report.inputs import RunInfo, Sitting
 
 from .made_up import made_up
 
@@ -32,11 +35,11 @@ def test_summary_of_one_solution_is_in_the_singular() -> None:
 def test_limits_follow_from_the_settings() -> None:
     results, _ = made_up()
     config = RunConfig()
-    text = " ".join(limits(config, results))
+    text = " ".join(limits(config, results, RunInfo()))
     assert "One seed" in text
     assert "360 test images" in text
     assert percent(standard_error(results.test_accuracy.sgd, 360), 2) in text
-    assert "the 128 images of a search batch influence one another" in text
+    assert "the images of a search batch (up to 128) influence one another" in text
     assert "8 weights fitted on 150 images" in text
     assert "beyond the learning that seeded it" in text
     assert "best of 2 depths" in text
@@ -47,7 +50,7 @@ def test_limits_follow_from_the_settings() -> None:
         network=replace(config.network, statistics="batch"),
         q0=replace(config.q0, init="random"),
     )
-    text = " ".join(limits(other, made_up(solutions=1, sgd=1, test=10_000)[0]))
+    text = " ".join(limits(other, made_up(solutions=1, sgd=1, test=10_000)[0], RunInfo()))
     assert "influence one another" not in text
     assert "images that share its batch" in text
     assert "8 significant bits" in text
@@ -57,7 +60,23 @@ def test_limits_follow_from_the_settings() -> None:
 
 
 def test_a_gap_is_measured_by_its_error() -> None:
-    small = " ".join(limits(RunConfig(), made_up(test=20)[0]))
-    large = " ".join(limits(RunConfig(), made_up(test=1_000_000)[0]))
+    small = " ".join(limits(RunConfig(), made_up(test=20)[0], RunInfo()))
+    large = " ".join(limits(RunConfig(), made_up(test=1_000_000)[0], RunInfo()))
     assert "less than twice that" in small
     assert "more than twice that" in large
+
+
+def test_sittings_that_differ_are_a_limit() -> None:
+    results, _ = made_up()
+    same = RunInfo(sittings=[Sitting(threads=2), Sitting(threads=2, command="decouple report run")])
+    assert "sittings" not in " ".join(limits(RunConfig(), results, same))
+    other = RunInfo(sittings=[Sitting(threads=2), Sitting(threads=1)])
+    assert "made in 2 sittings that differ in device, threads (1, 2) or versions" in limits(RunConfig(), results, other)[0]
+
+
+def test_a_prior_that_did_not_help_is_named() -> None:
+    results, _ = made_up()
+    worse = msgspec.structs.replace(results.q0.test_nll, learned_prior=9.0)
+    q0 = msgspec.structs.replace(results.q0, test_nll=worse)
+    text = " ".join(limits(RunConfig(), msgspec.structs.replace(results, q0=q0), RunInfo()))
+    assert "the learned prior did not help: on test images it is worse than" in text
