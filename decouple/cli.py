@@ -184,6 +184,10 @@ def _execute(directory: Any, config: RunConfig, options: StageOptions, last: str
         tensorboard=options.tensorboard,
     ) as run:
         sizes = f"{len(run.data.train)} training and {len(run.data.test)} test images"
+        if run.device.type == "cpu" and "for a GPU" in PRESETS.get(config.preset, ""):
+            progress.say(
+                f"Note: {config.preset} is meant for a GPU; 'decouple estimate {config.preset}' says how long it takes here."
+            )
         progress.say(f"{config.preset}, seed {config.seed}: {sizes}, on {run.device}; in {directory.path}")
         report = run_stages(run, last)
     if report is not None:

@@ -38,6 +38,20 @@ class NotFiniteError(DecoupleError, ArithmeticError):
     """A loss or an activation became NaN or infinite; the message names the step."""
 
 
+def expect(value: object, kind: type, what: str, hint: str = "") -> None:
+    """Refuse an argument of another type, before an attribute that it lacks does so three layers down.
+
+    >>> expect(3, str, "name")
+    Traceback (most recent call last):
+    decouple.errors.ConfigError: name must be a str, not int
+
+    Raises:
+        ConfigError: names what was expected, what came and, with `hint`, how to mend it.
+    """
+    if not isinstance(value, kind):
+        raise ConfigError(f"{what} must be a {kind.__name__}, not {type(value).__name__}{'; ' + hint if hint else ''}")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint to append to an "unknown name" message.
 

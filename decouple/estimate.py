@@ -20,6 +20,7 @@ from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages, paper_network
 from decouple.search import judge, search_batch, search_points
 from decouple.search.solutions import algorithm_of
+from decouple.search.store import IN_MEMORY_BYTES
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
 from decouple.training.optimizer import sgd
@@ -35,13 +36,16 @@ SEARCH_KERNELS, STEP_KERNELS = 15, 60
 """Kernels of a generation and of a training step, by search point: rough counts of the code."""
 
 SIZES = {
-    "digits": ((1, 8, 8), 10, 1437, 360),
+    "digits": ((1, 8, 8), 10, 1438, 359),
     "mnist": ((1, 28, 28), 10, 60_000, 10_000),
     "fashion-mnist": ((1, 28, 28), 10, 60_000, 10_000),
     "cifar10": ((3, 32, 32), 10, 50_000, 10_000),
     "cifar100": ((3, 32, 32), 100, 50_000, 10_000),
 }
 """Image shape, classes, training and test images: an estimate needs no files."""
+
+LIBRARIES_BYTES = 900 * 2**20
+"""What torch, EvoTorch, scikit-learn and matplotlib take, and torch's working space."""
 
 SAMPLE_IMAGES = 32
 """Images of a calibration batch, at most."""
@@ -75,7 +79,7 @@ class Estimate:
     def text(self) -> str:
         """A table for people."""
         rows = [
-            ("search", self.search),
+            ("search (and the probe)", self.search),
             ("learn (and SGD baselines)", self.learn),
             ("q0", self.q0),
         ]
@@ -89,7 +93,7 @@ class Estimate:
             f"gradient steps {self.gradient_steps:,}",
             f"disk           {_bytes(self.disk_bytes)} (targets, networks, snapshots, records)",
             f"peak memory    about {_bytes(self.memory_bytes)}",
-            f"this machine   {self.device}: from a calibration of a few seconds; expect ± 50 %",
+            f"this machine   {self.device}: from a short calibration; expect ± 50 %",
             f"{GPU_NAME:<14} about {_duration(self.gpu_seconds)}, not measured: from {GPU_RATES['bfloat16'] / 1e12:.0f} TFLOP/s "
             f"(bfloat16) or {GPU_RATES['float32'] / 1e12:.0f} (float32), and {GPU_LAUNCH * 1e6:.0f} µs a kernel",
         ]
@@ -120,7 +124,8 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
         flops += generations * population * sum(flops_from[point.index + 1 :])
     solutions = config.search.solutions
     search_seconds = _time_search(config, searched, data, chosen, population) * solutions * train_images
-    search_cost = StageCost(float(flops * solutions * train_images), search_seconds)
+    probed = 1 + config.compare.images / train_images  # the comparison searches its images too
+    search_cost = StageCost(float(flops * solutions * train_images) * probed, search_seconds * probed)
 
     forward = {groups: sum(_stage_flops(network, data.image_shape)) for groups, network in learned.items()}
     step_seconds = {groups: _time_step(config, network, data) for groups, network in learned.items()}
@@ -144,10 +149,11 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     disk += networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[own]
     generations = sum(algorithm.generations(point) for point in points)
     launches = solutions * len(even_batches(train_images, config.search.batch)) * generations * SEARCH_KERNELS * len(points)
+    threads = torch.get_num_threads()
     rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]
     training_rate = GPU_RATES["bfloat16" if config.precision == "bfloat16" else "float32"]
     return Estimate(
-        device=f"{devices.name_of(chosen)} ({chosen}, {torch.get_num_threads()} threads)",
+        device=f"{devices.name_of(chosen)} ({chosen}, {threads} thread{'s' if threads > 1 else ''})",
         images=train_images,
         evaluations_per_image=evaluations,
         evaluations=evaluations * solutions * train_images,
@@ -271,8 +277,9 @@ def _memory(
     search = candidates * (4 * (3 if config.search.algorithm == "paper" else 1) + 4 * itemsize)
     pixel = data.train.images.element_size() * torch.Size(data.image_shape).numel()
     step = max(config.learn.batch, config.sgd.batch) * sum(values) * 4 * 12 * config.network.groups
-    libraries = 700 * 2**20
-    return int(libraries + images * pixel + max(search, step) + 6 * weights)
+    # A solution that fits is held in memory, and is there twice while it is read (see TargetStore).
+    targets = min(sum(values) * 2 * images, IN_MEMORY_BYTES) * (config.search.solutions + 1)
+    return int(LIBRARIES_BYTES + 2 * images * pixel + targets + max(search, step) + 6 * weights)
 
 
 def _seconds(work: Callable[[], object], device: torch.device, *, repeats: int) -> float:
@@ -300,5 +307,7 @@ def _bytes(value: float) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"

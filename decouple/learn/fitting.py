@@ -13,7 +13,7 @@ from torch import Tensor
 
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split
-from decouple.errors import ConfigError, NetworkError
+from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
 from decouple.learn.objective import CrossEntropy, Regression, Targets
 from decouple.networks.stages import Stages
@@ -150,6 +150,8 @@ def learn_targets(
         NetworkError: the network's search points have other shapes than the targets.
         NotFiniteError: see `fit`.
     """
+    _check_arguments(network, train, validation)
+    expect(config, LearnConfig, "config")
     check_section(config)
     targets.check(train)
     shapes = network.check(train.images.shape[1:], train.labels)
@@ -175,9 +177,17 @@ def train_sgd(
     seed: int = 0,
 ) -> Fit:
     """The baseline: train `network` in place with cross-entropy, by the same code path."""
+    _check_arguments(network, train, validation)
+    expect(config, SgdConfig, "config")
     check_section(config)
     network.check(train.images.shape[1:], train.labels)
     return fit(network, train, validation, CrossEntropy(), config, seed=seed, name="sgd")
+
+
+def _check_arguments(network: Stages, train: Split, validation: Split) -> None:
+    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
+    expect(train, Split, "train", "pass data.train, say")
+    expect(validation, Split, "validation", "pass data.validation, say")
 
 
 def _save(

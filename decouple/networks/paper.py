@@ -81,8 +81,10 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
         Stages "block0", …, "logits". A block that would pool a map below 1×1 is left out.
 
     Raises:
-        NetworkError: the images are too small for any block.
+        NetworkError: the images are too small for any block, or a number is.
     """
+    if groups < 1 or num_classes < 2:
+        raise NetworkError(f"groups = {groups}, num_classes = {num_classes}: expected at least 1 and at least 2")
     channels, height, width = images.shape[1:]
     standardise = _standardise(images)
     border = 1 if config.whitening == "patches" else 0  # a 2×2 convolution without padding takes a pixel

@@ -143,4 +143,7 @@ class Stages(nn.Module):
         """
         from decouple.networks.cutting import cut
 
+        if isinstance(points, str):
+            raise NetworkError(f"give the layers as a list of names, such as [{points!r}], not as one text")
+
         return cls(cut(module, points), list(points))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from decouple import settings
 from decouple.config import RunConfig
-from decouple.errors import ConfigError
+from decouple.errors import expect
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory
 from decouple.pipeline.stages import STAGES, run_stages
@@ -39,8 +39,7 @@ def run(
 
     from decouple.files import read_json
 
-    if not isinstance(config, RunConfig):
-        raise ConfigError(f"run needs a RunConfig, such as decouple.preset('digits'), not {config!r}")
+    expect(config, RunConfig, "config", "such as decouple.preset('digits')")
     config = settings.located(settings.check(config), data_root)
     with (
         RunDirectory.create(Path(out), config, resume=resume) as directory,

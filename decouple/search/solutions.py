@@ -11,7 +11,7 @@ import xxhash
 from decouple import settings
 from decouple.config import SearchConfig
 from decouple.data.images import Split
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, expect
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import Algorithm
 from decouple.search.engine import judge, search_batch
@@ -80,6 +80,9 @@ def search_solution(
         NotFiniteError: the network's own output is not finite.
         RunDirectoryError: the folder cannot be written.
     """
+    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
+    expect(split, Split, "split", "pass data.train, say")
+    expect(config, SearchConfig, "config", "an EsConfig goes into SearchConfig(es=…)")
     seed_of_solution = derive(seed, "search", solution)
     settings.check_section(config)
     network.check(split.images.shape[1:], split.labels)

@@ -45,6 +45,11 @@ def test_blocks_drop_where_the_map_gets_too_small(side: int, blocks: int) -> Non
     assert net(_images(2, 1, side, side)).shape == (2, 3)
 
 
+def test_numbers_that_are_too_small_are_refused() -> None:
+    with pytest.raises(NetworkError, match="groups = 0, num_classes = 3: expected at least 1"):
+        paper_network(_images(16, 1, 8, 8), 3, NetworkConfig(), groups=0, seed=0)
+
+
 def test_without_whitening_the_first_block_takes_the_images() -> None:
     net = paper_network(_images(16, 3, 8, 8), 3, NetworkConfig(width=4, whitening="none"), groups=1, seed=0)
     assert net.shapes((3, 8, 8)) == [(4, 4, 4), (4, 2, 2), (4, 1, 1), (3,)]

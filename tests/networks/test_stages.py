@@ -47,6 +47,11 @@ def test_the_last_point_must_be_the_output() -> None:
         Stages.from_module(_resnet(), ["layer1", "layer4"])
 
 
+def test_one_text_is_not_a_list_of_names() -> None:
+    with pytest.raises(NetworkError, match=r"a list of names, such as \['35'\], not as one text"):
+        Stages.from_module(_resnet(), "35")
+
+
 def test_points_must_be_in_order() -> None:
     with pytest.raises(NetworkError, match="in the order of the network"):
         Stages.from_module(_resnet(), ["layer2", "layer1", "fc"])
