@@ -108,6 +108,14 @@ class SearchConfig:
     """Images a search batch, of fixed composition: what BatchNorm couples, and a file of the target store."""
     statistics: Literal["batch", "frozen"] = "batch"
     """BatchNorm in search: statistics of the candidates (paper), or frozen on the unperturbed images."""
+    chunk: Positive | None = None
+    """Candidates of an image scored at once, where statistics are frozen; None: all. Less memory, the same result."""
+    max_evaluations: Positive | None = None
+    """Stop after so many candidates of an image, shared among the points by their generations; None: all generations."""
+    max_seconds: Rate | None = None
+    """Stop a solution after this time, shared alike. The result then depends on the machine's speed."""
+    target: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    """Leave a search point when every image of the batch has this probability of its class; None: never."""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """Type of the stored targets."""
     es: EsConfig = field(default_factory=EsConfig)

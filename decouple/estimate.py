@@ -18,7 +18,7 @@ from decouple.data import ImageData, Split, load_data
 from decouple.errors import DataError
 from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages, paper_network
-from decouple.search import judge, search_batch, search_points
+from decouple.search import Judge, search_batch, search_points
 from decouple.search.solutions import algorithm_of
 from decouple.search.store import IN_MEMORY_BYTES
 from decouple.training.batches import epoch_batches, even_batches
@@ -118,10 +118,13 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     algorithm = algorithm_of(config.search, seed=0)
     population = config.search.paper.population if config.search.algorithm == "paper" else config.search.es.population + 1
     evaluations = flops = 0
+    judge = Judge(searched, statistics=config.search.statistics, pilot=data.train.images[:2].to(chosen))
     for point in points:
-        generations = algorithm.generations(point)
-        evaluations += generations * population
-        flops += generations * population * sum(flops_from[point.index + 1 :])
+        scored = algorithm.generations(point) * population
+        if config.search.algorithm == "paper" and not judge.couples(point):  # parents keep their score
+            scored -= (algorithm.generations(point) - 1) * config.search.paper.parents
+        evaluations += scored
+        flops += scored * sum(flops_from[point.index + 1 :])
     solutions = config.search.solutions
     search_seconds = _time_search(config, searched, data, chosen, population) * solutions * train_images
     probed = 1 + config.compare.images / train_images  # the comparison searches its images too
@@ -214,14 +217,14 @@ def _time_search(config: RunConfig, network: Stages, data: ImageData, device: to
     sample = data.train.subset(torch.arange(count))
     images, labels = sample.images.to(device), sample.labels.to(device)
     dtype = devices.search_dtype(config.precision)
-    scorer = judge(network, statistics=config.search.statistics, dtype=dtype, pilot=images)
+    judge = Judge(network, statistics=config.search.statistics, dtype=dtype, pilot=images)
     settings = config.search.paper if config.search.algorithm == "paper" else config.search.es
 
     def run(*generations: int) -> float:
         es = dataclasses.replace(config.search.es, generations=generations)
         paper = dataclasses.replace(config.search.paper, generations=generations)
         algorithm = algorithm_of(dataclasses.replace(config.search, es=es, paper=paper), seed=0)
-        return _seconds(lambda: search_batch(scorer, images, labels, algorithm, seed=0), device, repeats=3)
+        return _seconds(lambda: search_batch(judge, images, labels, algorithm, seed=0), device, repeats=3)
 
     total = idle = run(0)
     for point in points:

@@ -41,10 +41,12 @@ class SearchResults(_Record):
     """By search point: share of training images whose class is the most probable one after it was evolved."""
     displacement: dict[str, float]
     """By search point: mean norm of the displacement over the norm of where the search began."""
+    cosine: dict[str, float]
+    """By search point: mean cosine of the displacement with the negative gradient of the loss where the search began."""
     failed_generations: int
     """Generations of an image in which every candidate had a non-finite fitness."""
     evaluations_per_image: int
-    """Candidates scored for an image, one solution."""
+    """Candidates scored for an image, one solution, mean over the images."""
     stop_reason: str
     """Why the searches ended."""
 

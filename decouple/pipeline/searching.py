@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 
 import torch
 
@@ -17,7 +18,12 @@ from decouple.search import TargetStore, search_points, search_solution
 from decouple.settings import fingerprint, to_builtins
 from decouple.training.batches import even_batches
 
-STOP_REASON = "every search point had all of its generations"
+REASONS = {
+    "generations": "all generations were done",
+    "target": "every image had the wanted probability",
+    "evaluations": "the evaluations were used up",
+    "seconds": "the time was up",
+}
 
 
 def search_identity(run: Run) -> str:
@@ -58,6 +64,15 @@ def search(run: Run) -> list[TargetStore]:
     return stores
 
 
+def _stop_reason(stores: list[TargetStore]) -> str:
+    """Why the searches ended, and how often."""
+    stops: Counter[str] = sum((store.stops() for store in stores), Counter())
+    if set(stops) == {"generations"}:
+        return "every search point had all of its generations"
+    total = stops.total()
+    return "; ".join(f"{REASONS[reason]} ({count} of {total} times)" for reason, count in stops.most_common())
+
+
 def _refuse_small_disk(run: Run, identity: str) -> None:
     """Targets are large: at 256 channels about 140 KB an image. Say so before the search, not in the middle of it.
 
@@ -91,9 +106,10 @@ def search_results(run: Run, stores: list[TargetStore]) -> tuple[SearchResults, 
         },
         solved=dict(zip(names, mean["solved"], strict=True)),
         displacement=dict(zip(names, mean["displacement"], strict=True)),
+        cosine=dict(zip(names, mean["cosine"], strict=True)),
         failed_generations=sum(store.failed for store in stores),
         evaluations_per_image=stores[0].evaluations,
-        stop_reason=STOP_REASON,
+        stop_reason=_stop_reason(stores),
     )
     by_solution = [store.curves() for store in stores]
     curves = {name: [c[i].tolist() for c in by_solution] for i, name in enumerate(names)}

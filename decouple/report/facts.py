@@ -107,7 +107,8 @@ def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
         found.append("A single solution was searched: nothing can be said about how different solutions are.")
     found.append(
         "Cross-entropy and the share solved are of the images that were searched: they are not accuracies. The logits are "
-        "searched too, so in the end nearly every image is solved, and their displacement is large."
+        "searched too, so in the end nearly every image is solved, and their displacement is large. The cosine is that of the "
+        "displacement with the negative gradient of the loss where the search began: what is orthogonal to it is mostly noise."
     )
     found.append(
         f"A searched network's head learns the searched logits, by a loss of weight {config.learn.kl_weight:g}: its probabilities "

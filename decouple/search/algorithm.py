@@ -6,10 +6,14 @@ leading batch dimension. B images, P candidates, … the shape of one activation
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
+
+Fitness = Callable[[Tensor], Tensor]
+"""Candidates (B, P, …) to log p(true class), (B, P) float32; differentiable."""
 
 Kind = Literal["map", "tokens", "vector", "logits"]
 
@@ -46,13 +50,14 @@ class Algorithm(Protocol):
         """Noisy copies (B, P, C, H, W) of float images, to propagate to the first search point; None: not wanted."""
         ...
 
-    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None) -> Any:
+    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> Any:
         """The state before the first generation.
 
         Args:
             start: (B, …) the network's own activations.
             population: (B, P, …) what the inputs, or the population of the preceding search point, became here; None
                 where `inputs` or `population` gave none.
+            fitness: the judge itself, for references that look inside; a search only uses what `tell` is given.
         """
         ...
 
@@ -62,6 +67,11 @@ class Algorithm(Protocol):
 
     def tell(self, state: Any, candidates: Tensor, fitness: Tensor) -> Any:
         """The state after the candidates got their fitness (B, P); −inf marks one that failed."""
+        ...
+
+    def known(self, state: Any) -> Tensor | None:
+        """Fitness (B, k) of the first k candidates of the last `ask`, where an earlier generation has scored them; they
+        are not scored again unless candidates influence each other. None: all are new."""
         ...
 
     def best(self, state: Any) -> tuple[Tensor, Tensor]:

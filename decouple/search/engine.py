@@ -6,19 +6,34 @@ that the rest of the untrained network classifies the image; keep the best; go o
 
 from __future__ import annotations
 
-import copy
+import functools
+import math
+import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from decouple.data.images import as_float
-from decouple.errors import DataError, NotFiniteError
+from decouple.errors import NotFiniteError
 from decouple.networks.stages import Stages
 from decouple.search import operators
-from decouple.search.algorithm import Algorithm, SearchPoint
+from decouple.search.algorithm import Algorithm, Fitness, SearchPoint
+from decouple.search.judge import Judge
 from decouple.seeds import derive
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop before all generations are done. Each search point gets a share as large as its generations."""
+
+    evaluations: int | None = None
+    """Candidates scored for an image, all points together."""
+    seconds: float | None = None
+    """For the batch. The result then depends on the machine's speed."""
+    target: float | None = None
+    """p(true class), 0..1, that every image of the batch has to reach at a point."""
 
 
 @dataclass(frozen=True)
@@ -35,37 +50,16 @@ class BatchResult:
     """(L, B) bool: the class became the most probable one."""
     displacement: Tensor
     """(L, B) norm of the displacement over the norm of the start."""
+    cosine: Tensor
+    """(L, B) cosine of the displacement with the negative gradient of the loss at the start: how much of it is signal."""
     curves: list[Tensor]
     """By search point: (G + 1,) mean cross-entropy of the best so far, before the first generation and after each."""
+    stops: list[str]
+    """By search point: what ended it, "generations", "evaluations", "seconds" or "target"."""
     evaluations: int
     """Candidates scored for an image."""
     failed: int
     """Generations of an image in which every candidate's fitness was not finite."""
-
-
-def judge(network: Stages, *, statistics: str, dtype: torch.dtype, pilot: Tensor | None = None) -> Stages:
-    """A frozen copy of `network` that scores candidates.
-
-    Args:
-        network: untrained, or trained in a later round.
-        statistics: "batch": BatchNorm uses the statistics of the candidates that it scores together (paper);
-            "frozen": those of the unperturbed `pilot` images, which makes images independent of each other.
-        dtype: of the arithmetic. The last stage, the head, stays float32: differences of fitness live there.
-        pilot: (N, C, H, W) images for "frozen".
-    """
-    copied = copy.deepcopy(network).requires_grad_(False).eval()
-    norms = [m for m in copied.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if statistics == "frozen" and norms:
-        if pilot is None:
-            raise DataError("frozen statistics need pilot images to take them from")
-        _measure_statistics(copied, norms, pilot)
-    elif statistics == "batch":
-        for norm in norms:
-            norm.train()
-            norm.track_running_stats = False
-    for stage in list(copied)[:-1]:
-        stage.to(dtype)
-    return copied
 
 
 def search_points(network: Stages, image_shape: tuple[int, ...]) -> list[SearchPoint]:
@@ -76,107 +70,156 @@ def search_points(network: Stages, image_shape: tuple[int, ...]) -> list[SearchP
     ]
 
 
-@torch.inference_mode()
-def search_batch(network: Stages, images: Tensor, labels: Tensor, algorithm: Algorithm, *, seed: int) -> BatchResult:
+@torch.no_grad()
+def search_batch(
+    judge: Judge,
+    images: Tensor,
+    labels: Tensor,
+    algorithm: Algorithm,
+    *,
+    seed: int,
+    budget: Budget = Budget(),
+) -> BatchResult:
     """Search activations for every image of a batch, one search point after the other.
 
     Args:
-        network: from `judge`.
         images: (B, C, H, W).
         labels: (B,) int64.
         algorithm: how.
         seed: of this solution; with the batch's contents it decides the result.
+        budget: when to stop early.
 
     Raises:
         NotFiniteError: the network's own output is not finite for some image.
     """
-    dtype = next((p.dtype for p in network.stages[0].parameters()), torch.float32)
+    points = judge.points(as_float(images[:2]))
+    planned = [algorithm.generations(point) for point in points]
+    began = time.monotonic()
     values = as_float(images)
     population = algorithm.inputs(values, derive(seed, "inputs"))
-    targets, before, after, solved, displacement, curves = [], [], [], [], [], []
-    evaluations = failed = 0
-    for index, (name, stage) in enumerate(zip(network.names, network, strict=True)):
-        takes = torch.float32 if index == len(network) - 1 else dtype
-        start = stage(values.to(takes))
-        point = SearchPoint(name, index, len(network), tuple(start.shape[1:]))
-        initial, _ = _score(network, point, start, labels)
-        if not torch.isfinite(initial).all():
-            image = int(torch.isfinite(initial).logical_not().nonzero()[0])
-            raise NotFiniteError(
-                f"the network's output for image {image} of the batch is not finite at '{point.name}': check the network "
-                "and the scale of the images"
-            )
+    found: list[_Found] = []
+    for point in points:
+        start = judge.advance(point.index, values)
         if population is not None:
-            population = stage(population.flatten(0, 1).to(takes)).unflatten(0, population.shape[:2])
-        state = algorithm.init(start, point, derive(seed, point.name), population)
-        best = -initial
-        curve = [initial.mean()]
-        for _ in range(algorithm.generations(point)):
-            candidates, state = algorithm.ask(state)
-            loss, _ = _score_candidates(network, point, candidates, labels, dtype)
-            fitness = operators.masked(-loss)
-            failed += int(torch.isinf(fitness).all(1).sum())
-            state = algorithm.tell(state, candidates, fitness)
-            best = torch.maximum(best, algorithm.best(state)[1])
-            curve.append(-best.mean())
-            evaluations += candidates.shape[1]
-        found, fitness = algorithm.best(state)
-        # Where no generation gave anything finite, or there was none, the start stands.
-        kept = torch.isfinite(fitness).view(-1, *[1] * len(point.shape))
-        found = torch.where(kept, found, start.float())
-        loss, correct = _score(network, point, found.to(start.dtype), labels)
-        targets.append(found)
-        before.append(initial)
-        after.append(loss)
-        solved.append(correct)
-        displacement.append((found - start.float()).flatten(1).norm(dim=1) / start.float().flatten(1).norm(dim=1))
-        curves.append(torch.stack(curve))
-        values = found
+            flat = judge.advance(point.index, population.flatten(0, 1))
+            population = flat.unflatten(0, population.shape[:2])
+        share = sum(planned[: point.index + 1]) / max(1, sum(planned))
+        allowance = _Allowance(
+            generations=planned[point.index],
+            evaluations=None
+            if budget.evaluations is None
+            else int(share * budget.evaluations) - sum(f.evaluations for f in found),
+            deadline=None if budget.seconds is None else began + share * budget.seconds,
+            fitness=None if budget.target is None else math.log(budget.target),
+        )
+        state, result = _search_point(
+            judge, point, start, labels, algorithm, population, derive(seed, point.name), allowance
+        )
+        found.append(result)
+        values = result.target
         population = algorithm.population(state)
     return BatchResult(
-        targets=targets,
-        before=torch.stack(before),
-        after=torch.stack(after),
-        solved=torch.stack(solved),
-        displacement=torch.stack(displacement),
-        curves=curves,
-        evaluations=evaluations,
-        failed=failed,
+        targets=[f.target for f in found],
+        before=torch.stack([f.before for f in found]),
+        after=torch.stack([f.after for f in found]),
+        solved=torch.stack([f.solved for f in found]),
+        displacement=torch.stack([f.displacement for f in found]),
+        cosine=torch.stack([f.cosine for f in found]),
+        curves=[f.curve for f in found],
+        stops=[f.stop for f in found],
+        evaluations=sum(f.evaluations for f in found),
+        failed=sum(f.failed for f in found),
     )
 
 
-def _score_candidates(
-    network: Stages, point: SearchPoint, candidates: Tensor, labels: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and correctness, each (B, P), of candidates (B, P, …)."""
-    images, count = candidates.shape[:2]
-    flat = candidates.flatten(0, 1)
-    if point.kind != "logits":
-        flat = flat.to(dtype)
-    loss, correct = _score(network, point, flat, labels.repeat_interleave(count))
-    return loss.view(images, count), correct.view(images, count)
+@dataclass(frozen=True)
+class _Allowance:
+    """What one search point may use."""
+
+    generations: int
+    evaluations: int | None
+    deadline: float | None
+    fitness: float | None
+
+    def stop(self, generation: int, evaluations: int, best: Tensor) -> str | None:
+        """Why there is no further generation, or None."""
+        if self.fitness is not None and bool((best >= self.fitness).all()):
+            return "target"
+        if generation >= self.generations:
+            return "generations"
+        if self.evaluations is not None and evaluations >= self.evaluations:
+            return "evaluations"
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return "seconds"
+        return None
 
 
-def _score(network: Stages, point: SearchPoint, values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy (N,) float32 and correctness (N,) of activations (N, …) at a search point."""
-    for stage in list(network)[point.index + 1 : -1]:
-        values = stage(values)
-    logits = values.float()
-    if point.kind != "logits":
-        logits = network.stages[-1](logits)
-    return functional.cross_entropy(logits, labels, reduction="none"), logits.argmax(1) == labels
+@dataclass(frozen=True)
+class _Found:
+    """What the search at one point found; fields as in `BatchResult`."""
+
+    target: Tensor
+    before: Tensor
+    after: Tensor
+    solved: Tensor
+    displacement: Tensor
+    cosine: Tensor
+    curve: Tensor
+    stop: str
+    evaluations: int
+    failed: int
 
 
-def _measure_statistics(network: Stages, norms: list[nn.modules.batchnorm._BatchNorm], pilot: Tensor) -> None:
-    """Set the running statistics of BatchNorm to exactly those of the pilot images."""
-    for norm in norms:
-        norm.train()
-        norm.track_running_stats = True
-        norm.momentum = 1.0
-        norm.running_mean = torch.zeros(norm.num_features, device=pilot.device)
-        norm.running_var = torch.ones(norm.num_features, device=pilot.device)
-        norm.num_batches_tracked = torch.tensor(0, device=pilot.device)
-    with torch.no_grad():
-        network(as_float(pilot))
-    for norm in norms:
-        norm.eval()
+def _search_point(
+    judge: Judge,
+    point: SearchPoint,
+    start: Tensor,
+    labels: Tensor,
+    algorithm: Algorithm,
+    population: Tensor | None,
+    seed: int,
+    allowance: _Allowance,
+) -> tuple[Any, _Found]:
+    fitness_of: Fitness = functools.partial(judge.fitness, point, labels=labels)
+    initial = fitness_of(start.unsqueeze(1)).squeeze(1)
+    if not torch.isfinite(initial).all():
+        image = int(torch.isfinite(initial).logical_not().nonzero()[0])
+        raise NotFiniteError(
+            f"the network's output for image {image} of the batch is not finite at '{point.name}': check the network and the "
+            "scale of the images"
+        )
+    state = algorithm.init(start, point, seed, population, fitness_of)
+    best, curve = initial, [-initial.mean()]
+    generation = evaluations = failed = 0
+    while (stop := allowance.stop(generation, evaluations, best)) is None:
+        candidates, state = algorithm.ask(state)
+        known = None if judge.couples(point) else algorithm.known(state)
+        fresh = candidates if known is None else candidates[:, known.shape[1] :]
+        fitness = operators.masked(fitness_of(fresh))
+        if known is not None:  # their score cannot have changed
+            fitness = torch.cat([known, fitness], dim=1)
+        failed += int(torch.isinf(fitness).all(1).sum())
+        state = algorithm.tell(state, candidates, fitness)
+        best = torch.maximum(best, algorithm.best(state)[1])
+        curve.append(-best.mean())
+        evaluations += fresh.shape[1]
+        generation += 1
+    target, reached = algorithm.best(state)
+    # Where no generation gave anything finite, or there was none, the start stands.
+    kept = torch.isfinite(reached).view(-1, *[1] * len(point.shape))
+    target = torch.where(kept, target, start.float())
+    logits = judge.logits(point, target.to(start.dtype))
+    moved = (target - start.float()).flatten(1)
+    downhill = operators.gradient(fitness_of, start).flatten(1)
+    return state, _Found(
+        target=target,
+        before=-initial,
+        after=torch.nn.functional.cross_entropy(logits, labels, reduction="none"),
+        solved=logits.argmax(1) == labels,
+        displacement=moved.norm(dim=1) / start.float().flatten(1).norm(dim=1),
+        cosine=torch.nn.functional.cosine_similarity(moved, downhill, dim=1),
+        curve=torch.stack(curve),
+        stop=stop,
+        evaluations=evaluations,
+        failed=failed,
+    )

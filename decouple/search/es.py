@@ -17,7 +17,7 @@ from torch import Tensor
 
 from decouple.config import EsConfig, at
 from decouple.search import operators
-from decouple.search.algorithm import SearchPoint
+from decouple.search.algorithm import Fitness, SearchPoint
 from decouple.seeds import derive, generator
 
 
@@ -53,7 +53,7 @@ class EvolutionStrategy:
     def inputs(self, images: Tensor, seed: int) -> None:
         return None
 
-    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None) -> EsState:
+    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> EsState:
         center = start.float()
         return EsState(
             point=point,
@@ -111,6 +111,9 @@ class EvolutionStrategy:
             best=best,
             best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
         )
+
+    def known(self, state: EsState) -> None:
+        return None
 
     def best(self, state: EsState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness

@@ -11,7 +11,7 @@ import functools
 import torch
 from torch import Tensor
 
-from decouple.search.algorithm import SearchPoint
+from decouple.search.algorithm import Fitness, SearchPoint
 
 NORMALISE_EPS = 1e-5
 """The paper's epsilon of the per-sample normalisation."""
@@ -96,6 +96,14 @@ def empty_candidates(like: Tensor, count: int, dtype: torch.dtype) -> Tensor:
 def gather(population: Tensor, chosen: Tensor) -> Tensor:
     """Individuals `chosen` (B, n) of a population (B, P, …): (B, n, …)."""
     return population[torch.arange(len(population), device=population.device)[:, None], chosen]
+
+
+def gradient(fitness: Fitness, values: Tensor) -> Tensor:
+    """Gradient (B, …) float32 of the fitness of activations (B, …), by autograd: a reference, no part of a search."""
+    with torch.enable_grad():
+        leaf = values.detach().float().requires_grad_()
+        total = fitness(leaf.to(values.dtype).unsqueeze(1)).sum()
+        return torch.autograd.grad(total, leaf)[0]
 
 
 def masked(fitness: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from decouple.config import PaperConfig, at
 from decouple.search import operators
-from decouple.search.algorithm import SearchPoint
+from decouple.search.algorithm import Fitness, SearchPoint
 from decouple.seeds import generator
 
 
@@ -43,13 +43,13 @@ class PaperSearch:
         scale = self.config.alpha[0] * images.std((-2, -1), keepdim=True)
         return images.unsqueeze(1) + scale.unsqueeze(1) * noise
 
-    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None) -> PaperState:
+    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> PaperState:
         if population is None:
             population = start.unsqueeze(1).expand(-1, self.config.population, *point.shape)
         # Normalised like its children, or no child would ever beat it.
         population = self._finish(population.float(), point)
-        fitness = torch.full(population.shape[:2], -torch.inf, device=population.device)
-        return PaperState(point, seed, 0, population, fitness)
+        unscored = torch.full(population.shape[:2], -torch.inf, device=population.device)
+        return PaperState(point, seed, 0, population, unscored)
 
     def ask(self, state: PaperState) -> tuple[Tensor, PaperState]:
         if state.generation == 0:
@@ -68,6 +68,11 @@ class PaperSearch:
 
     def tell(self, state: PaperState, candidates: Tensor, fitness: Tensor) -> PaperState:
         return state._replace(generation=state.generation + 1, population=candidates, fitness=fitness)
+
+    def known(self, state: PaperState) -> Tensor | None:
+        if state.generation == 0:
+            return None
+        return operators.masked(state.fitness).topk(self.config.parents, dim=1).values
 
     def best(self, state: PaperState) -> tuple[Tensor, Tensor]:
         fitness, chosen = operators.masked(state.fitness).max(1, keepdim=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from decouple.config import EsConfig, at
 from decouple.search import operators
-from decouple.search.algorithm import SearchPoint
+from decouple.search.algorithm import Fitness, SearchPoint
 from decouple.seeds import derive
 
 with warnings.catch_warnings():  # EvoTorch 0.6 scripts a function at import, which torch now deprecates
@@ -49,7 +49,7 @@ class Pgpe:
     def inputs(self, images: Tensor, seed: int) -> None:
         return None
 
-    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None) -> PgpeState:
+    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> PgpeState:
         center = start.float().flatten(1)
         scale = operators.noise_scale(start.float(), point).expand(-1, *point.shape).flatten(1)
         step = at(self.config.step, point.index, point.count)
@@ -85,6 +85,9 @@ class Pgpe:
             best=torch.where(better[:, None], flat[:, 0], state.best),
             best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
         )
+
+    def known(self, state: PgpeState) -> None:
+        return None
 
     def best(self, state: PgpeState) -> tuple[Tensor, Tensor]:
         return state.best.unflatten(-1, state.point.shape), state.best_fitness

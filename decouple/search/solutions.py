@@ -14,8 +14,9 @@ from decouple.data.images import Split
 from decouple.errors import ConfigError, expect
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import Algorithm
-from decouple.search.engine import judge, search_batch
+from decouple.search.engine import Budget, search_batch
 from decouple.search.es import EvolutionStrategy
+from decouple.search.judge import Judge
 from decouple.search.paper import PaperSearch
 from decouple.search.store import Shard, TargetStore
 from decouple.seeds import derive
@@ -91,16 +92,22 @@ def search_solution(
     shards = shards_of(split, config, Path(folder), seed=seed, solution=solution, identity=identity)
     device = next(network.parameters()).device
     pilot = split.images[: config.batch].to(device)
-    scorer = judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot)
+    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
+    budget = Budget(
+        evaluations=config.max_evaluations,
+        seconds=config.max_seconds and config.max_seconds / len(shards),
+        target=config.target,
+    )
     for number, shard in enumerate(shards):
         start, end = shard.bounds
         if not shard.is_whole():
             result = search_batch(
-                scorer,
+                judge,
                 split.images[start:end].to(device),
                 split.labels[start:end].to(device),
                 algorithm,
                 seed=derive(seed_of_solution, number),
+                budget=budget,
             )
             searched = split.subset(torch.arange(start, end))
             shard.write(result, searched, getattr(torch, config.dtype))

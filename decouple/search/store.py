@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,8 @@ class Shard:
         tensors = {f"target.{i}": target.to(dtype) for i, target in enumerate(result.targets)}
         tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
         tensors |= {"ids": searched.ids, "before": result.before, "after": result.after}
-        tensors |= {"solved": result.solved, "displacement": result.displacement}
-        meta = {"evaluations": result.evaluations, "failed": result.failed, "images": searched.digest}
+        tensors |= {"solved": result.solved, "displacement": result.displacement, "cosine": result.cosine}
+        meta = {"evaluations": result.evaluations, "failed": result.failed, "stops": result.stops, "images": searched.digest}
         save_tensors(self.path, tensors, meta, unit=self.unit)
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -118,23 +119,31 @@ class TargetStore:
         return rows
 
     def diagnostics(self) -> dict[str, Tensor]:
-        """(L, N) tensors `before`, `after`, `solved`, `displacement`, joined over the shards."""
-        names = ("before", "after", "solved", "displacement")
+        """(L, N) tensors `before`, `after`, `solved`, `displacement`, `cosine` (see `BatchResult`), joined over the shards."""
+        names = ("before", "after", "solved", "displacement", "cosine")
         return {name: torch.cat([tensors[name] for tensors, _ in self._contents], dim=1) for name in names}
 
     def curves(self) -> list[Tensor]:
-        """By search point: mean cross-entropy by generation, over all images."""
+        """By search point: mean cross-entropy by generation, over all images; a batch that stopped early stays where it was."""
         sizes = torch.tensor([float(b - a) for a, b in (shard.bounds for shard in self.shards)])
         share = sizes / sizes.sum()
-        return [
-            torch.stack([tensors[f"curve.{point}"] for tensors, _ in self._contents], 1) @ share
-            for point in range(self._points)
-        ]
+        found = []
+        for point in range(self._points):
+            curves = [tensors[f"curve.{point}"] for tensors, _ in self._contents]
+            longest = max(map(len, curves))
+            padded = [torch.cat([curve, curve[-1:].expand(longest - len(curve))]) for curve in curves]
+            found.append(torch.stack(padded, 1) @ share)
+        return found
+
+    def stops(self) -> Counter[str]:
+        """How many batches and search points each reason has ended (see `BatchResult.stops`)."""
+        return Counter(reason for _, meta in self._contents for reason in meta["stops"])
 
     @property
     def evaluations(self) -> int:
-        """Candidates scored for an image."""
-        return int(self._contents[0][1]["evaluations"])
+        """Candidates scored for an image, mean over the images."""
+        total = sum(int(meta["evaluations"]) * len(tensors["ids"]) for tensors, meta in self._contents)
+        return round(total / len(self))
 
     @property
     def failed(self) -> int:

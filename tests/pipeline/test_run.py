@@ -91,7 +91,7 @@ def test_the_other_algorithms_run_through(tiny: RunConfig, tmp_path: Path, algor
     paper = {"population": 8, "parents": 2, "explorers": 3, "generations": [2]}
     config = from_builtins({"search": {"algorithm": algorithm, "paper": paper}, "data": {"train": 30}}, tiny)
     found = run(config, tmp_path / "run")
-    assert found.search.evaluations_per_image == (3 * 3 * 8 if algorithm == "paper" else 3 * 2 * 5)
+    assert found.search.evaluations_per_image == (3 * 8 + 2 * (8 + 2 * 6) if algorithm == "paper" else 3 * 2 * 5)
 
 
 def test_the_papers_way_of_evaluating_and_starting_at_random_run_through(

@@ -88,6 +88,7 @@ def made_up(
             cross_entropy={n: BeforeAfter(before=means[n][0], after=means[n][-1]) for n in names},
             solved={n: 1 - 0.3 / (i + 1) ** 3 for i, n in enumerate(names)},
             displacement={n: 0.4 / (i + 1) + draw.uniform(0, 0.05) for i, n in enumerate(names)},
+            cosine={n: 0.2 / (i + 1) for i, n in enumerate(names)},
             failed_generations=0,
             evaluations_per_image=48 * sum(budget) + points,
             stop_reason="every search point had all of its generations",

@@ -44,9 +44,13 @@ def _fitness(candidates: Tensor, direction: Tensor) -> Tensor:
     return torch.nn.functional.cosine_similarity(flat, direction - direction.mean(), dim=2)
 
 
+def _unused(candidates: Tensor) -> Tensor:
+    raise AssertionError("a search only uses what tell is given")
+
+
 def _run(algorithm: Algorithm, point: SearchPoint, generations: int, start: Tensor | None = None) -> Any:
     start = _start(point) if start is None else start
-    state = algorithm.init(start, point, 7, None)
+    state = algorithm.init(start, point, 7, None, _unused)
     for _ in range(generations):
         candidates, state = algorithm.ask(state)
         state = algorithm.tell(state, candidates, _fitness(candidates, _towards(point)))
@@ -57,7 +61,7 @@ def _run(algorithm: Algorithm, point: SearchPoint, generations: int, start: Tens
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_search_improves_and_reports_what_it_found(name: str, point: SearchPoint) -> None:
     algorithm = ALGORITHMS[name]
-    state = algorithm.init(_start(point), point, 7, None)
+    state = algorithm.init(_start(point), point, 7, None, _unused)
     candidates, _ = algorithm.ask(state)
     assert candidates.shape[0] == 5
     assert candidates.shape[2:] == point.shape
@@ -106,7 +110,7 @@ def test_with_shared_directions_a_batch_equals_its_images_one_by_one() -> None:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_what_failed_never_wins(name: str) -> None:
     algorithm, point = ALGORITHMS[name], POINTS["vector"]
-    state = algorithm.init(_start(point), point, 7, None)
+    state = algorithm.init(_start(point), point, 7, None, _unused)
     for generation in range(6):
         candidates, state = algorithm.ask(state)
         fitness = _fitness(candidates, _towards(point))
@@ -137,7 +141,7 @@ def test_es_follows_the_gradient_of_a_linear_fitness() -> None:
     """On a plane the antithetic estimate is Σ (g·ε_i) ε_i: for many pairs, the gradient itself."""
     point = POINTS["vector"]
     algorithm = EvolutionStrategy(EsConfig(population=4000, generations=(1,), radius=0.01, blur=(0,), momentum=0.0))
-    state = algorithm.init(_start(point), point, 0, None)
+    state = algorithm.init(_start(point), point, 0, None, _unused)
     candidates, state = algorithm.ask(state)
     gradient = _towards(point)
     told = algorithm.tell(state, candidates, (candidates * gradient).sum(2))

@@ -1,5 +1,6 @@
 """The layerwise search over a batch."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,27 +12,26 @@ from decouple.config import EsConfig, PaperConfig
 from decouple.data import ImageData
 from decouple.errors import DataError, NotFiniteError
 from decouple.networks import Stages
-from decouple.search import EvolutionStrategy, PaperSearch, judge, search_batch
-from decouple.search.engine import _score_candidates, search_points
+from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch
+from decouple.search.engine import search_points
 
 ES = EvolutionStrategy(EsConfig(population=8, generations=(6,), step=(0.1,)))
 
 
 def test_scores_equal_a_plain_forward_pass(network: Stages, data: ImageData) -> None:
-    scorer = judge(network, statistics="batch", dtype=torch.float32)
-    point = search_points(scorer, data.image_shape)[0]
+    scorer = Judge(network, statistics="batch", dtype=torch.float32)
+    point = search_points(network, data.image_shape)[0]
     candidates = torch.randn(4, 5, *point.shape, generator=torch.Generator().manual_seed(0))
     labels = data.train.labels[:4]
-    loss, correct = _score_candidates(scorer, point, candidates, labels, torch.float32)
+    fitness = scorer.fitness(point, candidates, labels)
     plain = network.train()
     expected = plain.run(candidates.flatten(0, 1), 1)
     wanted = functional.cross_entropy(expected, labels.repeat_interleave(5), reduction="none").view(4, 5)
-    assert torch.allclose(loss, wanted, atol=1e-5)
-    assert torch.equal(correct, expected.argmax(1).view(4, 5) == labels[:, None])
+    assert torch.allclose(fitness, -wanted, atol=1e-5)
 
 
 def test_the_search_lowers_the_loss_point_by_point(network: Stages, data: ImageData) -> None:
-    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    scorer = Judge(network, statistics="batch", dtype=torch.float32)
     found = search_batch(scorer, data.train.images[:24], data.train.labels[:24], ES, seed=1)
     assert [tuple(t.shape[1:]) for t in found.targets] == [p.shape for p in search_points(network, data.image_shape)]
     assert found.after.mean(1)[-1] < 0.5 * found.before.mean(1)[0]
@@ -43,17 +43,17 @@ def test_the_search_lowers_the_loss_point_by_point(network: Stages, data: ImageD
 
 
 def test_zero_generations_return_the_networks_own_activations(network: Stages, data: ImageData) -> None:
-    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    scorer = Judge(network, statistics="batch", dtype=torch.float32)
     images, labels = data.train.images[:6], data.train.labels[:6]
     found = search_batch(scorer, images, labels, EvolutionStrategy(EsConfig(generations=(0,))), seed=0)
-    for target, value in zip(found.targets, scorer.activations(images), strict=True):
+    for target, value in zip(found.targets, scorer.network.activations(images), strict=True):
         assert torch.allclose(target, value, atol=1e-5)
     assert found.displacement.abs().max() < 1e-5
     assert found.evaluations == 0
 
 
 def test_seed_and_contents_decide_the_result(network: Stages, data: ImageData) -> None:
-    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    scorer = Judge(network, statistics="batch", dtype=torch.float32)
     images, labels = data.train.images[:8], data.train.labels[:8]
     one, same = (search_batch(scorer, images, labels, ES, seed=1) for _ in range(2))
     other = search_batch(scorer, images, labels, ES, seed=2)
@@ -62,21 +62,21 @@ def test_seed_and_contents_decide_the_result(network: Stages, data: ImageData) -
 
 
 def test_frozen_statistics_make_images_independent(network: Stages, data: ImageData) -> None:
-    scorer = judge(network, statistics="frozen", dtype=torch.float32, pilot=data.train.images[:32])
+    scorer = Judge(network, statistics="frozen", dtype=torch.float32, pilot=data.train.images[:32])
     images, labels = data.train.images[:8], data.train.labels[:8]
     together = search_batch(scorer, images, labels, ES, seed=1)
     alone = search_batch(scorer, images[3:4], labels[3:4], ES, seed=1)
     for a, b in zip(together.targets, alone.targets, strict=True):
         assert torch.allclose(a[3:4], b, atol=1e-3)
     with pytest.raises(DataError, match="frozen statistics need pilot images"):
-        judge(network, statistics="frozen", dtype=torch.float32)
+        Judge(network, statistics="frozen", dtype=torch.float32)
 
 
 def test_the_judge_is_a_copy(network: Stages) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    scorer = judge(network, statistics="batch", dtype=torch.bfloat16)
-    assert scorer.stages[0][1].weight.dtype == torch.bfloat16
-    assert scorer.stages[-1][1].weight.dtype == torch.float32
+    scorer = Judge(network, statistics="batch", dtype=torch.bfloat16)
+    assert scorer.network.stages[0][1].weight.dtype == torch.bfloat16
+    assert scorer.network.stages[-1][1].weight.dtype == torch.float32
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -84,7 +84,7 @@ def test_bfloat16_finds_nearly_what_float32_finds(network: Stages, data: ImageDa
     images, labels = data.train.images[:48], data.train.labels[:48]
     losses = []
     for dtype in (torch.float32, torch.bfloat16):
-        found = search_batch(judge(network, statistics="batch", dtype=dtype), images, labels, ES, seed=1)
+        found = search_batch(Judge(network, statistics="batch", dtype=dtype), images, labels, ES, seed=1)
         losses.append(float(found.after[0].mean()))
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
@@ -106,7 +106,7 @@ def test_images_whose_candidates_all_fail_keep_their_start_and_are_counted() -> 
         torch.manual_seed(0)
         net = Stages([nn.Sequential(nn.Flatten(), nn.Linear(16, 12)), nn.Linear(12, 3)], ["hidden", "logits"])
     images, labels = torch.rand(4, 1, 4, 4, generator=stream), torch.tensor([0, 1, 2, 0])
-    scorer = judge(net, statistics="batch", dtype=torch.float32)
+    scorer = Judge(net, statistics="batch", dtype=torch.float32)
     found = search_batch(scorer, images, labels, _Fails(EsConfig(population=8, generations=(3,))), seed=0)
     assert found.failed == 2 * 3, "3 generations at each of 2 search points, of one image"
     assert torch.equal(found.targets[0][0], net.stages[0](images)[0])
@@ -115,7 +115,7 @@ def test_images_whose_candidates_all_fail_keep_their_start_and_are_counted() -> 
 
 
 def test_a_network_that_yields_nan_is_named(network: Stages, data: ImageData) -> None:
-    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    scorer = Judge(network, statistics="batch", dtype=torch.float32)
     images = data.train.images[:4].clone()
     images[2] = torch.nan
     with pytest.raises(NotFiniteError, match=r"output for image \d of the batch is not finite at 'block0'"):
@@ -125,7 +125,75 @@ def test_a_network_that_yields_nan_is_named(network: Stages, data: ImageData) ->
 @pytest.mark.parametrize("smoothing", ["map", "noise"])
 def test_the_papers_search_runs_through_all_points(network: Stages, data: ImageData, smoothing: Any) -> None:
     config = PaperConfig(population=20, parents=4, explorers=6, generations=(8,), alpha=(0.3,), smoothing=smoothing)
-    scorer = judge(network, statistics="batch", dtype=torch.float32)
+    scorer = Judge(network, statistics="batch", dtype=torch.float32)
     found = search_batch(scorer, data.train.images[:12], data.train.labels[:12], PaperSearch(config), seed=1)
-    assert found.evaluations == 3 * 9 * 20, "the initial population is scored too"
+    # The initial population is scored too. Behind the last block nothing couples candidates: parents keep their score.
+    assert found.evaluations == 9 * 20 + 2 * (20 + 8 * 16)
     assert found.after.mean(1)[-1] < found.before.mean(1)[0]
+
+
+def test_parents_that_cannot_have_changed_are_not_scored_again(network: Stages, data: ImageData) -> None:
+    """With frozen statistics nothing is coupled, and the result is the one that scoring everything gives."""
+    config = PaperConfig(population=20, parents=4, explorers=6, generations=(5,), alpha=(0.3,), smoothing="noise")
+    scorer = Judge(network, statistics="frozen", pilot=data.train.images[:32])
+    images, labels = data.train.images[:6], data.train.labels[:6]
+
+    class Forgetful(PaperSearch):
+        def known(self, state: Any) -> None:  # type: ignore[override]
+            return None
+
+    quick = search_batch(scorer, images, labels, PaperSearch(config), seed=1)
+    slow = search_batch(scorer, images, labels, Forgetful(config), seed=1)
+    assert quick.evaluations == 3 * (20 + 5 * 16)
+    assert slow.evaluations == 3 * 6 * 20
+    for a, b in zip(quick.targets, slow.targets, strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_chunks_of_candidates_do_not_change_a_frozen_result(network: Stages, data: ImageData) -> None:
+    images, labels = data.train.images[:6], data.train.labels[:6]
+    found = [
+        search_batch(Judge(network, statistics="frozen", pilot=images, chunk=chunk), images, labels, ES, seed=1)
+        for chunk in (None, 2)
+    ]
+    for a, b in zip(found[0].targets, found[1].targets, strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("budget", "reason"),
+    [(Budget(evaluations=80), "evaluations"), (Budget(seconds=1e-9), "seconds"), (Budget(target=1e-6), "target")],
+)
+def test_a_budget_ends_the_search_and_says_why(network: Stages, data: ImageData, budget: Budget, reason: str) -> None:
+    scorer = Judge(network)
+    images, labels = data.train.images[:24], data.train.labels[:24]
+    found = search_batch(scorer, images, labels, ES, seed=1, budget=budget)
+    assert set(found.stops) == {reason}
+    assert found.evaluations <= 80 + 3 * 9
+    if reason == "evaluations":
+        assert found.evaluations >= 80, "a generation that has begun is finished"
+        assert [len(curve) - 1 for curve in found.curves] == [3, 3, 3], "each point has its share"
+    else:
+        assert found.evaluations == 0
+        assert found.displacement.abs().max() < 1e-5
+
+
+def test_points_end_when_every_image_has_the_wanted_probability(network: Stages, data: ImageData) -> None:
+    algorithm = EvolutionStrategy(EsConfig(population=16, generations=(200,), step=(0.1,)))
+    images, labels = data.train.images[:6], data.train.labels[:6]
+    found = search_batch(Judge(network), images, labels, algorithm, seed=1, budget=Budget(target=0.5))
+    assert found.stops[-1] == "target"
+    assert len(found.curves[-1]) < 200
+    assert (found.after[-1] <= -torch.tensor(0.5).log() + 1e-4).all()
+
+
+def test_the_cosine_with_the_gradient_is_that_of_a_plain_backward_pass(network: Stages, data: ImageData) -> None:
+    images, labels = data.train.images[:12], data.train.labels[:12]
+    found = search_batch(Judge(network), images, labels, ES, seed=1)
+    plain = copy.deepcopy(network).train()
+    start = plain.stages[0](images).detach().requires_grad_()
+    loss = functional.cross_entropy(plain.run(start, 1), labels, reduction="sum")
+    (downhill,) = torch.autograd.grad(-loss, start)
+    expected = functional.cosine_similarity((found.targets[0] - start).flatten(1), downhill.flatten(1))
+    assert torch.allclose(found.cosine[0], expected, atol=1e-3)
+    assert found.cosine[0].mean() > 0.05, "downhill on the whole"

@@ -1,0 +1,111 @@
+"""The judge: what is left of the network behind a search point, and says how well it classifies candidates there."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from decouple.data.images import as_float
+from decouple.errors import DataError
+from decouple.networks.stages import Stages
+from decouple.search.algorithm import SearchPoint
+
+_Norm = nn.modules.batchnorm._BatchNorm
+
+
+class Judge:
+    """A frozen copy of a network that scores candidates: fitness is the log-probability of the true class.
+
+    Args:
+        network: untrained, or trained in a later round; left as it is.
+        statistics: "batch": BatchNorm uses the statistics of the candidates that it scores together (paper);
+            "frozen": those of the unperturbed `pilot` images, which makes images independent of each other.
+        dtype: of the arithmetic. The last stage, the head, stays float32: differences of fitness live there.
+        pilot: (N, C, H, W) images for "frozen".
+        chunk: candidates of an image scored at once, where they do not depend on each other; None: all.
+
+    Raises:
+        DataError: frozen statistics without a pilot.
+    """
+
+    def __init__(
+        self,
+        network: Stages,
+        *,
+        statistics: str = "batch",
+        dtype: torch.dtype = torch.float32,
+        pilot: Tensor | None = None,
+        chunk: int | None = None,
+    ) -> None:
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+        self.dtype = dtype
+        self._chunk = chunk
+        norms = [module for module in self.network.modules() if isinstance(module, _Norm)]
+        if statistics == "frozen" and norms:
+            if pilot is None:
+                raise DataError("frozen statistics need pilot images to take them from")
+            _measure_statistics(self.network, norms, pilot)
+        elif statistics == "batch":
+            for norm in norms:
+                norm.train()
+                norm.track_running_stats = False
+        for stage in list(self.network)[:-1]:
+            stage.to(dtype)
+
+    def points(self, images: Tensor) -> list[SearchPoint]:
+        """The search points, for images (N, …) like these."""
+        values, points = images, []
+        for index, name in enumerate(self.network.names):
+            values = self.advance(index, values)
+            points.append(SearchPoint(name, index, len(self.network), tuple(values.shape[1:])))
+        return points
+
+    def advance(self, index: int, values: Tensor) -> Tensor:
+        """The values (N, …) at search point `index`, from those at the point before it (or images)."""
+        last = index == len(self.network) - 1
+        return self.network.stages[index](values.to(torch.float32 if last else self.dtype))
+
+    def logits(self, point: SearchPoint, values: Tensor) -> Tensor:
+        """(N, C) float32 logits of activations (N, …) at a search point."""
+        if point.kind == "logits":
+            return values.float()
+        values = values.to(self.dtype)
+        for stage in list(self.network)[point.index + 1 : -1]:
+            values = stage(values)
+        return self.network.stages[-1](values.float())
+
+    def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
+        """log p(true class), (B, P) float32, of candidates (B, P, …)."""
+        if self._chunk is not None and not self.couples(point):
+            parts = [self._fitness(point, part, labels) for part in candidates.split(self._chunk, dim=1)]
+            return torch.cat(parts, dim=1)
+        return self._fitness(point, candidates, labels)
+
+    def couples(self, point: SearchPoint) -> bool:
+        """Whether candidates at this point influence each other's fitness, through batch statistics behind it."""
+        behind = list(self.network)[point.index + 1 :]
+        return any(isinstance(module, _Norm) and module.training for stage in behind for module in stage.modules())
+
+    def _fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
+        images, count = candidates.shape[:2]
+        logits = self.logits(point, candidates.flatten(0, 1))
+        loss = functional.cross_entropy(logits, labels.repeat_interleave(count), reduction="none")
+        return -loss.view(images, count)
+
+
+def _measure_statistics(network: Stages, norms: list[_Norm], pilot: Tensor) -> None:
+    """Set the running statistics of BatchNorm to exactly those of the pilot images."""
+    for norm in norms:
+        norm.train()
+        norm.track_running_stats = True
+        norm.momentum = 1.0
+        norm.running_mean = torch.zeros(norm.num_features, device=pilot.device)
+        norm.running_var = torch.ones(norm.num_features, device=pilot.device)
+        norm.num_batches_tracked = torch.tensor(0, device=pilot.device)
+    with torch.no_grad():
+        network(as_float(pilot))
+    for norm in norms:
+        norm.eval()
