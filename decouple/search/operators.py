@@ -93,6 +93,37 @@ def empty_candidates(like: Tensor, count: int, dtype: torch.dtype) -> Tensor:
     return like.new_empty(len(like), count, height, width, channels, dtype=dtype).movedim(-1, -3)
 
 
+def rows_of(values: Tensor, point: SearchPoint) -> Tensor:
+    """Activations as (…, positions, features), the axes that `noise_scale` tells apart: a view, if channels are adjacent.
+
+    What has no deviation over positions (vectors, logits, a 1×1 map, a single token) becomes (…, elements, 1).
+    """
+    if point.kind in ("vector", "logits"):
+        return values.unsqueeze(-1)
+    rows = values.movedim(-3, -1).flatten(-3, -2) if point.kind == "map" else values
+    return rows if rows.shape[-2] > 1 else rows.transpose(-1, -2)
+
+
+def from_rows(rows: Tensor, point: SearchPoint) -> Tensor:
+    """The inverse of `rows_of`."""
+    if point.kind in ("vector", "logits"):
+        return rows.squeeze(-1)
+    if rows.shape[-2:] != (rows.shape[-2], point.shape[0 if point.kind == "map" else 1]):
+        rows = rows.transpose(-1, -2)
+    return rows.unflatten(-2, point.shape[-2:]).movedim(-1, -3) if point.kind == "map" else rows
+
+
+def row_deviation(rows: Tensor) -> Tensor:
+    """`noise_scale` of rows (…, positions, features): (…, 1, features), several times faster than `Tensor.std` on a CPU."""
+    if rows.shape[-2] == 1:
+        return rows.abs()
+    count = rows.shape[-2]
+    # Shifted by (almost) the mean, so that the difference of two sums is exact where a feature hardly varies.
+    shifted = rows - rows.sum(-2, keepdim=True) / count
+    total, squares = shifted.sum(-2, keepdim=True), shifted.square().sum(-2, keepdim=True)
+    return ((squares - total.square() / count) / (count - 1)).clamp_min(0).sqrt()
+
+
 def gather(population: Tensor, chosen: Tensor) -> Tensor:
     """Individuals `chosen` (B, n) of a population (B, P, …): (B, n, …)."""
     return population[torch.arange(len(population), device=population.device)[:, None], chosen]

@@ -6,11 +6,14 @@ boosted mutation, refiners children of parents and explorers; the three together
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from decouple.config import PaperConfig, at
 from decouple.search import operators
@@ -23,9 +26,13 @@ class PaperState(NamedTuple):
     seed: int
     generation: int
     population: Tensor
-    """(B, P, …)"""
+    """(B, P, …) in the judge's type."""
     fitness: Tensor
     """(B, P) of that population; −inf before it was scored."""
+
+
+_ROOM = {"cpu": 2**20}
+"""Bytes of children made at once, by device: what the processor's caches hold."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +54,50 @@ class PaperSearch:
         if population is None:
             population = start.unsqueeze(1).expand(-1, self.config.population, *point.shape)
         # Normalised like its children, or no child would ever beat it.
-        population = self._finish(population.float(), point)
+        normalised = operators.empty_candidates(start, population.shape[1], start.dtype)
+        operators.rows_of(normalised, point)[:] = _finished(operators.rows_of(population.float(), point), point)
         unscored = torch.full(population.shape[:2], -torch.inf, device=population.device)
-        return PaperState(point, seed, 0, population, unscored)
+        return PaperState(point, seed, 0, normalised, unscored)
 
     def ask(self, state: PaperState) -> tuple[Tensor, PaperState]:
         if state.generation == 0:
             return state.population, state
-        config, point = self.config, state.point
-        stream = generator(state.seed, state.generation, device=state.population.device)
+        config, point, old = self.config, state.point, state.population
+        stream = generator(state.seed, state.generation, device=old.device)
+        draw = functools.partial(torch.randint, generator=stream, device=old.device)
+        images, size = old.shape[:2]
         alpha = at(config.alpha, point.index, point.count)
         boost = at(config.boost, point.index, point.count)
-        chosen = operators.masked(state.fitness).topk(config.parents, dim=1).indices
-        parents = operators.gather(state.population, chosen)
-        explorers = self._reproduce(parents, config.explorers, alpha * boost, point, stream)
-        pool = torch.cat([parents, explorers], dim=1)
-        refiners = self._reproduce(pool, config.population - pool.shape[1], alpha, point, stream)
-        population = torch.cat([pool, refiners], dim=1)
+        kept = operators.masked(state.fitness).topk(config.parents, dim=1).indices
+        # Explorers are children of the parents, refiners of both.
+        broods = [_Brood(config.parents, config.explorers, alpha * boost)]
+        broods.append(_Brood(broods[0].end, size - broods[0].end, alpha))
+        picks = [draw(brood.start, (images, brood.size, 2)) for brood in broods]
+        children = size - config.parents
+        # Noise is half of the cost, so the images of a batch share a pool of it, drawn anew in each generation. Each image's
+        # children take a window of it, in an order left to chance: what an image sees is independent Gaussian noise.
+        noise = torch.randn(images + children, *point.shape, generator=stream, device=old.device)
+        noise = operators.smooth(noise, at(config.blur, point.index, point.count), point)
+        noise = operators.rows_of(operators.channels_last(noise.to(old.dtype)), point)
+        first = torch.randperm(images, generator=stream, device=old.device)
+        windows = first[:, None] + torch.arange(children, device=old.device)
+        population = operators.empty_candidates(old[:, 0], size, old.dtype)
+        rows, old_rows = operators.rows_of(population, point), operators.rows_of(old, point)
+        for part, step in _parts(rows):
+            individuals = rows[part]
+            individuals[:, : config.parents] = operators.gather(old_rows[part], kept[part])
+            scale = torch.empty_like(individuals[:, :, :1])
+            scale[:, : config.parents] = operators.row_deviation(individuals[:, : config.parents])
+            for brood, pick in zip(broods, picks, strict=True):
+                parents = self._inherited(individuals, brood.start, point)
+                for start in range(brood.start, brood.end, step):
+                    end = min(start + step, brood.end)
+                    pairs = pick[part, start - brood.start : end - brood.start]
+                    fresh = _taken(noise, windows[part, start - config.parents : end - config.parents])
+                    born = _reproduce(parents, scale, pairs, fresh, brood.strength, point)
+                    individuals[:, start:end] = born
+                    if brood.end < size:
+                        scale[:, start:end] = operators.row_deviation(born)
         return population, state._replace(population=population)
 
     def tell(self, state: PaperState, candidates: Tensor, fitness: Tensor) -> PaperState:
@@ -81,23 +115,65 @@ class PaperSearch:
     def population(self, state: PaperState) -> Tensor:
         return state.population
 
-    def _reproduce(
-        self, parents: Tensor, count: int, strength: float, point: SearchPoint, stream: torch.Generator
-    ) -> Tensor:
-        """`count` children for each image of a pool of parents (B, K, …)."""
-        pick = torch.randint(parents.shape[1], (2, len(parents), count), generator=stream, device=parents.device)
-        scale = operators.noise_scale(parents, point)
-        children = (operators.gather(parents, pick[0]) + operators.gather(parents, pick[1])) / 2
-        sigma = (operators.gather(scale, pick[0]) + operators.gather(scale, pick[1])) / 2
-        noise = strength * sigma * torch.randn(children.shape, generator=stream, device=parents.device)
-        passes = at(self.config.blur, point.index, point.count)
-        if self.config.smoothing == "map":
-            children = operators.smooth(children + noise, passes, point)
-        else:
-            children = children + operators.smooth(noise, passes, point)
-        return self._finish(children, point)
+    def _inherited(self, individuals: Tensor, count: int, point: SearchPoint) -> Tensor:
+        """What children inherit from the first `count` of the individuals (b, P, positions, features): (b, ≥ count, …).
 
-    def _finish(self, children: Tensor, point: SearchPoint) -> Tensor:
-        if point.kind == "logits":
-            return children - children.mean(-1, keepdim=True)
-        return operators.normalise(children, point)
+        Smoothing is linear: that of a mutated map is the mean of that of its parents, which are fewer, plus that of its noise.
+        """
+        passes = at(self.config.blur, point.index, point.count)
+        if self.config.smoothing == "noise" or passes == 0 or point.kind in ("vector", "logits"):
+            return individuals
+        smoothed = operators.smooth(operators.from_rows(individuals[:, :count], point), passes, point)
+        return operators.rows_of(operators.channels_last(smoothed), point)
+
+
+def _reproduce(parents: Tensor, scale: Tensor, pairs: Tensor, noise: Tensor, strength: float, point: SearchPoint) -> Tensor:
+    """A child (b, n, positions, features) of each pair (b, n, 2) of parents (b, K, positions, features).
+
+    Args:
+        scale: (b, K', 1, features) noise scale of the parents.
+        noise: (b, n, positions, features), smoothed.
+    """
+    images, count = pairs.shape[:2]
+    table = parents.flatten(0, 1).flatten(1)
+    bags = pairs + parents.shape[1] * torch.arange(images, device=pairs.device)[:, None, None]
+    half = torch.full((images * count, 2), 0.5, dtype=table.dtype, device=table.device)
+    crossed = functional.embedding_bag(bags.flatten(0, 1), table, mode="sum", per_sample_weights=half)
+    sigma = operators.gather(scale, pairs.flatten(1)).unflatten(1, (count, 2)).mean(2)
+    return _finished(torch.addcmul(crossed.view_as(noise), sigma, noise, value=strength), point)
+
+
+class _Brood(NamedTuple):
+    """Children that take the places from `start` in the population; everything before them may be a parent."""
+
+    start: int
+    size: int
+    strength: float
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+def _finished(rows: Tensor, point: SearchPoint) -> Tensor:
+    """Rows (…, positions, features) with zero mean and unit variance per sample; logits with zero mean."""
+    if point.kind == "logits":
+        return rows - rows.mean(-2, keepdim=True)
+    return functional.layer_norm(rows, rows.shape[-2:], eps=operators.NORMALISE_EPS)
+
+
+def _taken(noise: Tensor, window: Tensor) -> Tensor:
+    """Noise (b, n, …) of windows (b, n) into (N, …); a view for a single image."""
+    if len(window) == 1:
+        start = int(window[0, 0])
+        return noise[None, start : start + window.shape[1]]
+    return noise[window]
+
+
+def _parts(rows: Tensor) -> Iterator[tuple[slice, int]]:
+    """Images, and children of each at once, that stay in the processor's cache from one operation to the next."""
+    room = _ROOM.get(rows.device.type, 2**28)
+    example = rows[0, 0].numel() * rows.element_size()
+    images = max(1, room // (rows.shape[1] * example))
+    for start in range(0, len(rows), images):
+        yield slice(start, start + images), max(1, room // (images * example))

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from decouple.config import EsConfig, PaperConfig
-from decouple.search import EvolutionStrategy, PaperSearch, SearchPoint
+from decouple.search import EvolutionStrategy, PaperSearch, SearchPoint, operators
 from decouple.search.algorithm import Algorithm
 from decouple.search.pgpe import Pgpe
+from decouple.seeds import generator
 
 ES = EsConfig(population=16, generations=(30,), step=(0.1,), blur=(1,))
 PAPER = PaperConfig(population=24, parents=4, explorers=8, generations=(30,), alpha=(0.3,), blur=(0,))
@@ -181,29 +183,85 @@ def test_the_papers_logits_have_zero_mean() -> None:
     assert candidates.mean(2).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("kind", ["map", "tiny", "tokens", "vector", "logits"])
 @pytest.mark.parametrize(("smoothing", "passes"), [("map", 0), ("map", 2), ("noise", 2)])
-def test_the_papers_reproduction_equals_a_plain_reference(smoothing: str, passes: int) -> None:
-    """Crossover, mutation in units of the parents' mean deviation, smoothing and normalisation, child by child."""
-    from torch.nn.functional import avg_pool2d
+@pytest.mark.parametrize("room", [1, 10_000], ids=["child by child", "images together"])
+def test_the_papers_generation_equals_a_plain_reference(
+    kind: str, smoothing: str, passes: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Selection, crossover, mutation in units of the parents' mean deviation, smoothing and normalisation, child by child."""
+    monkeypatch.setattr("decouple.search.paper._ROOM", {"cpu": room})
+    point = POINTS[kind]
+    config = PaperConfig(**{**PAPER.__dict__, "smoothing": smoothing, "blur": (passes,), "boost": (3.0,)})
+    algorithm = PaperSearch(config)
+    state = algorithm.init(_start(point).double(), point, 5, None, _unused)
+    children = torch.randn(5, 24, *point.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    fitness = torch.randn(5, 24, generator=torch.Generator().manual_seed(4))
+    state = algorithm.tell(state, children, fitness)
+    found, _ = algorithm.ask(state)
 
-    from decouple.seeds import generator
+    stream = generator(5, 1)
+    pairs = [torch.randint(4, (5, 8, 2), generator=stream), torch.randint(12, (5, 12, 2), generator=stream)]
+    noise = torch.randn(5 + 20, *point.shape, generator=stream).double()
+    window = torch.randperm(5, generator=stream)
+    for image in range(5):
+        best = fitness[image].argsort(descending=True)[:4]
+        individuals = [children[image, i] for i in best]
+        plan = [(pairs[0][image, i], 0.9) for i in range(8)] + [(pairs[1][image, i], 0.3) for i in range(12)]
+        for number, (pair, strength) in enumerate(plan):
+            one, other = (individuals[i] for i in pair)
+            sigma = (_deviation(one, kind) + _deviation(other, kind)) / 2
+            mutation = strength * sigma * noise[window[image] + number]
+            child = (one + other) / 2
+            child = (
+                _pooled(child + mutation, passes, kind) if smoothing == "map" else child + _pooled(mutation, passes, kind)
+            )
+            child = child - child.mean()
+            if kind != "logits":
+                child = child / (child.var(correction=0) + 1e-5).sqrt()
+            individuals.append(child)
+        for number, child in enumerate(individuals):
+            # Noise is drawn, and smoothed, in float32.
+            assert torch.allclose(found[image, number], child, atol=1e-5 if passes else 1e-9), f"individual {number}"
 
-    point = POINTS["map"]
-    config = PaperConfig(**{**PAPER.__dict__, "smoothing": smoothing, "blur": (passes,)})
-    parents = torch.randn(2, 4, *point.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    found = PaperSearch(config)._reproduce(parents, 6, 0.3, point, generator(0, "x"))
-    stream = generator(0, "x")
-    pick = torch.randint(4, (2, 2, 6), generator=stream)
-    noise = torch.randn(2, 6, *point.shape, generator=stream)
-    for image in range(2):
-        for child in range(6):
-            one, other = parents[image, pick[0, image, child]], parents[image, pick[1, image, child]]
-            sigma = (one.flatten(1).std(1) + other.flatten(1).std(1)) / 2
-            mutation = 0.3 * sigma[:, None, None] * noise[image, child]
-            expected = (one + other) / 2
-            smoothed = expected + mutation if smoothing == "map" else mutation
-            for _ in range(passes):
-                smoothed = avg_pool2d(smoothed[None], 3, 1, 1)[0]
-            expected = smoothed if smoothing == "map" else expected + smoothed
-            expected = (expected - expected.mean()) / (expected.var(correction=0) + 1e-5).sqrt()
-            assert torch.allclose(found[image, child], expected, atol=1e-9)
+
+def _deviation(value: Tensor, kind: str) -> Tensor:
+    if kind == "map":
+        return value.flatten(1).std(1)[:, None, None]
+    return value.std(0) if kind == "tokens" else value.std()
+
+
+def _pooled(value: Tensor, passes: int, kind: str) -> Tensor:
+    for _ in range(passes if kind in ("map", "tiny", "tokens") else 0):
+        if kind == "tokens":
+            value = functional.avg_pool1d(value.T[None], 3, 1, 1)[0].T
+        else:
+            value = functional.avg_pool2d(value[None], 3, 1, 1)[0]
+    return value
+
+
+def test_the_papers_noise_is_gaussian_and_independent_for_an_image() -> None:
+    """Children of one parent are that parent plus noise: standard normal, uncorrelated between children and generations."""
+    point = SearchPoint("block0", 0, 3, (2, 40, 40))
+    config = PaperConfig(population=9, parents=1, explorers=4, alpha=(0.5,), boost=(1.0,), blur=(0,), smoothing="noise")
+    algorithm = PaperSearch(config)
+    parent = operators.normalise(_start(point), point)
+    state = algorithm.init(parent, point, 5, None, _unused)
+    drawn = []
+    for generation in range(2):
+        fitness = torch.full((5, 9), -1.0)
+        fitness[:, 0] = 0.0
+        first = torch.zeros(5, 9, *point.shape)
+        first[:, 0] = parent
+        state = algorithm.tell(state, first, fitness)._replace(generation=1 + generation)
+        children, _ = algorithm.ask(state)
+        mean = (children[:, 1:5] * parent[:, None]).mean((2, 3, 4), keepdim=True)  # what normalising left of the parent
+        drawn.append((children[:, 1:5] - mean * parent[:, None]) / (0.5 * mean))
+    noise = torch.stack(drawn, 1).flatten(3)  # (image, generation, child, values)
+    one = noise[0].flatten(0, 1)
+    assert (one.std(1) - 1).abs().max() < 0.05
+    assert (one.pow(4).mean(1) - 3).abs().max() < 0.8, "the kurtosis of a Gaussian"
+    correlations = torch.corrcoef(one) - torch.eye(len(one))
+    assert correlations.abs().max() < 0.07
+    between = torch.corrcoef(noise[:, 0, 0]) - torch.eye(5)
+    assert between.abs().max() < 0.07, "each image has another window"

@@ -116,3 +116,24 @@ def test_channels_last_changes_the_layout_alone() -> None:
     room = operators.empty_candidates(values, 4, torch.float32)
     assert room.shape == (3, 4, *MAP.shape)
     assert room.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("point", [MAP, TINY, TOKENS, SearchPoint("layer0", 0, 3, (1, 4)), VECTOR, LOGITS])
+def test_rows_tell_positions_from_features_and_come_back(point: SearchPoint) -> None:
+    values = _values(point, 3, 2)
+    rows = operators.rows_of(values, point)
+    assert rows.dim() == 4
+    assert torch.equal(operators.from_rows(rows, point), values)
+    expected = operators.noise_scale(values, point)
+    assert torch.allclose(operators.row_deviation(rows).flatten(), expected.flatten(), atol=1e-12)
+    room = operators.empty_candidates(values[:, 0], 2, values.dtype)
+    operators.rows_of(room, point)[:] = rows
+    assert torch.equal(room, values), "a view, where channels are adjacent"
+
+
+def test_the_deviation_of_rows_is_exact_where_a_feature_hardly_varies() -> None:
+    rows = (1000 + _values(MAP, 3).flatten(2).transpose(1, 2) * 1e-2).float()
+    expected = rows.double().std(1, keepdim=True)
+    assert torch.allclose(operators.row_deviation(rows).double(), expected, rtol=1e-3)
+    coarse = operators.row_deviation(_values(MAP, 3).flatten(2).transpose(1, 2).bfloat16())
+    assert torch.allclose(coarse.double(), _values(MAP, 3).flatten(2).std(2)[:, None], rtol=2e-2)
