@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,26 @@ class TargetStore:
     """
 
     def __init__(self, shards: Sequence[Shard]) -> None:
-        contents = [shard.read() for shard in shards]
         self.shards = tuple(shards)
-        self.ids = torch.cat([tensors["ids"] for tensors, _ in contents])
+        # Every shard is checked, one after the other; its targets are mapped only when rows are asked for.
+        self._contents = []
+        self.nbytes = 0
+        """Size of the targets."""
+        for shard in shards:
+            tensors, meta = shard.read()
+            self.nbytes += sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith("target."))
+            self._points = sum(name.startswith("target.") for name in tensors)
+            small = {name: tensor.clone() for name, tensor in tensors.items() if not name.startswith("target.")}
+            self._contents.append((small, meta))
+        self.ids = torch.cat([tensors["ids"] for tensors, _ in self._contents])
         """(N,) sample ids, in the order of positions."""
-        self._points = sum(name.startswith("target.") for name in contents[0][0])
-        self._parts = [[tensors[f"target.{p}"] for tensors, _ in contents] for p in range(self._points)]
-        self._ends = [shard.bounds[1] for shard in shards]
-        self._contents = contents
-        if self.nbytes <= IN_MEMORY_BYTES:
-            self._parts = [[torch.cat(parts)] for parts in self._parts]
-            self._ends = self._ends[-1:]
+
+    @cached_property
+    def _targets(self) -> list[list[Tensor]]:
+        """By search point: the targets of one shard after the other, or of all together."""
+        read = [shard.read()[0] for shard in self.shards]
+        parts = [[tensors[f"target.{point}"] for tensors in read] for point in range(self._points)]
+        return [[torch.cat(part)] for part in parts] if self.nbytes <= IN_MEMORY_BYTES else parts
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,22 +109,18 @@ class TargetStore:
                     "another order; pass the split that was searched"
                 )
 
-    @property
-    def nbytes(self) -> int:
-        """Size of the targets."""
-        return sum(part.nbytes for parts in self._parts for part in parts)
-
     def rows(self, positions: Tensor) -> list[Tensor]:
         """By search point: targets (B, …) at `positions` (B,), on the CPU, in the stored type; logits last."""
-        if len(self._ends) == 1:
-            return [parts[0][positions] for parts in self._parts]
-        which = torch.tensor([bisect_right(self._ends, p) for p in positions.tolist()])
-        starts = torch.tensor([0, *self._ends[:-1]])
-        rows = [torch.empty(len(positions), *parts[0].shape[1:], dtype=parts[0].dtype) for parts in self._parts]
+        if len(self._targets[0]) == 1:
+            return [parts[0][positions] for parts in self._targets]
+        ends = [shard.bounds[1] for shard in self.shards]
+        which = torch.tensor([bisect_right(ends, p) for p in positions.tolist()])
+        starts = torch.tensor([0, *ends[:-1]])
+        rows = [torch.empty(len(positions), *parts[0].shape[1:], dtype=parts[0].dtype) for parts in self._targets]
         for shard in which.unique().tolist():
             here = which == shard
             local = positions[here] - starts[shard]
-            for point, parts in enumerate(self._parts):
+            for point, parts in enumerate(self._targets):
                 rows[point][here] = parts[shard][local]
         return rows
 

@@ -25,13 +25,14 @@ def test_rows_come_by_position_from_memory_and_from_disk(
     network: Stages, data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_memory = search_solution(network, data.train, tmp_path, config=CONFIG)
+    positions = torch.tensor([71, 0, 18, 17, 40, 0])
+    expected = in_memory.rows(positions)
     monkeypatch.setattr(store, "IN_MEMORY_BYTES", 0)
     on_disk = TargetStore(in_memory.shards)
     assert len(in_memory) == len(data.train) == 72
     assert len(in_memory.shards) == 4
     assert torch.equal(in_memory.ids, data.train.ids)
-    positions = torch.tensor([71, 0, 18, 17, 40, 0])
-    for a, b in zip(in_memory.rows(positions), on_disk.rows(positions), strict=True):
+    for a, b in zip(expected, on_disk.rows(positions), strict=True):
         assert a.dtype == torch.float16
         assert torch.equal(a, b)
     whole = in_memory.rows(torch.arange(72))

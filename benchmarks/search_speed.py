@@ -1,0 +1,291 @@
+"""What a search costs beside the forward passes that it cannot avoid, beside plain code, and beside EvoTorch's stock algorithms.
+
+    python -m benchmarks.search_speed                   # about 20 minutes on 2 cores
+    python -m benchmarks.search_speed --device cuda
+
+Every figure is a ratio of medians over interleaved repeats in one process, so other load on the machine falls on both
+sides. Images are noise: speed does not depend on them. Writes figures/search-speed-DEVICE.json.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import multiprocessing
+import re
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import tyro
+from torch import Tensor
+
+from benchmarks.plain import plain_search
+from benchmarks.receipt import write_receipt
+from decouple import device as devices
+from decouple.config import EsConfig, NetworkConfig, PaperConfig, SearchConfig
+from decouple.data import ImageData
+from decouple.networks import Stages, paper_network
+from decouple.search import Algorithm, EvolutionStrategy, Judge, PaperSearch, SearchPoint, search_batch, search_solution
+
+SHAPES = {"28x28": (1, 28, 28), "32x32": (3, 32, 32)}
+
+
+class Size(NamedTuple):
+    width: int
+    """Channels."""
+    images: int
+    """A batch; both sides get the same."""
+    share: float
+    """Of the generations of a whole search: 300/100/100/10 of `paper`, 40/20/20/10 of `es`."""
+    limit: float
+    """Ratio to bare forward passes that the project sets itself."""
+
+
+SIZES = (Size(32, 32, 0.1, 2.0), Size(256, 8, 0.05, 1.5))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:n."""
+    repeats: int = 5
+    """Of every measurement."""
+    images: tuple[int, ...] = (1000, 4000, 16000)
+    """Sizes at which the peak memory is compared."""
+    only: tuple[str, ...] = ("forward", "plain", "evotorch", "memory")
+    """Parts to measure."""
+
+
+def main(arguments: Arguments) -> None:
+    device = devices.resolve(arguments.device)
+    devices.prepare()
+    parts: dict[str, Callable[[], Any]] = {
+        "forward": lambda: against_forward(device, arguments.repeats),
+        "plain": lambda: against_plain(device, arguments.repeats),
+        "evotorch": lambda: against_evotorch(device, arguments.repeats),
+        "memory": lambda: peak_memory(arguments.images),
+    }
+    figures = {name: parts[name]() for name in arguments.only}
+    settings = {"repeats": arguments.repeats, "sizes": [size._asdict() for size in SIZES], "shapes": SHAPES}
+    print(write_receipt(f"search-speed-{device.type}", figures, settings=settings, device=str(device)))
+
+
+def algorithms(share: float) -> dict[str, Algorithm]:
+    """The two main algorithms with this share of their generations, at least one at each point."""
+    es, paper = EsConfig(), PaperConfig(smoothing="noise")
+    return {
+        "es": EvolutionStrategy(replace(es, generations=_share(es.generations, share * 5))),
+        "paper": PaperSearch(replace(paper, generations=_share(paper.generations, share))),
+    }
+
+
+def against_forward(device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """Search time over the time of bare forward passes of the same candidates, in the better memory layout."""
+    rows = []
+    for size, shape, dtype in itertools.product(SIZES, SHAPES, (torch.bfloat16, torch.float32)):
+        network, images, labels = problem(size, SHAPES[shape], device)
+        for name, algorithm in algorithms(size.share).items():
+            judge = Counting(network, dtype=dtype)
+            search_batch(judge, images, labels, algorithm, seed=0)
+            scored = judge.scored
+            bare = Judge(network, dtype=dtype)
+            passes = [
+                forward_passes(bare, images, scored, layout) for layout in (torch.channels_last, torch.contiguous_format)
+            ]
+            times = medians(passes, device, 1)
+            better = passes[times.index(min(times))]
+            search, forward = medians(
+                [functools.partial(search_batch, bare, images, labels, algorithm, seed=0), better], device, repeats
+            )
+            row = {"width": size.width, "input": shape, "dtype": str(dtype)[6:], "algorithm": name, "limit": size.limit}
+            row |= {"ratio": search / forward, "search_seconds": search, "forward_seconds": forward}
+            rows.append(row)
+            say(
+                f"{name}, {size.width} channels, {shape}, {row['dtype']}: {search / forward:.2f} x forward (limit {size.limit})"
+            )
+    return rows
+
+
+def against_plain(device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """Time of the paper's pseudocode written plainly in float32, over ours in bfloat16 and in float32."""
+    rows = []
+    for size, shape in itertools.product(SIZES, SHAPES):
+        # The plain form takes several times the memory, and long.
+        size = size._replace(images=max(2, size.images // 4), share=size.share / 2)
+        network, images, labels = problem(size, SHAPES[shape], device)
+        algorithm = algorithms(size.share)["paper"]
+        assert isinstance(algorithm, PaperSearch)
+        runs: list[Callable[[], Any]] = [functools.partial(_plain, network, images, labels, algorithm.config)]
+        for dtype in (torch.bfloat16, torch.float32):
+            runs.append(functools.partial(search_batch, Judge(network, dtype=dtype), images, labels, algorithm, seed=0))
+        plain, half, full = medians(runs, device, repeats)
+        rows.append({"width": size.width, "input": shape, "bfloat16": plain / half, "float32": plain / full, "limit": 8.0})
+        say(
+            f"plain, {size.width} channels, {shape}: {plain / half:.1f} x bfloat16, {plain / full:.1f} x float32 (at least 8)"
+        )
+    return rows
+
+
+def against_evotorch(device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """Time an evaluation at block 0 of EvoTorch's GeneticAlgorithm, one image at a time, over that of our `paper`."""
+    rows = []
+    for size, shape in itertools.product(SIZES, SHAPES):
+        network, images, labels = problem(size, SHAPES[shape], device)
+        config = PaperConfig(smoothing="noise", generations=_share((300, 0, 0, 0), size.share))
+        theirs = Counting(network)
+        point = theirs.points(images[:2])[0]
+        start = theirs.advance(0, images[:1])[0]
+        runs: list[Callable[[], Any]] = [
+            functools.partial(stock_search, theirs, point, start, labels[:1], config.population, generations=5)
+        ]
+        ours = []
+        for dtype in (torch.bfloat16, torch.float32):
+            ours.append(Counting(network, dtype=dtype))
+            runs.append(functools.partial(search_batch, ours[-1], images, labels, PaperSearch(config), seed=0))
+        times = medians(runs, device, repeats)
+        evaluations = [judge.evaluations / (repeats + 1) for judge in (theirs, *ours)]
+        stock, half, full = (seconds / count for seconds, count in zip(times, evaluations, strict=True))
+        rows.append({"width": size.width, "input": shape, "bfloat16": stock / half, "float32": stock / full, "limit": 10.0})
+        say(
+            f"EvoTorch, {size.width} channels, {shape}: {stock / half:.1f} x bfloat16, {stock / full:.1f} x float32 (at least 10)"
+        )
+    return rows
+
+
+def stock_search(judge: Judge, point: SearchPoint, start: Tensor, label: Tensor, population: int, generations: int) -> None:
+    """One image as EvoTorch's documentation would have it: a vectorised Problem, its GeneticAlgorithm and operators."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evotorch import Problem
+        from evotorch.algorithms import GeneticAlgorithm
+        from evotorch.decorators import vectorized
+        from evotorch.operators import GaussianMutation, OnePointCrossOver
+
+        logging.getLogger("evotorch.core").setLevel(logging.WARNING)
+
+        @vectorized
+        def fitness(values: Tensor) -> Tensor:
+            with torch.no_grad():
+                return judge.fitness(point, values.view(1, -1, *point.shape), label)[0]
+
+        bounds = (start.flatten() - 0.1, start.flatten() + 0.1)
+        problem = Problem("max", fitness, solution_length=start.numel(), initial_bounds=bounds, device=start.device, seed=0)
+        operators = [OnePointCrossOver(problem, tournament_size=4), GaussianMutation(problem, stdev=0.1)]
+        GeneticAlgorithm(problem, operators=operators, popsize=population).run(generations)
+
+
+def _plain(network: Stages, images: Tensor, labels: Tensor, config: PaperConfig) -> None:
+    plain_search(Judge(network), images, labels, config, torch.Generator(images.device).manual_seed(0))
+
+
+def peak_memory(sizes: Sequence[int]) -> dict[str, Any]:
+    """Peak resident memory of a process that searches so many images."""
+    context = multiprocessing.get_context("spawn")
+    found = {}
+    for images in sizes:
+        with context.Pool(1) as pool:
+            found[images] = pool.apply(_peak, (images,))
+        say(f"{images} images: peak {found[images] / 2**20:.0f} MiB")
+    values = list(found.values())
+    return {"bytes": found, "spread": max(values) / min(values) - 1, "limit": 0.05}
+
+
+def _peak(images: int) -> int:
+    size = Size(8, 1, 1.0, 0.0)
+    devices.prepare()
+    stream = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (images + 40, 1, 28, 28), dtype=torch.uint8, generator=stream)
+    labels = torch.arange(images + 40) % 10
+    data = ImageData.from_tensors(
+        pixels[:images], labels[:images], test_images=pixels[images:], test_labels=labels[images:], validation=20, prior=20
+    )
+    network = paper_network(data.train.images[:256], 10, NetworkConfig(width=size.width), groups=1, seed=0)
+    config = SearchConfig(es=EsConfig(population=8, generations=(1,)))
+    with tempfile.TemporaryDirectory() as folder:
+        search_solution(network, data.train, folder, config=config, dtype=torch.bfloat16)
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None, "the peak is read from Linux's /proc"
+    return int(found[1]) * 1024
+
+
+class Counting(Judge):
+    """Notes how many candidates it scores where."""
+
+    def __init__(self, network: Stages, **options: Any) -> None:
+        super().__init__(network, **options)
+        self.scored: list[tuple[SearchPoint, int]] = []
+        self.evaluations = 0
+        """At the first point, over all images."""
+
+    def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
+        self.scored.append((point, candidates.shape[1]))
+        self.evaluations += len(candidates) * candidates.shape[1] if point.index == 0 else 0
+        return super().fitness(point, candidates, labels)
+
+
+def forward_passes(
+    judge: Judge, images: Tensor, scored: Sequence[tuple[SearchPoint, int]], layout: torch.memory_format
+) -> Callable[[], None]:
+    """Passes of candidates that lie there ready, through what is behind their points."""
+    ready: dict[tuple[SearchPoint, int], Tensor] = {}
+    with torch.no_grad():
+        values = images
+        for point in judge.points(images[:2]):
+            values = judge.advance(point.index, values)
+            for count in {n for p, n in scored if p == point}:
+                repeated = values.repeat_interleave(count, 0)
+                ready[point, count] = repeated.contiguous(memory_format=layout) if values.dim() == 4 else repeated
+
+    @torch.no_grad()
+    def passes() -> None:
+        for key in scored:
+            judge.logits(key[0], ready[key])
+
+    return passes
+
+
+def problem(size: Size, shape: tuple[int, ...], device: torch.device) -> tuple[Stages, Tensor, Tensor]:
+    """A network, images and labels."""
+    stream = torch.Generator().manual_seed(0)
+    images = torch.randn(size.images, *shape, generator=stream)
+    training = torch.randn(256, *shape, generator=stream)
+    network = paper_network(training, 10, NetworkConfig(width=size.width), groups=1, seed=0)
+    return network.to(device), images.to(device), torch.arange(size.images, device=device) % 10
+
+
+def medians(runs: Sequence[Callable[[], Any]], device: torch.device, repeats: int) -> list[float]:
+    """Median seconds of each, taken in turns, after a first round that does not count."""
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats + 1):
+        for each, found in zip(runs, times, strict=True):
+            _wait(device)
+            began = time.perf_counter()
+            each()
+            _wait(device)
+            found.append(time.perf_counter() - began)
+    return [statistics.median(found[1:]) for found in times]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _share(generations: Sequence[int], share: float) -> tuple[int, ...]:
+    return tuple(max(min(1, count), round(share * count)) for count in generations)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))
