@@ -100,8 +100,9 @@ class PaperConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    algorithm: Literal["es", "paper", "pgpe"] = "es"
-    """es: our evolution strategy; paper: the paper's genetic algorithm; pgpe: EvoTorch's, with es's settings."""
+    algorithm: Literal["es", "paper", "pgpe", "cem", "random", "gradient"] = "es"
+    """es: our evolution strategy; paper: the paper's genetic algorithm; pgpe, cem: EvoTorch's, with es's settings. For
+    reference: random (the floor: no selection) and gradient (the oracle: along the true gradient, by backpropagation)."""
     solutions: Positive = 2
     """Independent searches, each of which seeds one network."""
     batch: Annotated[int, msgspec.Meta(ge=2)] = 128

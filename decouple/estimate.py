@@ -19,7 +19,7 @@ from decouple.errors import DataError
 from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages, paper_network
 from decouple.search import Judge, search_batch, search_points
-from decouple.search.solutions import algorithm_of
+from decouple.search.solutions import algorithm_of, scored
 from decouple.search.store import IN_MEMORY_BYTES
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
@@ -115,16 +115,13 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     }
     points = search_points(searched, data.image_shape)
     flops_from = _stage_flops(searched, data.image_shape)
-    algorithm = algorithm_of(config.search, seed=0)
     population = config.search.paper.population if config.search.algorithm == "paper" else config.search.es.population + 1
     evaluations = flops = 0
     judge = Judge(searched, statistics=config.search.statistics, pilot=data.train.images[:2].to(chosen))
     for point in points:
-        scored = algorithm.generations(point) * population
-        if config.search.algorithm == "paper" and not judge.couples(point):  # parents keep their score
-            scored -= (algorithm.generations(point) - 1) * config.search.paper.parents
-        evaluations += scored
-        flops += scored * sum(flops_from[point.index + 1 :])
+        count = scored(config.search, point, coupled=judge.couples(point))
+        evaluations += count
+        flops += count * sum(flops_from[point.index + 1 :])
     solutions = config.search.solutions
     search_seconds = _time_search(config, searched, data, chosen, population) * solutions * train_images
     probed = 1 + config.compare.images / train_images  # the comparison searches its images too
@@ -150,7 +147,7 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     disk = values * itemsize * solutions * (train_images + config.compare.images)
     disk += networks * config.compare.records * config.compare.images * values * 2
     disk += networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[own]
-    generations = sum(algorithm.generations(point) for point in points)
+    generations = sum(algorithm_of(config.search, seed=0).generations(point) for point in points)
     launches = solutions * len(even_batches(train_images, config.search.batch)) * generations * SEARCH_KERNELS * len(points)
     threads = torch.get_num_threads()
     rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]

@@ -37,7 +37,10 @@ def test_unknown_preset_names_the_nearest() -> None:
         ({"search": {"es": {"population": 7}}}, r"search.es.population = 7: expected int that's a multiple of 2"),
         ({"search": {"es": {"generations": [4, -1]}}}, r"search.es.generations = \[4, -1\]: expected int >= 0"),
         ({"search": {"es": {"generations": []}}}, r"search.es.generations is empty"),
-        ({"search": {"algorithm": "cma"}}, r'search.algorithm = "cma": expected one of es, paper, pgpe'),
+        (
+            {"search": {"algorithm": "cma"}},
+            r'search.algorithm = "cma": expected one of es, paper, pgpe, cem, random, gradient',
+        ),
         ({"search": {"paper": {"population": 10}}}, r"search.paper.population = 10 is too small for 20 parents"),
         ({"data": {"train": -5}}, r"data.train = -5: expected int >= 1"),
         ({"learn": {"lr": 0}}, r"learn.lr = 0: expected float > 0"),

@@ -22,13 +22,6 @@ from decouple.report.style import LOOKS, render
 from decouple.results import Results
 from decouple.settings import to_builtins
 
-ALGORITHMS = {
-    "es": "antithetic evolution strategy over smooth noise",
-    "paper": "the paper’s genetic algorithm",
-    "pgpe": "EvoTorch’s PGPE",
-}
-"""By `SearchConfig.algorithm`."""
-
 IN_VIEW = 20
 """Rows up to which a table is open; a longer one is folded."""
 
@@ -86,7 +79,7 @@ def _page(inputs: Inputs, pictures: Mapping[str, str]) -> str:
         pictures=pictures,
         summary=summary(results),
         limits=limits(config, results, inputs.run),
-        algorithm=ALGORITHMS[config.search.algorithm],
+        algorithm=formats.ALGORITHMS[config.search.algorithm],
         digits=formats.percent_digits(results.images["test"]),
         validation_digits=formats.percent_digits(results.images["validation"]),
         error=lambda share: formats.percent(

@@ -13,11 +13,13 @@ from decouple.config import SearchConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, expect
 from decouple.networks.stages import Stages
-from decouple.search.algorithm import Algorithm
+from decouple.search.algorithm import Algorithm, SearchPoint
 from decouple.search.engine import Budget, search_batch
 from decouple.search.es import EvolutionStrategy
+from decouple.search.gradient import GradientAscent
 from decouple.search.judge import Judge
 from decouple.search.paper import PaperSearch
+from decouple.search.random_search import RandomSearch
 from decouple.search.store import Shard, TargetStore
 from decouple.seeds import derive
 from decouple.settings import fingerprint
@@ -26,13 +28,28 @@ from decouple.training.batches import even_batches
 
 def algorithm_of(config: SearchConfig, seed: int) -> Algorithm:
     """The algorithm that the settings name, for the solution with this seed."""
+    if config.algorithm in ("pgpe", "cem"):
+        from decouple.search.stock import Cem, Pgpe  # EvoTorch takes seconds to import
+
+        return {"pgpe": Pgpe, "cem": Cem}[config.algorithm](config.es)
     if config.algorithm == "paper":
         return PaperSearch(config.paper)
-    if config.algorithm == "pgpe":
-        from decouple.search.pgpe import Pgpe  # EvoTorch takes seconds to import
-
-        return Pgpe(config.es)
+    if config.algorithm == "random":
+        return RandomSearch(config.es)
+    if config.algorithm == "gradient":
+        return GradientAscent(config.es)
     return EvolutionStrategy(config.es, shared_seed=seed)
+
+
+def scored(config: SearchConfig, point: SearchPoint, *, coupled: bool) -> int:
+    """Candidates of an image that the search scores at a point; `coupled`: they influence each other (see `Judge`)."""
+    generations = algorithm_of(config, seed=0).generations(point)
+    if config.algorithm == "gradient":
+        return generations
+    if config.algorithm != "paper":
+        return generations * (config.es.population + 1)
+    known = 0 if coupled else config.paper.parents  # keep their score
+    return generations * (config.paper.population - known) + known
 
 
 def shards_of(split: Split, config: SearchConfig, folder: Path, *, seed: int, solution: int, identity: str) -> list[Shard]:

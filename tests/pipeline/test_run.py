@@ -86,12 +86,13 @@ def test_more_solutions_reuse_those_that_are_there(tiny: RunConfig, finished: Pa
     assert all(after[name] == stamp for name, stamp in before.items() if name.startswith(("search", "learn")))
 
 
-@pytest.mark.parametrize("algorithm", ["paper", "pgpe"])
+@pytest.mark.parametrize("algorithm", ["paper", "pgpe", "cem", "random", "gradient"])
 def test_the_other_algorithms_run_through(tiny: RunConfig, tmp_path: Path, algorithm: str, no_report: None) -> None:
     paper = {"population": 8, "parents": 2, "explorers": 3, "generations": [2]}
     config = from_builtins({"search": {"algorithm": algorithm, "paper": paper}, "data": {"train": 30}}, tiny)
     found = run(config, tmp_path / "run")
-    assert found.search.evaluations_per_image == (3 * 8 + 2 * (8 + 2 * 6) if algorithm == "paper" else 3 * 2 * 5)
+    expected = {"paper": 3 * 8 + 2 * (8 + 2 * 6), "gradient": 3 * 2}.get(algorithm, 3 * 2 * 5)
+    assert found.search.evaluations_per_image == expected
 
 
 def test_the_papers_way_of_evaluating_and_starting_at_random_run_through(

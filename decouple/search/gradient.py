@@ -1,0 +1,87 @@
+"""The oracle: ascent along the true gradient of the fitness, which no search that only sees fitnesses can be expected to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from decouple.config import EsConfig, at
+from decouple.search import operators
+from decouple.search.algorithm import Fitness, SearchPoint
+
+
+class GradientState(NamedTuple):
+    point: SearchPoint
+    dtype: torch.dtype
+    fitness: Fitness
+    generation: int
+    start: Tensor
+    """(B, …) float32, the network's own activations."""
+    center: Tensor
+    rate: Tensor
+    """(B,) factor of the step."""
+    best: Tensor
+    best_fitness: Tensor
+
+
+@dataclass(frozen=True)
+class GradientAscent:
+    """A reference. Each generation scores one candidate and costs one backward pass, which no evolutionary search has.
+
+    A step is as long as es's (`EsConfig.step`, in units of σ), within the same mean and deviation; where it made things
+    worse, the next one leaves from the best again and is half as long.
+    """
+
+    config: EsConfig = field(default_factory=EsConfig)
+
+    def generations(self, point: SearchPoint) -> int:
+        return at(self.config.generations, point.index, point.count)
+
+    def inputs(self, images: Tensor, seed: int) -> None:
+        return None
+
+    def init(
+        self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness
+    ) -> GradientState:
+        center = start.float()
+        failed = torch.full((len(start),), -torch.inf, device=start.device)
+        return GradientState(point, start.dtype, fitness, 0, center, center, torch.ones_like(failed), center, failed)
+
+    def ask(self, state: GradientState) -> tuple[Tensor, GradientState]:
+        candidates = operators.empty_candidates(state.center, 1, state.dtype)
+        candidates[:] = state.center.unsqueeze(1)
+        return candidates, state
+
+    def tell(self, state: GradientState, candidates: Tensor, fitness: Tensor) -> GradientState:
+        point, per_image = state.point, (-1, *[1] * len(state.point.shape))
+        better = fitness[:, 0] > state.best_fitness
+        best = torch.where(better.view(per_image), state.center, state.best)
+        rate = torch.where(better, state.rate, state.rate / 2)
+        scale = operators.noise_scale(best, point)
+        uphill = scale * operators.gradient(state.fitness, best.to(state.dtype))
+        size = uphill.square().mean(operators.example_dims(point), keepdim=True).sqrt()
+        step = at(self.config.step, point.index, point.count) * rate.view(per_image)
+        center = best + step * scale * uphill / (size + torch.finfo(size.dtype).tiny)
+        if point.kind == "logits":
+            center = center - center.mean(-1, keepdim=True)
+        else:
+            center = operators.restandardise(center, state.start, point)
+        return state._replace(
+            generation=state.generation + 1,
+            center=center,
+            rate=rate,
+            best=best,
+            best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
+        )
+
+    def known(self, state: GradientState) -> None:
+        return None
+
+    def best(self, state: GradientState) -> tuple[Tensor, Tensor]:
+        return state.best, state.best_fitness
+
+    def population(self, state: GradientState) -> None:
+        return None

@@ -1,0 +1,86 @@
+"""The floor: as many candidates as `es` scores, drawn without regard to any fitness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from decouple.config import EsConfig, at
+from decouple.search import operators
+from decouple.search.algorithm import Fitness, SearchPoint
+from decouple.seeds import derive, generator
+
+
+class RandomState(NamedTuple):
+    point: SearchPoint
+    dtype: torch.dtype
+    seed: int
+    generation: int
+    start: Tensor
+    """(B, …) float32, the network's own activations."""
+    best: Tensor
+    best_fitness: Tensor
+
+
+@dataclass(frozen=True)
+class RandomSearch:
+    """A reference. Displaces the network's own activations by es's smooth noise, and keeps the best.
+
+    The sizes of the displacements are uniform from zero to where es's centre would drift by chance.
+    """
+
+    config: EsConfig = field(default_factory=EsConfig)
+
+    def generations(self, point: SearchPoint) -> int:
+        return at(self.config.generations, point.index, point.count)
+
+    def inputs(self, images: Tensor, seed: int) -> None:
+        return None
+
+    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> RandomState:
+        failed = torch.full((len(start),), -torch.inf, device=start.device)
+        return RandomState(point, start.dtype, seed, 0, start.float(), start.float(), failed)
+
+    def ask(self, state: RandomState) -> tuple[Tensor, RandomState]:
+        config, point = self.config, state.point
+        stream = generator(derive(state.seed, "random"), state.generation, device=state.start.device)
+        images = () if config.noise == "shared" else (len(state.start),)
+        noise = operators.smooth_noise(
+            (*images, config.population), at(config.blur, point.index, point.count), point, stream
+        )
+        shape = (config.population, *[1] * len(point.shape))
+        size = torch.rand(shape, generator=stream, device=noise.device) * self._reach(point)
+        scale = operators.noise_scale(state.start, point).unsqueeze(1)
+        start = state.start.unsqueeze(1)
+        moved = start + size * scale * noise
+        moved = moved if point.kind == "logits" else operators.restandardise(moved, start, point)
+        candidates = operators.empty_candidates(state.start, config.population + 1, state.dtype)
+        candidates[:, :1], candidates[:, 1:] = start, moved
+        return candidates, state
+
+    def tell(self, state: RandomState, candidates: Tensor, fitness: Tensor) -> RandomState:
+        highest, index = operators.masked(fitness).max(1, keepdim=True)
+        better = highest.squeeze(1) > state.best_fitness
+        chosen = operators.gather(candidates, index).squeeze(1).float()
+        return state._replace(
+            generation=state.generation + 1,
+            best=torch.where(better.view(-1, *[1] * len(state.point.shape)), chosen, state.best),
+            best_fitness=torch.where(better, highest.squeeze(1), state.best_fitness),
+        )
+
+    def known(self, state: RandomState) -> None:
+        return None
+
+    def best(self, state: RandomState) -> tuple[Tensor, Tensor]:
+        return state.best, state.best_fitness
+
+    def population(self, state: RandomState) -> None:
+        return None
+
+    def _reach(self, point: SearchPoint) -> float:
+        """Of a random walk with es's steps, in units of σ."""
+        step = at(self.config.step, point.index, point.count)
+        return max(self.config.radius, step * self.generations(point) ** 0.5 / (1 - self.config.momentum))

@@ -1,0 +1,157 @@
+"""EvoTorch's own functional algorithms, batched over images: references, and a pattern for plugging in others.
+
+They sample unsmoothed noise for every image apart, which costs about ten times the forward passes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from decouple.config import EsConfig, at
+from decouple.search import operators
+from decouple.search.algorithm import Fitness, SearchPoint
+from decouple.seeds import derive
+
+with warnings.catch_warnings():  # EvoTorch 0.6 scripts a function at import, which torch now deprecates
+    warnings.simplefilter("ignore")
+    from evotorch.algorithms.functional import cem, cem_ask, cem_tell, pgpe, pgpe_ask, pgpe_tell
+
+
+class StockState(NamedTuple):
+    point: SearchPoint
+    seed: int
+    generation: int
+    inner: Any
+    """EvoTorch's own state, over (B, D) flattened activations."""
+    best: Tensor
+    """(B, D), flattened."""
+    best_fitness: Tensor
+
+
+@dataclass(frozen=True)
+class _Stock:
+    """What EvoTorch's algorithms with a centre have in common.
+
+    The centre enters every generation as one more candidate, so that what is kept has been scored.
+    """
+
+    config: EsConfig = field(default_factory=EsConfig)
+
+    def generations(self, point: SearchPoint) -> int:
+        return at(self.config.generations, point.index, point.count)
+
+    def inputs(self, images: Tensor, seed: int) -> None:
+        return None
+
+    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> StockState:
+        center = start.float().flatten(1)
+        scale = operators.noise_scale(start.float(), point).expand(-1, *point.shape).flatten(1)
+        step = at(self.config.step, point.index, point.count)
+        failed = torch.full((len(start),), -torch.inf, device=start.device)
+        return StockState(point, seed, 0, self._begin(center, scale.clamp_min(1e-6), step), center, failed)
+
+    def ask(self, state: StockState) -> tuple[Tensor, StockState]:
+        center = self._center(state.inner)
+        with _global_generator(derive(state.seed, state.generation), center.device):
+            candidates = self._sample(state.inner)
+        candidates = torch.cat([center.unsqueeze(1), candidates], dim=1)
+        return candidates.unflatten(-1, state.point.shape), state
+
+    def tell(self, state: StockState, candidates: Tensor, fitness: Tensor) -> StockState:
+        flat = candidates.flatten(2)
+        better = fitness[:, 0] > state.best_fitness
+        # EvoTorch ranks: give what failed the worst finite fitness of its image, and a neutral one where all failed.
+        finite = torch.isfinite(fitness)
+        worst = torch.where(finite, fitness, torch.inf).amin(1, keepdim=True)
+        ranked = torch.where(finite, fitness, torch.where(torch.isfinite(worst), worst, 0.0))
+        return state._replace(
+            generation=state.generation + 1,
+            inner=self._update(state.inner, flat[:, 1:], ranked[:, 1:]),
+            best=torch.where(better[:, None], flat[:, 0], state.best),
+            best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
+        )
+
+    def known(self, state: StockState) -> None:
+        return None
+
+    def best(self, state: StockState) -> tuple[Tensor, Tensor]:
+        return state.best.unflatten(-1, state.point.shape), state.best_fitness
+
+    def population(self, state: StockState) -> None:
+        return None
+
+    def _begin(self, center: Tensor, scale: Tensor, step: float) -> Any:
+        """The inner state for centres (B, D) with noise scale (B, D)."""
+        raise NotImplementedError
+
+    def _center(self, inner: Any) -> Tensor:
+        raise NotImplementedError
+
+    def _sample(self, inner: Any) -> Tensor:
+        """Candidates (B, P, D), by the global generator."""
+        raise NotImplementedError
+
+    def _update(self, inner: Any, values: Tensor, fitness: Tensor) -> Any:
+        raise NotImplementedError
+
+
+class Pgpe(_Stock):
+    """`evotorch.algorithms.functional.pgpe` with the radius, steps and population of `EsConfig`."""
+
+    def _begin(self, center: Tensor, scale: Tensor, step: float) -> Any:
+        return pgpe(
+            center_init=center,
+            # ClipUp, PGPE's default optimiser, moves by a norm: that of one es step along a random direction.
+            center_learning_rate=step * scale.square().sum(1).sqrt(),
+            stdev_learning_rate=0.0,
+            stdev_init=self.config.radius * scale,
+            objective_sense="max",
+            ranking_method="centered",
+        )
+
+    def _center(self, inner: Any) -> Tensor:
+        return inner.optimizer_state.center
+
+    def _sample(self, inner: Any) -> Tensor:
+        return pgpe_ask(inner, popsize=self.config.population)
+
+    def _update(self, inner: Any, values: Tensor, fitness: Tensor) -> Any:
+        return pgpe_tell(inner, values, fitness)
+
+
+class Cem(_Stock):
+    """`evotorch.algorithms.functional.cem`: the better half become the next mean and deviation; step and momentum are its own."""
+
+    def _begin(self, center: Tensor, scale: Tensor, step: float) -> Any:
+        return cem(
+            center_init=center,
+            parenthood_ratio=0.5,
+            stdev_init=self.config.radius * scale,
+            # A deviation estimated from a few dozen candidates would collapse before the centre has moved.
+            stdev_max_change=0.05,
+            objective_sense="max",
+        )
+
+    def _center(self, inner: Any) -> Tensor:
+        return inner.center
+
+    def _sample(self, inner: Any) -> Tensor:
+        return cem_ask(inner, popsize=self.config.population)
+
+    def _update(self, inner: Any, values: Tensor, fitness: Tensor) -> Any:
+        return cem_tell(inner, values, fitness)
+
+
+@contextmanager
+def _global_generator(seed: int, device: torch.device) -> Iterator[None]:
+    """EvoTorch's functional algorithms draw from the global generator: seed it, and put it back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,67 @@
+"""EvoTorch's object form."""
+
+import warnings
+
+import pytest
+import torch
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from evotorch.algorithms import SNES
+    from evotorch.logging import PandasLogger
+
+from decouple.config import EsConfig
+from decouple.data import ImageData
+from decouple.errors import ConfigError
+from decouple.networks import Stages
+from decouple.search import EvolutionStrategy, Judge, search_batch
+from decouple.search.problem import ActivationProblem, ActivationSearch
+from decouple.seeds import derive
+
+
+def test_a_solution_is_scored_as_the_judge_scores_it(network: Stages, data: ImageData) -> None:
+    judge = Judge(network)
+    problem = ActivationProblem(judge, data.train.images[:3], data.train.labels[:3], point="block1", seed=1)
+    batch = problem.generate_batch(5)
+    problem.evaluate(batch)
+    candidates = problem.activations(batch.values)
+    assert candidates.shape == (3, 5, *problem.point.shape)
+    expected = judge.fitness(problem.point, candidates, data.train.labels[:3]).mean(0)
+    assert torch.allclose(batch.evals[:, 0], expected)
+    center = judge.advance(1, judge.advance(0, data.train.images[:3]))
+    assert torch.allclose(problem.start, center)
+    assert ((candidates.transpose(0, 1) - center).abs() <= 0.11 * center.flatten(1).std(1).max() + 1e-5).all()
+
+
+def test_a_stock_algorithm_searches_one_image(network: Stages, data: ImageData) -> None:
+    judge = Judge(network, statistics="frozen", pilot=data.train.images[:32])
+    problem = ActivationProblem(judge, data.train.images[:1], data.train.labels[:1], seed=1)
+    searcher = SNES(problem, stdev_init=0.1, popsize=20)
+    searcher.run(1)
+    first = float(searcher.status["mean_eval"])
+    searcher.run(30)
+    assert float(searcher.status["mean_eval"]) > first
+
+
+def test_our_algorithm_in_object_form_is_the_engines(network: Stages, data: ImageData) -> None:
+    images, labels = data.train.images[:6], data.train.labels[:6]
+    algorithm = EvolutionStrategy(EsConfig(population=8, generations=(6,)))
+    expected = search_batch(Judge(network), images, labels, algorithm, seed=3)
+    problem = ActivationProblem(Judge(network), images, labels)
+    searcher = ActivationSearch(problem, algorithm, seed=derive(3, problem.point.name))
+    log = PandasLogger(searcher)
+    searcher.run(6)
+    assert torch.equal(searcher.status["best"], expected.targets[0])
+    assert searcher.status["evaluations"] == 6 * 9
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas, about EvoTorch's use of it
+        rows = log.to_dataframe()
+    assert len(rows) == 6
+    assert rows["best_eval"].is_monotonic_increasing
+    assert rows["best_eval"].iloc[-1] == pytest.approx(-float(expected.curves[0][-1]), abs=1e-5)
+    assert (rows["mean_eval"] <= rows["pop_best_eval"]).all()
+
+
+def test_a_search_point_that_is_not_there_is_named(network: Stages, data: ImageData) -> None:
+    with pytest.raises(ConfigError, match="no search point 'blok1'; did you mean 'block1'"):
+        ActivationProblem(Judge(network), data.train.images[:1], data.train.labels[:1], point="blok1")
