@@ -153,7 +153,7 @@ def _some(problem: Problem, batches: int) -> Problem:
 
 def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:
     """An entry for each data set."""
-    parts, found = Parts.of(arguments, size, NAME), []
+    parts, found = Parts(arguments.out, NAME, size), []
     for source in arguments.data or size.data:
         problems = [problem_of(arguments, size, source, seed) for seed in size.seeds]
         exact = [problem_of(arguments, size, source, seed, dtype="float32") for seed in size.seeds]

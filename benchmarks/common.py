@@ -28,7 +28,7 @@ from decouple.report import style
 from decouple.search import Algorithm, Judge, SearchPoint, operators, search_batch
 from decouple.search.algorithm import Fitness
 from decouple.seeds import derive
-from decouple.settings import fingerprint, to_builtins
+from decouple.settings import fingerprint
 from decouple.training.batches import even_batches
 
 LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
@@ -132,7 +132,13 @@ def label(source: str, data_root: Path | None = None) -> str:
 
 
 def settings_for(
-    algorithm: str, source: str, *, population: int, updates: Sequence[int], smoothing: str = "noise"
+    algorithm: str,
+    source: str,
+    *,
+    population: int,
+    updates: Sequence[int],
+    smoothing: str = "noise",
+    alpha: tuple[float, ...] | None = None,
 ) -> SearchConfig:
     """Settings of an algorithm for a budget.
 
@@ -140,9 +146,10 @@ def settings_for(
         population: candidates a generation. The paper's parents, explorers and refiners keep their proportions, 1 : 5 : 6.
         updates: by search point, how often the population is renewed after the first one was scored. The paper's search
             counts so; the others count the first generation too.
-        smoothing: the paper's reading.
+        smoothing: the reading of the paper's text.
+        alpha: the paper's mutation strengths; None: those that it has for the data set.
     """
-    alpha = (0.1,) if key(source) in ("mnist", "digits") else PaperConfig().alpha  # as in the paper
+    alpha = alpha or ((0.1,) if key(source) in ("mnist", "digits") else PaperConfig().alpha)
     return SearchConfig(
         algorithm=algorithm,  # type: ignore[arg-type]
         es=EsConfig(population=population, generations=tuple(count + 1 for count in updates)),
@@ -315,16 +322,11 @@ def displacement(found: Tensor, start: Tensor) -> Tensor:
 
 
 class Parts:
-    """Results of finished parts of a benchmark, by name, for a folder to go on with."""
+    """Results of finished parts of a benchmark, by name, for a folder to go on with. Other settings, another folder in it."""
 
-    def __init__(self, folder: Path | None, *settings: Any) -> None:
-        self.folder = folder
-        self.identity = fingerprint(commit(), *settings)
-
-    @classmethod
-    def of(cls, arguments: Common, size: Size, benchmark: str) -> Parts:
-        """The parts of a benchmark at this size."""
-        return cls(arguments.out, benchmark, to_builtins(size))
+    def __init__(self, folder: Path | None, benchmark: str, size: Size) -> None:
+        self.identity = f"{benchmark}-{fingerprint(commit(), size)}"
+        self.folder = folder and folder / self.identity
 
     def get(self, name: str, make: Callable[[], Any]) -> Any:
         """The kept JSON value called `name`, or else what `make` gives, which is then kept."""

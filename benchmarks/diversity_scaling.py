@@ -17,6 +17,7 @@ Each seed is another network, with runs of its own. Writes figures/diversity_sca
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ from benchmarks.common import (
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
 from decouple.analysis import effective_solutions
+from decouple.config import PaperConfig
 from decouple.progress import Progress
 from decouple.report import style
 from decouple.search.solutions import algorithm_of
@@ -67,6 +69,9 @@ class DiversitySize(Size):
     generations: int
     runs: tuple[int, ...]
     """Numbers of runs, R; as many searches as the largest."""
+    alpha: tuple[float, ...] = PaperConfig().alpha
+    """The paper's mutation strengths for CIFAR, for every data set: its 0.1 for MNIST would need more generations than there are
+    here to get any image to p(correct) > 0.5."""
 
 
 SCALES = {
@@ -94,7 +99,9 @@ class Arguments(Common):
 
 def measure(problem: Problem, size: DiversitySize, algorithm: str, block: int) -> dict[str, Any]:
     """N_eff of one network's block against the number of runs."""
-    config = settings_for(algorithm, problem.source, population=size.population, updates=(size.generations,))
+    config = settings_for(
+        algorithm, problem.source, population=size.population, updates=(size.generations,), alpha=size.alpha
+    )
     targets, moved, probability = [], [], []
     for number in range(max(size.runs)):
         seed = derive(problem.seed, NAME, number)
@@ -112,12 +119,11 @@ def measure(problem: Problem, size: DiversitySize, algorithm: str, block: int) -
     }
 
 
-def number_of_solutions(solutions: Tensor, kept: Tensor, runs: Sequence[int]) -> list[dict[str, float]]:
+def number_of_solutions(solutions: Tensor, kept: Tensor, runs: Sequence[int]) -> list[dict[str, Any]]:
     """N_eff for each number of runs, mean over the images.
 
-    >>> same = torch.ones(3, 2, 5)
-    >>> number_of_solutions(same, torch.ones(3, 2, dtype=torch.bool), [1, 3])[1]
-    {'n_eff': 1.0, 'std': 0.0, 'kept': 3.0, 'images': 2}
+    >>> number_of_solutions(torch.eye(2)[:, None], torch.tensor([[True], [True]]), [2])
+    [{'n_eff': 2.0, 'std': 0.0, 'kept': 2.0, 'images': 1}]
 
     Args:
         solutions: (R, N, …).
@@ -126,23 +132,25 @@ def number_of_solutions(solutions: Tensor, kept: Tensor, runs: Sequence[int]) ->
 
     Returns:
         n_eff and its std over the images; kept: solutions an image, which is the most that n_eff can be; images: those
-        with any solution. Without any image n_eff, std and kept are 0.
+        with any solution. Without such an image the first three are None.
     """
-    found: list[dict[str, float]] = []
+    found: list[dict[str, Any]] = []
     for count in runs:
         members = [solutions[:count, image][kept[:count, image]] for image in range(solutions.shape[1])]
         members = [member for member in members if len(member)]
-        values = [float(effective_solutions(member)) for member in members]
-        across = spread(values) if values else {"mean": 0.0, "std": 0.0}
-        number = statistics.mean(len(member) for member in members) if members else 0.0
-        found.append({"n_eff": across["mean"], "std": across["std"], "kept": float(number), "images": len(members)})
+        if not members:
+            found.append({"n_eff": None, "std": None, "kept": None, "images": 0})
+            continue
+        across = spread([float(effective_solutions(member)) for member in members])
+        number = statistics.mean(float(len(member)) for member in members)
+        found.append({"n_eff": across["mean"], "std": across["std"], "kept": number, "images": len(members)})
     return found
 
 
 def run(arguments: Arguments, size: DiversitySize) -> list[dict[str, Any]]:
     """All curves: an entry for each data set, algorithm, block and kind."""
     sources = arguments.data or size.data
-    parts = Parts.of(arguments, size, NAME)
+    parts = Parts(arguments.out, NAME, size)
     found = []
     for source in sources:
         problems = [problem_of(arguments, size, source, seed) for seed in size.seeds]
@@ -163,20 +171,22 @@ def run(arguments: Arguments, size: DiversitySize) -> list[dict[str, Any]]:
 
 def curve_of(seeds: list[dict[str, Any]], kind: str, runs: Sequence[int]) -> dict[str, Any]:
     """One curve, from what `measure` found for each seed."""
-    n_eff = [[entry["n_eff"] for entry in seed[kind]] for seed in seeds]
-    across = [spread(values) for values in zip(*n_eff, strict=True)]
-    means = [value["mean"] for value in across]
+    entries = [[seed[kind][place] for seed in seeds] for place in range(len(runs))]
+    known = [[entry for entry in of_seeds if entry["images"]] for of_seeds in entries]
+    nothing: dict[str, Any] = {"mean": None, "std": None}
+    across = [spread([entry["n_eff"] for entry in some]) if some else nothing for some in known]
+    means = [value["mean"] for value in across if value["mean"] is not None]
     return {
         "runs": list(runs),
-        "mean": means,
+        "mean": [value["mean"] for value in across],
         "std": [value["std"] for value in across],
-        "seeds": n_eff,
-        "std_over_images": [statistics.mean(seed[kind][i]["std"] for seed in seeds) for i in range(len(runs))],
-        "solutions_kept": [statistics.mean(seed[kind][i]["kept"] for seed in seeds) for i in range(len(runs))],
-        "images": [sum(seed[kind][i]["images"] for seed in seeds) for i in range(len(runs))],
+        "seeds": [[entry["n_eff"] for entry in seed[kind]] for seed in seeds],
+        "std_over_images": [statistics.mean(e["std"] for e in some) if some else None for some in known],
+        "solutions_kept": [statistics.mean(e["kept"] for e in some) if some else None for some in known],
+        "images": [sum(entry["images"] for entry in of_seeds) for of_seeds in entries],
         "kept": spread([seed["kept"] for seed in seeds]),
         "probability": spread([seed["probability"] for seed in seeds]),
-        "grows": all(after > before for before, after in pairwise(means)),
+        "grows": len(means) == len(runs) and all(after > before for before, after in pairwise(means)),
     }
 
 
@@ -191,7 +201,8 @@ def draw(curves: list[dict[str, Any]]) -> Figure:
         for axes, kind in zip(row, KINDS, strict=True):
             for curve in curves:
                 if (curve["data"], curve["kind"]) == (name, kind):
-                    plot(axes, {**curve, "x": curve["runs"]}, COLORS[blocks.index(curve["block"])])
+                    known = {n: [math.nan if v is None else v for v in curve[n]] for n in ("mean", "std")}
+                    plot(axes, {**curve, **known, "x": curve["runs"]}, COLORS[blocks.index(curve["block"])])
             axes.set_title(f"{name}: {kind}")
             axes.set_xscale("log", base=2)
             axes.set_xticks(curves[0]["runs"], [str(count) for count in curves[0]["runs"]])
@@ -218,11 +229,12 @@ def main(arguments: Arguments) -> None:
     settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     for curve in curves:
-        print(
-            f"{curve['data']:<22} {curve['algorithm']:<6} {curve['block']:<7} {curve['kind']:<14} kept {curve['kept']['mean']:4.0%}  "
-            f"R = {curve['runs'][-1]}: N_eff {curve['mean'][-1]:.3f} ± {curve['std'][-1]:.3f} of {curve['solutions_kept'][-1]:.1f}"
-            f"  {'grows' if curve['grows'] else 'DOES NOT GROW'}"
-        )
+        about = f"{curve['data']:<22} {curve['algorithm']:<6} {curve['block']:<7} {curve['kind']:<14}"
+        about += f" kept {curve['kept']['mean']:4.0%}"
+        if curve["mean"][-1] is not None:
+            about += f"  R = {curve['runs'][-1]}: N_eff {curve['mean'][-1]:.3f} ± {curve['std'][-1]:.3f}"
+            about += f" of {curve['solutions_kept'][-1]:.1f}  {'grows' if curve['grows'] else 'DOES NOT GROW'}"
+        print(about)
     print(path)
 
 

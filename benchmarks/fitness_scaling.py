@@ -125,7 +125,7 @@ def curves_of(measured: dict[tuple[int, int], dict[str, float]], size: FitnessSi
 def run(arguments: Arguments, size: FitnessSize) -> list[dict[str, Any]]:
     """All curves: an entry for each data set, algorithm, block and axis."""
     sources = arguments.data or size.data
-    parts = Parts.of(arguments, size, NAME)
+    parts = Parts(arguments.out, NAME, size)
     found = []
     for source in sources:
         problems = [problem_of(arguments, size, source, seed) for seed in size.seeds]
