@@ -64,7 +64,7 @@ SCALES = {
     ),
     "small": FitnessSize(
         data=("mnist", "cifar10"),
-        images=128,
+        images=192,
         batch=64,
         populations=(6, 12, 24, 48, 96),
         generations=16,
@@ -159,11 +159,12 @@ def draw(curves: list[dict[str, Any]], axes_of: dict[str, str]) -> Figure:
                 if (curve["data"], curve["axis"]) == (name, axis):
                     plot(axes, curve, COLORS[blocks.index(curve["block"])])
             axes.set_title(name)
-            axes.set_ylim(bottom=0)
             axes.set_xscale("log", base=2)
             ticks = next(curve["x"] for curve in curves if curve["axis"] == axis)
             axes.set_xticks(ticks, [str(tick) for tick in ticks])
             axes.minorticks_off()
+        highest = max(mean + std for c in curves if c["data"] == name for mean, std in zip(c["mean"], c["std"], strict=True))
+        row[0].set_ylim(0, 1.05 * highest)
         row[0].set_ylabel("cross-entropy (nats)")
     for axes, text in zip(panels[-1], axes_of.values(), strict=True):
         axes.set_xlabel(text)

@@ -81,7 +81,7 @@ SCALES = {
         batch=12,
         full=PaperConfig(population=48, parents=4, explorers=20, generations=(20, 10, 4)),
     ),
-    "small": MatchSize(data=("mnist", "cifar10"), images=16, batch=16),
+    "small": MatchSize(data=("mnist", "cifar10"), images=12, batch=12),
 }
 
 
@@ -281,8 +281,8 @@ def draw(entries: list[dict[str, Any]]) -> Figure:
                     axes.plot(curve["evaluations"], curve["cross_entropy"], color=color, ls=line, lw=1.3)
             axes.set_title(f"{entry['data']}: {name}")
             axes.set_xscale("log")
-            axes.set_ylim(bottom=0)
             axes.xaxis.set_minor_formatter(NullFormatter())
+        row[0].set_ylim(bottom=0)  # for the row, once all of it is drawn
         row[0].set_ylabel("cross-entropy (nats)")
     figure.supxlabel("candidates scored for an image", fontsize=8.5)
     handles = [Line2D([], [], color=color, ls=line) for _, color, line in LOOKS.values()]
