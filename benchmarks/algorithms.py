@@ -263,7 +263,7 @@ def main(arguments: Arguments) -> None:
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
     write_text(arguments.figures / f"{name}.md", as_markdown(entries, size))
     settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
-    figures = {"seconds": time.monotonic() - began, "data": entries}
+    figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     for entry in entries:
         print(f"{entry['data']}\n{as_text(table(entry))}")

@@ -225,7 +225,11 @@ def main(arguments: Arguments) -> None:
     curves = run(arguments, size)
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
     save_pictures(draw(curves), name, arguments.figures)
-    figures = {"all_grow": all(c["grows"] for c in curves), "seconds": time.monotonic() - began, "curves": curves}
+    figures = {
+        "all_grow": all(c["grows"] for c in curves),
+        "seconds_of_last_sitting": time.monotonic() - began,
+        "curves": curves,
+    }
     settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     for curve in curves:

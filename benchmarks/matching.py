@@ -298,7 +298,7 @@ def main(arguments: Arguments) -> None:
     entries = run(arguments, size)
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
     save_pictures(draw(entries), name, arguments.figures)
-    figures = {"variants": VARIANTS, "seconds": time.monotonic() - began, "data": entries}
+    figures = {"variants": VARIANTS, "seconds_of_last_sitting": time.monotonic() - began, "data": entries}
     settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     for entry in entries:
