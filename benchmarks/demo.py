@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from benchmarks.receipt import FIGURES, write_receipt
+from benchmarks.receipt import FIGURES, spread, write_receipt
 from decouple.pipeline import run
 from decouple.presets import preset
 from decouple.settings import to_builtins
@@ -81,11 +81,6 @@ def main(arguments: Arguments) -> None:
 def to_plain(ways: Any) -> dict[str, float]:
     """The three ways of a q0 figure, by name."""
     return {"single": ways.single, "uniform": ways.uniform, "learned_prior": ways.learned_prior}
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Mean and standard deviation."""
-    return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0, "n": len(values)}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,22 @@ from decouple.pipeline.directory import commit, versions
 FIGURES = Path(__file__).parents[1] / "figures"
 
 
-def write_receipt(name: str, figures: dict[str, Any], *, settings: dict[str, Any], device: str = "cpu") -> Path:
+def write_receipt(
+    name: str, figures: dict[str, Any], *, settings: dict[str, Any], device: str = "cpu", folder: Path = FIGURES
+) -> Path:
     """Write `figures/NAME.json`."""
-    path = FIGURES / f"{name}.json"
+    path = folder / f"{name}.json"
     made = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
         "versions": versions(),
-        "device": devices.name_of(torch.device(device)),
+        "device": devices.name_of(devices.resolve(device)),
         "threads": torch.get_num_threads(),
     }
     write_json(path, {"benchmark": name, "made": made, "settings": settings, "figures": figures})
     return path
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard deviation."""
+    return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0, "n": len(values)}

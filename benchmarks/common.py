@@ -1,0 +1,368 @@
+"""What the search benchmarks share: images and a network, searches of chosen points, budgets, and parts that are kept."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from benchmarks.receipt import FIGURES, spread
+from decouple import device as devices
+from decouple.config import DataConfig, EsConfig, NetworkConfig, PaperConfig, SearchConfig
+from decouple.data import ImageData, as_float, load_data
+from decouple.files import save_record, try_record, write_bytes
+from decouple.networks import paper_network
+from decouple.pipeline.directory import commit
+from decouple.report import style
+from decouple.search import Algorithm, Judge, SearchPoint, operators, search_batch
+from decouple.search.algorithm import Fitness
+from decouple.seeds import derive
+from decouple.settings import fingerprint
+from decouple.training.batches import even_batches
+
+LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+EVERY = range(2**31)
+"""Marks of `Watched`: all generations."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """Arguments of every search benchmark."""
+
+    data_root: Path | None = None
+    """Folder of the data sets."""
+    data: tuple[str, ...] | None = None
+    """Data sets, as --data.name takes them (mnist, folder:PATH, ...); default: the scale's."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:n."""
+    out: Path | None = None
+    """Keep finished parts in this folder, and go on with those that it holds. Another commit makes them again."""
+    figures: Path = FIGURES
+    """Folder of the receipt and the pictures."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Images to search for, and the network of a seed that judges."""
+
+    source: str
+    """As --data.name takes it."""
+    seed: int
+    judge: Judge
+    images: Tensor
+    """(N, C, H, W) float32, searched in batches of fixed composition: `bounds`."""
+    labels: Tensor
+    bounds: list[tuple[int, int]]
+
+    @functools.cached_property
+    def points(self) -> list[SearchPoint]:
+        with torch.no_grad():
+            return self.judge.points(self.images[:2])
+
+    @property
+    def blocks(self) -> list[SearchPoint]:
+        return self.points[:-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What is searched in a benchmark at some scale."""
+
+    data: tuple[str, ...]
+    """Data sets, unless the arguments name others."""
+    images: int
+    batch: int
+    """Images a search batch."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(width=32))
+    dtype: str = "bfloat16"
+    """Arithmetic of the scoring."""
+
+
+PAPER_NETWORK = NetworkConfig(width=256, eps=1e-5, statistics="batch")
+"""As in the preset cifar100."""
+
+
+def problem_of(
+    arguments: Common, size: Size, source: str, seed: int, *, first: int = 0, dtype: str | None = None
+) -> Problem:
+    """The network initialised from `seed`, and training images from position `first` on."""
+    data, place = load(source, arguments.data_root), devices.resolve(arguments.device)
+    network = paper_network(data.train.images, data.num_classes, size.network, groups=1, seed=seed).to(place)
+    chosen = data.train.subset(range(first, first + size.images))
+    return Problem(
+        source=source,
+        seed=seed,
+        judge=Judge(network, dtype=getattr(torch, dtype or size.dtype)),
+        images=as_float(chosen.images).to(place),
+        labels=chosen.labels.to(place),
+        bounds=even_batches(len(chosen), size.batch),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def load(source: str, data_root: Path | None) -> ImageData:
+    """The data set, whose training images are in a random order."""
+    return load_data(DataConfig(name=source), data_root=data_root)
+
+
+def key(source: str) -> str:
+    """A short name: "folder:/data/cifar10" is "cifar10"."""
+    return Path(source.partition(":")[2]).name if source.startswith("folder:") else source
+
+
+def label(source: str, data_root: Path | None = None) -> str:
+    """What to call the data in a figure; says so where the images are a JPEG copy."""
+    name = LABELS.get(key(source), key(source))
+    if not source.startswith("folder:"):
+        return name
+    files = (Path(data_root or "") / source.partition(":")[2] / "train").rglob("*.*")
+    return f"{name} ({'JPEG copy' if next(files, Path()).suffix in ('.jpg', '.jpeg') else 'folder'})"
+
+
+def settings_for(
+    algorithm: str,
+    source: str,
+    *,
+    population: int,
+    updates: Sequence[int],
+    smoothing: str = "noise",
+    alpha: tuple[float, ...] | None = None,
+) -> SearchConfig:
+    """Settings of an algorithm for a budget.
+
+    Args:
+        population: candidates a generation. The paper's parents, explorers and refiners keep their proportions, 1 : 5 : 6.
+        updates: by search point, how often the population is renewed after the first one was scored. The paper's search
+            counts so; the others count the first generation too.
+        smoothing: the reading of the paper's text.
+        alpha: the paper's mutation strengths; None: those that it has for the data set.
+    """
+    alpha = alpha or ((0.1,) if key(source) in ("mnist", "digits") else PaperConfig().alpha)
+    return SearchConfig(
+        algorithm=algorithm,  # type: ignore[arg-type]
+        es=EsConfig(population=population, generations=tuple(count + 1 for count in updates)),
+        paper=PaperConfig(
+            population=population,
+            parents=max(1, population // 12),
+            explorers=5 * population // 12,
+            generations=tuple(updates),
+            alpha=alpha,
+            smoothing=smoothing,  # type: ignore[arg-type]
+        ),
+    )
+
+
+class _State(NamedTuple):
+    inner: Any
+    """None where the point is left as it is."""
+    point: SearchPoint
+    fitness: Fitness
+    start: Tensor
+    population: Tensor | None
+    told: int
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An algorithm, at some search points only, and what its best had reached after some updates.
+
+    At other points the network's own activations stay, and a population (the paper's: noisy copies of the image) goes
+    through the network as it is.
+    """
+
+    algorithm: Algorithm
+    points: Container[int] = EVERY
+    """Indices of the points that are evolved."""
+    marks: Container[int] = ()
+    """Updates after which to note; 0: when the first generation was scored."""
+    normalised: bool = False
+    """Begin maps with zero mean and unit variance per sample, as the paper's search does. Those that keep the start's mean and
+    deviation (es) then search among the same activations as the paper's."""
+    notes: dict[int, dict[int, Tensor]] = field(default_factory=dict)
+    """By point and mark: cross-entropy (B,) of the best, scored among the other images' best, as it will be used. (Among
+    the candidates of a generation, BatchNorm's batch statistics are others.)"""
+
+    def generations(self, point: SearchPoint) -> int:
+        return self.algorithm.generations(point) if point.index in self.points else 0
+
+    def inputs(self, images: Tensor, seed: int) -> Tensor | None:
+        return self.algorithm.inputs(images, seed)
+
+    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> _State:
+        evolved = point.index in self.points
+        if evolved and self.normalised and point.kind != "logits":
+            start = operators.normalise(start.float(), point).to(start.dtype)
+        inner = self.algorithm.init(start, point, seed, population, fitness) if evolved else None
+        return _State(inner, point, fitness, start, population, 0)
+
+    def ask(self, state: _State) -> tuple[Tensor, _State]:
+        candidates, inner = self.algorithm.ask(state.inner)
+        return candidates, state._replace(inner=inner)
+
+    def tell(self, state: _State, candidates: Tensor, fitness: Tensor) -> _State:
+        inner = self.algorithm.tell(state.inner, candidates, fitness)
+        if state.told in self.marks:
+            best = self.algorithm.best(inner)[0].to(state.start.dtype)
+            self.notes.setdefault(state.point.index, {})[state.told] = -state.fitness(best.unsqueeze(1)).squeeze(1)
+        return state._replace(inner=inner, told=state.told + 1)
+
+    def known(self, state: _State) -> Tensor | None:
+        return self.algorithm.known(state.inner)
+
+    def best(self, state: _State) -> tuple[Tensor, Tensor]:
+        if state.inner is None:
+            return state.start, state.start.new_full((len(state.start),), -torch.inf)
+        return self.algorithm.best(state.inner)
+
+    def population(self, state: _State) -> Tensor | None:
+        return state.population if state.inner is None else self.algorithm.population(state.inner)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found for all images of a problem; N images, L search points."""
+
+    targets: list[Tensor]
+    """By point: (N, …)."""
+    starts: list[Tensor]
+    """By point: the network's activations there, given the targets before it."""
+    before: Tensor
+    """(L, N) cross-entropy before a point was evolved, nats; `after` and `cosine` as in `BatchResult`."""
+    after: Tensor
+    cosine: Tensor
+    notes: dict[int, dict[int, float]]
+    """By point and mark, the mean over the images: see `Watched`."""
+    evaluations: int
+    """Candidates scored for an image."""
+    seconds: float
+
+    @property
+    def images(self) -> int:
+        return self.after.shape[1]
+
+
+def search(
+    problem: Problem,
+    algorithm: Algorithm,
+    *,
+    seed: int,
+    points: Container[int] = EVERY,
+    marks: Container[int] = (),
+    normalised: bool = False,
+) -> Searched:
+    """Search for all images of the problem; `points`, `marks` and `normalised` as in `Watched`."""
+    began = time.monotonic()
+    results, notes = [], []
+    for number, (start, end) in enumerate(problem.bounds):
+        watched = Watched(algorithm, points, marks, normalised)
+        images, labels = problem.images[start:end], problem.labels[start:end]
+        results.append(search_batch(problem.judge, images, labels, watched, seed=derive(seed, number)))
+        notes.append(watched.notes)
+    seconds = time.monotonic() - began
+    sizes = [end - start for start, end in problem.bounds]
+    values, starts = [problem.images[start:end] for start, end in problem.bounds], []
+    with torch.no_grad():
+        for point in problem.points:
+            starts.append(torch.cat([problem.judge.advance(point.index, part).float() for part in values]))
+            values = [result.targets[point.index] for result in results]
+    return Searched(
+        targets=[torch.cat([result.targets[point.index] for result in results]) for point in problem.points],
+        starts=starts,
+        before=torch.cat([result.before for result in results], dim=1),
+        after=torch.cat([result.after for result in results], dim=1),
+        cosine=torch.cat([result.cosine for result in results], dim=1),
+        notes={
+            point: {mark: float(torch.cat([note[point][mark] for note in notes]).mean()) for mark in of_point}
+            for point, of_point in notes[0].items()
+        },
+        evaluations=round(sum(r.evaluations * size for r, size in zip(results, sizes, strict=True)) / sum(sizes)),
+        seconds=seconds,
+    )
+
+
+def falls(curves: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Whether curves, one a seed, fall from left to right.
+
+    Returns:
+        strictly: the mean falls at every step; within_spread: no step of the mean rises by more than the standard deviation, over
+        the seeds, of that step (the seeds' networks differ in level, which is no reason to call a rise noise);
+        last_over_first: of the means.
+    """
+    steps = [[after - before for before, after in pairwise(curve)] for curve in curves]
+    rises = [spread(step) for step in zip(*steps, strict=True)]
+    first, last = (statistics.mean(curve[end] for curve in curves) for end in (0, -1))
+    return {
+        "strictly": all(rise["mean"] < 0 for rise in rises),
+        "within_spread": all(rise["mean"] <= rise["std"] for rise in rises),
+        "last_over_first": last / first,
+    }
+
+
+def displacement(found: Tensor, start: Tensor) -> Tensor:
+    """(N, …) of how far maps moved, both with zero mean and unit variance per sample: the paper's search normalises what
+    it keeps, which is the same for every solution and no difference between them."""
+
+    def normalised(values: Tensor) -> Tensor:
+        flat = values.flatten(1)
+        return (flat - flat.mean(1, keepdim=True)) / flat.std(1, correction=0, keepdim=True)
+
+    return (normalised(found) - normalised(start)).view_as(found)
+
+
+class Parts:
+    """Results of finished parts of a benchmark, by name, for a folder to go on with. Other settings, another folder in it."""
+
+    def __init__(self, folder: Path | None, benchmark: str, size: Size) -> None:
+        self.identity = f"{benchmark}-{fingerprint(commit(), size)}"
+        self.folder = folder and folder / self.identity
+
+    def get(self, name: str, make: Callable[[], Any]) -> Any:
+        """The kept JSON value called `name`, or else what `make` gives, which is then kept."""
+        if self.folder is None:
+            return make()
+        path, unit = self.folder / f"{name}.json", f"{self.identity}/{name}"
+        value = try_record(path, unit=unit)
+        if value is None:
+            value = make()
+            save_record(path, value, unit=unit)
+        return value
+
+
+def save_pictures(figure: Figure, name: str, folder: Path) -> None:
+    """The figure as `NAME.png` and `NAME.svg`."""
+    for kind in ("png", "svg"):
+        write_bytes(folder / f"{name}.{kind}", style.render(figure, kind))
+
+
+LINES = {"paper": ("genetic algorithm (paper)", (0, (4, 1.6)), "s"), "es": ("evolution strategy (es)", "-", "o")}
+"""Name, line and marker of the algorithms."""
+
+COLORS = (style.BLUE, style.VERMILLION, style.GREEN, style.GREY)
+"""Of the blocks."""
+
+
+def plot(axes: Axes, curve: dict[str, Any], color: str) -> None:
+    """A curve of one algorithm, with x, mean and std."""
+    _, line, marker = LINES[curve["algorithm"]]
+    look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 3.5, "elinewidth": 0.8, "capsize": 1.5}
+    axes.errorbar(curve["x"], curve["mean"], curve["std"], color=color, **look)
+
+
+def legend(figure: Figure, blocks: Sequence[str], algorithms: Sequence[str]) -> None:
+    """What colours and lines stand for, above all panels."""
+    handles = [Line2D([], [], color=color, lw=3) for color, _ in zip(COLORS, blocks, strict=False)]
+    handles += [Line2D([], [], color=style.INK, ls=LINES[a][1], marker=LINES[a][2], ms=3.5) for a in algorithms]
+    texts = [*blocks, *(LINES[algorithm][0] for algorithm in algorithms)]
+    figure.legend(handles, texts, loc="outside upper left", ncols=len(handles), columnspacing=1.3)

@@ -1,0 +1,200 @@
+"""Cross-entropy of the best individual against compute, for each block evolved alone (the paper's Fig. 2).
+
+    python -m benchmarks.fitness_scaling --data-root DATA                              # two CPU cores
+    python -m benchmarks.fitness_scaling --data-root DATA --data mnist folder:cifar10  # CIFAR-10 as a folder of images
+    python -m benchmarks.fitness_scaling --data-root DATA --scale paper                # CIFAR-100, a GPU
+
+One block is evolved; before it the images go through the network as it is, behind it the network judges. Along one axis the
+population grows at a fixed number of generations, along the other the generations at a fixed population. Each seed is
+another network and another search, for the same images. Writes figures/fitness_scaling.json, .png and .svg.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import tyro
+from matplotlib.figure import Figure
+
+from benchmarks.common import (
+    COLORS,
+    PAPER_NETWORK,
+    Common,
+    Parts,
+    Problem,
+    Size,
+    falls,
+    key,
+    label,
+    legend,
+    plot,
+    problem_of,
+    save_pictures,
+    search,
+    settings_for,
+)
+from benchmarks.receipt import spread, write_receipt
+from decouple import device as devices
+from decouple.progress import Progress
+from decouple.report import style
+from decouple.search.solutions import algorithm_of
+from decouple.seeds import derive
+from decouple.settings import to_builtins
+
+NAME = "fitness_scaling"
+ALGORITHMS = ("paper", "es")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitnessSize(Size):
+    populations: tuple[int, ...]
+    """The population axis, at `generations`."""
+    generations: int
+    marks: tuple[int, ...]
+    """The generations axis, at `population`; `generations` is one of them, and `population` one of `populations`."""
+    population: int
+
+
+SCALES = {
+    "tiny": FitnessSize(
+        data=("digits",), images=16, batch=16, populations=(6, 12, 24), generations=2, marks=(1, 2, 4), population=6
+    ),
+    "small": FitnessSize(
+        data=("mnist", "cifar10"),
+        images=192,
+        batch=64,
+        populations=(6, 12, 24, 48, 96),
+        generations=16,
+        marks=(2, 4, 8, 16, 32, 64),
+        population=24,
+    ),
+    "paper": FitnessSize(
+        data=("cifar100",),
+        images=1000,
+        batch=64,
+        populations=(24, 60, 120, 240, 480),
+        generations=100,
+        marks=(6, 12, 25, 50, 100, 200, 300),
+        population=240,
+        network=PAPER_NETWORK,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    scale: Literal["tiny", "small", "paper"] = "small"
+    """tiny: digits, to try the program; small: MNIST and CIFAR-10, 32 channels; paper: CIFAR-100, 256 channels."""
+
+
+def measure(problem: Problem, size: FitnessSize, algorithm: str, block: int, population: int) -> dict[str, float]:
+    """Mean cross-entropy of the best, by generations; JSON has texts for keys."""
+    last = size.marks[-1] if population == size.population else size.generations
+    marks = {*(mark for mark in size.marks if mark <= last), size.generations}
+    config = settings_for(algorithm, problem.source, population=population, updates=(last,))
+    seed = derive(problem.seed, NAME, population)
+    found = search(problem, algorithm_of(config, seed), seed=seed, points=(block,), marks=marks)
+    return {str(mark): value for mark, value in found.notes[block].items()}
+
+
+def curves_of(measured: dict[tuple[int, int], dict[str, float]], size: FitnessSize) -> dict[str, dict[str, Any]]:
+    """The two axes of one block, from what was measured by (seed, population)."""
+    points = {
+        "population": [(population, size.generations) for population in size.populations],
+        "generations": [(size.population, mark) for mark in size.marks],
+    }
+    found = {}
+    for axis, places in points.items():
+        seeds = [[measured[seed, population][str(mark)] for population, mark in places] for seed in size.seeds]
+        across = [spread(values) for values in zip(*seeds, strict=True)]
+        x = [place[0] if axis == "population" else place[1] for place in places]
+        found[axis] = {
+            "x": x,
+            "mean": [value["mean"] for value in across],
+            "std": [value["std"] for value in across],
+            "seeds": seeds,
+            "factor": x[-1] / x[0],
+            "falls": falls(seeds),
+        }
+    return found
+
+
+def run(arguments: Arguments, size: FitnessSize) -> list[dict[str, Any]]:
+    """All curves: an entry for each data set, algorithm, block and axis."""
+    sources = arguments.data or size.data
+    parts = Parts(arguments.out, NAME, size)
+    found = []
+    for source in sources:
+        problems = [problem_of(arguments, size, source, seed) for seed in size.seeds]
+        blocks = problems[0].blocks
+        total = len(ALGORITHMS) * len(blocks) * len(size.populations) * len(problems)
+        with Progress().task(f"{NAME}, {key(source)}", total, "searches") as advance:
+            for algorithm in ALGORITHMS:
+                for block in blocks:
+                    measured = {}
+                    for problem in problems:
+                        for population in size.populations:
+                            name = f"{key(source)}-{algorithm}-{block.name}-seed{problem.seed}-population{population}"
+                            make = partial(measure, problem, size, algorithm, block.index, population)
+                            measured[problem.seed, population] = parts.get(name, make)
+                            advance(1)
+                    about = {"data": label(source, arguments.data_root), "algorithm": algorithm, "block": block.name}
+                    found += [{**about, "axis": axis, **curve} for axis, curve in curves_of(measured, size).items()]
+    return found
+
+
+@style.styled
+def draw(curves: list[dict[str, Any]], axes_of: dict[str, str]) -> Figure:
+    """A row for each data set, a column for each axis; mean, and the standard deviation over the seeds."""
+    sets = list(dict.fromkeys(curve["data"] for curve in curves))
+    blocks = list(dict.fromkeys(curve["block"] for curve in curves))
+    figure = style.new_figure(0.9 + 2.2 * len(sets))
+    panels = figure.subplots(len(sets), len(axes_of), sharey="row", sharex="col", squeeze=False)
+    for row, name in zip(panels, sets, strict=True):
+        for axes, axis in zip(row, axes_of, strict=True):
+            for curve in curves:
+                if (curve["data"], curve["axis"]) == (name, axis):
+                    plot(axes, curve, COLORS[blocks.index(curve["block"])])
+            axes.set_title(name)
+            axes.set_xscale("log", base=2)
+            ticks = next(curve["x"] for curve in curves if curve["axis"] == axis)
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.minorticks_off()
+        highest = max(mean + std for c in curves if c["data"] == name for mean, std in zip(c["mean"], c["std"], strict=True))
+        row[0].set_ylim(0, 1.05 * highest)
+        row[0].set_ylabel("cross-entropy (nats)")
+    for axes, text in zip(panels[-1], axes_of.values(), strict=True):
+        axes.set_xlabel(text)
+    legend(figure, blocks, list(dict.fromkeys(curve["algorithm"] for curve in curves)))
+    return figure
+
+
+def main(arguments: Arguments) -> None:
+    devices.prepare()
+    size, began = SCALES[arguments.scale], time.monotonic()
+    curves = run(arguments, size)
+    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    axes = {
+        "population": f"population ({size.generations} generations)",
+        "generations": f"generations (population {size.population})",
+    }
+    save_pictures(draw(curves, axes), name, arguments.figures)
+    verdict = all(curve["falls"]["within_spread"] for curve in curves)
+    figures = {"all_fall_within_spread": verdict, "seconds_of_last_sitting": time.monotonic() - began, "curves": curves}
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+    for curve in curves:
+        words = {True: "falls", False: "RISES"}[curve["falls"]["within_spread"]]
+        words += " at every step" if curve["falls"]["strictly"] else ""
+        print(
+            f"{curve['data']:<22} {curve['algorithm']:<6} {curve['block']:<7} {curve['axis']:<11} ×{curve['factor']:<3.0f} "
+            f"{curve['mean'][0]:.3f} → {curve['mean'][-1]:.3f} nats  {words}"
+        )
+    print(path)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))

@@ -1,0 +1,144 @@
+"""The search benchmarks, at their smallest: what they compute is what they say."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import algorithms, diversity_scaling, fitness_scaling, matching
+from benchmarks.common import EVERY, Common, Parts, Problem, Size, displacement, falls, problem_of, search, settings_for
+from decouple.config import NetworkConfig
+from decouple.search.solutions import algorithm_of
+
+SMALL = Size(data=("digits",), images=8, batch=4, seeds=(0, 1), network=NetworkConfig(width=8), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    return problem_of(Common(device="cpu"), SMALL, "digits", 0)
+
+
+def settings(algorithm: str, updates: tuple[int, ...] = (4,)) -> Any:
+    config = settings_for(algorithm, "digits", population=12, updates=updates)
+    assert config.paper.parents == 1
+    assert config.paper.explorers == 5
+    return algorithm_of(config, 0)
+
+
+@pytest.mark.parametrize("algorithm", ["paper", "es", "pgpe"])
+def test_a_block_evolved_alone_leaves_the_others_as_the_network_has_them(problem: Problem, algorithm: str) -> None:
+    found = search(problem, settings(algorithm), seed=0, points=(1,), marks=EVERY)
+    own = [
+        torch.cat(parts)
+        for parts in zip(*(problem.judge.network.activations(i) for i in problem.images.split(4)), strict=True)
+    ]
+    assert torch.equal(found.targets[0], own[0])
+    assert torch.allclose(found.starts[1], own[1], atol=1e-6)
+    assert (displacement(found.targets[1], found.starts[1]).flatten(1).norm(dim=1) > 1e-3).all()
+    assert found.after[1].mean() < found.before[1].mean()
+    assert torch.allclose(found.before[2], found.after[1], atol=1e-5), "nothing is evolved behind it"
+    assert list(found.notes) == [1]
+    assert list(found.notes[1]) == [0, 1, 2, 3, 4]
+    assert found.notes[1][4] == pytest.approx(float(found.after[1].mean()), abs=1e-5)
+
+
+def test_more_updates_go_on_from_fewer(problem: Problem) -> None:
+    for algorithm in ("paper", "es"):
+        short = search(problem, settings(algorithm, (2,)), seed=0, points=(0,), marks=EVERY).notes[0]
+        long = search(problem, settings(algorithm, (4,)), seed=0, points=(0,), marks=EVERY).notes[0]
+        assert short == {mark: long[mark] for mark in short}
+
+
+def test_normalised_maps_stay_normalised(problem: Problem) -> None:
+    found = search(problem, settings("es"), seed=0, points=(0,), normalised=True)
+    flat = found.targets[0].flatten(1)
+    assert torch.allclose(flat.mean(1), torch.zeros(8), atol=1e-4)
+    assert torch.allclose(flat.std(1, correction=0), torch.ones(8), atol=1e-3)
+
+
+def test_displacement_does_not_see_scale_and_shift() -> None:
+    start = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert displacement(3 * start + 1, start).abs().max() < 1e-5
+
+
+def test_falls_allows_what_the_seeds_do_not_agree_on() -> None:
+    assert falls([[3.0, 2.0, 1.0], [30.0, 20.0, 10.0]])["strictly"]
+    wavering = falls([[3.0, 2.0, 2.4], [3.0, 2.0, 1.8]])
+    assert not wavering["strictly"]
+    assert wavering["within_spread"]
+    assert not falls([[3.0, 2.0, 2.1], [4.0, 3.0, 3.1]])["within_spread"], "a rise that all seeds show"
+
+
+def test_identical_solutions_count_as_one_and_orthogonal_ones_all() -> None:
+    same, orthogonal = torch.ones(3, 2, 3), torch.eye(3)[:, None].expand(3, 2, 3)
+    every = torch.ones(3, 2, dtype=torch.bool)
+    count = diversity_scaling.number_of_solutions
+    assert [entry["n_eff"] for entry in count(same, every, [1, 2, 3])] == pytest.approx([1, 1, 1])
+    assert [entry["n_eff"] for entry in count(orthogonal, every, [1, 2, 3])] == pytest.approx([1, 2, 3])
+    kept = torch.tensor([[True, False], [False, False], [True, False]])
+    assert count(orthogonal, kept, [3]) == [{"n_eff": pytest.approx(2), "std": 0, "kept": 2, "images": 1}]
+    assert count(orthogonal, ~every, [3]) == [{"n_eff": None, "std": None, "kept": None, "images": 0}]
+    assert algorithms.n_eff(same) == pytest.approx(1)
+    assert algorithms.n_eff(orthogonal) == pytest.approx(3)
+    assert algorithms.n_eff(torch.zeros(2, 2, 3)) == 1
+
+
+def test_the_paper_is_charged_what_the_engine_counts(problem: Problem) -> None:
+    size = replace(matching.SCALES["tiny"], full=settings("paper").config)
+    for point in problem.points:
+        found = search(problem, settings("paper"), seed=0, points=(point.index,), marks=EVERY)
+        curve = matching.paper_curve(problem, size, point, found.notes[point.index])
+        assert curve.evaluations[-1] == found.evaluations
+
+
+def test_es_is_charged_what_the_engine_counts(problem: Problem) -> None:
+    size = matching.SCALES["tiny"]
+    alone = matching.es_curve(problem, size, "es", problem.points[1], None, 3)
+    config = settings_for("es", "digits", population=size.population, updates=(0, 3))
+    found = search(problem, algorithm_of(config, 0), seed=0, points=(1,))
+    assert alone.evaluations[-1] == found.evaluations
+    after = matching.es_curve(problem, size, "es", problem.points[1], [3], 3)
+    assert after.cross_entropy[0] < alone.cross_entropy[0], "the block before it was evolved"
+
+
+def test_what_is_not_reached_has_no_ratio() -> None:
+    curve = matching.Curve([10, 20, 30], [2.0, 1.0, 0.5])
+    reached, missed = curve.against(1.0, 100), curve.against(0.1, 100)
+    assert (reached["es_evaluations"], reached["ratio"]) == (20, 0.2)
+    assert (missed["es_evaluations"], missed["ratio"], missed["es_at_a_quarter"]) == (None, None, 1.0)
+    assert matching.summary([reached, reached])["at_most_a_quarter"]
+    both = matching.summary([reached, missed])
+    assert (both["reached"], both["at_most_a_quarter"]) == ("1 of 2", False)
+    assert curve.thinned() == {"evaluations": [10, 20, 30], "cross_entropy": [2.0, 1.0, 0.5]}
+
+
+def test_finished_parts_are_not_made_again(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise AssertionError("made again")
+
+    parts = Parts(tmp_path, "some", SMALL)
+    assert parts.get("one", lambda: [1.5]) == [1.5]
+    assert Parts(tmp_path, "some", SMALL).get("one", fail) == [1.5]
+    assert Parts(tmp_path, "some", replace(SMALL, images=9)).get("one", lambda: 2) == 2
+    assert Parts(None, "some", SMALL).get("one", lambda: 3) == 3
+
+
+@pytest.mark.parametrize("benchmark", [fitness_scaling, diversity_scaling, algorithms, matching])
+def test_a_benchmark_leaves_receipt_and_pictures(
+    benchmark: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = replace(benchmark.SCALES["tiny"], images=8, batch=4, seeds=(0, 1), network=NetworkConfig(width=8))
+    monkeypatch.setitem(benchmark.SCALES, "tiny", size)
+    arguments = benchmark.Arguments(scale="tiny", device="cpu", figures=tmp_path)
+    if benchmark is algorithms:
+        arguments = replace(arguments, algorithms=("es", "paper"))
+    benchmark.main(arguments)
+    receipt = json.loads((tmp_path / f"{benchmark.NAME}-tiny.json").read_text())
+    assert receipt["settings"]["seeds"] == [0, 1]
+    assert {"commit", "versions", "threads"} <= set(receipt["made"])
+    kinds = ["md"] if benchmark is algorithms else ["png", "svg"]
+    assert all((tmp_path / f"{benchmark.NAME}-tiny.{kind}").stat().st_size > 100 for kind in kinds)
+    assert "digits" in capsys.readouterr().out
