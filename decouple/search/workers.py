@@ -161,10 +161,22 @@ def _ray(workers: int, address: str | None, store: int) -> Iterator[tuple[Any, b
         where["include_dashboard"] = False
     try:
         with _failures_named(address), _handlers_kept():
+            _knock(address)
             ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
         yield ray, address is None
     finally:
         ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Ray tries a port that nobody listens on for minutes; find out at once.
+
+    Raises:
+        OSError: nobody there.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager
