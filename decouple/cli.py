@@ -59,6 +59,13 @@ class StageOptions:
     """auto (the first GPU, or else the CPU), cpu, cuda or cuda:N."""
     data_root: Path | None = None
     """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
+    workers: int = 1
+    """Processes that search at once; more than one are Ray's. They share the cores, or the GPUs: each computes with cores/N
+    threads, so it pays where one process leaves cores idle. With as many threads a process (OMP_NUM_THREADS=1, say) the
+    targets are bit for bit those of one worker."""
+    ray_address: str | None = None
+    """A Ray cluster to search on in place of this machine, N batches at a time: the host:port that 'ray start --head' prints,
+    or auto. Every node needs decouple; the run directory stays here."""
     tensorboard: bool = False
     """Log to RUN_DIR/tensorboard as well."""
     quiet: bool = False
@@ -182,6 +189,8 @@ def _execute(directory: Any, config: RunConfig, options: StageOptions, last: str
         data_root=options.data_root,
         progress=progress,
         tensorboard=options.tensorboard,
+        workers=options.workers,
+        ray_address=options.ray_address,
     ) as run:
         sizes = f"{len(run.data.train)} training and {len(run.data.test)} test images"
         if run.device.type == "cpu" and "for a GPU" in PRESETS.get(config.preset, ""):

@@ -38,6 +38,10 @@ class NotFiniteError(DecoupleError, ArithmeticError):
     """A loss or an activation became NaN or infinite; the message names the step."""
 
 
+class WorkerError(DecoupleError):
+    """Worker processes died, or the Ray cluster that they are part of failed."""
+
+
 def expect(value: object, kind: type, what: str, hint: str = "") -> None:
     """Refuse an argument of another type, before an attribute that it lacks does so three layers down.
 

@@ -97,10 +97,14 @@ def remove_partial(folder: Path) -> int:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit: str) -> None:
-    """Write named tensors and JSON metadata as one checked safetensors file.
+    """Write named tensors and JSON metadata to `path` as one checked safetensors file: see `pack_tensors`."""
+    write_bytes(path, pack_tensors(tensors, meta, unit=unit))
+
+
+def pack_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit: str) -> bytes:
+    """The contents of a checked safetensors file.
 
     Args:
-        path: where to.
         tensors: any shapes and types; copied to the CPU.
         meta: anything that JSON holds.
         unit: the identity of this file (stage, settings, index). It goes into the checksum, so that a file moved to
@@ -111,7 +115,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
     header["xxh3"] = _checksum(plain, header)
     # safetensors writes the metadata in the order of a hash map, seeded per process. Equal contents should give equal
     # bytes (two runs can then be compared file by file), so the header is put in order.
-    write_bytes(path, _sorted_header(safetensors.torch.save(plain, metadata=header)))
+    return _sorted_header(safetensors.torch.save(plain, metadata=header))
 
 
 def load_tensors(path: Path, *, unit: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

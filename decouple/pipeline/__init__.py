@@ -23,6 +23,8 @@ def run(
     resume: bool = False,
     device: str = "auto",
     data_root: Path | str | None = None,
+    workers: int = 1,
+    ray_address: str | None = None,
     quiet: bool = True,
 ) -> Results:
     """Do everything that `decouple run` does, and return the results.
@@ -31,6 +33,8 @@ def run(
         config: such as `decouple.preset("digits")`, or one made from it with `dataclasses.replace`.
         out: run directory.
         resume: go on with the run that `out` holds.
+        workers: processes that search at once; more than one are Ray's.
+        ray_address: a Ray cluster that is there already, to search on in place of this machine.
 
     Raises:
         DecoupleError: whatever the user can mend; see `decouple.errors`.
@@ -43,7 +47,15 @@ def run(
     config = settings.located(settings.check(config), data_root)
     with (
         RunDirectory.create(Path(out), config, resume=resume) as directory,
-        open_run(directory, config, device=device, data_root=data_root, progress=Progress(quiet=quiet)) as opened,
+        open_run(
+            directory,
+            config,
+            device=device,
+            data_root=data_root,
+            progress=Progress(quiet=quiet),
+            workers=workers,
+            ray_address=ray_address,
+        ) as opened,
     ):
         run_stages(opened)
         return msgspec.convert(read_json(directory.path / "results.json"), Results)

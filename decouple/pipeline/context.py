@@ -19,6 +19,7 @@ from decouple.errors import ConfigError, RunDirectoryError
 from decouple.networks import Stages, paper_network
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
+from decouple.search import check_workers
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 
@@ -32,6 +33,10 @@ class Run:
     data: ImageData
     device: torch.device
     progress: Progress = field(default_factory=Progress)
+    workers: int = 1
+    """Processes of the search."""
+    ray_address: str | None = None
+    """The Ray cluster that they are on; None: this machine."""
     tensorboard: Any = None
     """A torch.utils.tensorboard.SummaryWriter, or None."""
 
@@ -81,14 +86,17 @@ def open_run(
     data_root: str | Path | None = None,
     progress: Progress | None = None,
     tensorboard: bool = False,
+    workers: int = 1,
+    ray_address: str | None = None,
 ) -> Iterator[Run]:
     """Load the data, note how the run is made, and give the `Run`.
 
     Raises:
-        ConfigError: the device is not there, TensorBoard is not installed, or the network does not fit the images.
+        ConfigError: the device, TensorBoard or a worker is not there, or the network does not fit the images.
         DataError: the data cannot be loaded.
         RunDirectoryError: the directory's results were made from other data.
     """
+    check_workers(workers)
     chosen = devices.resolve(device)
     devices.prepare()
     writer = _tensorboard(directory.path) if tensorboard else None
@@ -103,9 +111,15 @@ def open_run(
             "data back, or choose another --out"
         )
     where = str(Path(root).resolve()) if root is not None else None
-    directory.describe(seed=config.seed, device=chosen, data={"digest": data.digest, "settings": settings, "root": where})
+    directory.describe(
+        seed=config.seed,
+        device=chosen,
+        data={"digest": data.digest, "settings": settings, "root": where},
+        workers=workers,
+        ray_address=ray_address,
+    )
     try:
-        run = Run(directory, config, data, chosen, progress or Progress(), writer)
+        run = Run(directory, config, data, chosen, progress or Progress(), workers, ray_address, writer)
         sittings = directory.read_run()["sittings"]
         if changed := _changes(sittings[0], sittings[-1]):
             run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
@@ -146,7 +160,7 @@ def _refuse_single_images(run: Run) -> None:
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What the promise of equal results asks to stay the same, and has not."""
-    pairs = {name: (before.get(name), now[name]) for name in ("device_name", "device", "threads")}
+    pairs = {name: (before.get(name), now[name]) for name in ("device_name", "device", "threads", "search_threads")}
     pairs |= {name: (before.get("versions", {}).get(name), version) for name, version in now["versions"].items()}
     return ", ".join(f"{name} {old} (now {new})" for name, (old, new) in pairs.items() if old not in (None, new))
 

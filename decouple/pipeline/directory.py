@@ -31,6 +31,7 @@ from decouple import settings
 from decouple.config import RunConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import read_json, remove_partial, write_bytes, write_json
+from decouple.search import threads_of
 
 RUN_FORMAT = 1
 
@@ -145,7 +146,9 @@ class RunDirectory:
             run = {}
         return run if isinstance(run, dict) else {}
 
-    def describe(self, *, seed: int, device: torch.device, data: dict[str, Any]) -> None:
+    def describe(
+        self, *, seed: int, device: torch.device, data: dict[str, Any], workers: int = 1, ray_address: str | None = None
+    ) -> None:
         """Note in run.json how and on what this run is being made: the first sitting, and every one."""
         run = self.read_run()
         sitting = {
@@ -156,6 +159,10 @@ class RunDirectory:
             "device": str(device),
             "device_name": devices.name_of(device),
             "threads": torch.get_num_threads(),
+            "workers": workers,
+            "ray_address": ray_address,
+            # What a worker of a cluster computes with is known when it is there, which it need not be.
+            "search_threads": None if ray_address is not None else threads_of(workers),
             "platform": platform.platform(),
         }
         sittings = [*run.get("sittings", []), sitting]

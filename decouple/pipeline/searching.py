@@ -14,7 +14,7 @@ from decouple.errors import RunDirectoryError
 from decouple.files import save_record, try_record
 from decouple.pipeline.context import Run
 from decouple.results import BeforeAfter, Diversity, SearchResults
-from decouple.search import TargetStore, search_points, search_solution
+from decouple.search import TargetStore, search_points, search_solutions
 from decouple.settings import fingerprint, to_builtins
 from decouple.training.batches import even_batches
 
@@ -43,25 +43,24 @@ def search(run: Run) -> list[TargetStore]:
     """The targets of every solution; searches what is not there yet."""
     config, identity = run.config.search, search_identity(run)
     _refuse_small_disk(run, identity)
-    stores = []
-    with run.timed("search", fingerprint(identity, config.solutions)):
-        for solution in range(config.solutions):
-            with run.progress.task(
-                f"search, solution {solution + 1}/{config.solutions}", len(run.data.train), "images"
-            ) as advance:
-                store = search_solution(
-                    run.network_to_search,
-                    run.data.train,
-                    run.folder("search", identity),
-                    config=config,
-                    seed=run.config.seed,
-                    solution=solution,
-                    dtype=search_dtype(run.config.precision),
-                    identity=identity,
-                    advance=advance,
-                )
-            stores.append(store)
-    return stores
+    what = f"search, {config.solutions} solution{'s' if config.solutions > 1 else ''}"
+    with (
+        run.timed("search", fingerprint(identity, config.solutions)),
+        run.progress.task(what, config.solutions * len(run.data.train), "images") as advance,
+    ):
+        return search_solutions(
+            run.network_to_search,
+            run.data.train,
+            run.folder("search", identity),
+            solutions=range(config.solutions),
+            config=config,
+            seed=run.config.seed,
+            dtype=search_dtype(run.config.precision),
+            identity=identity,
+            workers=run.workers,
+            ray_address=run.ray_address,
+            advance=advance,
+        )
 
 
 def _stop_reason(stores: list[TargetStore]) -> str:

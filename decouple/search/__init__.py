@@ -5,8 +5,9 @@ from decouple.search.engine import BatchResult, Budget, search_batch, search_poi
 from decouple.search.es import EvolutionStrategy
 from decouple.search.judge import Judge
 from decouple.search.paper import PaperSearch
-from decouple.search.solutions import search_solution
+from decouple.search.solutions import search_solution, search_solutions
 from decouple.search.store import TargetStore
+from decouple.search.tasks import check_workers, threads_of
 
 __all__ = [
     "Algorithm",
@@ -17,7 +18,10 @@ __all__ = [
     "PaperSearch",
     "SearchPoint",
     "TargetStore",
+    "check_workers",
     "search_batch",
     "search_points",
     "search_solution",
+    "search_solutions",
+    "threads_of",
 ]

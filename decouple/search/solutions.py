@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,15 +12,17 @@ from decouple import settings
 from decouple.config import SearchConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, expect
+from decouple.files import write_bytes
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import Algorithm, SearchPoint
-from decouple.search.engine import Budget, search_batch
+from decouple.search.engine import Budget
 from decouple.search.es import EvolutionStrategy
 from decouple.search.gradient import GradientAscent
 from decouple.search.judge import Judge
 from decouple.search.paper import PaperSearch
 from decouple.search.random_search import RandomSearch
 from decouple.search.store import Shard, TargetStore
+from decouple.search.tasks import Plan, Task, check_workers
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.training.batches import even_batches
@@ -75,6 +77,8 @@ def search_solution(
     solution: int = 0,
     dtype: torch.dtype = torch.float32,
     identity: str | None = None,
+    workers: int = 1,
+    ray_address: str | None = None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> TargetStore:
     """Search targets for every image of `split`; what `folder` holds already is not searched again.
@@ -90,46 +94,96 @@ def search_solution(
         dtype: arithmetic of the scoring.
         identity: names network, data and settings in each file, so that files of another search are not taken for this
             one's; default: a digest of all of them.
+        workers: processes that search at once; more than one are Ray's.
+        ray_address: a Ray cluster that is there already, to search on in place of this machine: "host:port" or "auto".
         advance: called with the number of images after each batch, for a progress bar.
 
     Raises:
-        ConfigError: a setting is out of its range.
+        ConfigError: a setting is out of its range, or the Ray cluster cannot be used.
         NetworkError: the network does not take such images, or has too few logits for the labels.
         NotFiniteError: the network's own output is not finite.
         RunDirectoryError: the folder cannot be written.
+        WorkerError: a batch's workers died again and again.
     """
+    return search_solutions(
+        network,
+        split,
+        folder,
+        config=config,
+        algorithm=algorithm,
+        seed=seed,
+        solutions=[solution],
+        dtype=dtype,
+        identity=identity,
+        workers=workers,
+        ray_address=ray_address,
+        advance=advance,
+    )[0]
+
+
+def search_solutions(
+    network: Stages,
+    split: Split,
+    folder: Path | str,
+    *,
+    solutions: Sequence[int],
+    config: SearchConfig = SearchConfig(),  # noqa: B008 (frozen)
+    algorithm: Algorithm | None = None,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    identity: str | None = None,
+    workers: int = 1,
+    ray_address: str | None = None,
+    advance: Callable[[int], None] = lambda images: None,
+) -> list[TargetStore]:
+    """What `search_solution` gives for each of `solutions`; the workers share the batches of all of them."""
     expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
     expect(split, Split, "split", "pass data.train, say")
     expect(config, SearchConfig, "config", "an EsConfig goes into SearchConfig(es=…)")
-    seed_of_solution = derive(seed, "search", solution)
+    check_workers(workers)
     settings.check_section(config)
-    network.check(split.images.shape[1:], split.labels)
-    algorithm = algorithm or algorithm_of(config, seed_of_solution)
-    identity = identity or _identity(network, split, config, algorithm, dtype)
-    shards = shards_of(split, config, Path(folder), seed=seed, solution=solution, identity=identity)
-    device = next(network.parameters()).device
-    pilot = split.images[: config.batch].to(device)
-    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
-    budget = Budget(
-        evaluations=config.max_evaluations,
-        seconds=config.max_seconds and config.max_seconds / len(shards),
-        target=config.target,
-    )
-    for number, shard in enumerate(shards):
-        start, end = shard.bounds
-        if not shard.is_whole():
-            result = search_batch(
-                judge,
-                split.images[start:end].to(device),
-                split.labels[start:end].to(device),
-                algorithm,
-                seed=derive(seed_of_solution, number),
-                budget=budget,
-            )
-            searched = split.subset(torch.arange(start, end))
-            shard.write(result, searched, getattr(torch, config.dtype))
-        advance(end - start)
-    return TargetStore(shards)
+    points = network.check(split.images.shape[1:], split.labels)
+    distributed = workers > 1 or ray_address is not None
+    if distributed:
+        from decouple.search import workers as pool  # it takes Ray, which one process does without
+
+        pool.prepare(ray_address)  # before EvoTorch imports Ray
+    seeds = [derive(seed, "search", solution) for solution in solutions]
+    algorithms = tuple(algorithm or algorithm_of(config, of_solution) for of_solution in seeds)
+    identities = [identity or _identity(network, split, config, each, dtype) for each in algorithms]
+    shards = [
+        shards_of(split, config, Path(folder), seed=seed, solution=solution, identity=name)
+        for solution, name in zip(solutions, identities, strict=True)
+    ]
+    missing = []
+    for solution, of_solution in enumerate(shards):
+        for number, shard in enumerate(of_solution):
+            task = Task(shard, solution, derive(seeds[solution], number))
+            if shard.is_whole():
+                advance(task.images)
+            else:
+                missing.append(task)
+
+    def keep(task: Task, contents: bytes) -> None:
+        write_bytes(task.shard.path, contents)
+        advance(task.images)
+
+    if missing:
+        pilot = split.images[: config.batch].to(next(network.parameters()).device)
+        judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
+        # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
+        share = min(workers, len(shards[0])) / len(shards[0])
+        seconds = None if config.max_seconds is None else config.max_seconds * share
+        budget = Budget(evaluations=config.max_evaluations, seconds=seconds, target=config.target)
+        plan = Plan(judge, algorithms, budget, getattr(torch, config.dtype))
+        if distributed:
+            values = sum(torch.Size(point).numel() for point in points)
+            size = missing[0].images * values * torch.empty(0, dtype=plan.dtype).element_size()
+            pool.distribute(plan, missing, split, keep, workers=workers, address=ray_address, result_bytes=size)
+        else:
+            for task in missing:
+                keep(task, plan.search(task, split.subset(torch.arange(*task.shard.bounds))))
+    return [TargetStore(of_solution) for of_solution in shards]
 
 
 def _identity(network: Stages, split: Split, config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from decouple.data.images import Split
 from decouple.errors import DamagedFileError, DataError
-from decouple.files import load_tensors, save_tensors, try_tensors
+from decouple.files import load_tensors, pack_tensors, try_tensors
 from decouple.search.engine import BatchResult
 
 IN_MEMORY_BYTES = 2**30
@@ -32,14 +32,14 @@ class Shard:
     bounds: tuple[int, int]
     """Positions in the split, from and to."""
 
-    def write(self, result: BatchResult, searched: Split, dtype: torch.dtype) -> None:
-        """Keep `result` for the images that were searched, targets as `dtype`."""
+    def contents(self, result: BatchResult, searched: Split, dtype: torch.dtype) -> bytes:
+        """The file that keeps `result` for the images that were searched, targets as `dtype`."""
         tensors = {f"target.{i}": target.to(dtype) for i, target in enumerate(result.targets)}
         tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
         tensors |= {"ids": searched.ids, "before": result.before, "after": result.after}
         tensors |= {"solved": result.solved, "displacement": result.displacement, "cosine": result.cosine}
         meta = {"evaluations": result.evaluations, "failed": result.failed, "stops": result.stops, "images": searched.digest}
-        save_tensors(self.path, tensors, meta, unit=self.unit)
+        return pack_tensors(tensors, meta, unit=self.unit)
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and metadata.

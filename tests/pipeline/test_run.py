@@ -203,3 +203,15 @@ def test_too_few_images_for_batch_statistics_are_refused_before_compute(tiny: Ru
     config = from_builtins({"network": {"statistics": "batch"}, "data": {"test": 1}}, tiny)
     with pytest.raises(ConfigError, match=r"data.test = 1: with network.statistics = batch .* takes two images"):
         run(config, tmp_path / "run")
+
+
+def test_two_workers_make_the_results_of_one(tiny: RunConfig, finished: Path, tmp_path: Path, no_report: None) -> None:
+    run(tiny, tmp_path / "two", workers=2)
+    for name in ("results.json", "curves.json"):
+        assert (tmp_path / "two" / name).read_bytes() == (finished / name).read_bytes()
+    paths = sorted(path.relative_to(finished) for path in finished.glob("search/**/*.safetensors"))
+    assert paths == sorted(path.relative_to(tmp_path / "two") for path in (tmp_path / "two").glob("search/**/*.safetensors"))
+    for path in paths:
+        assert (tmp_path / "two" / path).read_bytes() == (finished / path).read_bytes()
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["workers"] == 2
+    assert not sys.modules["ray"].is_initialized(), "Ray's processes end with the search"

@@ -1,0 +1,74 @@
+"""What one search batch takes to be searched, in this process or in another."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from decouple.data.images import Split
+from decouple.errors import ConfigError
+from decouple.search.algorithm import Algorithm
+from decouple.search.engine import Budget, search_batch
+from decouple.search.judge import Judge
+from decouple.search.store import Shard
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shard that is not there yet."""
+
+    shard: Shard
+    solution: int
+    """Position in the plan's algorithms."""
+    seed: int
+
+    @property
+    def images(self) -> int:
+        return self.shard.bounds[1] - self.shard.bounds[0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all tasks of a search share."""
+
+    judge: Judge
+    algorithms: tuple[Algorithm, ...]
+    """By solution."""
+    budget: Budget
+    dtype: torch.dtype
+    """Of the stored targets."""
+
+    def search(self, task: Task, searched: Split) -> bytes:
+        """The contents of the task's file, for the images that its shard is of; on the judge's device.
+
+        Raises:
+            NotFiniteError: the network's own output is not finite for some image.
+        """
+        device = next(self.judge.network.parameters()).device
+        result = search_batch(
+            self.judge,
+            searched.images.to(device),
+            searched.labels.to(device),
+            self.algorithms[task.solution],
+            seed=task.seed,
+            budget=self.budget,
+        )
+        return task.shard.contents(result, searched, self.dtype)
+
+
+def check_workers(workers: int) -> None:
+    """Refuse a number of workers that is none.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers = {workers}: expected at least 1; give --workers another value")
+
+
+def threads_of(workers: int) -> int:
+    """Threads that each of so many workers on this machine computes with: as many as this process, if there are cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(torch.get_num_threads(), max(1, cores // workers))
