@@ -25,7 +25,7 @@ from decouple.files import save_record, try_record, write_bytes
 from decouple.networks import paper_network
 from decouple.pipeline.directory import commit
 from decouple.report import style
-from decouple.search import Algorithm, Judge, SearchPoint, operators, search_batch
+from decouple.search import Algorithm, Judge, SearchPoint, search_batch
 from decouple.search.algorithm import Fitness
 from decouple.seeds import derive
 from decouple.settings import fingerprint
@@ -187,9 +187,6 @@ class Watched:
     """Indices of the points that are evolved."""
     marks: Container[int] = ()
     """Updates after which to note; 0: when the first generation was scored."""
-    normalised: bool = False
-    """Begin maps with zero mean and unit variance per sample, as the paper's search does. Those that keep the start's mean and
-    deviation (es) then search among the same activations as the paper's."""
     notes: dict[int, dict[int, Tensor]] = field(default_factory=dict)
     """By point and mark: cross-entropy (B,) of the best, scored among the other images' best, as it will be used. (Among
     the candidates of a generation, BatchNorm's batch statistics are others.)"""
@@ -202,8 +199,6 @@ class Watched:
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> _State:
         evolved = point.index in self.points
-        if evolved and self.normalised and point.kind != "logits":
-            start = operators.normalise(start.float(), point).to(start.dtype)
         inner = self.algorithm.init(start, point, seed, population, fitness) if evolved else None
         return _State(inner, point, fitness, start, population, 0)
 
@@ -260,13 +255,12 @@ def search(
     seed: int,
     points: Container[int] = EVERY,
     marks: Container[int] = (),
-    normalised: bool = False,
 ) -> Searched:
-    """Search for all images of the problem; `points`, `marks` and `normalised` as in `Watched`."""
+    """Search for all images of the problem; `points` and `marks` as in `Watched`."""
     began = time.monotonic()
     results, notes = [], []
     for number, (start, end) in enumerate(problem.bounds):
-        watched = Watched(algorithm, points, marks, normalised)
+        watched = Watched(algorithm, points, marks)
         images, labels = problem.images[start:end], problem.labels[start:end]
         results.append(search_batch(problem.judge, images, labels, watched, seed=derive(seed, number)))
         notes.append(watched.notes)

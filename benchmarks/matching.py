@@ -144,13 +144,12 @@ def es_curve(
     updates = [*([0] * point.index if before is None else before), most]
     config = settings_for("es", problem.source, population=size.population, updates=updates)
     if variant == "es-normalised":
-        config = replace(config, es=replace(config.es, step=(0.1, 0.1, 0.1, 0.5), blur=(0,)))
+        config = replace(config, es=replace(config.es, moments="unit", step=(0.1, 0.1, 0.1, 0.5), blur=(0,)))
     seed = derive(problem.seed, NAME, "es")
     points = range(point.index if before is None else 0, point.index + 1)
-    normalised = variant == "es-normalised"
-    found = search(problem, algorithm_of(config, seed), seed=seed, points=points, marks=EVERY, normalised=normalised)
+    found = search(problem, algorithm_of(config, seed), seed=seed, points=points, marks=EVERY)
     notes = found.notes[point.index]
-    return Curve([(count + 1) * (size.population + 1) for count in notes], list(notes.values()))
+    return Curve([count * (size.population + 1) + 1 for count in notes], list(notes.values()))
 
 
 def measure(problem: Problem, size: MatchSize) -> dict[str, Any]:
@@ -192,10 +191,10 @@ def _layers(problem: Problem, size: MatchSize, variant: str, layers: Sequence[Cu
     for point, paper in zip(problem.points, layers, strict=True):
         curve = es_curve(problem, size, variant, point, schedule, _half(size, paper))
         found.append(curve.against(paper.cross_entropy[-1], paper.evaluations[-1]))
-        schedule.append((found[-1]["es_evaluations"] or curve.evaluations[-1]) // (size.population + 1) - 1)
+        schedule.append((found[-1]["es_evaluations"] or curve.evaluations[-1]) // (size.population + 1))
     spent, total = (
         sum(paper.evaluations[-1] for paper in layers),
-        sum(count + 1 for count in schedule) * (size.population + 1),
+        sum(count * (size.population + 1) + 1 for count in schedule),
     )
     reached = all(match["ratio"] is not None for match in found)
     return {
@@ -207,7 +206,7 @@ def _layers(problem: Problem, size: MatchSize, variant: str, layers: Sequence[Cu
 def _end(problem: Problem, size: MatchSize, variant: str, layers: Sequence[Curve]) -> dict[str, Any]:
     before = size.preset[: len(problem.blocks)]
     curve = es_curve(problem, size, variant, problem.points[-1], before, size.logits)
-    earlier = sum(count + 1 for count in before) * (size.population + 1)
+    earlier = sum(count * (size.population + 1) + 1 for count in before)
     shifted = Curve([earlier + count for count in curve.evaluations], curve.cross_entropy)
     return shifted.against(layers[-1].cross_entropy[-1], sum(paper.evaluations[-1] for paper in layers))
 

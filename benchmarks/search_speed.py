@@ -49,7 +49,7 @@ class Size(NamedTuple):
     """Ratio to bare forward passes that the project sets itself."""
 
 
-SIZES = (Size(32, 32, 0.1, 2.0), Size(256, 8, 0.05, 1.5))
+SIZES = (Size(32, 32, 0.1, 2.0), Size(256, 8, 0.04, 1.5))
 
 
 @dataclass(frozen=True)

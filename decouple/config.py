@@ -70,6 +70,8 @@ class EsConfig:
     """Share of the last update that is kept."""
     blur: tuple[Count, ...] = (2, 1, 1, 0)
     """3×3 mean passes that smooth the noise."""
+    moments: Literal["own", "unit"] = "own"
+    """What every centre keeps: own: the mean and deviation of the network's own activation; unit: 0 and 1, as in the paper."""
     noise: Literal["shared", "image"] = "shared"
     """shared: all images of a solution are offered the same random directions, so that images with like gradients get
     like displacements, which a network can learn; image: each has its own."""

@@ -28,7 +28,7 @@ class EsState(NamedTuple):
     seed: int
     generation: int
     start: Tensor
-    """(B, …) float32, the network's own activations."""
+    """(B, …) float32, where the search begins: its mean and deviation are kept."""
     center: Tensor
     velocity: Tensor
     scale: Tensor
@@ -55,6 +55,8 @@ class EvolutionStrategy:
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> EsState:
         center = start.float()
+        if self.config.moments == "unit" and point.kind != "logits":
+            center = operators.normalise(center, point)
         return EsState(
             point=point,
             dtype=start.dtype,
@@ -75,9 +77,13 @@ class EvolutionStrategy:
         images = () if self._shares else (len(state.center),)
         stream = generator(state.seed, state.generation, device=state.center.device)
         passes = at(config.blur, point.index, point.count)
+        center = state.center.to(state.dtype).unsqueeze(1)
+        if state.generation == self.generations(point) - 1:  # nothing would come of another update: score the last one
+            candidates = operators.empty_candidates(state.center, 1, state.dtype)
+            candidates[:] = center
+            return candidates, state
         noise = operators.smooth_noise((*images, pairs), passes, point, stream)
-        center, noise_now = state.center.to(state.dtype).unsqueeze(1), operators.channels_last(noise.to(state.dtype))
-        trial = (config.radius * state.scale).to(state.dtype).unsqueeze(1) * noise_now
+        trial = (config.radius * state.scale).to(state.dtype).unsqueeze(1) * operators.channels_last(noise.to(state.dtype))
         candidates = operators.empty_candidates(state.center, config.population + 1, state.dtype)
         candidates[:, :1] = center
         torch.add(center, trial, out=candidates[:, 1 : pairs + 1])
@@ -90,6 +96,9 @@ class EvolutionStrategy:
         better = fitness[:, 0] > state.best_fitness
         shape = (-1, *[1] * len(point.shape))
         best = torch.where(better.view(shape), state.center, state.best)
+        best_fitness = torch.where(better, fitness[:, 0], state.best_fitness)
+        if candidates.shape[1] == 1:
+            return state._replace(generation=state.generation + 1, best=best, best_fitness=best_fitness)
         difference = fitness[:, 1 : pairs + 1] - fitness[:, pairs + 1 :]
         # A pair with a failed side says nothing about the direction.
         difference = torch.where(torch.isfinite(difference), difference, 0.0)
@@ -109,7 +118,7 @@ class EvolutionStrategy:
             center=center,
             velocity=velocity,
             best=best,
-            best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
+            best_fitness=best_fitness,
         )
 
     def known(self, state: EsState) -> None:

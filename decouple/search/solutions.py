@@ -48,8 +48,10 @@ def scored(config: SearchConfig, point: SearchPoint, *, coupled: bool) -> int:
     generations = algorithm_of(config, seed=0).generations(point)
     if config.algorithm == "gradient":
         return generations
-    if config.algorithm != "paper":
+    if config.algorithm == "random":
         return generations * (config.es.population + 1)
+    if config.algorithm != "paper":  # the last generation only scores the centre
+        return max(0, generations - 1) * (config.es.population + 1) + min(1, generations)
     known = 0 if coupled else config.paper.parents  # keep their score
     return generations * (config.paper.population - known) + known
 

@@ -59,6 +59,8 @@ class _Stock:
 
     def ask(self, state: StockState) -> tuple[Tensor, StockState]:
         center = self._center(state.inner)
+        if state.generation == self.generations(state.point) - 1:  # nothing would come of another update: score the last one
+            return center.unsqueeze(1).unflatten(-1, state.point.shape), state
         with _global_generator(derive(state.seed, state.generation), center.device):
             candidates = self._sample(state.inner)
         candidates = torch.cat([center.unsqueeze(1), candidates], dim=1)
@@ -67,16 +69,18 @@ class _Stock:
     def tell(self, state: StockState, candidates: Tensor, fitness: Tensor) -> StockState:
         flat = candidates.flatten(2)
         better = fitness[:, 0] > state.best_fitness
+        told = state._replace(
+            generation=state.generation + 1,
+            best=torch.where(better[:, None], flat[:, 0], state.best),
+            best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
+        )
+        if flat.shape[1] == 1:
+            return told
         # EvoTorch ranks: give what failed the worst finite fitness of its image, and a neutral one where all failed.
         finite = torch.isfinite(fitness)
         worst = torch.where(finite, fitness, torch.inf).amin(1, keepdim=True)
         ranked = torch.where(finite, fitness, torch.where(torch.isfinite(worst), worst, 0.0))
-        return state._replace(
-            generation=state.generation + 1,
-            inner=self._update(state.inner, flat[:, 1:], ranked[:, 1:]),
-            best=torch.where(better[:, None], flat[:, 0], state.best),
-            best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
-        )
+        return told._replace(inner=self._update(state.inner, flat[:, 1:], ranked[:, 1:]))
 
     def known(self, state: StockState) -> None:
         return None

@@ -52,13 +52,6 @@ def test_more_updates_go_on_from_fewer(problem: Problem) -> None:
         assert short == {mark: long[mark] for mark in short}
 
 
-def test_normalised_maps_stay_normalised(problem: Problem) -> None:
-    found = search(problem, settings("es"), seed=0, points=(0,), normalised=True)
-    flat = found.targets[0].flatten(1)
-    assert torch.allclose(flat.mean(1), torch.zeros(8), atol=1e-4)
-    assert torch.allclose(flat.std(1, correction=0), torch.ones(8), atol=1e-3)
-
-
 def test_displacement_does_not_see_scale_and_shift() -> None:
     start = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     assert displacement(3 * start + 1, start).abs().max() < 1e-5

@@ -146,7 +146,7 @@ def test_es_candidates_are_mirrored_around_the_centre() -> None:
 def test_es_follows_the_gradient_of_a_linear_fitness() -> None:
     """On a plane the antithetic estimate is Σ (g·ε_i) ε_i: for many pairs, the gradient itself."""
     point = POINTS["vector"]
-    algorithm = EvolutionStrategy(EsConfig(population=4000, generations=(1,), radius=0.01, blur=(0,), momentum=0.0))
+    algorithm = EvolutionStrategy(EsConfig(population=4000, generations=(2,), radius=0.01, blur=(0,), momentum=0.0))
     state = algorithm.init(_start(point), point, 0, None, _unused)
     candidates, state = algorithm.ask(state)
     gradient = _towards(point)
@@ -160,6 +160,27 @@ def test_es_keeps_mean_and_deviation_of_what_the_network_produced() -> None:
     state = _run(EvolutionStrategy(ES), point, 20)
     assert torch.allclose(state.center.flatten(1).mean(1), state.start.flatten(1).mean(1), atol=1e-4)
     assert torch.allclose(state.center.flatten(1).std(1), state.start.flatten(1).std(1), rtol=1e-3)
+
+
+def test_es_can_keep_zero_mean_and_unit_variance_as_the_paper_does() -> None:
+    config = EsConfig(population=16, generations=(30,), step=(0.1,), blur=(1,), moments="unit")
+    found, _ = EvolutionStrategy(config).best(_run(EvolutionStrategy(config), POINTS["map"], 30))
+    assert found.flatten(1).mean(1).abs().max() < 1e-4
+    assert (found.flatten(1).var(1, correction=0) - 1).abs().max() < 1e-3
+    start = _start(POINTS["logits"])
+    untouched = EvolutionStrategy(config).init(start, POINTS["logits"], 0, None, _unused)
+    assert torch.equal(untouched.center, start)
+
+
+@pytest.mark.parametrize("name", ["es", "pgpe", "cem"])
+def test_the_last_generation_scores_the_last_update_alone(name: str) -> None:
+    point, algorithm = POINTS["map"], ALGORITHMS[name]
+    candidates, state = algorithm.ask(_run(algorithm, point, 29))
+    assert candidates.shape[1] == 1
+    told = algorithm.tell(state, candidates, torch.full((5, 1), 9.0))
+    best, fitness = algorithm.best(told)
+    assert torch.equal(best, candidates[:, 0].float())
+    assert (fitness == 9.0).all()
 
 
 def test_the_paper_keeps_its_parents_unchanged_and_in_front() -> None:
