@@ -10,7 +10,7 @@ README = Path(__file__).parents[1] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(3))
 def test_the_python_examples_run(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -22,12 +22,15 @@ def test_the_python_examples_run(
     if number == 0:
         validation, test = (float(value) for value in re.findall(r"([\d.]+)%", printed))
         assert min(validation, test) > 90
-    else:
+    elif number == 1:
+        assert len(code.splitlines()) <= 15, "a torchvision network is searched by a short script"
         assert len(re.findall(r"\d\.\d+", printed)) == 5
+    else:
+        assert re.findall(r"iter : (\d+)", printed) == ["10", "20"]
 
 
 def test_there_are_no_other_examples() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
 
 
 def test_the_commands_of_the_readme_are_known() -> None:

@@ -39,8 +39,10 @@ def test_bare_passes_are_of_the_candidates_that_a_search_scores(network: Stages,
     generations = [(point.index, count) for point, count in counting.scored if count > 1]
     assert sum(count for _, count in generations) == found.evaluations
     assert [index for index, _ in generations] == [0] * 4 + [1] * 3 + [2] * 2
-    passes = search_speed.forward_passes(Judge(network), images, counting.scored, torch.channels_last)
-    passes()
+    assert [total for _, total in counting.advanced if total > 4] == [4 * 12] * 3, "the population goes from point to point"
+    bare = search_speed.Counting(network)
+    search_speed.forward_passes(bare, images, counting, torch.channels_last)()
+    assert [total for _, total in bare.advanced if total > 4] == [4 * 12] * 3
 
 
 def test_stock_evotorch_improves_the_fitness(network: Stages, data: ImageData) -> None:
