@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 
 import torch
@@ -10,11 +9,11 @@ import torch
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig
 from decouple.device import search_dtype
-from decouple.errors import RunDirectoryError
 from decouple.files import save_record, try_record
 from decouple.pipeline.context import Run
 from decouple.results import BeforeAfter, Diversity, SearchResults
 from decouple.search import TargetStore, search_points, search_solutions
+from decouple.search.solutions import target_bytes
 from decouple.settings import fingerprint, to_builtins
 from decouple.training.batches import even_batches
 
@@ -42,7 +41,7 @@ def used_settings(config: SearchConfig) -> dict[str, object]:
 def search(run: Run) -> list[TargetStore]:
     """The targets of every solution; searches what is not there yet."""
     config, identity = run.config.search, search_identity(run)
-    _refuse_small_disk(run, identity)
+    _say_size(run)
     what = f"search, {config.solutions} solution{'s' if config.solutions > 1 else ''}"
     with (
         run.timed("search", fingerprint(identity, config.solutions)),
@@ -72,25 +71,12 @@ def _stop_reason(stores: list[TargetStore]) -> str:
     return "; ".join(f"{REASONS[reason]} ({count} of {total} times)" for reason, count in stops.most_common())
 
 
-def _refuse_small_disk(run: Run, identity: str) -> None:
-    """Targets are large: at 256 channels about 140 KB an image. Say so before the search, not in the middle of it.
-
-    Raises:
-        RunDirectoryError: the targets that are still to come do not fit on the disk.
-    """
-    config = run.config.search
+def _say_size(run: Run) -> None:
+    """Targets can be large: at 256 channels about 140 KB an image."""
     points = search_points(run.network_to_search, run.data.image_shape)
-    values = sum(torch.Size(point.shape).numel() for point in points)
-    itemsize = torch.empty(0, dtype=getattr(torch, config.dtype)).element_size()
-    needed = values * itemsize * len(run.data.train) * config.solutions
-    folder = run.folder("search", identity)
-    written = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-    free = shutil.disk_usage(run.directory.path).free
-    if needed - written > free:
-        raise RunDirectoryError(
-            f"the targets of {config.solutions} solutions need {(needed - written) / 2**30:.1f} GiB more, and {run.directory.path} "
-            f"has {free / 2**30:.1f} GiB free; choose another --out, or lower --search.solutions or --data.train"
-        )
+    needed = target_bytes([point.shape for point in points], run.config.search) * len(run.data.train)
+    if needed > 2**30:
+        run.progress.say(f"The targets of a solution take {needed / 2**30:.1f} GiB on disk.")
 
 
 def search_results(run: Run, stores: list[TargetStore]) -> tuple[SearchResults, Diversity, dict[str, list[list[float]]]]:

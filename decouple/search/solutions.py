@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import xxhash
 from decouple import settings
 from decouple.config import SearchConfig
 from decouple.data.images import Split
-from decouple.errors import ConfigError, expect
+from decouple.errors import ConfigError, RunDirectoryError, expect
 from decouple.files import write_bytes
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import Algorithm, SearchPoint
@@ -68,6 +69,14 @@ def shards_of(split: Split, config: SearchConfig, folder: Path, *, seed: int, so
     ]
 
 
+def target_bytes(shapes: Sequence[tuple[int, ...]], config: SearchConfig) -> int:
+    """What the targets of an image take, by the shapes of its search points."""
+    return (
+        sum(torch.Size(shape).numel() for shape in shapes)
+        * torch.empty(0, dtype=getattr(torch, config.dtype)).element_size()
+    )
+
+
 def search_solution(
     network: Stages,
     split: Split,
@@ -104,7 +113,7 @@ def search_solution(
         ConfigError: a setting is out of its range, or the Ray cluster cannot be used.
         NetworkError: the network does not take such images, or has too few logits for the labels.
         NotFiniteError: the network's own output is not finite.
-        RunDirectoryError: the folder cannot be written.
+        RunDirectoryError: the folder cannot be written, or its disk is too small.
         WorkerError: a batch's workers died again and again.
     """
     return search_solutions(
@@ -171,6 +180,8 @@ def search_solutions(
         advance(task.images)
 
     if missing:
+        image_bytes = target_bytes(points, config)
+        _refuse_small_disk(Path(folder), image_bytes * sum(task.images for task in missing))
         pilot = split.images[: config.batch].to(next(network.parameters()).device)
         judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
         # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
@@ -179,13 +190,27 @@ def search_solutions(
         budget = Budget(evaluations=config.max_evaluations, seconds=seconds, target=config.target)
         plan = Plan(judge, algorithms, budget, getattr(torch, config.dtype))
         if distributed:
-            values = sum(torch.Size(point).numel() for point in points)
-            size = missing[0].images * values * torch.empty(0, dtype=plan.dtype).element_size()
+            size = missing[0].images * image_bytes
             pool.distribute(plan, missing, split, keep, workers=workers, address=ray_address, result_bytes=size)
         else:
             for task in missing:
                 keep(task, plan.search(task, split.subset(torch.arange(*task.shard.bounds))))
     return [TargetStore(of_solution) for of_solution in shards]
+
+
+def _refuse_small_disk(folder: Path, needed: int) -> None:
+    """Say so before the search, not in the middle of it.
+
+    Raises:
+        RunDirectoryError: so many bytes do not fit on the disk.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise RunDirectoryError(
+            f"the targets need {needed / 2**30:.1f} GiB more, and {folder} has {free / 2**30:.1f} GiB free; choose a folder "
+            "(--out) on another disk, or search fewer solutions (--search.solutions) or images (--data.train)"
+        )
 
 
 def _identity(network: Stages, split: Split, config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype) -> str:

@@ -41,13 +41,13 @@ class Shard:
         meta = {"evaluations": result.evaluations, "failed": result.failed, "stops": result.stops, "images": searched.digest}
         return pack_tensors(tensors, meta, unit=self.unit)
 
-    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and metadata.
+    def read(self, *, checked: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors, memory-mapped, and metadata; `checked` reads all of them for the checksum.
 
         Raises:
             DamagedFileError: missing, damaged or another unit's file.
         """
-        tensors, meta = load_tensors(self.path, unit=self.unit)
+        tensors, meta = load_tensors(self.path, unit=self.unit, checked=checked)
         if len(tensors["ids"]) != self.bounds[1] - self.bounds[0]:
             raise DamagedFileError(
                 f"{self.path} holds {len(tensors['ids'])} images, expected {self.bounds[1] - self.bounds[0]}"
@@ -85,7 +85,7 @@ class TargetStore:
     @cached_property
     def _targets(self) -> list[list[Tensor]]:
         """By search point: the targets of one shard after the other, or of all together."""
-        read = [shard.read()[0] for shard in self.shards]
+        read = [shard.read(checked=False)[0] for shard in self.shards]  # they were, at the beginning
         parts = [[tensors[f"target.{point}"] for tensors in read] for point in range(self._points)]
         return [[torch.cat(part)] for part in parts] if self.nbytes <= IN_MEMORY_BYTES else parts
 
@@ -114,15 +114,8 @@ class TargetStore:
         if len(self._targets[0]) == 1:
             return [parts[0][positions] for parts in self._targets]
         ends = [shard.bounds[1] for shard in self.shards]
-        which = torch.tensor([bisect_right(ends, p) for p in positions.tolist()])
-        starts = torch.tensor([0, *ends[:-1]])
-        rows = [torch.empty(len(positions), *parts[0].shape[1:], dtype=parts[0].dtype) for parts in self._targets]
-        for shard in which.unique().tolist():
-            here = which == shard
-            local = positions[here] - starts[shard]
-            for point, parts in enumerate(self._targets):
-                rows[point][here] = parts[shard][local]
-        return rows
+        places = [(shard := bisect_right(ends, p), p - self.shards[shard].bounds[0]) for p in positions.tolist()]
+        return [torch.stack([parts[shard][row] for shard, row in places]) for parts in self._targets]
 
     def diagnostics(self) -> dict[str, Tensor]:
         """(L, N) tensors `before`, `after`, `solved`, `displacement`, `cosine` (see `BatchResult`), joined over the shards."""
