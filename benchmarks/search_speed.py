@@ -178,7 +178,7 @@ def stock_search(judge: Judge, point: SearchPoint, start: Tensor, label: Tensor,
         bounds = (start.flatten() - 0.1, start.flatten() + 0.1)
         problem = Problem("max", fitness, solution_length=start.numel(), initial_bounds=bounds, device=start.device, seed=0)
         operators = [OnePointCrossOver(problem, tournament_size=4), GaussianMutation(problem, stdev=0.1)]
-        GeneticAlgorithm(problem, operators=operators, popsize=population).run(generations)
+        GeneticAlgorithm(problem, operators=operators, popsize=population, re_evaluate=False).run(generations)
 
 
 def _plain(network: Stages, images: Tensor, labels: Tensor, config: PaperConfig) -> None:
