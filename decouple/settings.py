@@ -124,6 +124,11 @@ def _check_across(config: RunConfig) -> None:
             f"explorers: it must be above {paper.parents} and at least {paper.parents + paper.explorers}; give "
             "--search.paper.population, --search.paper.parents or --search.paper.explorers another value"
         )
+    if config.search.algorithm == "cem" and config.search.es.population < 4:
+        raise ConfigError(
+            f"search.es.population = {config.search.es.population} is too small for cem: half of it are parents, and one alone "
+            "has no deviation; give --search.es.population at least 4"
+        )
     for section, name in (
         ("es", "generations"),
         ("es", "step"),

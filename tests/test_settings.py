@@ -42,6 +42,7 @@ def test_unknown_preset_names_the_nearest() -> None:
             r'search.algorithm = "cma": expected one of es, paper, pgpe, cem, random, gradient',
         ),
         ({"search": {"paper": {"population": 10}}}, r"search.paper.population = 10 is too small for 20 parents"),
+        ({"search": {"algorithm": "cem", "es": {"population": 2}}}, r"search.es.population = 2 is too small for cem"),
         ({"data": {"train": -5}}, r"data.train = -5: expected int >= 1"),
         ({"learn": {"lr": 0}}, r"learn.lr = 0: expected float > 0"),
         ({"learn": {"lr": float("inf")}}, r"learn.lr = Infinity: expected float <= 1000000.0"),

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from decouple.files import write_bytes, write_text
-from decouple.report import formats, paper
+from decouple.report import algorithms, formats, paper
 from decouple.report.facts import limits, summary
 from decouple.report.figures import draw_figures
 from decouple.report.figures.population import NO_WEIGHT
@@ -77,9 +77,9 @@ def _page(inputs: Inputs, pictures: Mapping[str, str]) -> str:
         results=results,
         run=inputs.run,
         pictures=pictures,
-        summary=summary(results),
+        summary=summary(config, results),
         limits=limits(config, results, inputs.run),
-        algorithm=formats.ALGORITHMS[config.search.algorithm],
+        algorithm=algorithms.NAMES[config.search.algorithm],
         digits=formats.percent_digits(results.images["test"]),
         validation_digits=formats.percent_digits(results.images["validation"]),
         error=lambda share: formats.percent(

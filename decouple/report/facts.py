@@ -6,12 +6,13 @@ import math
 from statistics import mean
 
 from decouple.config import RunConfig
+from decouple.report.algorithms import REFERENCES
 from decouple.report.formats import SPACE, count, nats, percent, percent_digits, plural, standard_error
 from decouple.report.inputs import RunInfo
 from decouple.results import Results
 
 
-def summary(results: Results) -> str:
+def summary(config: RunConfig, results: Results) -> str:
     """A paragraph in plain language: what happened, and the headline figures."""
     search, q0, digits = results.search, results.q0, percent_digits(results.images["test"])
     first, last = search.points[0], search.points[-1]
@@ -19,6 +20,7 @@ def summary(results: Results) -> str:
     many = len(searched) > 1
     own = f"{percent(mean(searched), digits)}{SPACE}%"
     searches = f"{len(searched)} independent searches" if many else "A search"
+    how = "by backpropagation, as a reference," if config.search.algorithm == "gradient" else "without backpropagation,"
     learned = (
         f"Networks that learned to reproduce these activations, one for each search, classify {own} of the test images "
         f"correctly on average ({percent(min(searched), digits)} to {percent(max(searched), digits)}{SPACE}%)"
@@ -26,8 +28,8 @@ def summary(results: Results) -> str:
         else f"A network that learned to reproduce these activations classifies {own} of the test images correctly"
     )
     return (
-        f"{searches} changed the activations of an untrained network, image by image and without backpropagation, so that it "
-        f"puts {percent(search.solved[last])}{SPACE}% of {plural(results.images['train'], 'training image')} in the right class: "
+        f"{searches} changed the activations of an untrained network, image by image and {how} so that it puts "
+        f"{percent(search.solved[last])}{SPACE}% of {plural(results.images['train'], 'training image')} in the right class: "
         f"their mean cross-entropy fell from {nats(search.cross_entropy[first].before)} to "
         f"{nats(search.cross_entropy[last].after).replace('<', 'below ')} nats. "
         f"{learned}; the best SGD baseline reaches {percent(sgd, digits)}{SPACE}%, {_beside(sgd - mean(searched), digits)}. "
@@ -92,7 +94,7 @@ def _limits_of_test(results: Results) -> list[str]:
 
 def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
     search = results.search
-    found = []
+    found = [REFERENCES[config.search.algorithm]] if config.search.algorithm in REFERENCES else []
     if config.search.statistics == "batch":
         found.append(
             f"BatchNorm uses batch statistics in search, so the images of a search batch (up to {config.search.batch}) influence one "

@@ -101,17 +101,6 @@ def nats_tag(value: float) -> Markup:
     return _tag(value, nats(value))
 
 
-ALGORITHMS = {
-    "es": "our antithetic evolution strategy over smooth noise",
-    "paper": "the paper’s genetic algorithm",
-    "pgpe": "EvoTorch’s PGPE",
-    "cem": "EvoTorch’s cross-entropy method",
-    "random": "random search (a reference: no selection)",
-    "gradient": "gradient ascent (a reference: the true gradient, by backpropagation)",
-}
-"""By `SearchConfig.algorithm`."""
-
-
 def ratio_tag(value: float, digits: int = 2) -> Markup:
     return _tag(value, f"{value:.{digits}f}")
 

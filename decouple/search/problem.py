@@ -82,7 +82,9 @@ class ActivationProblem(Problem):
         self.make_uniform(out=values, lb=center - self._reach, ub=center + self._reach)
 
     def _evaluate_batch(self, solutions: SolutionBatch) -> None:
-        solutions.set_evals(self.score(self.activations(solutions.values)).mean(0))
+        # EvoTorch takes a population that is −inf throughout for one that was never evaluated.
+        evals = self.score(self.activations(solutions.values)).mean(0)
+        solutions.set_evals(evals.clamp_min(torch.finfo(evals.dtype).min))
 
 
 class ActivationSearch(SearchAlgorithm):

@@ -76,11 +76,13 @@ class _Stock:
         )
         if flat.shape[1] == 1:
             return told
-        # EvoTorch ranks: give what failed the worst finite fitness of its image, and a neutral one where all failed.
+        # EvoTorch ranks, and NaN comes first: what failed gets the worst finite fitness of its image. Where all failed, ties
+        # would be ranked by position: the image's state stays as it was.
         finite = torch.isfinite(fitness)
         worst = torch.where(finite, fitness, torch.inf).amin(1, keepdim=True)
         ranked = torch.where(finite, fitness, torch.where(torch.isfinite(worst), worst, 0.0))
-        return told._replace(inner=self._update(state.inner, flat[:, 1:], ranked[:, 1:]))
+        inner = self._update(state.inner, flat[:, 1:], ranked[:, 1:])
+        return told._replace(inner=_where(finite[:, 1:].any(1), inner, state.inner))
 
     def known(self, state: StockState) -> None:
         return None
@@ -151,6 +153,15 @@ class Cem(_Stock):
 
     def _update(self, inner: Any, values: Tensor, fitness: Tensor) -> Any:
         return cem_tell(inner, values, fitness)
+
+
+def _where(chosen: Tensor, new: Any, old: Any) -> Any:
+    """`new` for the images that are `chosen` (B,) and `old` for the others, in everything of a state that is by image."""
+    if new is old:
+        return new
+    if isinstance(new, tuple):
+        return type(new)(*(_where(chosen, one, other) for one, other in zip(new, old, strict=True)))
+    return torch.where(chosen.view(-1, *[1] * (new.dim() - 1)), new, old)
 
 
 @contextmanager

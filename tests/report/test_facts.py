@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
+import pytest
 
-from decouple.config import RunConfig
+from decouple.config import RunConfig, SearchConfig
+from decouple.report import paper
 from decouple.report.facts import limits, summary
 from decouple.report.formats import nats, percent, standard_error
 from decouple.report.inputs import RunInfo, Sitting
@@ -16,7 +19,7 @@ from .made_up import made_up
 
 def test_summary_gives_the_headline_figures() -> None:
     results, _ = made_up()
-    text = summary(results)
+    text = summary(RunConfig(), results)
     assert text.startswith("2 independent searches ")
     for accuracy in (results.test_accuracy.sgd, min(results.test_accuracy.search), max(results.test_accuracy.search)):
         assert percent(accuracy) in text
@@ -26,10 +29,20 @@ def test_summary_gives_the_headline_figures() -> None:
 
 
 def test_summary_of_one_solution_is_in_the_singular() -> None:
-    text = summary(made_up(solutions=1, cycles=1)[0])
+    text = summary(RunConfig(), made_up(solutions=1, cycles=1)[0])
     assert text.startswith("A search ")
     assert "A network that learned" in text
     assert "1 snapshot reaches" in text
+
+
+@pytest.mark.parametrize("algorithm", ["random", "gradient"])
+def test_a_reference_is_called_one(algorithm: Any) -> None:
+    results, _ = made_up(data="mnist")
+    config = RunConfig(search=SearchConfig(algorithm=algorithm))
+    assert any("a reference, not a method" in line for line in limits(config, results, RunInfo()))
+    assert any("a reference, not a method" in line for line in paper.differences(config, results))
+    text = summary(config, results)
+    assert ("without backpropagation" in text) == (algorithm == "random")
 
 
 def test_limits_follow_from_the_settings() -> None:
@@ -50,6 +63,7 @@ def test_limits_follow_from_the_settings() -> None:
         network=replace(config.network, statistics="batch"),
         q0=replace(config.q0, init="random"),
     )
+    assert "reference" not in text
     text = " ".join(limits(other, made_up(solutions=1, sgd=1, test=10_000)[0], RunInfo()))
     assert "influence one another" not in text
     assert "images that share its batch" in text

@@ -361,3 +361,15 @@ def test_the_gradient_oracle_needs_the_fewest_generations() -> None:
 
     oracle = reached(GradientAscent(ES))
     assert all(reached(ALGORITHMS[name]) < oracle for name in ("es", "pgpe", "cem", "random"))
+
+
+@pytest.mark.parametrize("name", ["pgpe", "cem"])
+def test_where_all_candidates_failed_a_stock_algorithm_stays_where_it_was(name: str) -> None:
+    point, algorithm = POINTS["vector"], ALGORITHMS[name]
+    candidates, state = algorithm.ask(_run(algorithm, point, 3))
+    fitness = _fitness(candidates, _towards(point))
+    fitness[2] = -torch.inf
+    told = algorithm.tell(state, candidates, fitness)
+    before, after = (algorithm.ask(each)[0][:, 0] for each in (state, told))
+    assert torch.equal(before[2], after[2])
+    assert not torch.equal(before[1], after[1])

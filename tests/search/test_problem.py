@@ -65,3 +65,11 @@ def test_our_algorithm_in_object_form_is_the_engines(network: Stages, data: Imag
 def test_a_search_point_that_is_not_there_is_named(network: Stages, data: ImageData) -> None:
     with pytest.raises(ConfigError, match="no search point 'blok1'; did you mean 'block1'"):
         ActivationProblem(Judge(network), data.train.images[:1], data.train.labels[:1], point="blok1")
+
+
+def test_what_failed_is_the_worst_that_evotorch_can_count(network: Stages, data: ImageData) -> None:
+    problem = ActivationProblem(Judge(network), data.train.images[:3], data.train.labels[:3], seed=1)
+    batch = problem.generate_batch(2)
+    batch.set_values(torch.full_like(batch.values, torch.nan))
+    problem.evaluate(batch)
+    assert (batch.evals == torch.finfo(torch.float32).min).all()
