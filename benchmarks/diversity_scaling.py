@@ -77,7 +77,7 @@ class DiversitySize(Size):
 SCALES = {
     "tiny": DiversitySize(data=("digits",), images=12, batch=12, population=24, generations=24, runs=(1, 2, 4)),
     "small": DiversitySize(
-        data=("mnist", "cifar10"), images=32, batch=32, population=48, generations=24, runs=(1, 2, 4, 8, 16)
+        data=("mnist", "cifar10"), images=24, batch=24, population=48, generations=24, runs=(1, 2, 4, 8, 16)
     ),
     "paper": DiversitySize(
         data=("cifar100",),
