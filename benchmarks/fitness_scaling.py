@@ -64,8 +64,8 @@ SCALES = {
     ),
     "small": FitnessSize(
         data=("mnist", "cifar10"),
-        images=192,
-        batch=64,
+        images=96,
+        batch=48,
         populations=(6, 12, 24, 48, 96),
         generations=16,
         marks=(2, 4, 8, 16, 32, 64),
