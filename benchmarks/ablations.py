@@ -83,6 +83,11 @@ def rows_of(size: AblationSize, source: str) -> dict[str, SearchConfig | None]:
         "es, directions of each image": replace(base, es=replace(es, noise="image")),
         "es, unit moments": replace(base, es=replace(es, moments="unit")),
         "es, unsmoothed noise": replace(base, es=replace(es, blur=(0,))),
+        "es, unsmoothed, unit moments": replace(base, es=replace(es, blur=(0,), moments="unit")),
+        "es, unsmoothed, unit moments, twice the step": replace(
+            base, es=replace(es, blur=(0,), moments="unit", step=(0.1, 0.1, 0.1, 0.5))
+        ),
+        "es, unsmoothed, twice the step": replace(base, es=replace(es, blur=(0,), step=(0.1, 0.1, 0.1, 0.5))),
         "es, half the step": replace(base, es=replace(es, step=(0.025, 0.025, 0.025, 0.5))),
         "es, twice the step": replace(base, es=replace(es, step=(0.1, 0.1, 0.1, 0.5))),
         "es, 4 times the generations": replace(base, es=replace(es, generations=tuple(4 * n for n in es.generations))),
