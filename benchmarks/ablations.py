@@ -60,6 +60,8 @@ class Arguments(Common):
     """tiny: digits, to try the program; small: 1000 images of MNIST and CIFAR-10, 32 channels."""
     rows: tuple[str, ...] = ()
     """Names of the rows to measure; default: all."""
+    seeds: tuple[int, ...] | None = None
+    """Default: the scale's."""
 
 
 def rows_of(size: AblationSize, source: str) -> dict[str, SearchConfig | None]:
@@ -179,6 +181,8 @@ def as_markdown(entries: list[dict[str, Any]]) -> str:
 def main(arguments: Arguments) -> None:
     devices.prepare()
     size = SCALES[arguments.scale]
+    if arguments.seeds is not None:
+        size = replace(size, seeds=arguments.seeds)
     entries = run(arguments, size)
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
     settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
