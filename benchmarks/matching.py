@@ -56,9 +56,9 @@ from decouple.seeds import derive
 from decouple.settings import to_builtins
 
 NAME = "matching"
-VARIANTS = {"es": "es, as in the presets", "es-normalised": "es, maps normalised as the paper's"}
-"""es: smooth noise, and each image keeps the mean and deviation of its own map. es-normalised: noise is not smoothed, and maps have
-zero mean and unit variance, as in the paper's search. A deviation above the network's own makes logits larger, and so the
+VARIANTS = {"es": "es, as in the presets", "es-own": "es, noise smoothed, each image's own moments"}
+"""es: maps have zero mean and unit variance, as in the paper's search. es-own: noise is smoothed, steps are half as long, and each
+image keeps the mean and deviation of its own map. A deviation above the network's own makes logits larger, and so the
 cross-entropy smaller."""
 
 
@@ -143,8 +143,8 @@ def es_curve(
     """es at a point, up to `most` updates, after `before` updates at the points before it; None: alone."""
     updates = [*([0] * point.index if before is None else before), most]
     config = settings_for("es", problem.source, population=size.population, updates=updates)
-    if variant == "es-normalised":
-        config = replace(config, es=replace(config.es, moments="unit", step=(0.1, 0.1, 0.1, 0.5), blur=(0,)))
+    if variant == "es-own":
+        config = replace(config, es=replace(config.es, moments="own", step=(0.05, 0.05, 0.05, 0.5), blur=(2, 1, 1, 0)))
     seed = derive(problem.seed, NAME, "es")
     points = range(point.index if before is None else 0, point.index + 1)
     found = search(problem, algorithm_of(config, seed), seed=seed, points=points, marks=EVERY)
@@ -262,7 +262,7 @@ def run(arguments: Arguments, size: MatchSize) -> list[dict[str, Any]]:
 LOOKS = {
     "paper": ("genetic algorithm (paper)", style.VERMILLION, (0, (4, 1.6))),
     "es": (VARIANTS["es"], style.BLUE, "-"),
-    "es-normalised": (VARIANTS["es-normalised"], style.GREEN, (0, (1, 1))),
+    "es-own": (VARIANTS["es-own"], style.GREEN, (0, (1, 1))),
 }
 
 

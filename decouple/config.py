@@ -55,7 +55,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class EsConfig:
-    """Antithetic evolution strategy over smooth noise. Lists go by search point: the last value is the logits', the blocks
+    """Antithetic evolution strategy, over noise that can be smoothed. Lists go by search point: the last value is the logits', the blocks
     take theirs from the front; one value serves all."""
 
     population: Annotated[int, msgspec.Meta(ge=2, multiple_of=2)] = 48
@@ -64,14 +64,14 @@ class EsConfig:
     """Generations at each search point."""
     radius: Rate = 0.1
     """Size of a trial displacement, in units of the channel's spatial standard deviation."""
-    step: tuple[Rate, ...] = (0.05, 0.05, 0.05, 0.5)
+    step: tuple[Rate, ...] = (0.1, 0.1, 0.1, 0.5)
     """Size of a generation's update, in the same unit."""
     momentum: BelowOne = 0.7
     """Share of the last update that is kept."""
-    blur: tuple[Count, ...] = (2, 1, 1, 0)
+    blur: tuple[Count, ...] = (0,)
     """3×3 mean passes that smooth the noise."""
-    moments: Literal["own", "unit"] = "own"
-    """What every centre keeps: own: the mean and deviation of the network's own activation; unit: 0 and 1, as in the paper."""
+    moments: Literal["unit", "own"] = "unit"
+    """What every centre keeps: unit: mean 0 and deviation 1, as in the paper; own: those of the network's own activation."""
     noise: Literal["shared", "image"] = "shared"
     """shared: all images of a solution are offered the same random directions, so that images with like gradients get
     like displacements, which a network can learn; image: each has its own."""

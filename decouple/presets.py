@@ -47,16 +47,14 @@ def _paper(
     )
 
 
-def _small(name: str, *, weight_decay: float, epochs: int, step: float) -> RunConfig:
+def _small(name: str, *, weight_decay: float, epochs: int) -> RunConfig:
     """10,000 images and 32 channels: minutes on two cores."""
     return RunConfig(
         preset=f"{name}-small",
         precision="mixed",
         data=DataConfig(name=name, train=10_000, validation=1000, prior=1000),
         network=NetworkConfig(width=32, groups=2),
-        search=SearchConfig(
-            solutions=2, batch=125, es=EsConfig(population=32, generations=(24, 12, 12, 10), step=(step, step, step, 0.5))
-        ),
+        search=SearchConfig(solutions=2, batch=125, es=EsConfig(population=32, generations=(24, 12, 12, 10))),
         learn=LearnConfig(epochs=epochs, weight_decay=weight_decay),
         sgd=SgdConfig(epochs=epochs, weight_decay=weight_decay, groups=(1, 2)),
         compare=CompareConfig(images=250),
@@ -68,11 +66,11 @@ _PRESETS: dict[str, tuple[str, RunConfig]] = {
     "digits": ("scikit-learn's 8×8 digits; nothing to download, about a minute on two cores", RunConfig()),
     "mnist-small": (
         "MNIST, 10,000 images, 32 channels: minutes on two cores",
-        _small("mnist", weight_decay=5e-4, epochs=12, step=0.05),
+        _small("mnist", weight_decay=5e-4, epochs=12),
     ),
     "cifar10-small": (
         "CIFAR-10, 10,000 images, 32 channels: minutes on two cores",
-        _small("cifar10", weight_decay=5e-3, epochs=12, step=0.05),
+        _small("cifar10", weight_decay=5e-3, epochs=12),
     ),
     "mnist": (
         "the paper's MNIST: genetic algorithm, 256 channels, 1000 epochs; for a GPU",

@@ -15,7 +15,7 @@ from decouple.networks import Stages
 from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch
 from decouple.search.engine import search_points
 
-ES = EvolutionStrategy(EsConfig(population=8, generations=(6,), step=(0.1,)))
+ES = EvolutionStrategy(EsConfig(population=8, generations=(6,), step=(0.1,), moments="own"))
 
 
 def test_scores_equal_a_plain_forward_pass(network: Stages, data: ImageData) -> None:
