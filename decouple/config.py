@@ -55,7 +55,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class EsConfig:
-    """Antithetic evolution strategy, over noise that can be smoothed. Lists go by search point: the last value is the logits', the blocks
+    """Antithetic evolution strategy, over smooth noise or not. Lists go by search point: the last value is the logits', the blocks
     take theirs from the front; one value serves all."""
 
     population: Annotated[int, msgspec.Meta(ge=2, multiple_of=2)] = 48

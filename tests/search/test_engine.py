@@ -107,7 +107,7 @@ def test_images_whose_candidates_all_fail_keep_their_start_and_are_counted() -> 
         net = Stages([nn.Sequential(nn.Flatten(), nn.Linear(16, 12)), nn.Linear(12, 3)], ["hidden", "logits"])
     images, labels = torch.rand(4, 1, 4, 4, generator=stream), torch.tensor([0, 1, 2, 0])
     scorer = Judge(net, statistics="batch", dtype=torch.float32)
-    found = search_batch(scorer, images, labels, _Fails(EsConfig(population=8, generations=(3,))), seed=0)
+    found = search_batch(scorer, images, labels, _Fails(EsConfig(population=8, generations=(3,), moments="own")), seed=0)
     assert found.failed == 2 * 3, "3 generations at each of 2 search points, of one image"
     assert torch.equal(found.targets[0][0], net.stages[0](images)[0])
     assert all(torch.isfinite(target).all() for target in found.targets)
