@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 NAMES = {
-    "es": "our antithetic evolution strategy over smooth noise",
+    "es": "our antithetic evolution strategy",
     "paper": "the paper’s genetic algorithm",
     "pgpe": "EvoTorch’s PGPE",
     "cem": "EvoTorch’s cross-entropy method",

@@ -1,10 +1,11 @@
-"""An antithetic evolution strategy over smooth noise: PGPE's search gradient with fixed radius, one centre an image.
+"""An antithetic evolution strategy: PGPE's search gradient with fixed radius, one centre an image.
 
 Each generation displaces the centre H of every image by ±radius·σ·ε_i, i = 1 … P/2, and moves it along
 Σ_i (f_i⁺ − f_i⁻) ε_i. All samples enter the update, where a genetic algorithm keeps one noisy winner: less of the
 displacement is noise, which no network can learn.
 
-Source: Sehnke et al., "Parameter-exploring policy gradients" (2010), symmetric sampling; the noise over maps is ours.
+Source: Sehnke et al., "Parameter-exploring policy gradients" (2010), symmetric sampling; noise that
+images share, and that can be smoothed over a map, is ours.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class RandomState(NamedTuple):
 
 @dataclass(frozen=True)
 class RandomSearch:
-    """A reference. Displaces the network's own activations by es's smooth noise, and keeps the best.
+    """A reference. Displaces the network's own activations by es's noise, and keeps the best.
 
     The sizes of the displacements are uniform from zero to where es's centre would drift by chance.
     """
