@@ -55,3 +55,23 @@ def test_the_table_holds_what_the_benchmark_wrote() -> None:
         assert f"{spread['mean']:.3f} ± {spread['std']:.3f}" in text
     assert f"reaches {100 * figures['test_accuracy']['lowest_search']:.1f} %" in text
     assert f"takes {figures['seconds']['median']:.0f} s" in text
+
+
+def test_the_table_of_algorithms_is_the_benchmarks() -> None:
+    table = (README.parent / "figures" / "algorithms.md").read_text().strip()
+    assert table in README.read_text()
+
+
+def test_what_is_said_of_matching_is_what_the_benchmark_found() -> None:
+    mnist, cifar = json.loads((README.parent / "figures" / "matching.json").read_text())["figures"]["data"]
+    blocks = [name for name in mnist["points"] if name != "logits"]
+    alone = [mnist["summary"]["es"]["alone"][name] for name in blocks]
+    assert all(match["reached"] == "3 of 3" and match["ratio"]["max"] < 1 / 40 for match in alone)
+    alone = [cifar["summary"]["es"]["alone"][name] for name in blocks]
+    assert all(match["reached"] == "2 of 3" and match["ratio"]["max"] < 1 / 4 for match in alone)
+
+
+def test_the_scaling_curves_do_what_is_said_of_them() -> None:
+    figures = README.parent / "figures"
+    assert json.loads((figures / "fitness_scaling.json").read_text())["figures"]["all_fall_within_spread"]
+    assert json.loads((figures / "diversity_scaling.json").read_text())["figures"]["all_grow"]
