@@ -31,7 +31,7 @@ class PaperState(NamedTuple):
     """(B, P) of that population; −inf before it was scored."""
 
 
-_ROOM = {"cpu": 2**21}
+_ROOM = {"cpu": 2**22}
 """Bytes of children made at once, by device: what the processor's caches hold."""
 
 
