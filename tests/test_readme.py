@@ -75,3 +75,20 @@ def test_the_scaling_curves_do_what_is_said_of_them() -> None:
     figures = README.parent / "figures"
     assert json.loads((figures / "fitness_scaling.json").read_text())["figures"]["all_fall_within_spread"]
     assert json.loads((figures / "diversity_scaling.json").read_text())["figures"]["all_grow"]
+
+
+def test_the_ratios_of_speed_are_the_benchmarks() -> None:
+    text = README.read_text()
+    figures = json.loads((README.parent / "figures" / "search-speed-cpu.json").read_text())["figures"]
+    for width in (32, 256):
+        for dtype in ("bfloat16", "float32"):
+            forward = [row for row in figures["forward"] if (row["width"], row["dtype"]) == (width, dtype)]
+            cells = []
+            for algorithm in ("es", "paper"):
+                ratios = [row["ratio"] for row in forward if row["algorithm"] == algorithm]
+                cells.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
+            for part in ("plain", "evotorch"):
+                ratios = [row[dtype] for row in figures[part] if row["width"] == width]
+                cells.append(f"{min(ratios):.1f} to {max(ratios):.1f}")
+            assert f"| {width} channels, {dtype} | {' | '.join(cells)} |" in text
+    assert f"grows by {100 * figures['memory']['spread']:.1f} %" in text
