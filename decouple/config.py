@@ -62,10 +62,13 @@ class EsConfig:
     """Candidates a generation and image, in mirrored pairs."""
     generations: tuple[Count, ...] = (40, 20, 20, 10)
     """Generations at each search point."""
+    scale: Literal["sample", "channel"] = "sample"
+    """Unit of all displacements: the standard deviation over a whole sample, or over space of each channel (paper), where
+    channels that are silent for an image can hardly be moved."""
     radius: Rate = 0.1
-    """Size of a trial displacement, in units of the channel's spatial standard deviation."""
+    """Size of a trial displacement, in that unit."""
     step: tuple[Rate, ...] = (0.1, 0.1, 0.1, 0.5)
-    """Size of a generation's update, in the same unit."""
+    """Size of a generation's update, in that unit."""
     momentum: BelowOne = 0.7
     """Share of the last update that is kept."""
     blur: tuple[Count, ...] = (0,)

@@ -66,7 +66,7 @@ class EvolutionStrategy:
             start=center,
             center=center,
             velocity=torch.zeros_like(center),
-            scale=operators.noise_scale(center, point),
+            scale=operators.noise_scale(center, point, self.config.scale),
             noise=torch.empty(0),
             best=center,
             best_fitness=torch.full((len(start),), -torch.inf, device=start.device),

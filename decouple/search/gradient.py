@@ -60,7 +60,7 @@ class GradientAscent:
         better = fitness[:, 0] > state.best_fitness
         best = torch.where(better.view(per_image), state.center, state.best)
         rate = torch.where(better, state.rate, state.rate / 2)
-        scale = operators.noise_scale(best, point)
+        scale = operators.noise_scale(best, point, self.config.scale)
         uphill = scale * operators.gradient(state.fitness, best.to(state.dtype))
         size = uphill.square().mean(operators.example_dims(point), keepdim=True).sqrt()
         step = at(self.config.step, point.index, point.count) * rate.view(per_image)

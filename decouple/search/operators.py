@@ -22,16 +22,16 @@ def example_dims(point: SearchPoint) -> tuple[int, ...]:
     return tuple(range(-len(point.shape), 0))
 
 
-def noise_scale(values: Tensor, point: SearchPoint) -> Tensor:
+def noise_scale(values: Tensor, point: SearchPoint, over: str = "channel") -> Tensor:
     """The unit of a mutation: how much an activation varies by itself, broadcastable to `values`.
 
-    Maps: standard deviation over space, of each channel (paper's σ[b,c]). Where a map has a single position, which
-    has no deviation, that over the channels. Tokens: over the sequence, of each feature. Vectors and logits: over the
-    elements.
+    over="sample": the standard deviation over all elements of an example. over="channel": for maps the standard deviation
+    over space, of each channel (paper's σ[b,c]); for tokens over the sequence, of each feature; where a single position
+    has no deviation, and for vectors and logits, over the elements.
     """
-    if point.kind == "map" and point.shape[-1] * point.shape[-2] > 1:
+    if over == "channel" and point.kind == "map" and point.shape[-1] * point.shape[-2] > 1:
         return values.std((-2, -1), keepdim=True)
-    if point.kind == "tokens" and point.shape[0] > 1:
+    if over == "channel" and point.kind == "tokens" and point.shape[0] > 1:
         return values.std(-2, keepdim=True)
     if torch.Size(point.shape).numel() == 1:
         return values.abs()  # a single number has no deviation

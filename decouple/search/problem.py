@@ -65,7 +65,7 @@ class ActivationProblem(Problem):
                 values = judge.advance(index, values)
         self.start = values
         """(B, …) the network's own activations."""
-        self._reach = spread * operators.noise_scale(values.float(), self.point).expand_as(values).flatten()
+        self._reach = spread * operators.noise_scale(values.float(), self.point, "sample").expand_as(values).flatten()
         super().__init__("max", solution_length=values.numel(), dtype=torch.float32, device=values.device, seed=seed)
 
     def activations(self, values: Tensor) -> Tensor:

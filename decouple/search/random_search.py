@@ -53,7 +53,7 @@ class RandomSearch:
         )
         shape = (config.population, *[1] * len(point.shape))
         size = torch.rand(shape, generator=stream, device=noise.device) * self._reach(point)
-        scale = operators.noise_scale(state.start, point).unsqueeze(1)
+        scale = operators.noise_scale(state.start, point, self.config.scale).unsqueeze(1)
         start = state.start.unsqueeze(1)
         moved = start + size * scale * noise
         moved = moved if point.kind == "logits" else operators.restandardise(moved, start, point)

@@ -52,7 +52,7 @@ class _Stock:
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> StockState:
         center = start.float().flatten(1)
-        scale = operators.noise_scale(start.float(), point).expand(-1, *point.shape).flatten(1)
+        scale = operators.noise_scale(start.float(), point, self.config.scale).expand(-1, *point.shape).flatten(1)
         step = at(self.config.step, point.index, point.count)
         failed = torch.full((len(start),), -torch.inf, device=start.device)
         return StockState(point, seed, 0, self._begin(center, scale.clamp_min(1e-6), step), center, failed)

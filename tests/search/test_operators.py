@@ -137,3 +137,18 @@ def test_the_deviation_of_rows_is_exact_where_a_feature_hardly_varies() -> None:
     assert torch.allclose(operators.row_deviation(rows).double(), expected, rtol=1e-3)
     coarse = operators.row_deviation(_values(MAP, 3).flatten(2).transpose(1, 2).bfloat16())
     assert torch.allclose(coarse.double(), _values(MAP, 3).flatten(2).std(2)[:, None], rtol=2e-2)
+
+
+@pytest.mark.parametrize("point", [MAP, TINY, TOKENS, VECTOR])
+def test_the_scale_of_a_sample_is_the_deviation_of_all_its_elements(point: SearchPoint) -> None:
+    values = _values(point, 3)
+    scale = operators.noise_scale(values, point, "sample")
+    assert torch.allclose(scale.flatten(), values.flatten(1).std(1), atol=1e-12)
+    assert scale.shape == (3, *[1] * len(point.shape))
+
+
+def test_a_silent_channel_can_be_moved_in_units_of_the_sample_alone() -> None:
+    values = _values(MAP, 1)
+    values[:, 2] = 0
+    assert float(operators.noise_scale(values, MAP)[0, 2]) == 0
+    assert float(operators.noise_scale(values, MAP, "sample").expand_as(values)[0, 2].min()) > 0.5
