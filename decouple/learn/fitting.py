@@ -22,8 +22,11 @@ from decouple.settings import check_section
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.evaluate import accuracy
 from decouple.training.loop import Objective, train_epoch
-from decouple.training.optimizer import momentum_buffers, restore_momentum, sgd
+from decouple.training.optimizer import Factory, make_optimizer, rates, set_rates
 from decouple.training.schedule import multiplier
+from decouple.training.state import pack_state, restore_state
+
+PRECISIONS = ("float32", "bfloat16", "mixed")
 
 
 @dataclass
@@ -69,6 +72,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     record: Callable[[int, Stages], None] = lambda epoch, network: None,
     advance: Callable[[int], None] = lambda epochs: None,
+    optimizer: Factory | None = None,
 ) -> Fit:
     """Train `network` in place and leave it with the weights of its best epoch on `validation`.
 
@@ -77,22 +81,27 @@ def fit(
         objective: the loss; see `decouple.learn.objective`.
         seed: of batches and augmentation.
         name: for messages.
-        precision: "float32" or "bfloat16" (autocast).
+        precision: "float32" or "bfloat16" (autocast); "mixed", of a search in bfloat16, is float32 here.
         checkpoint: where to keep the state between epochs; None: nowhere.
         record: called before the first epoch (epoch 0) and after each, with the network as it is then.
         advance: called with 1 after each epoch, for a progress bar.
+        optimizer: makes one of your own from the list of trainable parameters, in place of the one that the settings
+            name; its learning rates are the peaks of the schedule, and its step must not need a closure.
 
     Raises:
+        ConfigError: an unknown precision, or an optimiser that cannot be used or kept.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
     batches_per_epoch = len(even_batches(len(train), settings.batch))
     steps = settings.epochs * batches_per_epoch
-    optimizer = sgd(network, settings, batch=min(settings.batch, len(train)))
-    base_lr = optimizer.param_groups[0]["lr"]
+    stepper = make_optimizer(network, settings, batch=min(settings.batch, len(train)), factory=optimizer)
+    peaks = rates(stepper)
     state = Fit()
     best = copy.deepcopy(network.state_dict())
     if checkpoint is not None:
-        best = _restore(checkpoint, network, optimizer, state, best)
+        best = _restore(checkpoint, network, stepper, state, best)
     advance(len(state.losses))
     if not state.losses:
         record(0, network)
@@ -101,11 +110,11 @@ def fit(
     for epoch in range(len(state.losses), settings.epochs):
 
         def set_rate(step: int, first: int = epoch * batches_per_epoch) -> None:
-            optimizer.param_groups[0]["lr"] = base_lr * multiplier(settings.schedule, first + step, steps)
+            set_rates(stepper, peaks, multiplier(settings.schedule, first + step, steps))
 
         loss = train_epoch(
             network,
-            optimizer,
+            stepper,
             train,
             epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle),
             objective,
@@ -123,7 +132,7 @@ def fit(
             best = copy.deepcopy(network.state_dict())
         record(epoch + 1, network)
         if checkpoint is not None and time.monotonic() - written >= checkpoint.seconds:
-            _save(checkpoint, network, optimizer, state, best)
+            _save(checkpoint, network, stepper, state, best)
             written = time.monotonic()
         advance(1)
     network.load_state_dict(best)
@@ -138,12 +147,15 @@ def learn_targets(
     validation: Split,
     config: LearnConfig = LearnConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
+    precision: str = "float32",
+    optimizer: Factory | None = None,
 ) -> Fit:
     """Fit `network` in place to searched targets of `train`; no classification gradient enters its body.
 
     Args:
         network: its search points have the shapes of the targets; it may be deeper between them.
         targets: from `decouple.search_solution`.
+        precision, optimizer: see `fit`.
 
     Raises:
         DataError: the targets are those of other images.
@@ -165,7 +177,9 @@ def learn_targets(
     if skip >= len(shapes) - 1:
         raise ConfigError("supervise = skip-first leaves no target: the network has one block; use supervise='all'")
     objective = Regression(targets, config.kl_weight, skip)
-    return fit(network, train, validation, objective, config, seed=seed, name="learn")
+    return fit(
+        network, train, validation, objective, config, seed=seed, name="learn", precision=precision, optimizer=optimizer
+    )
 
 
 def train_sgd(
@@ -175,13 +189,18 @@ def train_sgd(
     validation: Split,
     config: SgdConfig = SgdConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
+    precision: str = "float32",
+    optimizer: Factory | None = None,
 ) -> Fit:
-    """The baseline: train `network` in place with cross-entropy, by the same code path."""
+    """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
     _check_arguments(network, train, validation)
     expect(config, SgdConfig, "config")
     check_section(config)
     network.check(train.images.shape[1:], train.labels)
-    return fit(network, train, validation, CrossEntropy(), config, seed=seed, name="sgd")
+    objective = CrossEntropy()
+    return fit(
+        network, train, validation, objective, config, seed=seed, name="sgd", precision=precision, optimizer=optimizer
+    )
 
 
 def _check_arguments(network: Stages, train: Split, validation: Split) -> None:
@@ -195,8 +214,9 @@ def _save(
 ) -> None:
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
+    kept, rest = pack_state(optimizer)
     meta = {"losses": state.losses, "validation": state.validation, "gradient_steps": state.gradient_steps}
-    save_tensors(checkpoint.path, tensors | momentum_buffers(optimizer), meta, unit=checkpoint.unit)
+    save_tensors(checkpoint.path, tensors | kept, meta | {"optimizer": rest}, unit=checkpoint.unit)
 
 
 def _restore(
@@ -208,7 +228,7 @@ def _restore(
         return best
     tensors, meta = found
     network.load_state_dict(_with_prefix(tensors, "network."))
-    restore_momentum(optimizer, tensors)
+    restore_state(optimizer, tensors, meta["optimizer"])
     state.losses, state.validation = meta["losses"], meta["validation"]
     state.gradient_steps = meta["gradient_steps"]
     return {name: value.clone() for name, value in _with_prefix(tensors, "best.").items()}
