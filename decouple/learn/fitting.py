@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,11 @@ from decouple.seeds import derive
 from decouple.settings import check_section
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.evaluate import accuracy
-from decouple.training.loop import Objective, train_epoch
+from decouple.training.loop import Objective, loss_of, train_epoch
 from decouple.training.optimizer import Factory, make_optimizer, rates, set_rates
 from decouple.training.schedule import multiplier
 from decouple.training.state import pack_state, restore_state
+from decouple.training.team import team_of
 
 PRECISIONS = ("float32", "bfloat16", "mixed")
 
@@ -76,6 +78,10 @@ def fit(
 ) -> Fit:
     """Train `network` in place and leave it with the weights of its best epoch on `validation`.
 
+    Where `torch.distributed` is initialised (under torchrun, say) every process calls this with the same arguments but for
+    the network's device. They share each batch, and all end with the same weights; only the first one calls `record` and
+    `advance` and writes the checkpoint. The result is that of one process up to rounding.
+
     Args:
         network: on the device to train on.
         objective: the loss; see `decouple.learn.objective`.
@@ -102,39 +108,45 @@ def fit(
     best = copy.deepcopy(network.state_dict())
     if checkpoint is not None:
         best = _restore(checkpoint, network, stepper, state, best)
-    advance(len(state.losses))
-    if not state.losses:
-        record(0, network)
-    written = time.monotonic()
+    with team_of(network, functools.partial(loss_of, objective), len(state.losses)) as team:
+        leads = team is None or team.leads
+        if leads:
+            advance(len(state.losses))
+        if leads and not state.losses:
+            record(0, network)
+        written = time.monotonic()
 
-    for epoch in range(len(state.losses), settings.epochs):
+        for epoch in range(len(state.losses), settings.epochs):
 
-        def set_rate(step: int, first: int = epoch * batches_per_epoch) -> None:
-            set_rates(stepper, peaks, multiplier(settings.schedule, first + step, steps))
+            def set_rate(step: int, first: int = epoch * batches_per_epoch) -> None:
+                set_rates(stepper, peaks, multiplier(settings.schedule, first + step, steps))
 
-        loss = train_epoch(
-            network,
-            stepper,
-            train,
-            epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle),
-            objective,
-            before_step=set_rate,
-            clip=settings.clip,
-            augmentation=settings.augment,
-            precision=precision,
-            seed=derive(seed, "epoch", epoch),
-            what=f"{name}, epoch {epoch + 1}",
-        )
-        state.losses.append(loss)
-        state.validation.append(accuracy(network, validation))
-        state.gradient_steps += batches_per_epoch
-        if state.best_epoch == epoch + 1:
-            best = copy.deepcopy(network.state_dict())
-        record(epoch + 1, network)
-        if checkpoint is not None and time.monotonic() - written >= checkpoint.seconds:
-            _save(checkpoint, network, stepper, state, best)
-            written = time.monotonic()
-        advance(1)
+            loss = train_epoch(
+                network,
+                stepper,
+                train,
+                epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle),
+                objective,
+                before_step=set_rate,
+                clip=settings.clip,
+                augmentation=settings.augment,
+                precision=precision,
+                seed=derive(seed, "epoch", epoch),
+                what=f"{name}, epoch {epoch + 1}",
+                team=team,
+            )
+            state.losses.append(loss)
+            state.validation.append(accuracy(network, validation))
+            state.gradient_steps += batches_per_epoch
+            if state.best_epoch == epoch + 1:
+                best = copy.deepcopy(network.state_dict())
+            if not leads:
+                continue
+            record(epoch + 1, network)
+            if checkpoint is not None and time.monotonic() - written >= checkpoint.seconds:
+                _save(checkpoint, network, stepper, state, best)
+                written = time.monotonic()
+            advance(1)
     network.load_state_dict(best)
     return state
 

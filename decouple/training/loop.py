@@ -15,6 +15,7 @@ from decouple.errors import NotFiniteError
 from decouple.networks.stages import Stages
 from decouple.seeds import generator
 from decouple.training.stream import AHEAD, Batch, Loader, made_ahead
+from decouple.training.team import Team
 
 
 class Objective(Protocol):
@@ -64,6 +65,7 @@ def train_epoch(
     seed: int,
     what: str,
     ahead: int = AHEAD,
+    team: Team | None = None,
 ) -> float:
     """Take a step for each batch; returns the mean loss over the images.
 
@@ -73,6 +75,7 @@ def train_epoch(
         seed: of this epoch's augmentation.
         what: the training's name, for the message.
         ahead: batches made ready in another thread; 0: each when its step comes. The result is the same.
+        team: the processes that share each batch, made for this network and objective; None: this one works alone.
 
     Raises:
         NotFiniteError: at the step where the loss or the gradient became NaN or infinite.
@@ -82,16 +85,18 @@ def train_epoch(
     device = parameters[0].device
     fetch = objective.fetch if isinstance(objective, Fetching) else _nothing
     stream = generator(seed, "augment")
-    loader = Loader(network, split, fetch, augmentation=augmentation, precision=precision, generator=stream)
+    part = team.part if team is not None else _all_of
+    loader = Loader(network, split, fetch, augmentation=augmentation, precision=precision, generator=stream, part=part)
     total = torch.zeros((), device=device)
     with closing(made_ahead(loader.make, batches, ahead)) as ready:
         for step, batch in enumerate(ready):
             before_step(step)
             batch = loader.received(batch)
             with devices.autocast(precision, device):
-                loss = loss_of(objective, network, batch)
+                loss = loss_of(objective, network, batch) if team is None else team.loss(batch)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            weighted = loss if team is None else loss * team.weight(len(batch.positions), len(batches[step]))
+            weighted.backward()
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             if not torch.isfinite(norm):
                 raise NotFiniteError(
@@ -102,8 +107,14 @@ def train_epoch(
                 torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
             optimizer.step()
             total += loss.detach() * len(batch.positions)
+    if team is not None:
+        total = team.total(total)
     return float(total) / sum(len(positions) for positions in batches)
 
 
 def _nothing(positions: Tensor) -> list[Tensor]:
     return []
+
+
+def _all_of(size: int) -> slice:
+    return slice(0, size)

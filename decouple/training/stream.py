@@ -40,6 +40,7 @@ class Loader:
         precision: "bfloat16" rounds rows that are maps to the type that autocast gives the network's own maps.
         augmentation: see `augment`.
         generator: of the views. Batches must be made in the order of the steps.
+        part: of a batch of so many images, those that this process works on.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class Loader:
         augmentation: str,
         precision: str,
         generator: torch.Generator,
+        part: Callable[[int], slice],
     ) -> None:
-        self._split, self._fetch = split, fetch
+        self._split, self._fetch, self._part = split, fetch, part
         self._augmentation, self._generator = augmentation, generator
         self._device = next(network.parameters()).device
         self._layout = layout(network)
@@ -60,13 +62,15 @@ class Loader:
         self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
 
     def make(self, positions: Tensor) -> Batch:
-        """The batch of the images at `positions`."""
+        """This process's part of the batch of the images at `positions`."""
+        size, part = len(positions), self._part(len(positions))
+        positions = positions[part]
         with torch.no_grad(), torch.cuda.stream(self._stream):
             rows = [self._moved(rows) for rows in self._fetch(positions)]
             images = as_float(self._moved(self._split.images.index_select(0, positions)))
             batch = Batch(
                 positions,
-                augment(images, self._augmentation, self._generator),
+                augment(images, self._augmentation, self._generator, batch=size, part=part),
                 self._moved(self._split.labels.index_select(0, positions)),
                 [self._converted(each) for each in rows],
             )
