@@ -285,15 +285,16 @@ def medians(runs: Sequence[Callable[[], Any]], device: torch.device, repeats: in
     times: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats + 1):
         for each, found in zip(runs, times, strict=True):
-            _wait(device)
+            wait(device)
             began = time.perf_counter()
             each()
-            _wait(device)
+            wait(device)
             found.append(time.perf_counter() - began)
     return [statistics.median(found[1:]) for found in times]
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -134,12 +134,14 @@ class TrainConfig:
     """Passes over the training images."""
     batch: Annotated[int, msgspec.Meta(ge=2)] = 128
     """Images a step."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """sgd: with Nesterov momentum (paper); adamw: torch's, with an lr near 1e-3. The library takes any other."""
     lr: Rate = 0.2
     """Peak learning rate (see lr_unit)."""
     lr_unit: Literal["step", "airbench"] = "step"
-    """step: torch's learning rate for the mean loss; airbench: that project's decoupled unit, which the paper uses."""
+    """step: torch's learning rate for the mean loss; airbench: that project's decoupled unit of sgd, which the paper uses."""
     momentum: BelowOne = 0.85
-    """Nesterov momentum of SGD."""
+    """Nesterov momentum of SGD; adamw has torch's betas."""
     weight_decay: NonNegative = 5e-4
     """Decay in the unit of lr."""
     schedule: Literal["triangle", "constant"] = "triangle"

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from decouple.config import LearnConfig, RunConfig, SearchConfig, SgdConfig
+from decouple.config import LearnConfig, RunConfig, SearchConfig, SgdConfig, TrainConfig
 from decouple.errors import ConfigError, did_you_mean
 
 
@@ -39,6 +39,8 @@ def check_section(section: Section) -> Section:
         msgspec.convert(values, type(section))
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(str(error), values, type(section))) from None
+    if isinstance(section, TrainConfig):
+        _check_training(section)
     return section
 
 
@@ -140,6 +142,8 @@ def _check_across(config: RunConfig) -> None:
     ):
         if not getattr(getattr(config.search, section), name):
             raise ConfigError(f"search.{section}.{name} is empty: give one value, or one for each search point")
+    _check_training(config.learn)
+    _check_training(config.sgd)
     if not config.sgd.groups:
         raise ConfigError("sgd.groups is empty: give at least one number of ConvGroups, such as --sgd.groups 1 2")
     if config.data.validation < 4:
@@ -150,6 +154,14 @@ def _check_across(config: RunConfig) -> None:
         raise ConfigError(
             f"compare.images = {config.compare.images} exceeds data.validation = {config.data.validation}, "
             f"from which these images come; give --compare.images {config.data.validation}"
+        )
+
+
+def _check_training(section: TrainConfig) -> None:
+    if section.optimizer != "sgd" and section.lr_unit == "airbench":
+        raise ConfigError(
+            f"optimizer = {section.optimizer} with lr_unit = airbench: that unit is defined for sgd alone; use lr_unit = step, and "
+            "an lr in torch's unit"
         )
 
 

@@ -92,3 +92,15 @@ def test_the_ratios_of_speed_are_the_benchmarks() -> None:
                 cells.append(f"{min(ratios):.1f} to {max(ratios):.1f}")
             assert f"| {width} channels, {dtype} | {' | '.join(cells)} |" in text
     assert f"grows by {100 * figures['memory']['spread']:.1f} %" in text
+
+
+def test_the_ratios_of_learning_are_the_benchmarks() -> None:
+    rows = json.loads((README.parent / "figures" / "learning-speed-cpu.json").read_text())["figures"]["rows"]
+    found = {(row["width"], row["groups"], row["precision"], row["step"]): row for row in rows}
+    for width, groups in ((32, 1), (32, 2), (256, 1), (256, 2)):
+        cells = []
+        for precision in ("float32", "bfloat16"):
+            for step in ("learn, store in memory", "learn, store on disk"):
+                row = found[width, groups, precision, step]
+                cells.append(f"{row['ratio']:.2f} ({row['cpu_ratio']:.2f})")
+        assert f"| {width} channels, {2 * groups} convolutions a block | {' | '.join(cells)} |" in README.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,13 @@ from decouple.seeds import derive
 from decouple.settings import check_section
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.evaluate import accuracy
-from decouple.training.loop import Objective, train_epoch
-from decouple.training.optimizer import momentum_buffers, restore_momentum, sgd
+from decouple.training.loop import Objective, loss_of, train_epoch
+from decouple.training.optimizer import Factory, make_optimizer, rates, set_rates
 from decouple.training.schedule import multiplier
+from decouple.training.state import pack_state, restore_state
+from decouple.training.team import team_of
+
+PRECISIONS = ("float32", "bfloat16", "mixed")
 
 
 @dataclass
@@ -69,63 +74,79 @@ def fit(
     checkpoint: Checkpoint | None = None,
     record: Callable[[int, Stages], None] = lambda epoch, network: None,
     advance: Callable[[int], None] = lambda epochs: None,
+    optimizer: Factory | None = None,
 ) -> Fit:
     """Train `network` in place and leave it with the weights of its best epoch on `validation`.
+
+    Where `torch.distributed` is initialised (under torchrun, say) every process calls this with the same arguments but for
+    the network's device. They share each batch, and all end with the same weights; only the first one calls `record` and
+    `advance` and writes the checkpoint. The result is that of one process up to rounding.
 
     Args:
         network: on the device to train on.
         objective: the loss; see `decouple.learn.objective`.
         seed: of batches and augmentation.
         name: for messages.
-        precision: "float32" or "bfloat16" (autocast).
+        precision: "float32" or "bfloat16" (autocast); "mixed", of a search in bfloat16, is float32 here.
         checkpoint: where to keep the state between epochs; None: nowhere.
         record: called before the first epoch (epoch 0) and after each, with the network as it is then.
         advance: called with 1 after each epoch, for a progress bar.
+        optimizer: makes one of your own from the list of trainable parameters, in place of the one that the settings
+            name; its learning rates are the peaks of the schedule, and its step must not need a closure.
 
     Raises:
+        ConfigError: an unknown precision, or an optimiser that cannot be used or kept.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
     batches_per_epoch = len(even_batches(len(train), settings.batch))
     steps = settings.epochs * batches_per_epoch
-    optimizer = sgd(network, settings, batch=min(settings.batch, len(train)))
-    base_lr = optimizer.param_groups[0]["lr"]
+    stepper = make_optimizer(network, settings, batch=min(settings.batch, len(train)), factory=optimizer)
+    peaks = rates(stepper)
     state = Fit()
     best = copy.deepcopy(network.state_dict())
     if checkpoint is not None:
-        best = _restore(checkpoint, network, optimizer, state, best)
-    advance(len(state.losses))
-    if not state.losses:
-        record(0, network)
-    written = time.monotonic()
+        best = _restore(checkpoint, network, stepper, state, best)
+    with team_of(network, functools.partial(loss_of, objective), len(state.losses)) as team:
+        leads = team is None or team.leads
+        if leads:
+            advance(len(state.losses))
+        if leads and not state.losses:
+            record(0, network)
+        written = time.monotonic()
 
-    for epoch in range(len(state.losses), settings.epochs):
+        for epoch in range(len(state.losses), settings.epochs):
 
-        def set_rate(step: int, first: int = epoch * batches_per_epoch) -> None:
-            optimizer.param_groups[0]["lr"] = base_lr * multiplier(settings.schedule, first + step, steps)
+            def set_rate(step: int, first: int = epoch * batches_per_epoch) -> None:
+                set_rates(stepper, peaks, multiplier(settings.schedule, first + step, steps))
 
-        loss = train_epoch(
-            network,
-            optimizer,
-            train,
-            epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle),
-            objective,
-            before_step=set_rate,
-            clip=settings.clip,
-            augmentation=settings.augment,
-            precision=precision,
-            seed=derive(seed, "epoch", epoch),
-            what=f"{name}, epoch {epoch + 1}",
-        )
-        state.losses.append(loss)
-        state.validation.append(accuracy(network, validation))
-        state.gradient_steps += batches_per_epoch
-        if state.best_epoch == epoch + 1:
-            best = copy.deepcopy(network.state_dict())
-        record(epoch + 1, network)
-        if checkpoint is not None and time.monotonic() - written >= checkpoint.seconds:
-            _save(checkpoint, network, optimizer, state, best)
-            written = time.monotonic()
-        advance(1)
+            loss = train_epoch(
+                network,
+                stepper,
+                train,
+                epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle),
+                objective,
+                before_step=set_rate,
+                clip=settings.clip,
+                augmentation=settings.augment,
+                precision=precision,
+                seed=derive(seed, "epoch", epoch),
+                what=f"{name}, epoch {epoch + 1}",
+                team=team,
+            )
+            state.losses.append(loss)
+            state.validation.append(accuracy(network, validation))
+            state.gradient_steps += batches_per_epoch
+            if state.best_epoch == epoch + 1:
+                best = copy.deepcopy(network.state_dict())
+            if not leads:
+                continue
+            record(epoch + 1, network)
+            if checkpoint is not None and time.monotonic() - written >= checkpoint.seconds:
+                _save(checkpoint, network, stepper, state, best)
+                written = time.monotonic()
+            advance(1)
     network.load_state_dict(best)
     return state
 
@@ -138,12 +159,15 @@ def learn_targets(
     validation: Split,
     config: LearnConfig = LearnConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
+    precision: str = "float32",
+    optimizer: Factory | None = None,
 ) -> Fit:
     """Fit `network` in place to searched targets of `train`; no classification gradient enters its body.
 
     Args:
         network: its search points have the shapes of the targets; it may be deeper between them.
         targets: from `decouple.search_solution`.
+        precision, optimizer: see `fit`.
 
     Raises:
         DataError: the targets are those of other images.
@@ -165,7 +189,9 @@ def learn_targets(
     if skip >= len(shapes) - 1:
         raise ConfigError("supervise = skip-first leaves no target: the network has one block; use supervise='all'")
     objective = Regression(targets, config.kl_weight, skip)
-    return fit(network, train, validation, objective, config, seed=seed, name="learn")
+    return fit(
+        network, train, validation, objective, config, seed=seed, name="learn", precision=precision, optimizer=optimizer
+    )
 
 
 def train_sgd(
@@ -175,13 +201,18 @@ def train_sgd(
     validation: Split,
     config: SgdConfig = SgdConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
+    precision: str = "float32",
+    optimizer: Factory | None = None,
 ) -> Fit:
-    """The baseline: train `network` in place with cross-entropy, by the same code path."""
+    """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
     _check_arguments(network, train, validation)
     expect(config, SgdConfig, "config")
     check_section(config)
     network.check(train.images.shape[1:], train.labels)
-    return fit(network, train, validation, CrossEntropy(), config, seed=seed, name="sgd")
+    objective = CrossEntropy()
+    return fit(
+        network, train, validation, objective, config, seed=seed, name="sgd", precision=precision, optimizer=optimizer
+    )
 
 
 def _check_arguments(network: Stages, train: Split, validation: Split) -> None:
@@ -195,8 +226,9 @@ def _save(
 ) -> None:
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
+    kept, rest = pack_state(optimizer)
     meta = {"losses": state.losses, "validation": state.validation, "gradient_steps": state.gradient_steps}
-    save_tensors(checkpoint.path, tensors | momentum_buffers(optimizer), meta, unit=checkpoint.unit)
+    save_tensors(checkpoint.path, tensors | kept, meta | {"optimizer": rest}, unit=checkpoint.unit)
 
 
 def _restore(
@@ -208,7 +240,7 @@ def _restore(
         return best
     tensors, meta = found
     network.load_state_dict(_with_prefix(tensors, "network."))
-    restore_momentum(optimizer, tensors)
+    restore_state(optimizer, tensors, meta["optimizer"])
     state.losses, state.validation = meta["losses"], meta["validation"]
     state.gradient_steps = meta["gradient_steps"]
     return {name: value.clone() for name, value in _with_prefix(tensors, "best.").items()}

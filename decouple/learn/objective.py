@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from decouple.data.images import Split
@@ -21,7 +23,10 @@ class Targets(Protocol):
         ...
 
     def rows(self, positions: Tensor) -> list[Tensor]:
-        """By search point: (B, …) targets of the images at `positions`, logits last; on the CPU, any float type."""
+        """By search point: (B, …) targets of the images at `positions`, logits last; on the CPU, any float type.
+
+        In a training this is called in another thread, ahead of the step: it must not use the network that is trained.
+        """
         ...
 
 
@@ -39,17 +44,50 @@ class Regression:
     """Blocks without a target, from the front."""
 
     def __call__(self, network: Stages, images: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
-        wanted = [rows.to(images.device) for rows in self.targets.rows(positions)]
+        rows = [rows.to(images.device, torch.float32) for rows in self.fetch(positions)]
+        return self.loss(network, images, labels, rows)
+
+    def fetch(self, positions: Tensor) -> list[Tensor]:
+        """The targets of the supervised blocks and of the logits."""
+        return self.targets.rows(positions)[self.skip :]
+
+    def loss(self, network: Stages, images: Tensor, labels: Tensor, rows: Sequence[Tensor]) -> Tensor:
+        """The loss, given what `fetch` found, as float; targets of maps in the type that the maps have, or in a wider one."""
         body, head = list(network)[:-1], network.stages[-1]
+        *wanted, searched = rows
         values, errors = images, []
         for block, stage in enumerate(body):
             values = stage(values)
             if block >= self.skip:
-                errors.append(functional.mse_loss(values.float(), wanted[block].float()))
+                errors.append(_SquaredError.apply(values, wanted[block - self.skip]))
         log_probabilities = functional.log_softmax(head(values.detach()).float(), 1)
-        searched = functional.log_softmax(wanted[-1].float(), 1)
-        divergence = functional.kl_div(log_probabilities, searched, reduction="batchmean", log_target=True)
+        divergence = functional.kl_div(
+            log_probabilities, functional.log_softmax(searched, 1), reduction="batchmean", log_target=True
+        )
         return torch.stack(errors).mean() + self.kl_weight * divergence
+
+
+class _SquaredError(torch.autograd.Function):
+    """Mean of the squared difference of (B, …) tensors, in their wider type, for the first one's gradient alone.
+
+    As `mse_loss`, in half the time on a CPU: it saves the difference, and fills no buffer before it writes the gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, wanted: Tensor) -> Tensor:
+        difference = values - wanted
+        ctx.save_for_backward(difference)
+        ctx.dtype = values.dtype
+        # By image first: one sum of 10⁸ squares in float32 would lose digits.
+        each = tuple(range(1, difference.dim()))
+        kind = torch.promote_types(difference.dtype, torch.float32)
+        return torch.linalg.vector_norm(difference, dim=each, dtype=kind).square().sum() / difference.numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (difference,) = ctx.saved_tensors
+        return difference.to(ctx.dtype) * (gradient * (2 / difference.numel())).to(ctx.dtype), None
 
 
 @dataclass(frozen=True)

@@ -83,11 +83,19 @@ class TargetStore:
         """(N,) sample ids, in the order of positions."""
 
     @cached_property
-    def _targets(self) -> list[list[Tensor]]:
-        """By search point: the targets of one shard after the other, or of all together."""
+    def _on_disk(self) -> list[list[Tensor]]:
+        """By search point: the targets of one shard after the other."""
         read = [shard.read(checked=False)[0] for shard in self.shards]  # they were, at the beginning
-        parts = [[tensors[f"target.{point}"] for tensors in read] for point in range(self._points)]
-        return [[torch.cat(part)] for part in parts] if self.nbytes <= IN_MEMORY_BYTES else parts
+        return [[tensors[f"target.{point}"] for tensors in read] for point in range(self._points)]
+
+    @cached_property
+    def _in_memory(self) -> list[Tensor] | None:
+        """By search point: all targets, maps as (N, H, W, C); None: they are too large."""
+        if self.nbytes > IN_MEMORY_BYTES:
+            return None
+        whole = [_channels_last(torch.cat(parts)) for parts in self._on_disk]
+        del self._on_disk
+        return whole
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -111,11 +119,12 @@ class TargetStore:
 
     def rows(self, positions: Tensor) -> list[Tensor]:
         """By search point: targets (B, …) at `positions` (B,), on the CPU, in the stored type; logits last."""
-        if len(self._targets[0]) == 1:
-            return [parts[0][positions] for parts in self._targets]
+        if self._in_memory is not None:
+            return [_channels_first(targets.index_select(0, positions)) for targets in self._in_memory]
         ends = [shard.bounds[1] for shard in self.shards]
         places = [(shard := bisect_right(ends, p), p - self.shards[shard].bounds[0]) for p in positions.tolist()]
-        return [torch.stack([parts[shard][row] for shard, row in places]) for parts in self._targets]
+        with torch.autocast("cpu", enabled=False):  # under which torch stacks no float16
+            return [torch.stack([parts[shard][row] for shard, row in places]) for parts in self._on_disk]
 
     def diagnostics(self) -> dict[str, Tensor]:
         """(L, N) tensors `before`, `after`, `solved`, `displacement`, `cosine` (see `BatchResult`), joined over the shards."""
@@ -148,3 +157,13 @@ class TargetStore:
     def failed(self) -> int:
         """Generations of an image in which every candidate failed."""
         return sum(int(meta["failed"]) for _, meta in self._contents)
+
+
+def _channels_last(targets: Tensor) -> Tensor:
+    """Maps (N, C, H, W) as (N, H, W, C), the order in which convolutions are fast: a learner's rows need no transposition."""
+    return targets.permute(0, 2, 3, 1).contiguous() if targets.dim() == 4 else targets
+
+
+def _channels_first(rows: Tensor) -> Tensor:
+    """Maps (B, H, W, C) as (B, C, H, W), without a copy."""
+    return rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import closing
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from decouple import device as devices
-from decouple.data.images import Split, as_float
+from decouple.data.images import Split
 from decouple.errors import NotFiniteError
 from decouple.networks.stages import Stages
 from decouple.seeds import generator
-from decouple.training.augment import augment
+from decouple.training.stream import AHEAD, Batch, Loader, made_ahead
+from decouple.training.team import Team
 
 
 class Objective(Protocol):
@@ -26,6 +28,27 @@ class Objective(Protocol):
             positions: (B,) places of the images in their split, by which cached targets are found.
         """
         ...
+
+
+@runtime_checkable
+class Fetching(Objective, Protocol):
+    """An objective that needs something for each image, which is fetched while the preceding steps are taken."""
+
+    def fetch(self, positions: Tensor) -> Sequence[Tensor]:
+        """Tensors (B, …) for the images at `positions`, on the CPU. Called in another thread, ahead of the step."""
+        ...
+
+    def loss(self, network: Stages, images: Tensor, labels: Tensor, rows: Sequence[Tensor]) -> Tensor:
+        """The mean loss, given what `fetch` found: on the network's device, in its layout; float32, or bfloat16 for maps
+        under autocast to it."""
+        ...
+
+
+def loss_of(objective: Objective, network: Stages, batch: Batch) -> Tensor:
+    """The objective's loss on a batch that is ready."""
+    if isinstance(objective, Fetching):
+        return objective.loss(network, batch.images, batch.labels, batch.rows)
+    return objective(network, batch.images, batch.labels, batch.positions)
 
 
 def train_epoch(
@@ -41,6 +64,8 @@ def train_epoch(
     precision: str,
     seed: int,
     what: str,
+    ahead: int = AHEAD,
+    team: Team | None = None,
 ) -> float:
     """Take a step for each batch; returns the mean loss over the images.
 
@@ -49,6 +74,8 @@ def train_epoch(
         clip: gradient norm above which the gradient is scaled down; 0: off.
         seed: of this epoch's augmentation.
         what: the training's name, for the message.
+        ahead: batches made ready in another thread; 0: each when its step comes. The result is the same.
+        team: the processes that share each batch, made for this network and objective; None: this one works alone.
 
     Raises:
         NotFiniteError: at the step where the loss or the gradient became NaN or infinite.
@@ -56,22 +83,38 @@ def train_epoch(
     network.train()
     parameters = [p for p in network.parameters() if p.requires_grad]
     device = parameters[0].device
+    fetch = objective.fetch if isinstance(objective, Fetching) else _nothing
     stream = generator(seed, "augment")
+    part = team.part if team is not None else _all_of
+    loader = Loader(network, split, fetch, augmentation=augmentation, precision=precision, generator=stream, part=part)
     total = torch.zeros((), device=device)
-    for step, positions in enumerate(batches):
-        before_step(step)
-        images = augment(as_float(split.images[positions].to(device)), augmentation, stream)
-        labels = split.labels[positions].to(device)
-        with devices.autocast(precision, device):
-            loss = objective(network, images, labels, positions)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip or torch.inf)
-        if not torch.isfinite(norm):
-            raise NotFiniteError(
-                f"{what}: the {'gradient' if torch.isfinite(loss) else 'loss'} is not finite at step {step + 1} of the epoch; "
-                "lower lr, raise network.eps or set clip"
-            )
-        optimizer.step()
-        total += loss.detach() * len(positions)
+    with closing(made_ahead(loader.make, batches, ahead)) as ready:
+        for step, batch in enumerate(ready):
+            before_step(step)
+            batch = loader.received(batch)
+            with devices.autocast(precision, device):
+                loss = loss_of(objective, network, batch) if team is None else team.loss(batch)
+            optimizer.zero_grad(set_to_none=True)
+            weighted = loss if team is None else loss * team.weight(len(batch.positions), len(batches[step]))
+            weighted.backward()
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if not torch.isfinite(norm):
+                raise NotFiniteError(
+                    f"{what}: the {'gradient' if torch.isfinite(loss) else 'loss'} is not finite at step {step + 1} of the epoch; "
+                    "lower lr, raise network.eps or set clip"
+                )
+            if 0 < clip < norm:
+                torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+            optimizer.step()
+            total += loss.detach() * len(batch.positions)
+    if team is not None:
+        total = team.total(total)
     return float(total) / sum(len(positions) for positions in batches)
+
+
+def _nothing(positions: Tensor) -> list[Tensor]:
+    return []
+
+
+def _all_of(size: int) -> slice:
+    return slice(0, size)

@@ -1,11 +1,57 @@
-"""SGD as the settings describe it."""
+"""Optimisers as the settings describe them, or the user's own."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from decouple.config import TrainConfig
+from decouple.errors import ConfigError, expect
+
+Factory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+"""Makes an optimiser of the user's own from the trainable parameters."""
+
+
+def make_optimizer(
+    network: nn.Module, settings: TrainConfig, *, batch: int, factory: Factory | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, over the trainable parameters; or what `factory` makes of them.
+
+    Raises:
+        ConfigError: `factory` gives no optimiser.
+    """
+    if factory is not None:
+        optimizer = factory([p for p in network.parameters() if p.requires_grad])
+        expect(optimizer, torch.optim.Optimizer, "what optimizer= gives", "such as lambda p: torch.optim.AdamW(p, lr=1e-3)")
+        return optimizer
+    if settings.optimizer == "adamw":
+        parameters = [p for p in network.parameters() if p.requires_grad]
+        return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    return sgd(network, settings, batch=batch)
+
+
+def rates(optimizer: torch.optim.Optimizer) -> list[float]:
+    """The learning rate of each parameter group.
+
+    Raises:
+        ConfigError: a group has none, so no schedule can apply to it.
+    """
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise ConfigError(
+            f"{type(optimizer).__name__} has a parameter group without 'lr': expected one, which the schedule scales"
+        )
+    return [float(group["lr"]) for group in optimizer.param_groups]
+
+
+def set_rates(optimizer: torch.optim.Optimizer, peaks: list[float], factor: float) -> None:
+    """Set the learning rate of each group to its peak times `factor`."""
+    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(peak * factor)
+        else:
+            group["lr"] = peak * factor
 
 
 def sgd(network: nn.Module, settings: TrainConfig, *, batch: int) -> torch.optim.SGD:

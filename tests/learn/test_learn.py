@@ -1,5 +1,6 @@
 """Learning from targets: the objective, what it keeps out of the body, and resuming."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from torch.nn import functional
 
 from decouple.config import EsConfig, LearnConfig, NetworkConfig, SearchConfig, SgdConfig
 from decouple.data import ImageData, Split
-from decouple.errors import DataError, NetworkError, NotFiniteError
+from decouple.errors import ConfigError, DataError, NetworkError, NotFiniteError
 from decouple.learn import Checkpoint, CrossEntropy, Fit, Regression, fit, learn_targets, train_sgd
 from decouple.learn.fitting import recorded_epochs
 from decouple.networks import Stages, paper_network
 from decouple.search import search_solution
 from decouple.training.evaluate import accuracy
+from decouple.training.optimizer import Factory
 
 LEARN = LearnConfig(epochs=4, batch=24)
 
@@ -55,9 +57,42 @@ def test_the_objective_equals_its_formula(data: ImageData, targets: _Targets) ->
     kl = (p * (p.log() - q.log())).sum(1).mean()
     found = Regression(targets, kl_weight=0.3)(net, images, labels, positions).detach()
     assert float(found) == pytest.approx(float((mse + 0.3 * kl).detach()), rel=1e-5)
+    single = Regression(targets, kl_weight=0.3)(net.float(), images.float(), labels, positions)
+    assert single.dtype == torch.float32
+    assert float(single.detach()) == pytest.approx(float((mse + 0.3 * kl).detach()), rel=1e-5)
+    net.double()
     skipped = Regression(targets, kl_weight=0.0, skip=1)(net, images, labels, positions).detach()
     wanted = functional.mse_loss(points[1], rows[1].double()).detach()
     assert float(skipped) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_the_gradient_is_that_of_the_formula(data: ImageData, targets: _Targets) -> None:
+    positions = torch.arange(30)
+    gradients = []
+    for ours in (True, False):
+        net = _network(data).double()
+        images, labels = data.train.images[positions].double(), data.train.labels[positions]
+        if ours:
+            rows = [rows.double() for rows in targets.rows(positions)]
+            Regression(targets, kl_weight=0.0).loss(net, images, labels, rows).backward()
+        else:
+            points = zip(net.activations(images)[:-1], targets.rows(positions)[:-1], strict=True)
+            torch.stack([(p - t.double()).square().mean() for p, t in points]).mean().backward()
+        gradients.append([p.grad for stage in list(net)[:-1] for p in stage.parameters() if p.requires_grad])
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, rtol=1e-10, atol=1e-14)
+
+
+def test_the_kl_alone_leaves_the_body_without_a_gradient(data: ImageData, targets: _Targets) -> None:
+    net, positions = _network(data), torch.arange(20)
+    rows = targets.rows(positions)
+    with torch.no_grad():  # the blocks are where they should be: no error is left
+        own = [*net.eval().activations(data.train.images[positions])[:2], rows[-1]]
+    loss = Regression(targets, kl_weight=1.0).loss(net, data.train.images[positions], data.train.labels[positions], own)
+    loss.backward()
+    body = [p.grad for stage in list(net)[:-1] for p in stage.parameters() if p.requires_grad]
+    assert all(gradient.abs().max() == 0 for gradient in body)
+    assert net.stages[-1][1].weight.grad.abs().max() > 0
 
 
 def test_no_classification_gradient_enters_the_body(data: ImageData, targets: _Targets) -> None:
@@ -111,47 +146,62 @@ def test_the_kept_weights_are_those_of_the_best_epoch(data: ImageData) -> None:
     assert Fit(validation=[0.1, 0.9, 0.9]).best_epoch == 2, "the earliest of equals"
 
 
+OPTIMIZERS: dict[str, tuple[dict, Factory | None]] = {
+    "sgd": ({}, None),
+    "adamw": ({"optimizer": "adamw", "lr": 3e-3}, None),
+    "groups": ({}, lambda p: torch.optim.SGD([{"params": p[:2], "lr": 0.1}, {"params": p[2:]}], lr=0.02, momentum=0.5)),
+    "amsgrad": ({}, lambda p: torch.optim.Adam(p, lr=torch.tensor(3e-3), amsgrad=True)),
+    "rprop": ({}, lambda p: torch.optim.Rprop(p, lr=1e-3)),
+    "adafactor": ({}, lambda p: torch.optim.Adafactor(p, lr=1e-2)),
+}
+
+
+@pytest.mark.parametrize("which", OPTIMIZERS)
 def test_a_training_that_is_cut_off_anywhere_ends_in_equal_weights(
-    data: ImageData, targets: _Targets, tmp_path: Path
+    data: ImageData, targets: _Targets, tmp_path: Path, which: str
 ) -> None:
-    objective, config = Regression(targets), replace(LEARN, augment="crop")
+    changes, optimizer = OPTIMIZERS[which]
+    objective, config = Regression(targets), replace(LEARN, augment="crop", **changes)
     whole = _network(data)
-    expected = fit(whole, data.train, data.validation, objective, config, seed=3)
+    expected = fit(whole, data.train, data.validation, objective, config, seed=3, optimizer=optimizer)
     checkpoint = Checkpoint(tmp_path / "c.safetensors", "unit", seconds=0)
 
     class Killed(Exception):
         pass
 
-    def stop_at(last: int) -> None:
+    def go_on(stop_after: int | None) -> tuple[Stages, Fit]:
+        done = 0
+
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            if done == last:
+            if done == stop_after:
                 raise Killed("here")
 
-        done = 0
-        with pytest.raises(Killed, match="here"):
-            fit(
-                _network(data),
-                data.train,
-                data.validation,
-                objective,
-                config,
-                seed=3,
-                checkpoint=checkpoint,
-                advance=advance,
-            )
+        network = _network(data)
+        found = fit(
+            network,
+            data.train,
+            data.validation,
+            objective,
+            config,
+            seed=3,
+            checkpoint=checkpoint,
+            advance=advance,
+            optimizer=optimizer,
+        )
+        return network, found
 
     for epoch in (1, 2, 3):  # killed three times, resumed each time
-        stop_at(epoch)
-    resumed = _network(data)
-    found = fit(resumed, data.train, data.validation, objective, config, seed=3, checkpoint=checkpoint)
+        with pytest.raises(Killed, match="here"):
+            go_on(epoch)
+    resumed, found = go_on(None)
     assert found == expected
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("lost", ["restore_momentum", "epoch_batches"])
+@pytest.mark.parametrize("lost", ["restore_state", "epoch_batches"])
 def test_that_test_has_teeth(
     data: ImageData, targets: _Targets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
@@ -175,8 +225,8 @@ def test_that_test_has_teeth(
             checkpoint=checkpoint,
             advance=lambda count: advance() + 0,
         )
-    if lost == "restore_momentum":
-        monkeypatch.setattr(module, "restore_momentum", lambda optimizer, buffers: None)
+    if lost == "restore_state":
+        monkeypatch.setattr(module, "restore_state", lambda optimizer, tensors, rest: None)
     else:
         real = module.epoch_batches
         monkeypatch.setattr(module, "epoch_batches", lambda *a, epoch, **k: real(*a, epoch=epoch - 2, **k))
@@ -196,6 +246,60 @@ def test_not_finite_is_named_at_its_step(data: ImageData) -> None:
     bad = _Targets([torch.full((len(data.train), 8, 3, 3), torch.nan), torch.zeros(72, 8, 1, 1), torch.zeros(72, 3)])
     with pytest.raises(NotFiniteError, match=r"learn, epoch 1: the loss is not finite at step 1 of the epoch; lower lr"):
         learn_targets(_network(data), data.train, bad, validation=data.validation, config=LEARN)
+
+
+def test_a_gradient_that_is_not_finite_is_named_at_its_step(data: ImageData, targets: _Targets) -> None:
+    taken = 0
+
+    def poison(gradient: Tensor) -> Tensor:
+        nonlocal taken
+        taken += 1
+        return gradient * torch.nan if taken == 5 else gradient
+
+    net = _network(data)
+    net.stages[-1][1].weight.register_hook(poison)
+    with pytest.raises(NotFiniteError, match="learn, epoch 2: the gradient is not finite at step 2 of the epoch"):
+        learn_targets(net, data.train, targets, validation=data.validation, config=LEARN)
+
+
+@pytest.mark.parametrize("function", ["learn_targets", "train_sgd"])
+def test_the_library_trains_in_bfloat16(data: ImageData, targets: _Targets, function: str) -> None:
+    def train(precision: str) -> tuple[Stages, Fit]:
+        net = _network(data)
+        if function == "learn_targets":
+            config = replace(LEARN, epochs=8)
+            found = learn_targets(net, data.train, targets, validation=data.validation, config=config, precision=precision)
+        else:
+            settings = SgdConfig(epochs=8, batch=24)
+            found = train_sgd(net, data.train, validation=data.validation, config=settings, precision=precision)
+        return net, found
+
+    net, half = train("bfloat16")
+    _, full = train("float32")
+    assert all(p.dtype == torch.float32 for p in net.parameters())
+    assert half.losses != full.losses
+    assert half.losses == pytest.approx(full.losses, rel=0.1)
+    assert half.losses[-1] < half.losses[0]
+
+
+def test_another_precision_is_refused(data: ImageData, targets: _Targets) -> None:
+    with pytest.raises(ConfigError, match="precision = 'float16': expected one of float32, bfloat16, mixed"):
+        learn_targets(_network(data), data.train, targets, validation=data.validation, config=LEARN, precision="float16")
+
+
+def test_every_view_of_an_image_has_its_cached_target(data: ImageData, targets: _Targets) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    class Seen(Regression):
+        def loss(self, network: Stages, images: Tensor, labels: Tensor, rows: Sequence[Tensor]) -> Tensor:
+            seen.append((images, rows[-1]))
+            return super().loss(network, images, labels, rows)
+
+    config = replace(LEARN, epochs=2, augment="flip-crop", shuffle="fixed", batch=72)
+    fit(_network(data), data.train, data.validation, Seen(targets), config, seed=0)
+    (one, first), (other, second) = seen
+    assert torch.equal(first, second)
+    assert not torch.equal(one, other)
 
 
 def test_targets_of_other_images_are_refused(data: ImageData, tmp_path: Path) -> None:

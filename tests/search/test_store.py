@@ -40,6 +40,17 @@ def test_rows_come_by_position_from_memory_and_from_disk(
     assert in_memory.nbytes == on_disk.nbytes
 
 
+def test_a_single_shard_may_stay_on_disk_too(
+    network: Stages, data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory = search_solution(network, data.train, tmp_path, config=replace(CONFIG, batch=72))
+    positions = torch.tensor([5, 0, 71])
+    expected = in_memory.rows(positions)
+    monkeypatch.setattr(store, "IN_MEMORY_BYTES", 0)
+    for a, b in zip(expected, TargetStore(in_memory.shards).rows(positions), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_what_is_there_is_not_searched_again(network: Stages, data: ImageData, tmp_path: Path) -> None:
     search_solution(network, data.train, tmp_path, config=CONFIG)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}

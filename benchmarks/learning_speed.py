@@ -1,0 +1,219 @@
+"""What a step of learning from searched targets costs beside a plain SGD step of the same network and batch.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.learning_speed      # about 10 minutes
+    python -m benchmarks.learning_speed --device cuda
+
+Plain is a loop as a tutorial has it: index the images, forward, cross-entropy, backward, step; no check and no clipping.
+Both sides load their data: images from memory, targets from memory or from the files of a store above the limit of
+what is read into memory (the operating system has cached them). Every figure is the median, over repeats, of the ratio
+of two epochs taken one after the other, so that other load on the machine falls on both; `cpu_ratio` is the same for
+the processor time of all threads. Images and targets are noise: speed does not depend on them. Writes
+figures/learning-speed-DEVICE.json.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import tyro
+from torch import Tensor
+from torch.nn import functional
+
+from benchmarks.receipt import write_receipt
+from benchmarks.search_speed import SHAPES, say, wait
+from decouple import device as devices
+from decouple.config import NetworkConfig, TrainConfig
+from decouple.data import Split
+from decouple.data.images import as_float
+from decouple.files import write_bytes
+from decouple.learn import CrossEntropy, Regression
+from decouple.networks import Stages, paper_network
+from decouple.search import BatchResult, TargetStore, store
+from decouple.search.store import Shard
+from decouple.training.batches import epoch_batches
+from decouple.training.loop import Objective, train_epoch
+from decouple.training.optimizer import sgd
+
+LIMIT = 1.10
+"""Ratio that the project sets itself."""
+SHARD = 125
+"""Images of a search batch."""
+
+
+class Size(NamedTuple):
+    width: int
+    """Channels."""
+    batch: int
+    steps: int
+    """Timed together, as an epoch."""
+
+
+SIZES = {"cpu": (Size(32, 128, 6), Size(256, 32, 2)), "cuda": (Size(32, 512, 40), Size(256, 2000, 20))}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:n."""
+    repeats: int = 7
+    """Of every measurement."""
+    groups: tuple[int, ...] = (1, 2)
+    """ConvGroups a block: the fewer, the less a step has beside its targets."""
+    inputs: tuple[str, ...] = ("28x28",)
+    """28x28 or 32x32 images."""
+    widths: tuple[int, ...] = (32, 256)
+    """Channels."""
+
+
+def main(arguments: Arguments) -> None:
+    device = devices.resolve(arguments.device)
+    devices.prepare()
+    sizes = [size for size in SIZES[device.type] if size.width in arguments.widths]
+    rows = []
+    for size, shape, groups in itertools.product(sizes, arguments.inputs, arguments.groups):
+        for precision in ("float32", "bfloat16"):
+            rows += measure(size, shape, groups, precision, device, arguments.repeats)
+    settings = {"repeats": arguments.repeats, "sizes": [size._asdict() for size in sizes]}
+    figures = {"limit": LIMIT, "rows": rows}
+    print(write_receipt(f"learning-speed-{device.type}", figures, settings=settings, device=str(device)))
+
+
+def measure(size: Size, shape: str, groups: int, precision: str, device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """Seconds of a step: plain, the baseline by our code path, and learning from a store in memory and on disk."""
+    train = made_up(size.batch * size.steps, SHAPES[shape])
+    network = paper_network(train.images, 10, NetworkConfig(width=size.width), groups=groups, seed=0).to(device)
+    batches = epoch_batches(len(train), size.batch, seed=0, epoch=0)
+    with tempfile.TemporaryDirectory() as folder:
+        shards = made_up_shards(Path(folder), network.shapes(SHAPES[shape]), len(train))
+        in_memory, on_disk = opened(shards, 2**40), opened(shards, 0)
+        plain = functools.partial(_plain, copy.deepcopy(network), train, batches, precision)
+        objectives: dict[str, Objective] = {
+            "sgd": CrossEntropy(),
+            "learn, store in memory": Regression(in_memory),
+            "learn, store on disk": Regression(on_disk),
+        }
+        found = []
+        for name, objective in objectives.items():
+            ours = functools.partial(_ours, copy.deepcopy(network), train, batches, objective, precision)
+            row = {"step": name, "width": size.width, "input": shape, "groups": groups, "precision": precision}
+            row |= compared(ours, plain, device, repeats, size.steps)
+            found.append(row)
+            say(
+                f"{name}, {size.width} channels, {shape}, {groups} groups, {precision}: {row['ratio']:.3f} x plain "
+                f"({row['plain_seconds']:.4f} s), processor time {row['cpu_ratio']:.3f} x"
+            )
+    return found
+
+
+def compared(
+    ours: Callable[[], None], plain: Callable[[], None], device: torch.device, repeats: int, steps: int
+) -> dict[str, float]:
+    """Medians over pairs of epochs, after one that does not count; seconds are those of a step."""
+    pairs = [(_timed(ours, device), _timed(plain, device)) for _ in range(repeats + 1)][1:]
+    ratios, cpu_ratios = ([mine[clock] / other[clock] for mine, other in pairs] for clock in (0, 1))
+    return {
+        "ratio": statistics.median(ratios),
+        "cpu_ratio": statistics.median(cpu_ratios),
+        "seconds": statistics.median(mine[0] for mine, _ in pairs) / steps,
+        "plain_seconds": statistics.median(other[0] for _, other in pairs) / steps,
+    }
+
+
+def _timed(epoch: Callable[[], None], device: torch.device) -> tuple[float, float]:
+    """Seconds that pass, and those that the processor works."""
+    wait(device)
+    began, worked = time.perf_counter(), time.process_time()
+    epoch()
+    wait(device)
+    return time.perf_counter() - began, time.process_time() - worked
+
+
+def made_up(images: int, shape: Sequence[int]) -> Split:
+    """Noise, and labels."""
+    stream = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (images, *shape), dtype=torch.uint8, generator=stream)
+    return Split(pixels, torch.arange(images) % 10, torch.arange(images))
+
+
+def made_up_shards(folder: Path, shapes: Sequence[tuple[int, ...]], images: int) -> list[Shard]:
+    """A solution on disk, with targets of these shapes."""
+    stream = torch.Generator().manual_seed(0)
+    shards = []
+    for start in range(0, images, SHARD):
+        count = min(SHARD, images - start)
+        zeros = torch.zeros(len(shapes), count)
+        targets = [torch.randn(count, *shape, generator=stream) for shape in shapes]
+        curves, stops = [torch.zeros(2)] * len(shapes), ["generations"] * len(shapes)
+        result = BatchResult(
+            targets,
+            zeros,
+            zeros.clone(),
+            zeros.bool(),
+            zeros.clone(),
+            zeros.clone(),
+            [c.clone() for c in curves],
+            stops,
+            1,
+            0,
+        )
+        searched = Split(torch.zeros(count, 1, 1, 1), torch.zeros(count, dtype=torch.int64), torch.arange(count) + start)
+        shard = Shard(folder / f"{start}.safetensors", f"{start}", (start, start + count))
+        write_bytes(shard.path, shard.contents(result, searched, torch.float16))
+        shards.append(shard)
+    return shards
+
+
+def opened(shards: Sequence[Shard], limit: int) -> TargetStore:
+    """The store, with this limit of what is read into memory."""
+    kept, store.IN_MEMORY_BYTES = store.IN_MEMORY_BYTES, limit
+    try:
+        found = TargetStore(shards)
+        found.rows(torch.tensor([0]))  # here it is decided
+        return found
+    finally:
+        store.IN_MEMORY_BYTES = kept
+
+
+def _plain(network: Stages, train: Split, batches: Sequence[Tensor], precision: str) -> None:
+    """The step that all else is compared with."""
+    device = next(network.parameters()).device
+    optimizer = sgd(network, TrainConfig(), batch=len(batches[0]))
+    network.train()
+    for positions in batches:
+        images, labels = as_float(train.images[positions].to(device)), train.labels[positions].to(device)
+        with devices.autocast(precision, device):
+            loss = functional.cross_entropy(network(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def _ours(network: Stages, train: Split, batches: Sequence[Tensor], objective: Objective, precision: str) -> None:
+    settings = TrainConfig()
+    train_epoch(
+        network,
+        sgd(network, settings, batch=len(batches[0])),
+        train,
+        batches,
+        objective,
+        before_step=lambda step: None,
+        clip=settings.clip,
+        augmentation=settings.augment,
+        precision=precision,
+        seed=0,
+        what="benchmark",
+    )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))

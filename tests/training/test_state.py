@@ -1,0 +1,65 @@
+"""Any optimiser's state survives a file without pickle."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from decouple.config import LearnConfig, RunConfig, TrainConfig
+from decouple.errors import ConfigError
+from decouple.files import load_tensors, save_tensors
+from decouple.settings import check, check_section
+from decouple.training.optimizer import make_optimizer, rates
+from decouple.training.state import pack_state, restore_state
+
+
+def test_every_kind_of_value_comes_back(tmp_path: Path) -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight], betas=(0.8, 0.9))
+    buffer = torch.arange(6.0)
+    optimizer.state[weight] = {
+        "step": torch.tensor(3.0),
+        "views": [buffer[:3], buffer[3:]],
+        "own": {2: (None, True, 7)},
+    }
+    optimizer.param_groups[0] |= {"bound": float("inf"), "kind": "own"}
+    tensors, rest = pack_state(optimizer)
+    save_tensors(tmp_path / "s", tensors, {"optimizer": rest}, unit="u")
+    found, meta = load_tensors(tmp_path / "s", unit="u")
+    other = torch.optim.Adam([weight])
+    restore_state(other, found, meta["optimizer"])
+    assert other.param_groups == optimizer.param_groups
+    state = other.state[weight]
+    assert state["own"] == {2: (None, True, 7)}
+    assert torch.equal(torch.cat(state["views"]), buffer)
+    assert state["step"] == 3
+
+
+def test_what_cannot_be_kept_is_named() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))])
+    optimizer.param_groups[0]["schedule"] = len
+    with pytest.raises(ConfigError, match="state of SGD holds a builtin_function_or_method, which a checkpoint cannot keep"):
+        pack_state(optimizer)
+
+
+def test_settings_name_the_optimiser() -> None:
+    network = nn.Linear(2, 2)
+    assert isinstance(make_optimizer(network, TrainConfig(), batch=8), torch.optim.SGD)
+    adamw = make_optimizer(network, TrainConfig(optimizer="adamw", lr=1e-3, weight_decay=0.1), batch=8)
+    assert isinstance(adamw, torch.optim.AdamW)
+    assert (rates(adamw), adamw.param_groups[0]["weight_decay"]) == ([1e-3], 0.1)
+
+
+def test_a_factory_that_makes_no_optimiser_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"what optimizer= gives must be a Optimizer, not Linear; such as lambda p"):
+        make_optimizer(nn.Linear(1, 1), TrainConfig(), batch=8, factory=lambda p: nn.Linear(1, 1))  # type: ignore[arg-type,return-value]
+
+
+def test_airbenchs_unit_is_sgds_alone() -> None:
+    section = LearnConfig(optimizer="adamw", lr_unit="airbench")
+    for refuse in (lambda: check_section(section), lambda: check(RunConfig(learn=section))):
+        with pytest.raises(
+            ConfigError, match="optimizer = adamw with lr_unit = airbench: that unit is defined for sgd alone"
+        ):
+            refuse()
