@@ -158,8 +158,26 @@ class TrainConfig:
 class LearnConfig(TrainConfig):
     kl_weight: NonNegative = 0.03
     """Weight λ of the head's KL against the blocks' MSE."""
-    supervise: Literal["all", "skip-first"] = "all"
-    """Blocks that have a target: all, or all but block 0 (which then learns through the later ones)."""
+    supervise: Literal["all", "skip-first", "last"] = "all"
+    """Blocks that have a target: all, all but block 0 (both the paper's), or the last alone. The others learn through the
+    later ones."""
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """Rounds after the first: each searches again from what the learned network now makes of the images, with the rest of that
+    network as the judge, and the network learns on. The paper stops before them."""
+
+    count: Annotated[Count, tyro.conf.arg(aliases=["--rounds"])] = 0
+    """Rounds after the first."""
+    epochs: Positive | None = None
+    """Epochs of each; None: as many as learn.epochs. The other settings of learning stay."""
+    es: EsConfig = field(
+        default_factory=lambda: EsConfig(
+            population=32, generations=(6, 4, 4, 10), step=(0.05, 0.05, 0.05, 0.5), moments="own"
+        )
+    )
+    """The search: always es, in place of search.algorithm."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +247,7 @@ class RunConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     learn: LearnConfig = field(default_factory=LearnConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
     sgd: SgdConfig = field(default_factory=SgdConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     q0: Q0Config = field(default_factory=Q0Config)

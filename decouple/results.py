@@ -61,7 +61,7 @@ class NetworkResult(_Record):
     """A trained network."""
 
     kind: str
-    """search or sgd."""
+    """search, sgd, or earlier: a searched network before the last of several rounds."""
     groups: int
     """ConvGroups a block."""
     parameters: int
@@ -69,10 +69,12 @@ class NetworkResult(_Record):
     """Epoch with the best validation accuracy: its weights are the ones that are kept and tested."""
     validation_accuracy: float
     test_accuracy: float | None
-    """None for a baseline that was not chosen on validation, and so never tested."""
+    """None where the network was never tested: a baseline that was not chosen on validation, or an earlier round."""
     test_nll: float | None
     """Nats, of the network's own probabilities; a searched network's head has learned searched ones."""
     gradient_steps: int
+    search_evaluations: int
+    """Candidates that the search for its targets has scored, all images."""
 
 
 class Comparison(_Record):
@@ -121,7 +123,7 @@ class Q0Results(_Record):
 
 class Cost(_Record):
     search_evaluations: int
-    """Candidates scored, all images and solutions."""
+    """Candidates scored, all images, solutions and rounds."""
     gradient_steps: int
     """All networks: learned, SGD and q0."""
     target_bytes: int
@@ -141,7 +143,7 @@ class Results(_Record):
     search: SearchResults
     diversity: Diversity
     networks: dict[str, NetworkResult]
-    """By name: search-0, search-1, …; sgd-1, sgd-2 (the number is ConvGroups a block)."""
+    """By name: search-0, search-1, …; sgd-1, sgd-2 (the number is ConvGroups a block); search-0-before-1, … before round 1."""
     compare: Comparison
     q0: Q0Results
     cost: Cost

@@ -16,7 +16,7 @@ from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
-from decouple.learn.objective import CrossEntropy, Regression, Targets
+from decouple.learn.objective import CrossEntropy, Regression, Targets, blocks_without_target
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
 from decouple.settings import check_section
@@ -185,9 +185,7 @@ def learn_targets(
             f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
             "with the same points, or cut this one elsewhere"
         )
-    skip = 1 if config.supervise == "skip-first" else 0
-    if skip >= len(shapes) - 1:
-        raise ConfigError("supervise = skip-first leaves no target: the network has one block; use supervise='all'")
+    skip = blocks_without_target(config.supervise, len(shapes) - 1)
     objective = Regression(targets, config.kl_weight, skip)
     return fit(
         network, train, validation, objective, config, seed=seed, name="learn", precision=precision, optimizer=optimizer

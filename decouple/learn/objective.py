@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from decouple.data.images import Split
+from decouple.errors import ConfigError
 from decouple.networks.stages import Stages
 
 
@@ -28,6 +29,22 @@ class Targets(Protocol):
         In a training this is called in another thread, ahead of the step: it must not use the network that is trained.
         """
         ...
+
+
+def blocks_without_target(supervise: str, blocks: int) -> int:
+    """How many blocks, from the front, `LearnConfig.supervise` leaves without a target.
+
+    >>> [blocks_without_target(choice, 3) for choice in ("all", "skip-first", "last")]
+    [0, 1, 2]
+
+    Raises:
+        ConfigError: no block has one.
+    """
+    if supervise == "skip-first" and blocks < 2:
+        raise ConfigError(
+            "supervise = skip-first leaves no target: the network has one block before the logits; use supervise = all"
+        )
+    return {"all": 0, "skip-first": 1, "last": blocks - 1}[supervise]
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def _compare(run: Run, networks: list[Trained]) -> Compared:
     for trained in networks:
         found = records[trained.name]
         # A searched network is compared with its own solution's targets, a baseline with those of every solution.
-        own = [targets[int(trained.name.removeprefix("search-"))]] if trained.kind == "search" else targets
+        own = targets if trained.solution is None else [targets[trained.solution]]
         curve = TrajectoryCurve(
             epochs=[epoch for epoch, _ in found],
             cosine_distance={

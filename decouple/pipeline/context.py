@@ -16,6 +16,7 @@ from decouple import device as devices
 from decouple.config import NetworkConfig, RunConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError, RunDirectoryError
+from decouple.learn.objective import blocks_without_target
 from decouple.networks import Stages, paper_network
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
@@ -123,12 +124,7 @@ def open_run(
         sittings = directory.read_run()["sittings"]
         if changed := _changes(sittings[0], sittings[-1]):
             run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
-        blocks = len(run.network_to_search) - 1
-        if config.learn.supervise == "skip-first" and blocks < 2:
-            raise ConfigError(
-                f"learn.supervise = skip-first leaves no target: the network for these images has {blocks} block; give "
-                "--learn.supervise all"
-            )
+        blocks_without_target(config.learn.supervise, len(run.network_to_search) - 1)  # refuse now what it cannot have
         _refuse_poor_probe(run)
         _refuse_single_images(run)
         yield run

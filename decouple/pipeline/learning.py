@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,14 +12,15 @@ from torch.nn import functional
 
 from decouple.config import TrainConfig
 from decouple.data.images import as_float
+from decouple.device import search_dtype
 from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
 from decouple.learn.fitting import Checkpoint, Fit, fit, recorded_epochs
-from decouple.learn.objective import CrossEntropy, Regression
+from decouple.learn.objective import CrossEntropy, Regression, blocks_without_target
 from decouple.networks import Stages
 from decouple.pipeline.context import Run
 from decouple.pipeline.searching import search_identity
 from decouple.results import NetworkResult, TrainingCurve
-from decouple.search import TargetStore
+from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.training.evaluate import logits
@@ -30,17 +32,22 @@ class Trained:
     """A network of the run, trained or to be trained, and its files."""
 
     name: str
-    """search-0, search-1, … by solution; sgd-1, sgd-2, … by ConvGroups a block."""
+    """search-0, search-1, … by solution; sgd-1, sgd-2, … by ConvGroups a block; search-0-before-1, … before round 1."""
     kind: str
+    """search, sgd, or earlier: a searched network before its last round."""
     groups: int
     seed: int
     settings: TrainConfig
     folder: Path
     identity: str
+    solution: int | None = None
+    """Whose targets it learns; None: those of no search."""
+    after: Trained | None = None
+    """The network of the round before, where it begins and whose search it learns from; None: it is the first."""
 
     @property
     def unit(self) -> str:
-        return f"learn/{self.identity}/{self.name}"
+        return f"learn/{self.identity}/{self.folder.name}"
 
     @property
     def path(self) -> Path:
@@ -58,6 +65,10 @@ class Trained:
         meta = load_tensors(self.path, unit=self.unit)[1]
         return Fit(meta["losses"], meta["validation"], meta["gradient_steps"])
 
+    def evaluations(self) -> int:
+        """Candidates that the search for its targets has scored, all images."""
+        return int(load_tensors(self.path, unit=self.unit)[1]["evaluations"])
+
     def network(self, run: Run) -> Stages:
         """The network with its best weights."""
         network = run.network(run.config.network, groups=self.groups, seed=self.seed)
@@ -71,8 +82,9 @@ def networks_of(run: Run) -> list[Trained]:
     recording = (config.compare.images, config.compare.records)
     learned = fingerprint(search_identity(run), config.learn, recording)
     baseline = fingerprint(run.base, {**to_builtins(config.sgd), "groups": None}, recording)
-    networks = [
-        Trained(
+    networks = []
+    for solution in range(config.search.solutions):
+        first = Trained(
             name=f"search-{solution}",
             kind="search",
             groups=config.network.groups,
@@ -81,9 +93,9 @@ def networks_of(run: Run) -> list[Trained]:
             settings=config.learn,
             folder=run.folder("learn", learned) / f"search-{solution}",
             identity=learned,
+            solution=solution,
         )
-        for solution in range(config.search.solutions)
-    ]
+        networks += rounds_of(run, first)
     networks += [
         Trained(
             name=f"sgd-{groups}",
@@ -99,6 +111,22 @@ def networks_of(run: Run) -> list[Trained]:
     return networks
 
 
+def rounds_of(run: Run, first: Trained) -> list[Trained]:
+    """The network of a solution after each round; the last one is what the search has given."""
+    config = run.config.rounds
+    found = [first]
+    settings = replace(first.settings, epochs=config.epochs or first.settings.epochs)
+    for number in range(1, config.count + 1):
+        identity = fingerprint(first.identity, {**to_builtins(config), "count": number})  # not how many follow
+        folder = run.folder("learn", identity) / f"{first.name}-round-{number}"
+        found.append(replace(first, settings=settings, folder=folder, identity=identity, after=found[-1]))
+    earlier = [
+        replace(trained, name=f"{first.name}-before-{number}", kind="earlier")
+        for number, trained in enumerate(found[:-1], 1)
+    ]
+    return [*earlier, found[-1]]
+
+
 def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
     """Train the networks that are not there yet."""
     config = run.config
@@ -108,25 +136,55 @@ def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
             if _is_whole(run, trained):
                 continue
             objective: Objective = CrossEntropy()
-            if trained.kind == "search":
-                skip = 1 if config.learn.supervise == "skip-first" else 0
-                targets = stores[int(trained.name.removeprefix("search-"))]
+            evaluations = 0
+            if trained.solution is not None:
+                skip = blocks_without_target(config.learn.supervise, len(run.network_to_search) - 1)
+                targets = stores[trained.solution] if trained.after is None else search_again(run, trained, trained.after)
                 objective = Regression(targets, config.learn.kl_weight, skip)
-            _train(run, trained, objective)
+                evaluations = targets.evaluations * len(run.data.train)
+            _train(run, trained, objective, evaluations)
+            shutil.rmtree(_targets_of(trained), ignore_errors=True)
     return networks
 
 
-def _train(run: Run, trained: Trained, objective: Objective) -> None:
-    network = run.network(run.config.network, groups=trained.groups, seed=trained.seed)
+def search_again(run: Run, trained: Trained, before: Trained) -> TargetStore:
+    """Targets for a later round: displacements of what the network before it makes of the images, judged by its own rest."""
+    config, solution = run.config, trained.solution or 0
+    with run.progress.task(f"search, {trained.folder.name}", len(run.data.train), "images") as advance:
+        return search_solution(
+            before.network(run),
+            run.data.train,
+            _targets_of(trained),
+            config=replace(config.search, algorithm="es", es=config.rounds.es),
+            seed=derive(config.seed, "round", trained.folder.name),
+            solution=solution,
+            dtype=search_dtype(config.precision),
+            identity=trained.unit,
+            workers=run.workers,
+            ray_address=run.ray_address,
+            advance=advance,
+        )
+
+
+def _targets_of(trained: Trained) -> Path:
+    """Where the targets of a later round are, until they are learned."""
+    return trained.folder / "targets"
+
+
+def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -> None:
+    if trained.after is None:
+        network = run.network(run.config.network, groups=trained.groups, seed=trained.seed)
+    else:
+        network = trained.after.network(run)
     epochs = trained.settings.epochs
-    with run.progress.task(f"learn, {trained.name}", epochs, "epochs") as advance:
+    with run.progress.task(f"learn, {trained.folder.name}", epochs, "epochs") as advance:
         found = fit(
             network,
             run.data.train,
             run.data.validation,
             objective,
             trained.settings,
-            seed=derive(run.config.seed, "learn", trained.name),
+            seed=derive(run.config.seed, "learn", trained.folder.name),
             name=trained.name,
             precision=run.config.precision,
             checkpoint=Checkpoint(trained.folder / "checkpoint.safetensors", trained.unit),
@@ -136,7 +194,7 @@ def _train(run: Run, trained: Trained, objective: Objective) -> None:
     for epoch, (loss, validation) in enumerate(zip(found.losses, found.validation, strict=True), 1):
         run.log("learn", epoch, trained.name, {"loss": loss, "validation_accuracy": validation})
     meta = {"losses": found.losses, "validation": found.validation, "gradient_steps": found.gradient_steps}
-    save_tensors(trained.path, network.state_dict(), meta, unit=trained.unit)
+    save_tensors(trained.path, network.state_dict(), meta | {"evaluations": evaluations}, unit=trained.unit)
     (trained.folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
@@ -185,6 +243,7 @@ def learn_results(run: Run, networks: list[Trained]) -> tuple[dict[str, NetworkR
             test_accuracy=test["accuracy"],
             test_nll=test["nll"],
             gradient_steps=found.gradient_steps,
+            search_evaluations=trained.evaluations(),
         )
         curves[trained.name] = TrainingCurve(loss=found.losses, validation_accuracy=found.validation)
     return results, curves

@@ -62,7 +62,7 @@ def run_stages(run: Run, last: str = "report") -> Path | None:
         compare=compared.comparison,
         q0=found.results,
         cost=Cost(
-            search_evaluations=searched.evaluations_per_image * len(data.train) * len(stores),
+            search_evaluations=sum(result.search_evaluations for result in trained.values()),
             gradient_steps=sum(result.gradient_steps for result in trained.values()) + found.gradient_steps,
             target_bytes=sum(store.nbytes for store in stores),
         ),

@@ -120,7 +120,7 @@ def test_the_papers_way_of_evaluating_and_starting_at_random_run_through(
 
 def test_a_target_for_no_block_is_refused_before_compute(tiny: RunConfig, tmp_path: Path) -> None:
     config = from_builtins({"network": {"blocks": 1}, "learn": {"supervise": "skip-first"}}, tiny)
-    with pytest.raises(ConfigError, match="skip-first leaves no target: the network for these images has 1 block"):
+    with pytest.raises(ConfigError, match="skip-first leaves no target: the network has one block"):
         run(config, tmp_path / "run")
 
 

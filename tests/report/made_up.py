@@ -160,6 +160,7 @@ def _networks(
             test_accuracy=accuracy[best] - 0.01 if kind == "search" or number == sgd else None,
             test_nll=0.1 + 0.02 * number if kind == "search" or number == sgd else None,
             gradient_steps=9 * epochs,
+            search_evaluations=150_000 if kind == "search" else 0,
         )
     return networks, training
 
