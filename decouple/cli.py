@@ -107,6 +107,8 @@ class TextOptions:
     """Run directory; default: runs/text-PRESET-seedN."""
     resume: bool = False
     """Go on with the run that --out holds: finished work is not done again."""
+    config: Path | None = None
+    """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
     device: str = "auto"
     """auto (the first GPU, or else the CPU; under torchrun one for each process), cpu, cuda or cuda:N."""
     quiet: bool = False
@@ -206,7 +208,7 @@ def _stage(stage: str, argv: list[str]) -> None:
 
 
 def _text(argv: list[str]) -> None:
-    base = text_preset(_value_of("--preset", argv) or "tiny")
+    base = _with_file(text_preset(_value_of("--preset", argv) or "tiny"), argv)
     defaults = TextOptions(preset=base.preset)
     parsed = _parse("q0 text", TextArguments, argv, lambda config: TextArguments(defaults, config), base)
     options, config = parsed.options, settings.check(parsed.settings)
@@ -298,7 +300,11 @@ def _base(command: str, argv: list[str]) -> RunConfig:
         )
     if argv[0].startswith("-"):
         _parse(f"{command} PRESET", RunArguments, argv, lambda c: RunArguments(RunOptions(), c), RunConfig())
-    base = preset(argv[0])
+    return _with_file(preset(argv[0]), argv)
+
+
+def _with_file(base: Settings, argv: list[str]) -> Settings:
+    """A preset's settings, with a --config file's over them."""
     file = _value_of("--config", argv)
     if file is None:
         return base

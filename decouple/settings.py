@@ -15,7 +15,6 @@ import msgspec
 from decouple.config import LearnConfig, RunConfig, SearchConfig, SgdConfig, TextConfig
 from decouple.errors import ConfigError, did_you_mean
 
-
 Config = TypeVar("Config", RunConfig, TextConfig)
 """All settings of a command."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,24 +69,25 @@ def run_text(
         DecoupleError: whatever the user can mend; see `decouple.errors`.
     """
     devices.prepare()
-    with process_group(device) as group:
-        with RunDirectory.create(out, config, resume=resume) if group.first else nullcontext() as directory:
-            tokens = Path(out) / "q0"
-            if directory is not None:
-                load_corpus(data, config.corpus, tokens)
-            group.wait()  # the first process has made the token file
-            corpus = load_corpus(data, config.corpus, tokens)
-            if directory is not None:
-                directory.describe(seed=config.seed, device=group.device, data={"digest": corpus.digest, "file": str(data)})
-            run = TextRun(config, corpus, group, Path(out), directory, Progress(quiet=quiet or not group.first))
-            run.progress.say(_about(run))
-            snapshots = train(run)
-            found = evaluate(run, snapshots)
-            if found is not None:
-                write_json(Path(out) / "results.json", results.to_json(found))
-                write_text(Path(out) / "report.md", report(found))
-            group.wait()  # no process leaves while another still reads
-            return found
+    with ExitStack() as stack:
+        group = stack.enter_context(process_group(device))
+        directory = stack.enter_context(RunDirectory.create(out, config, resume=resume)) if group.first else None
+        tokens = Path(out) / "q0"
+        if directory is not None:
+            load_corpus(data, config.corpus, tokens)
+        group.wait()  # the first process has made the token file
+        corpus = load_corpus(data, config.corpus, tokens)
+        if directory is not None:
+            directory.describe(seed=config.seed, device=group.device, data={"digest": corpus.digest, "file": str(data)})
+        run = TextRun(config, corpus, group, Path(out), directory, Progress(quiet=quiet or not group.first))
+        run.progress.say(_about(run))
+        snapshots = train(run)
+        found = evaluate(run, snapshots)
+        if found is not None:
+            write_json(Path(out) / "results.json", results.to_json(found))
+            write_text(Path(out) / "report.md", report(found))
+        group.wait()  # no process leaves while another still reads
+        return found
 
 
 def train(run: TextRun) -> list[Snapshot]:
@@ -186,7 +187,7 @@ def ways(prior: Tensor, test: Tensor, weights: Tensor, k: int, snapshots: Sequen
         return float(nll(of_each @ test[indices].double()))
 
     return TextWays(
-        single=float(nll(test[int(nll(prior).argmin())])),
+        single=of(*greedy_members(prior, 1)),
         uniform=of(torch.tensor(latest), torch.full((k,), 1 / k, dtype=torch.float64)),
         learned_prior=of(chosen, share),
         greedy=of(greedy, picks),
@@ -195,13 +196,14 @@ def ways(prior: Tensor, test: Tensor, weights: Tensor, k: int, snapshots: Sequen
 
 def report(found: TextResults) -> str:
     """The results as a short page of Markdown."""
-    rows = [("members", "uniform, the latest", "learned prior", "greedy")]
+    rows = ["| members | uniform, the latest | learned prior | greedy |", "| --- | --- | --- | --- |"]
     scale = found.test_bits_per_byte.single / found.test_nll.single
     sizes = [k for k in range(1, len(found.by_size) + 1) if k & (k - 1) == 0 or k == len(found.by_size)]
     for k in sizes:
         at = found.by_size[k - 1]
-        rows.append((str(k), *(f"{value * scale:.4f}" for value in (at.uniform, at.learned_prior, at.greedy))))
-    table = "\n".join(f"| {' | '.join(row)} |" for row in (rows[0], ("---",) * 4, *rows[1:]))
+        values = (at.uniform, at.learned_prior, at.greedy)
+        rows.append(f"| {k} | {' | '.join(f'{value * scale:.4f}' for value in values)} |")
+    table = "\n".join(rows)
     return (
         f"# q0 on text: {found.preset}, seed {found.seed}\n\n"
         f"{found.parameters:,} parameters, {found.bytes['train']:,} bytes of training text, {found.epochs} epochs in all, "

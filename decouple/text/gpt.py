@@ -55,7 +55,9 @@ class Gpt(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         length = tokens.shape[-1]
         if length > self.context:
-            raise NetworkError(f"{length} tokens exceed the context of {self.context}; cut the text, or raise --network.context")
+            raise NetworkError(
+                f"{length} tokens exceed the context of {self.context}; cut the text, or raise --network.context"
+            )
         cosine, sine = self.cosine[:length], self.sine[:length]  # type: ignore[index]
         x = norm(self.embed(tokens))
         for block in self.blocks:

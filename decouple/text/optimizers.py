@@ -67,11 +67,11 @@ def optimizers_of(network: Gpt, config: TextQ0Config) -> Optimizers:
     if config.optimizer == "adamw":
         return Optimizers((torch.optim.AdamW(network.parameters(), lr=config.lr, betas=betas, weight_decay=0.0),))
     if not hasattr(torch.optim, "Muon"):
-        raise ConfigError(f"q0.optimizer = muon needs torch 2.9 or newer, this is {torch.__version__}; give --q0.optimizer adamw")
+        raise ConfigError(
+            f"q0.optimizer = muon needs torch 2.9 or newer, this is {torch.__version__}; give --q0.optimizer adamw"
+        )
     hidden = list(network.blocks.parameters())
     chosen = {id(parameter) for parameter in hidden}
     rest = [parameter for parameter in network.parameters() if id(parameter) not in chosen]
-    muon = torch.optim.Muon(
-        hidden, lr=config.lr, momentum=config.momentum, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = torch.optim.Muon(hidden, lr=config.lr, momentum=config.momentum, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
     return Optimizers((muon, torch.optim.AdamW(rest, lr=config.lr, betas=betas, weight_decay=0.0)))

@@ -19,10 +19,15 @@ END = "<|end|>"
 class Tokenizer(Protocol):
     """Any object with a vocabulary that says what the ids of a document are."""
 
-    vocabulary: int
-    """Number of ids."""
-    end: int
-    """Id of the mark that follows every document."""
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids."""
+        ...
+
+    @property
+    def end(self) -> int:
+        """Id of the mark that follows every document."""
+        ...
 
     def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.int64]]:
         """The ids of each document, without the end mark."""
@@ -52,11 +57,11 @@ class BytePairs:
     """A tokenizers.Tokenizer."""
 
     @property
-    def vocabulary(self) -> int:  # type: ignore[override]
+    def vocabulary(self) -> int:
         return self.inner.get_vocab_size()
 
     @property
-    def end(self) -> int:  # type: ignore[override]
+    def end(self) -> int:
         return self.inner.token_to_id(END)
 
     def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.int64]]:

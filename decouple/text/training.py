@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -125,8 +126,7 @@ def train_text_trajectory(
     student: nn.Module = network
     if group.size > 1:
         student = DistributedDataParallel(network, device_ids=[group.device] if group.device.type == "cuda" else None)
-    compiled = torch.compile if config.compile else lambda module: module
-    step_of = Steps(network, compiled(student), compiled(teacher), config, group)
+    step_of = Steps(network, _compiled(student, config), _compiled(teacher, config), config, group)
 
     number = sum(cycle_epochs(config, cycle) for cycle in range(done))
     batches_per_epoch = len(even_batches(train.rows(context), q0.batch))
@@ -167,3 +167,7 @@ def train_text_trajectory(
             weights = {f"network.{name}": value for name, value in network.state_dict().items()}
             save_tensors(snapshots[cycle].path, weights | optimizer.state(), {}, unit=snapshots[cycle].unit)
         group.wait()
+
+
+def _compiled(module: nn.Module, config: TextConfig) -> nn.Module:
+    return cast(nn.Module, torch.compile(module)) if config.compile else module

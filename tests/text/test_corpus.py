@@ -87,9 +87,7 @@ def test_bits_per_byte_of_an_even_guess(text: Path, tmp_path: Path) -> None:
     assert part.bits_per_byte(math.log(257)) == pytest.approx(math.log2(257) * len(part) / part.bytes)
 
 
-def test_the_token_file_is_checked_and_made_again(
-    text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_token_file_is_checked_and_made_again(text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = read(load_corpus(text, SETTINGS, tmp_path).train)
     (file,) = tmp_path.glob("tokens-*.safetensors")
     data = bytearray(file.read_bytes())
