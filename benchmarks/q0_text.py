@@ -81,7 +81,7 @@ def recipes(
     """
     alone = replace(base, cycles=1, trajectories=1, alpha=0.0, perturb=0.0, lr_floor=0.0, members=None)
     chain = base.epochs * (base.cycles - 1) + base.first_epochs
-    cosine = replace(base, alpha=0.0, perturb=0.0, shape="cosine", lr_floor=0.0, wd_floor=1.0)
+    cosine = replace(base, restart="continue", alpha=0.0, perturb=0.0, shape="cosine", lr_floor=0.0, wd_floor=1.0)
     found = [
         Recipe("single", f"{n} epochs, decay {decay:g}", replace(alone, first_epochs=n, weight_decay=decay))
         for n in epochs
@@ -97,15 +97,17 @@ def recipes(
         for decay in decays
     ]
     found += [
-        Recipe("snapshots", f"cycles of {n}", replace(cosine, first_epochs=n, epochs=n, cycles=max(1, chain // n)))
-        for n in (base.epochs, base.first_epochs)
+        Recipe("snapshots", f"cycles of {n}", replace(cosine, first_epochs=base.first_epochs, epochs=n, cycles=count))
+        for n in sorted({max(1, base.epochs // 2), base.epochs})
+        if (count := 1 + (chain - base.first_epochs) // n) > 1
     ]
     changes: dict[str, dict[str, Any]] = {
         "q0": {},
         "q0 without distillation": {"alpha": 0.0},
         "q0 with flat weight decay": {"wd_floor": 1.0},
         "q0 with a cosine": {"shape": "cosine"},
-        "q0 with noise" if base.perturb == 0 else "q0 without noise": {"perturb": 0.25 if base.perturb == 0 else 0.0},
+        "q0 continuing from its snapshots": {"restart": "continue"},
+        "q0 continuing, with noise": {"restart": "continue", "perturb": 0.25},
     }
     return (*found, *(Recipe(name, name, replace(base, **change)) for name, change in changes.items()))
 

@@ -272,11 +272,14 @@ class TextQ0Config:
     """Parallel trajectories, each from a network of its own."""
     cycles: Positive = 4
     """Cycles of a trajectory; each leaves a snapshot."""
-    first_epochs: Positive = 16
-    """Epochs of the first cycle: until more of them would not help."""
-    epochs: Positive = 4
+    first_epochs: Positive = 8
+    """Epochs of the first cycle."""
+    epochs: Positive = 8
     """Epochs of every later cycle."""
-    batch: Positive = 16
+    restart: Literal["continue", "new"] = "new"
+    """What a later cycle starts from. continue: the weights before it, as the public code's record; new: a new network that learns
+    from the snapshot before, as its earlier records."""
+    batch: Positive = 8
     """Rows of `network.context` tokens a step, over all processes."""
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: Muon for the matrices of the blocks, AdamW for embedding and head (needs torch 2.9); adamw: for everything. The
@@ -305,7 +308,7 @@ class TextQ0Config:
     """Snapshots that a trajectory must have before distillation begins."""
     perturb: NonNegative = 0.0
     """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation; falls
-    to a fifth by the last. The public code uses 0.25; 0: off."""
+    to a fifth by the last; where cycles continue. The public code uses 0.25; 0: off."""
     clip: NonNegative = 1.0
     """Gradient norm above which the gradient is scaled down; 0: off."""
     members: Positive | None = None

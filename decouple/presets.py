@@ -129,6 +129,7 @@ _TEXT_PRESETS: dict[str, tuple[str, TextConfig]] = {
                 first_epochs=2,
                 epochs=2,
                 batch=256,
+                restart="continue",
                 distill_after=8,
                 perturb=0.25,
                 members=256,

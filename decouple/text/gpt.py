@@ -43,7 +43,7 @@ class Gpt(nn.Module):
                 f"a width of {config.width} does not divide into {config.heads} heads of an even number of channels; give "
                 f"--network.width a multiple of {2 * config.heads}"
             )
-        self.context = config.context
+        self.context, self.vocabulary = config.context, vocabulary
         self.embed = nn.Embedding(vocabulary, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = nn.Linear(config.width, vocabulary, bias=False)

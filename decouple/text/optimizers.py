@@ -31,6 +31,11 @@ class Optimizers:
         for part in self.parts:
             part.step()
 
+    def forget(self) -> None:
+        """Clear the state: what follows is as from a new optimiser."""
+        for part in self.parts:
+            part.state.clear()
+
     def state(self) -> dict[str, Tensor]:
         """The state as named tensors, in the order of the parameters."""
         return {

@@ -99,9 +99,10 @@ def train_text_trajectory(
 ) -> None:
     """Run the cycles whose snapshots are not there yet, from `network`, which is changed.
 
-    Each cycle is as in `decouple.q0.trajectories`: rates in anti-phase, one optimiser for the whole trajectory, its
-    teacher the snapshot before, noise on the weights after each snapshot but the last. The processes of `group` share
-    every step's rows; what they compute differs from one process by rounding alone.
+    Each cycle is as in `decouple.q0.trajectories`: rates in anti-phase, the snapshot before as teacher. With `restart` =
+    "continue" one optimiser serves the whole trajectory, and noise may be put on the weights after each snapshot but the last;
+    with "new" every cycle trains a new network. The processes of `group` share every step's rows; what they compute differs
+    from one process by rounding alone.
 
     Args:
         network: what the trajectory starts from, on the group's device; the same in every process.
@@ -134,7 +135,11 @@ def train_text_trajectory(
         distilled = q0.alpha > 0 and cycle >= q0.distill_after
         if distilled:
             teacher.load_state_dict(network.state_dict())
-        if q0.perturb > 0 and cycle > 0:
+        if cycle > 0 and q0.restart == "new":
+            renewed = Gpt(config.network, vocabulary=network.vocabulary, seed=derive(seed, "restart", cycle))
+            network.load_state_dict(renewed.state_dict())
+            optimizer.forget()
+        elif cycle > 0 and q0.perturb > 0:
             scale = perturbation_scale(cycle, len(snapshots), first=q0.perturb, last=q0.perturb / 5)
             perturb_(network, scale, generator(seed, "perturb", cycle))
         epochs = cycle_epochs(config, cycle)

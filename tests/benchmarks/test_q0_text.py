@@ -41,7 +41,7 @@ def test_baselines_do_not_distil_and_each_removal_changes_one_thing() -> None:
     assert len({r.name for r in made}) == len(made)
     fields = set(TextQ0Config.__dataclass_fields__)
     changed = [sum(getattr(r.q0, f) != getattr(base, f) for f in fields) for r in made if r.method.startswith("q0 ")]
-    assert set(changed) == {1}
+    assert sorted(changed) == [1, 1, 1, 1, 2], "noise goes with continuing"
 
 
 def test_it_leaves_receipt_and_picture_and_goes_on_with_its_parts(

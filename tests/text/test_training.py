@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from torch.nn import functional
 
 from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
 from decouple.errors import DataError, NotFiniteError
+from decouple.files import save_tensors
+from decouple.seeds import derive
 from decouple.text import Corpus, Gpt, load_corpus
 from decouple.text.evaluate import p_truth
 from decouple.text.group import Group
@@ -24,7 +27,7 @@ CONFIG = TextConfig(
     precision="float32",
     corpus=CorpusConfig(validation=200, prior=200, test=200, train=1500),
     network=GptConfig(layers=1, width=16, heads=2, context=16),
-    q0=TextQ0Config(trajectories=1, cycles=3, first_epochs=2, epochs=1, batch=8, perturb=0.1),
+    q0=TextQ0Config(trajectories=1, cycles=3, first_epochs=2, epochs=1, restart="continue", batch=8, perturb=0.1),
 )
 CPU = Group(torch.device("cpu"))
 
@@ -56,9 +59,10 @@ def equal(one: list[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> bool:
     return all(a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_a_resumed_trajectory_is_the_whole_one(corpus: Corpus, tmp_path: Path, optimizer: str) -> None:
-    config = replace(CONFIG, network=replace(CONFIG.network, dropout=0.2), q0=replace(CONFIG.q0, optimizer=optimizer))  # type: ignore[arg-type]
+@pytest.mark.parametrize(("optimizer", "restart"), [("muon", "continue"), ("adamw", "continue"), ("muon", "new")])
+def test_a_resumed_trajectory_is_the_whole_one(corpus: Corpus, tmp_path: Path, optimizer: Any, restart: Any) -> None:
+    q0 = replace(CONFIG.q0, optimizer=optimizer, restart=restart)
+    config = replace(CONFIG, network=replace(CONFIG.network, dropout=0.2), q0=q0)
     whole = train(corpus, tmp_path, config)
     for cycle in (2, 1, 0):
         for later in range(cycle, 3):
@@ -75,6 +79,17 @@ def test_a_resumed_trajectory_needs_the_optimisers_state(
     text_snapshots(CONFIG, tmp_path, trajectory=0, identity="test")[2].path.unlink()
     monkeypatch.setattr("decouple.text.optimizers.Optimizers.restore", lambda self, tensors: None)
     assert not equal(train(corpus, tmp_path), whole)
+
+
+def test_a_new_start_without_a_teacher_is_an_independent_model(corpus: Corpus, tmp_path: Path) -> None:
+    """Neither weights nor moments nor rates of the cycle before are left in it."""
+    q0 = replace(CONFIG.q0, restart="new", alpha=0.0, cycles=2, first_epochs=1, epochs=1)
+    chain = train(corpus, tmp_path / "chain", replace(CONFIG, q0=q0))
+    fresh = Gpt(CONFIG.network, vocabulary=corpus.vocabulary, seed=derive(1, "restart", 1))
+    begun = text_snapshots(replace(CONFIG, q0=q0), tmp_path / "alone", trajectory=0, identity="test")
+    save_tensors(begun[0].path, {f"network.{k}": v for k, v in fresh.state_dict().items()}, {}, unit=begun[0].unit)
+    alone = replace(q0, restart="continue", perturb=0.0)
+    assert equal(train(corpus, tmp_path / "alone", replace(CONFIG, q0=alone))[1:], chain[1:])
 
 
 def test_training_learns_and_reports_every_epoch(corpus: Corpus, tmp_path: Path) -> None:
