@@ -72,7 +72,7 @@ class TextSize:
 def recipes(
     base: TextQ0Config, *, epochs: tuple[int, ...], decays: tuple[float, ...], models: dict[int, int]
 ) -> tuple[Recipe, ...]:
-    """The baselines, and q0 as in `base` with what is removed in turn.
+    """The baselines, q0 as in `base`, and one trajectory of it with one thing changed.
 
     Args:
         epochs: of a single model.
@@ -102,14 +102,15 @@ def recipes(
         if (count := 1 + (chain - base.first_epochs) // n) > 1
     ]
     changes: dict[str, dict[str, Any]] = {
-        "q0": {},
         "q0 without distillation": {"alpha": 0.0},
         "q0 with flat weight decay": {"wd_floor": 1.0},
         "q0 with a cosine": {"shape": "cosine"},
         "q0 continuing from its snapshots": {"restart": "continue"},
         "q0 continuing, with noise": {"restart": "continue", "perturb": 0.25},
     }
-    return (*found, *(Recipe(name, name, replace(base, **change)) for name, change in changes.items()))
+    found.append(Recipe("q0", "q0", base))
+    one = replace(base, trajectories=1)
+    return (*found, *(Recipe(name, name, replace(one, **change)) for name, change in changes.items()))
 
 
 SCALES = {
@@ -127,7 +128,7 @@ SCALES = {
     "small": TextSize(
         corpus=CorpusConfig(train=50_000),
         network=GptConfig(),
-        recipes=recipes(text_preset("tiny").q0, epochs=(4, 8, 16, 32, 64), decays=(1.0, 2.0, 4.0), models={8: 8, 16: 12}),
+        recipes=recipes(text_preset("tiny").q0, epochs=(4, 8, 16, 32, 64), decays=(1.0, 2.0), models={8: 12, 16: 12}),
     ),
 }
 
@@ -297,14 +298,22 @@ def summarise(made: dict[str, list[list[dict[str, float]]]], size: TextSize) -> 
         of_method.setdefault(recipe.method, []).append(recipe.name)
     lines = {name: line(made, of_method[method], way) for name, (method, way) in LINES.items()}
     removed = [method for method in of_method if method.startswith("q0 ")]
-    last = {method: line(made, of_method[method], "uniform")[-1] for method in ("q0", *removed)}
+    alone = {method: [_first_trajectory(seed) for seed in made[method]] for method in ("q0", *removed)}
     return {
         "regime": regime(made, [recipe for recipe in size.recipes if recipe.method == "single"]),
         "lines": lines,
         "headline": {name: headline(lines["ensemble"], lines[name]) for name in ("q0, uniform", "q0, learned prior")},
-        "ablation": {method: {"epochs": point["epochs"], **point["test"]} for method, point in last.items()},
+        "ablation": {
+            method: {"epochs": seeds[0]["epochs"], **spread([point["test_uniform"] for point in seeds])}
+            for method, seeds in alone.items()
+        },
         "all": made,
     }
+
+
+def _first_trajectory(populations: list[dict[str, float]]) -> dict[str, float]:
+    """The population of all cycles of one trajectory: what the ablations have too."""
+    return max((one for one in populations if one["trajectories"] == 1), key=lambda one: one["epochs"])
 
 
 @style.styled
@@ -339,6 +348,7 @@ def table(figures: dict[str, Any]) -> str:
             f"{name:<24}  {last['epochs']:>6}  {last['members']:>7}  {last['test']['mean']:.4f} ± {last['test']['std']:.4f}"
             f"  ({last['recipe']})"
         )
+    rows.append("one trajectory, equal weights:")
     rows += [
         f"{name:<24}  {at['epochs']:>6}  {'':>7}  {at['mean']:.4f} ± {at['std']:.4f}"
         for name, at in figures["ablation"].items()

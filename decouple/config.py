@@ -270,7 +270,7 @@ class GptConfig:
 class TextQ0Config:
     trajectories: Positive = 2
     """Parallel trajectories, each from a network of its own."""
-    cycles: Positive = 4
+    cycles: Positive = 6
     """Cycles of a trajectory; each leaves a snapshot."""
     first_epochs: Positive = 8
     """Epochs of the first cycle."""
@@ -284,7 +284,7 @@ class TextQ0Config:
     optimizer: Literal["muon", "adamw"] = "muon"
     """muon: Muon for the matrices of the blocks, AdamW for embedding and head (needs torch 2.9); adamw: for everything. The
     state is kept across cycles."""
-    lr: Rate = 1e-2
+    lr: Rate = 2e-2
     """Learning rate at the start of a cycle (muon and adamw take steps of the same size)."""
     momentum: BelowOne = 0.95
     """Of Muon."""
@@ -294,13 +294,13 @@ class TextQ0Config:
     """AdamW's average of the squared gradient."""
     weight_decay: NonNegative = 1.0
     """Base weight decay (decoupled unit: the shrinkage of a step is lr × weight_decay)."""
-    lr_floor: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.08
-    """Learning-rate multiplier towards which a cycle falls."""
+    lr_floor: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """Learning-rate multiplier towards which a cycle falls. The public code uses 0.08."""
     wd_floor: Fraction = 0.7
     """Weight-decay multiplier at the start of a cycle; it rises to 1 as the learning rate falls."""
     shape: Literal["linear", "cosine"] = "linear"
     """How the learning rate falls."""
-    alpha: Fraction = 0.45
+    alpha: Fraction = 0.6
     """Weight of the distillation from the preceding snapshot; 0: off."""
     temperature: Rate = 1.2
     """Softens both sides of the distillation."""

@@ -111,7 +111,7 @@ def preset(name: str) -> RunConfig:
 _TEXT_PRESETS: dict[str, tuple[str, TextConfig]] = {
     "tiny": ("50 kB of text and 0.5M parameters: minutes on two cores", TextConfig(corpus=CorpusConfig(train=50_000))),
     "paper": (
-        "the paper's scale: 100M tokens of bpe, 1.4B parameters, 5 trajectories of 96 cycles; for GPUs under torchrun",
+        "the paper's scale: 100M tokens of bpe, 1.3B parameters, 5 trajectories of 96 cycles; for GPUs under torchrun",
         TextConfig(
             compile=True,
             corpus=CorpusConfig(
@@ -130,6 +130,8 @@ _TEXT_PRESETS: dict[str, tuple[str, TextConfig]] = {
                 epochs=2,
                 batch=256,
                 restart="continue",
+                lr_floor=0.08,
+                alpha=0.45,
                 distill_after=8,
                 perturb=0.25,
                 members=256,
