@@ -96,9 +96,14 @@ class RunDirectory:
             if begun and (path / "config.json").exists():
                 found = directory.read_config(type(config))
                 if changed := settings.differences(found, config):
+                    own = (
+                        f", or go on with its own: decouple report {shlex.quote(str(path))}"
+                        if isinstance(found, RunConfig)
+                        else ""
+                    )
                     raise RunDirectoryError(
                         f"{path} holds a run of another configuration ({'; '.join(changed)}); give the same settings, choose "
-                        f"another --out, or go on with its own: decouple report {shlex.quote(str(path))}"
+                        f"another --out{own}"
                     )
             directory.write_config(config)
         except BaseException:
