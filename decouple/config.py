@@ -270,12 +270,12 @@ class GptConfig:
 class TextQ0Config:
     trajectories: Positive = 2
     """Parallel trajectories, each from a network of its own."""
-    cycles: Positive = 6
+    cycles: Positive = 4
     """Cycles of a trajectory; each leaves a snapshot."""
     first_epochs: Positive = 8
     """Epochs of the first cycle."""
-    epochs: Positive = 8
-    """Epochs of every later cycle."""
+    epochs: Positive = 16
+    """Epochs of every later cycle: with a teacher more of them help than without."""
     restart: Literal["continue", "new"] = "new"
     """What a later cycle starts from. continue: the weights before it, as the public code's record; new: a new network that learns
     from the snapshot before, as its earlier records."""
