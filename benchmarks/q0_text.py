@@ -128,7 +128,7 @@ SCALES = {
     "small": TextSize(
         corpus=CorpusConfig(train=50_000),
         network=GptConfig(),
-        recipes=recipes(text_preset("tiny").q0, epochs=(4, 8, 16, 32, 64), decays=(0.5, 1.0, 2.0), models={8: 12, 16: 12}),
+        recipes=recipes(text_preset("tiny").q0, epochs=(4, 8, 16, 32, 64), decays=(0.5, 1.0, 2.0), models={16: 12, 32: 8}),
     ),
 }
 
