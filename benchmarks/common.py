@@ -318,7 +318,7 @@ def displacement(found: Tensor, start: Tensor) -> Tensor:
 class Parts:
     """Results of finished parts of a benchmark, by name, for a folder to go on with. Other settings, another folder in it."""
 
-    def __init__(self, folder: Path | None, benchmark: str, size: Size) -> None:
+    def __init__(self, folder: Path | None, benchmark: str, size: Any) -> None:
         self.identity = f"{benchmark}-{fingerprint(commit(), size)}"
         self.folder = folder and folder / self.identity
 

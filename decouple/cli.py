@@ -17,9 +17,9 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import tyro
 
 from decouple import settings
-from decouple.config import RunConfig
+from decouple.config import RunConfig, TextConfig
 from decouple.errors import ConfigError, DecoupleError, did_you_mean
-from decouple.presets import PRESETS, preset
+from decouple.presets import PRESETS, preset, text_preset
 
 USAGE = """usage: decouple COMMAND ...
 
@@ -33,6 +33,7 @@ Train networks by searching representations and learning them, and turn the solu
   decouple learn RUN_DIR       settings, such as  decouple q0 runs/digits --q0.cycles 8
   decouple compare RUN_DIR
   decouple q0 RUN_DIR
+  decouple q0 text --data FILE  q0 alone, for next-token prediction on a text file
   decouple report RUN_DIR      bring everything up to date and rebuild report.html
 
   decouple report --schema     JSON schema of results.json and curves.json
@@ -94,7 +95,34 @@ class StageArguments:
     settings: Annotated[RunConfig, tyro.conf.arg(name="")]
 
 
-Arguments = TypeVar("Arguments", RunArguments, StageArguments)
+@dataclass(frozen=True)
+class TextOptions:
+    """How to run: nothing here decides a result, but the text."""
+
+    data: Path | None = None
+    """The text file."""
+    preset: str = "tiny"
+    """tiny: minutes on two cores; paper: the paper's scale, for GPUs under torchrun."""
+    out: Path | None = None
+    """Run directory; default: runs/text-PRESET-seedN."""
+    resume: bool = False
+    """Go on with the run that --out holds: finished work is not done again."""
+    config: Path | None = None
+    """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
+    device: str = "auto"
+    """auto (the first GPU, or else the CPU; under torchrun one for each process), cpu, cuda or cuda:N."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class TextArguments:
+    options: Annotated[TextOptions, tyro.conf.arg(name="")]
+    settings: Annotated[TextConfig, tyro.conf.arg(name="")]
+
+
+Arguments = TypeVar("Arguments", RunArguments, StageArguments, TextArguments)
+Settings = TypeVar("Settings", RunConfig, TextConfig)
 
 
 def run_command(argv: list[str]) -> int:
@@ -151,6 +179,9 @@ def _stage(stage: str, argv: list[str]) -> None:
     if stage == "report" and "--schema" in argv:
         _schema()
         return
+    if stage == "q0" and argv[:1] == ["text"]:
+        _text(argv[1:])
+        return
     if not argv or argv[0].startswith("-"):
         if argv and argv[0] in ("-h", "--help"):
             _parse(f"{stage} RUN_DIR", StageArguments, argv, lambda c: StageArguments(StageOptions(), c), RunConfig())
@@ -174,6 +205,22 @@ def _stage(stage: str, argv: list[str]) -> None:
         later = list(STAGE_SECTIONS)[list(STAGE_SECTIONS).index(stage) + 1 :]
         if later:
             print(f"{stage}: done. 'decouple report {argv[0]}' brings the results and the report up to date.")
+
+
+def _text(argv: list[str]) -> None:
+    base = _with_file(text_preset(_value_of("--preset", argv) or "tiny"), argv)
+    defaults = TextOptions(preset=base.preset)
+    parsed = _parse("q0 text", TextArguments, argv, lambda config: TextArguments(defaults, config), base)
+    options, config = parsed.options, settings.check(parsed.settings)
+    if options.data is None:
+        raise ConfigError("'decouple q0 text' needs a text file: decouple q0 text --data FILE")
+    out = options.out or Path("runs") / f"text-{config.preset}-seed{config.seed}"
+    from decouple.pipeline.text import run_text, summary
+
+    found = run_text(config, options.data, out, resume=options.resume, device=options.device, quiet=options.quiet)
+    if found is not None:
+        print(summary(found))
+        print(f"Report: {(out / 'report.md').resolve()}")
 
 
 def _execute(directory: Any, config: RunConfig, options: StageOptions, last: str) -> None:
@@ -253,7 +300,11 @@ def _base(command: str, argv: list[str]) -> RunConfig:
         )
     if argv[0].startswith("-"):
         _parse(f"{command} PRESET", RunArguments, argv, lambda c: RunArguments(RunOptions(), c), RunConfig())
-    base = preset(argv[0])
+    return _with_file(preset(argv[0]), argv)
+
+
+def _with_file(base: Settings, argv: list[str]) -> Settings:
+    """A preset's settings, with a --config file's over them."""
     file = _value_of("--config", argv)
     if file is None:
         return base
@@ -273,7 +324,7 @@ def _value_of(option: str, argv: list[str]) -> str | None:
 
 
 def _parse(
-    usage: str, kind: type[Arguments], argv: list[str], defaults: Callable[[RunConfig], Arguments], base: RunConfig
+    usage: str, kind: type[Arguments], argv: list[str], defaults: Callable[[Settings], Arguments], base: Settings
 ) -> Arguments:
     """Parse options over `base`, with errors in one line where tyro draws a box."""
     box = io.StringIO()
@@ -284,7 +335,7 @@ def _parse(
                 args=argv,
                 default=defaults(base),
                 prog=f"decouple {usage}",
-                description=f"Every setting, with its value in {'this preset' if 'PRESET' in usage else 'this run'}.",
+                description=f"Every setting, with its value in {'this run' if 'RUN_DIR' in usage else 'this preset'}.",
                 return_unknown_args=True,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
@@ -357,7 +408,7 @@ def _interruptible() -> Iterator[None]:
 def _how_to_continue(command: str, argv: list[str]) -> str:
     if command not in ("run", *STAGE_SECTIONS):
         return ""
-    if command == "run" and "--resume" not in argv:
+    if (command == "run" or argv[:1] == ["text"]) and "--resume" not in argv:
         argv = [*argv, "--resume"]
     return "; finished work is kept: continue with  " + shlex.join(["decouple", command, *argv])
 

@@ -253,6 +253,111 @@ class RunConfig:
     q0: Q0Config = field(default_factory=Q0Config)
 
 
+@dataclass(frozen=True)
+class CorpusConfig:
+    """A text file cut into documents, each of which goes to one part as a whole."""
+
+    separator: str = "\n\n"
+    """What stands between two documents; the end mark that follows each document takes its place."""
+    tokenizer: Literal["bytes", "bpe"] = "bytes"
+    """bytes: every byte is a token; bpe: byte-level byte-pair encoding, fitted on the training documents (needs the
+    package tokenizers)."""
+    vocabulary: Annotated[int, msgspec.Meta(ge=258, le=2**31 - 1)] = 4096
+    """Tokens of bpe, the end mark among them."""
+    train: Positive | None = None
+    """Training text in bytes; None: all that the other parts leave. Parts end with the document that reaches their size."""
+    validation: Positive = 40_000
+    """Text to choose settings by, bytes."""
+    prior: Positive = 40_000
+    """Text that the learned prior is fitted on and that nothing else sees, bytes."""
+    test: Positive = 60_000
+    """Text of the reported figures, bytes."""
+    seed: Seed = 0
+    """Deals the documents to the parts. Apart from the run's seed, so that runs of other seeds share their data."""
+
+
+@dataclass(frozen=True)
+class GptConfig:
+    layers: Positive = 2
+    """Blocks of attention and MLP."""
+    width: Positive = 128
+    """Channels of the residual stream; a multiple of twice `heads`."""
+    heads: Positive = 2
+    """Attention heads."""
+    context: Positive = 128
+    """Tokens of a row: the furthest that attention looks back."""
+    dropout: BelowOne = 0.0
+    """Share of what attention and MLP write that is dropped in training."""
+
+
+@dataclass(frozen=True)
+class TextQ0Config:
+    trajectories: Positive = 2
+    """Parallel trajectories, each from a network of its own."""
+    cycles: Positive = 4
+    """Cycles of a trajectory; each leaves a snapshot."""
+    first_epochs: Positive = 8
+    """Epochs of the first cycle."""
+    epochs: Positive = 16
+    """Epochs of every later cycle: with a teacher more of them help than without."""
+    restart: Literal["continue", "new"] = "new"
+    """What a later cycle starts from. continue: the weights before it, as the public code's record; new: a new network that learns
+    from the snapshot before, as its earlier records."""
+    batch: Positive = 8
+    """Rows of `network.context` tokens a step, over all processes."""
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """muon: Muon for the matrices of the blocks, AdamW for embedding and head (needs torch 2.9); adamw: for everything. The
+    state is kept across cycles."""
+    lr: Rate = 2e-2
+    """Learning rate at the start of a cycle (muon and adamw take steps of the same size)."""
+    momentum: BelowOne = 0.95
+    """Of Muon."""
+    beta1: BelowOne = 0.9
+    """AdamW's average of the gradient."""
+    beta2: BelowOne = 0.95
+    """AdamW's average of the squared gradient."""
+    weight_decay: NonNegative = 1.0
+    """Base weight decay (decoupled unit: the shrinkage of a step is lr × weight_decay)."""
+    lr_floor: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    """Learning-rate multiplier towards which a cycle falls. The public code uses 0.08."""
+    wd_floor: Fraction = 0.7
+    """Weight-decay multiplier at the start of a cycle; it rises to 1 as the learning rate falls."""
+    shape: Literal["linear", "cosine"] = "linear"
+    """How the learning rate falls."""
+    alpha: Fraction = 0.6
+    """Weight of the distillation from the preceding snapshot; 0: off."""
+    temperature: Rate = 1.2
+    """Softens both sides of the distillation."""
+    distill_after: Positive = 1
+    """Snapshots that a trajectory must have before distillation begins."""
+    perturb: NonNegative = 0.0
+    """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation; falls
+    to a fifth by the last; where cycles continue. The public code uses 0.25; 0: off."""
+    clip: NonNegative = 1.0
+    """Gradient norm above which the gradient is scaled down; 0: off."""
+    members: Positive | None = None
+    """Members of the reported ensemble; None: all."""
+    prior: Literal["exact", "softmax"] = "exact"
+    """How the weights are fitted: to the convex optimum, or as the public code does (AdamW on a softmax)."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Settings of `decouple q0 text`."""
+
+    preset: Annotated[str, tyro.conf.Suppress] = "tiny"
+    """The preset that these settings started from."""
+    seed: Seed = 0
+    """Decides everything but the parts."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Arithmetic: float32 throughout, or bfloat16 under autocast."""
+    compile: bool = False
+    """Train a network compiled by torch.compile: a minute before the first step, faster ones after. Rounds otherwise."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    network: GptConfig = field(default_factory=GptConfig)
+    q0: TextQ0Config = field(default_factory=TextQ0Config)
+
+
 def at(values: tuple[Any, ...], point: int, points: int) -> Any:
     """The setting for search point `point` of `points`: blocks count from the front, the logits take the last.
 

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from decouple.config import (
     CompareConfig,
+    CorpusConfig,
     DataConfig,
     EsConfig,
+    GptConfig,
     LearnConfig,
     NetworkConfig,
     PaperConfig,
@@ -15,6 +17,8 @@ from decouple.config import (
     RunConfig,
     SearchConfig,
     SgdConfig,
+    TextConfig,
+    TextQ0Config,
 )
 from decouple.errors import ConfigError, did_you_mean
 
@@ -102,3 +106,54 @@ def preset(name: str) -> RunConfig:
     if name not in _PRESETS:
         raise ConfigError(f"there is no preset '{name}'{did_you_mean(name, _PRESETS)}; 'decouple presets' lists them")
     return replace(_PRESETS[name][1], preset=name)
+
+
+_TEXT_PRESETS: dict[str, tuple[str, TextConfig]] = {
+    "tiny": ("50 kB of text and 0.5M parameters: minutes on two cores", TextConfig(corpus=CorpusConfig(train=50_000))),
+    "paper": (
+        "the paper's scale: 100M tokens of bpe, 1.3B parameters, 5 trajectories of 96 cycles; for GPUs under torchrun",
+        TextConfig(
+            compile=True,
+            corpus=CorpusConfig(
+                separator="<|endoftext|>",
+                tokenizer="bpe",
+                vocabulary=50_257,
+                validation=5_000_000,
+                prior=600_000,
+                test=40_000_000,
+            ),
+            network=GptConfig(layers=30, width=1792, heads=14, context=2048, dropout=0.1),
+            q0=TextQ0Config(
+                trajectories=5,
+                cycles=96,
+                first_epochs=2,
+                epochs=2,
+                batch=256,
+                restart="continue",
+                lr_floor=0.08,
+                alpha=0.45,
+                distill_after=8,
+                perturb=0.25,
+                members=256,
+                prior="softmax",
+            ),
+        ),
+    ),
+}
+
+TEXT_PRESETS: dict[str, str] = {name: line for name, (line, _) in _TEXT_PRESETS.items()}
+"""What each preset of `decouple q0 text` is for."""
+
+
+def text_preset(name: str) -> TextConfig:
+    """The settings of `decouple q0 text` called `name`.
+
+    >>> text_preset("tiny").corpus.train
+    50000
+
+    Raises:
+        ConfigError: there is no such preset.
+    """
+    if name not in _TEXT_PRESETS:
+        raise ConfigError(f"there is no text preset '{name}'{did_you_mean(name, _TEXT_PRESETS)}")
+    return replace(_TEXT_PRESETS[name][1], preset=name)

@@ -184,6 +184,55 @@ class Curves(_Record):
     "learned_prior" (heaviest first, weights renormalised)."""
 
 
+class TextWays(_Record):
+    """Test NLL (nats a token) or bits per byte of some number of members, by how they were chosen on the prior part."""
+
+    single: float
+    """The best single member."""
+    uniform: float
+    """The latest snapshots of every trajectory, with equal weights."""
+    learned_prior: float
+    """The heaviest of the learned prior, weights renormalised."""
+    greedy: float
+    """Forward selection with replacement."""
+
+
+class TextMember(_Record):
+    """A snapshot of a population on text; NLL in nats a token."""
+
+    trajectory: int
+    cycle: int
+    weight: float
+    """In the learned prior, before the heaviest are chosen; all sum to 1."""
+    validation_nll: float
+    prior_nll: float
+    test_nll: float
+
+
+class TextResults(_Record):
+    """What `decouple q0 text` reports."""
+
+    format: int
+    """Version of this schema."""
+    preset: str
+    seed: int
+    parameters: int
+    """Of one member."""
+    vocabulary: int
+    bytes: dict[str, int]
+    """Text of each part, separators included."""
+    tokens: dict[str, int]
+    """Tokens to predict in each part."""
+    epochs: int
+    """Total epochs of all trajectories."""
+    test_nll: TextWays
+    """Of `q0.members` members, or all."""
+    test_bits_per_byte: TextWays
+    by_size: list[TextWays]
+    """Test NLL of 1, 2, … members."""
+    members: list[TextMember]
+
+
 FORMAT = 1
 
 

@@ -12,17 +12,20 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from decouple.config import LearnConfig, RunConfig, SearchConfig, SgdConfig, TrainConfig
+from decouple.config import LearnConfig, RunConfig, SearchConfig, SgdConfig, TextConfig, TrainConfig
 from decouple.errors import ConfigError, did_you_mean
 
+Config = TypeVar("Config", RunConfig, TextConfig)
+"""All settings of a command."""
 
-def check(config: RunConfig) -> RunConfig:
+
+def check(config: Config) -> Config:
     """`config`, if every value has its type and lies in its range.
 
     Raises:
         ConfigError: names the field, the value, what is allowed and the option that mends it.
     """
-    return from_builtins(to_builtins(config))
+    return from_builtins(to_builtins(config), config)
 
 
 Section = TypeVar("Section", bound=SearchConfig | LearnConfig | SgdConfig)
@@ -49,7 +52,15 @@ def to_builtins(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_builtins(values: Any, base: RunConfig | None = None, *, source: str = "the configuration") -> RunConfig:
+@typing.overload
+def from_builtins(values: Any, base: None = None, *, source: str = ...) -> RunConfig: ...
+
+
+@typing.overload
+def from_builtins(values: Any, base: Config, *, source: str = ...) -> Config: ...
+
+
+def from_builtins(values: Any, base: Any = None, *, source: str = "the configuration") -> Any:
     """A checked configuration from nested dictionaries; what they leave out comes from `base`.
 
     Raises:
@@ -58,14 +69,16 @@ def from_builtins(values: Any, base: RunConfig | None = None, *, source: str = "
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must hold a table of settings, not {type(values).__name__}")
     base = base or RunConfig()
+    kind = type(base)
     known = to_builtins(base)
     _refuse_unknown(values, known, source)
     merged = _merge(known, values)
     try:
-        config = msgspec.convert(merged, RunConfig)
+        config = msgspec.convert(merged, kind)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error), merged)) from None
-    _check_across(config)
+        raise ConfigError(_explain(str(error), merged, kind)) from None
+    if isinstance(config, RunConfig):
+        _check_across(config)
     return config
 
 
@@ -205,7 +218,7 @@ def _explain(message: str, values: dict[str, Any], kind: type = RunConfig) -> st
         what += " (YAML needs a point: 1.0e-3)"
     if what.lower().startswith("invalid enum"):
         what = "expected one of " + ", ".join(map(str, _choices(name, kind)))
-    option = "--" + name.replace("_", "-") if kind is RunConfig else f"{kind.__name__}'s {name}"
+    option = "--" + name.replace("_", "-") if kind in (RunConfig, TextConfig) else f"{kind.__name__}'s {name}"
     return f"{name} = {json.dumps(value)}: {what[0].lower() + what[1:]}; give {option} another value"
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from decouple import settings
-from decouple.config import EsConfig, LearnConfig, PaperConfig, RunConfig, SearchConfig
+from decouple.config import EsConfig, LearnConfig, PaperConfig, RunConfig, SearchConfig, TextConfig
 from decouple.errors import ConfigError
-from decouple.presets import PRESETS, preset
+from decouple.presets import PRESETS, TEXT_PRESETS, preset, text_preset
 from decouple.settings import check, from_builtins, read_file
 
 
@@ -117,3 +117,17 @@ def test_differences_name_the_fields() -> None:
     other = dataclasses.replace(RunConfig(), seed=4, data=dataclasses.replace(RunConfig().data, train=100))
     assert settings.differences(RunConfig(), other) == ["seed: 0 → 4", "data.train: None → 100"]
     assert settings.differences(RunConfig(), RunConfig()) == []
+
+
+@pytest.mark.parametrize("name", TEXT_PRESETS)
+def test_the_presets_of_text_pass_their_own_checks(name: str) -> None:
+    config = settings.check(text_preset(name))
+    assert config.preset == name
+    assert from_builtins(settings.to_builtins(config), TextConfig()) == config
+
+
+def test_settings_of_text_are_checked_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"q0\.alpha = 2: expected float <= 1\.0; give --q0\.alpha"):
+        from_builtins({"q0": {"alpha": 2}}, TextConfig())
+    with pytest.raises(ConfigError, match=r"unknown setting 'corpus\.trian'; did you mean 'corpus\.train'"):
+        from_builtins({"corpus": {"trian": 2}}, TextConfig())

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 import filelock
 import torch
@@ -28,7 +28,7 @@ import torch
 import decouple
 from decouple import device as devices
 from decouple import settings
-from decouple.config import RunConfig
+from decouple.config import RunConfig, TextConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import read_json, remove_partial, write_bytes, write_json
 from decouple.search import threads_of
@@ -78,7 +78,7 @@ class RunDirectory:
         self._lock.release()
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, *, resume: bool) -> RunDirectory:
+    def create(cls, path: Path, config: RunConfig | TextConfig, *, resume: bool) -> RunDirectory:
         """Open a new run directory, or with `resume` one that holds the same configuration.
 
         Raises:
@@ -94,11 +94,16 @@ class RunDirectory:
         try:
             # Settings alone, of a run that ended before it did anything, bind nobody.
             if begun and (path / "config.json").exists():
-                found = directory.read_config()
+                found = directory.read_config(type(config))
                 if changed := settings.differences(found, config):
+                    own = (
+                        f", or go on with its own: decouple report {shlex.quote(str(path))}"
+                        if isinstance(found, RunConfig)
+                        else ""
+                    )
                     raise RunDirectoryError(
                         f"{path} holds a run of another configuration ({'; '.join(changed)}); give the same settings, choose "
-                        f"another --out, or go on with its own: decouple report {shlex.quote(str(path))}"
+                        f"another --out{own}"
                     )
             directory.write_config(config)
         except BaseException:
@@ -119,7 +124,13 @@ class RunDirectory:
             )
         return cls(path)
 
-    def read_config(self) -> RunConfig:
+    @overload
+    def read_config(self, kind: type[RunConfig] = ...) -> RunConfig: ...
+
+    @overload
+    def read_config(self, kind: type[TextConfig]) -> TextConfig: ...
+
+    def read_config(self, kind: type[RunConfig] | type[TextConfig] = RunConfig) -> RunConfig | TextConfig:
         """The configuration that the run was made with."""
         try:
             values = read_json(self.path / "config.json")
@@ -128,9 +139,9 @@ class RunDirectory:
                 f"{self.path / 'config.json'} is damaged; remove it and repeat the 'decouple run' command with its settings "
                 "and --resume: finished work is found again"
             ) from None
-        return settings.from_builtins(values, source=str(self.path / "config.json"))
+        return settings.from_builtins(values, kind(), source=str(self.path / "config.json"))
 
-    def write_config(self, config: RunConfig) -> None:
+    def write_config(self, config: RunConfig | TextConfig) -> None:
         write_json(self.path / "config.json", settings.to_builtins(config))
 
     def log(self, stage: str, **values: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decouple.config import Q0Config
 from decouple.data.images import Split
@@ -40,7 +40,7 @@ class Snapshot:
         """
         return load_tensors(self.path, unit=self.unit)[0]
 
-    def load_into(self, network: Stages) -> None:
+    def load_into(self, network: nn.Module) -> None:
         """Give `network` this snapshot's weights."""
         prefix = "network."
         weights = {name.removeprefix(prefix): v for name, v in self.read().items() if name.startswith(prefix)}

@@ -1,0 +1,7 @@
+"""Next-token prediction: a text as token files and streams, and a small GPT."""
+
+from decouple.text.corpus import Corpus, load_corpus
+from decouple.text.gpt import Gpt
+from decouple.text.stream import Part, Stream
+
+__all__ = ["Corpus", "Gpt", "Part", "Stream", "load_corpus"]

@@ -1,0 +1,122 @@
+"""A text file as documents, dealt to train, validation, prior and test, in one memory-mapped token file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+
+from decouple.config import CorpusConfig
+from decouple.errors import DataError
+from decouple.files import load_tensors, save_tensors, try_tensors
+from decouple.seeds import generator
+from decouple.settings import fingerprint
+from decouple.text.stream import Part
+from decouple.text.tokenizer import tokenizer_of
+
+HELD_OUT = ("validation", "prior", "test")
+"""Parts that are dealt first, so that they do not depend on the size of the training text."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The parts of a text, none of which shares a document with another, and what their token ids mean."""
+
+    train: Part
+    validation: Part
+    prior: Part
+    test: Part
+    vocabulary: int
+    """V, number of token ids."""
+    digest: str
+    """Names text and settings: equal digests, equal parts."""
+
+
+def load_corpus(file: Path, config: CorpusConfig, folder: Path) -> Corpus:
+    """Cut `file` into documents, deal them to the parts and tokenise them; done once, and kept in `folder`.
+
+    The token file holds the documents in the order of the text and is memory-mapped, so that a text need not fit in
+    memory to be trained on (it must to be tokenised).
+
+    Raises:
+        DataError: the file cannot be read, or has too little text for the parts.
+        ConfigError: the tokenizer is not installed.
+    """
+    try:
+        text = Path(file).read_bytes()
+    except OSError as error:
+        raise DataError(f"the text {file} cannot be read: {error.strerror}; give --data another file") from None
+    digest = fingerprint(xxhash.xxh3_128(text).hexdigest(), config)
+    path, unit = Path(folder) / f"tokens-{digest}.safetensors", f"tokens/{digest}"
+    if try_tensors(path, unit=unit) is None:
+        _tokenise(text, config, path, unit, name=str(file))
+    tensors, meta = load_tensors(path, unit=unit)
+    tokens, bounds = tensors["tokens"].numpy(), tensors["bounds"].numpy()
+    parts = {}
+    for name, size in meta["bytes"].items():
+        documents = tensors[name].numpy()
+        starts = bounds[documents]
+        parts[name] = Part(tokens, starts, bounds[documents + 1] - starts, meta["end"], size)
+    return Corpus(**parts, vocabulary=meta["vocabulary"], digest=digest)
+
+
+def documents_of(text: bytes, separator: bytes) -> list[bytes]:
+    """The documents of a text; what is empty between two separators is none.
+
+    >>> documents_of(b"one\\n\\n\\n\\ntwo\\n\\n", b"\\n\\n")
+    [b'one', b'two']
+    """
+    return [document for document in text.split(separator) if document]
+
+
+def deal(lengths: NDArray[np.int64], config: CorpusConfig, *, name: str = "the text") -> dict[str, NDArray[np.int64]]:
+    """Positions of the documents of every part, ascending: in a random order, each part takes until it has its size.
+
+    Args:
+        lengths: (D,) bytes of each document, its separator included.
+        name: what errors call the text.
+
+    Raises:
+        DataError: too few documents for the parts.
+    """
+    order = torch.randperm(len(lengths), generator=generator(config.seed, "corpus", "deal")).numpy()
+    ends = np.cumsum(lengths[order])
+    wanted = {**{part: getattr(config, part) for part in HELD_OUT}, "train": config.train}
+    dealt, first = {}, 0
+    for part, size in wanted.items():
+        before = int(ends[first - 1]) if first else 0
+        last = len(order) if size is None else int(np.searchsorted(ends, before + size)) + 1
+        if last > len(order) or last == first:
+            raise DataError(
+                f"{name} has {len(lengths)} documents of {int(lengths.sum())} bytes in all, too few for corpus.validation + prior + "
+                f"test + train = {' + '.join('the rest' if w is None else str(w) for w in wanted.values())} bytes; give "
+                "--corpus.* smaller sizes, or another --corpus.separator if the documents are too long"
+            )
+        dealt[part], first = np.sort(order[first:last]), last
+    return dealt
+
+
+def _tokenise(text: bytes, config: CorpusConfig, path: Path, unit: str, *, name: str) -> None:
+    separator = config.separator.encode()
+    if not separator:
+        raise DataError("corpus.separator is empty: give what stands between two documents, such as a blank line")
+    documents = documents_of(text, separator)
+    lengths = np.array([len(document) + len(separator) for document in documents], dtype=np.int64)
+    dealt = deal(lengths, config, name=name)
+    tokenizer = tokenizer_of(config, [documents[i] for i in dealt["train"]])
+    encoded = tokenizer.encode(documents)
+    bounds = np.cumsum([0, *(len(ids) + 1 for ids in encoded)])
+    tokens = np.full(bounds[-1], tokenizer.end, dtype=np.uint16 if tokenizer.vocabulary <= 2**16 else np.int32)
+    for start, ids in zip(bounds, encoded, strict=False):
+        tokens[start : start + len(ids)] = ids
+    arrays = {"tokens": tokens, "bounds": bounds, **dealt}
+    meta = {
+        "vocabulary": tokenizer.vocabulary,
+        "end": tokenizer.end,
+        "bytes": {part: int(lengths[positions].sum()) for part, positions in dealt.items()},
+    }
+    save_tensors(path, {key: torch.from_numpy(array) for key, array in arrays.items()}, meta, unit=unit)

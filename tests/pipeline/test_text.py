@@ -1,0 +1,112 @@
+"""`decouple q0 text` from text to report: what it writes, and that a killed run gives the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from decouple.cli import run_command
+from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
+from decouple.errors import RunDirectoryError
+from decouple.files import read_json
+from decouple.pipeline.text import run_text
+from decouple.results import TextResults
+
+TINY = TextConfig(
+    precision="float32",
+    corpus=CorpusConfig(validation=300, prior=300, test=300, train=3000),
+    network=GptConfig(layers=1, width=16, heads=2, context=16),
+    q0=TextQ0Config(trajectories=2, cycles=3, first_epochs=3, epochs=1, batch=8),
+)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text("\n\n".join(f"number {i}: {'tick tock ' * (i % 4 + 1)}" for i in range(200)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def whole(text: Path) -> Path:
+    run_text(TINY, text, text.parent / "whole")
+    return text.parent / "whole"
+
+
+def test_a_run_reports_every_way_to_choose_members(whole: Path) -> None:
+    found = msgspec.convert(read_json(whole / "results.json"), TextResults)
+    assert [(m.trajectory, m.cycle) for m in found.members] == [(t, c) for t in range(2) for c in range(3)]
+    assert sum(member.weight for member in found.members) == pytest.approx(1)
+    assert found.epochs == 2 * (3 + 1 + 1)
+    assert len(found.by_size) == 6
+    assert found.test_nll == found.by_size[-1]
+    one = found.by_size[0]
+    assert one.single == one.greedy
+    assert min(abs(one.single - member.test_nll) for member in found.members) < 1e-6
+    assert one.uniform == pytest.approx(found.members[2].test_nll), "the latest snapshot of the first trajectory"
+    ratio = found.tokens["test"] / found.bytes["test"] / torch.log(torch.tensor(2.0)).item()
+    assert found.test_bits_per_byte.uniform == pytest.approx(found.test_nll.uniform * ratio, rel=1e-5)
+    assert "| 6 |" in (whole / "report.md").read_text()
+    assert len((whole / "metrics.jsonl").read_text().splitlines()) == 10
+
+
+def test_another_prior_trains_nothing_again(whole: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("decouple.text.training.Steps.__call__", fail)
+    before = (whole / "results.json").read_bytes()
+    run_text(TINY, text, whole, resume=True)
+    assert (whole / "results.json").read_bytes() == before
+    with pytest.raises(RunDirectoryError, match=r"another configuration \(q0\.prior: 'exact' → 'softmax'\)"):
+        run_text(replace(TINY, q0=replace(TINY.q0, prior="softmax")), text, whole, resume=True)
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(whole: Path, text: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "config.json"
+    settings.write_bytes((whole / "config.json").read_bytes())
+    arguments = ["q0", "text", "--data", str(text), "--out", str(tmp_path / "run"), "--config", str(settings), "--quiet"]
+    command = [sys.executable, "-m", "decouple", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=environment)
+    first = "trajectory-0/cycle-000.safetensors"
+    while process.poll() is None and not list((tmp_path / "run").glob(f"q0/*/{first}")):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert run_command([*arguments, "--resume"]) == 0
+    assert (tmp_path / "run" / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+    for path in whole.glob("q0/*/*/*.safetensors"):
+        assert (tmp_path / "run" / path.relative_to(whole)).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--preset", "tiny"], "needs a text file: decouple q0 text --data FILE"),
+        (["--data", "FILE", "--preset", "tin"], "there is no text preset 'tin'; did you mean 'tiny'?"),
+        (["--data", "FILE", "--q0.alpha", "3"], "q0.alpha = 3.0: expected float <= 1.0; give --q0.alpha another value"),
+        (["--data", "FILE", "--q0.cycls", "3"], "unknown option '--q0.cycls'; did you mean '--q0.cycles'?"),
+        (["--data", "missing.txt"], "the text missing.txt cannot be read"),
+    ],
+)
+def test_wrong_input_is_refused_in_a_line(
+    arguments: list[str], message: str, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(text) if argument == "FILE" else argument for argument in arguments]
+    assert run_command(["q0", "text", "--out", str(tmp_path / "run"), *given]) in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+def test_the_settings_of_a_run_are_in_its_directory(whole: Path) -> None:
+    assert json.loads((whole / "config.json").read_text())["q0"]["first_epochs"] == 3
+    assert read_json(whole / "run.json")["data"]["digest"]

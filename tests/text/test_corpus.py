@@ -1,0 +1,151 @@
+"""Documents, parts and rows: nothing lost, nothing leaked, everything decided by seeds."""
+
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from decouple.config import CorpusConfig
+from decouple.errors import ConfigError, DataError
+from decouple.text import Part, load_corpus
+from decouple.text.tokenizer import tokenizer_of
+
+SETTINGS = CorpusConfig(validation=300, prior=300, test=400)
+CONTEXT = 10
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """200 documents, every one different, of 5 to 40 bytes."""
+    words = random.Random(0)
+    documents = [f"{i}:" + "".join(words.choices("abcdé ", k=words.randrange(3, 30))).strip() + "\n;" for i in range(200)]
+    file = tmp_path / "text.txt"
+    file.write_bytes("\n\n".join(documents).encode())
+    return file
+
+
+def read(part: Part, *, seed: int | None = None, epoch: int = 0) -> list[bytes]:
+    """The documents that the targets of an epoch hold, in their order."""
+    _, targets = part.stream(seed=seed, epoch=epoch).batch(torch.arange(part.rows(CONTEXT)), CONTEXT)
+    ids = [i for i in targets.flatten().tolist() if i != -100]
+    assert len(ids) == len(part)
+    documents, current = [], []
+    for i in ids:
+        if i == part.end:
+            documents.append(bytes(current))
+            current = []
+        else:
+            current.append(i)
+    return documents
+
+
+def test_the_parts_share_no_document_and_lose_none(text: Path, tmp_path: Path) -> None:
+    corpus = load_corpus(text, SETTINGS, tmp_path)
+    parts = [read(part) for part in (corpus.train, corpus.validation, corpus.prior, corpus.test)]
+    together = [document for part in parts for document in part]
+    assert len(together) == len(set(together))
+    assert sorted(together) == sorted(text.read_bytes().split(b"\n\n"))
+    assert [part.bytes for part in (corpus.validation, corpus.prior, corpus.test)] == pytest.approx([300, 300, 400], abs=45)
+    assert sum(map(len, together)) + 2 * len(together) == sum(
+        part.bytes for part in (corpus.train, corpus.validation, corpus.prior, corpus.test)
+    )
+
+
+def test_a_smaller_training_text_is_part_of_a_larger_one(text: Path, tmp_path: Path) -> None:
+    small, large = (load_corpus(text, replace(SETTINGS, train=size), tmp_path) for size in (500, 900))
+    assert set(read(small.train)) < set(read(large.train))
+    assert read(small.test) == read(large.test)
+    assert read(load_corpus(text, replace(SETTINGS, seed=1), tmp_path).test) != read(small.test)
+
+
+def test_an_epoch_shuffles_documents_as_seed_and_epoch_say(text: Path, tmp_path: Path) -> None:
+    train = load_corpus(text, SETTINGS, tmp_path).train
+    first, again, later, other = (read(train, seed=s, epoch=e) for s, e in ((0, 0), (0, 0), (0, 1), (1, 0)))
+    assert first == again
+    assert sorted(first) == sorted(later) == sorted(other)
+    assert len({tuple(first), tuple(later), tuple(other)}) == 3
+
+
+def test_targets_follow_inputs_and_rows_join(text: Path, tmp_path: Path) -> None:
+    train = load_corpus(text, SETTINGS, tmp_path).train
+    inputs, targets = train.stream(seed=0).batch(torch.arange(train.rows(CONTEXT)), CONTEXT)
+    assert int(inputs[0, 0]) == train.end, "the first token is predicted from an end mark"
+    counted = targets.flatten()[: len(train)]
+    assert torch.equal(inputs.flatten()[1 : len(train)], counted[:-1])
+    assert bool((targets.flatten()[len(train) :] == -100).all())
+    some, all_targets = train.stream(seed=0).batch(torch.tensor([3, 1]), CONTEXT)
+    assert torch.equal(some, inputs[[3, 1]])
+    assert torch.equal(all_targets, targets[[3, 1]])
+
+
+def test_bits_per_byte_of_an_even_guess(text: Path, tmp_path: Path) -> None:
+    part = load_corpus(text, SETTINGS, tmp_path).test
+    assert part.bits_per_byte(math.log(257)) == pytest.approx(math.log2(257) * len(part) / part.bytes)
+
+
+def test_the_token_file_is_checked_and_made_again(text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = read(load_corpus(text, SETTINGS, tmp_path).train)
+    (file,) = tmp_path.glob("tokens-*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-20] ^= 1
+    file.unlink()
+    file.write_bytes(data)
+    assert read(load_corpus(text, SETTINGS, tmp_path).train) == before
+    assert "damaged" in caplog.text
+
+
+def test_tokens_are_mapped_not_copied(text: Path, tmp_path: Path) -> None:
+    corpus = load_corpus(text, SETTINGS, tmp_path)
+    assert corpus.train.tokens.dtype == np.uint16
+    assert np.shares_memory(corpus.train.tokens, corpus.test.tokens)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test": 100_000}, r"text\.txt has 200 documents of \d+ bytes in all, too few"),
+        ({"train": 100_000}, r"too few for .* = 300 \+ 300 \+ 400 \+ 100000 bytes"),
+        ({"separator": "no such thing"}, r"has 1 documents .*another --corpus\.separator"),
+        ({"separator": ""}, r"corpus\.separator is empty"),
+    ],
+)
+def test_texts_that_do_not_suffice_are_refused(text: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_corpus(text, replace(SETTINGS, **change), tmp_path)  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing\.txt cannot be read"):
+        load_corpus(tmp_path / "missing.txt", SETTINGS, tmp_path)
+
+
+def test_byte_pairs_give_the_text_back_in_fewer_tokens(text: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers")
+    settings = replace(SETTINGS, tokenizer="bpe", vocabulary=300)
+    corpus, plain = load_corpus(text, settings, tmp_path), load_corpus(text, SETTINGS, tmp_path)
+    assert corpus.vocabulary == 300
+    assert len(corpus.test) < len(plain.test)
+    assert corpus.test.bytes == plain.test.bytes
+    documents = text.read_bytes().split(b"\n\n")
+    pairs = tokenizer_of(settings, documents)
+    import tokenizers
+
+    decoder = tokenizers.decoders.ByteLevel()
+    written = [decoder.decode([pairs.inner.id_to_token(i) for i in ids]) for ids in pairs.encode(documents)]  # type: ignore[attr-defined]
+    assert [document.encode() for document in written] == documents
+    assert pairs.end not in np.concatenate(pairs.encode([b"<|end|>"]))
+
+
+def test_byte_pairs_need_their_package_and_utf8(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(SETTINGS, tokenizer="bpe", vocabulary=300)
+    with monkeypatch.context() as patch:
+        patch.setitem(__import__("sys").modules, "tokenizers", None)
+        with pytest.raises(ConfigError, match=r"not installed: pip install 'decouple-learn\[text\]'"):
+            load_corpus(text, settings, tmp_path)
+    pytest.importorskip("tokenizers")
+    with pytest.raises(DataError, match="not UTF-8"):
+        tokenizer_of(settings, [b"caf\xe9 au lait"])

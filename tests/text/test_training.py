@@ -1,0 +1,206 @@
+"""Trajectories on text: the loss, the rates, resuming, and two processes for one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
+from decouple.errors import DataError, NotFiniteError
+from decouple.files import save_tensors
+from decouple.seeds import derive
+from decouple.text import Corpus, Gpt, load_corpus
+from decouple.text.evaluate import p_truth
+from decouple.text.group import Group
+from decouple.text.training import Steps, cycle_epochs, text_snapshots, train_text_trajectory
+
+CONFIG = TextConfig(
+    precision="float32",
+    corpus=CorpusConfig(validation=200, prior=200, test=200, train=1500),
+    network=GptConfig(layers=1, width=16, heads=2, context=16),
+    q0=TextQ0Config(trajectories=1, cycles=3, first_epochs=2, epochs=1, restart="continue", batch=8, perturb=0.1),
+)
+CPU = Group(torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text("\n\n".join(f"number {i}: {'tick tock ' * (i % 4 + 1)}" for i in range(120)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def corpus(text: Path) -> Corpus:
+    return load_corpus(text, CONFIG.corpus, text.parent)
+
+
+def new(corpus: Corpus, config: TextConfig = CONFIG) -> Gpt:
+    return Gpt(config.network, vocabulary=corpus.vocabulary, seed=0)
+
+
+def train(corpus: Corpus, folder: Path, config: TextConfig = CONFIG, **options: object) -> list[dict[str, Tensor]]:
+    """Every snapshot's tensors."""
+    snapshots = text_snapshots(config, folder, trajectory=0, identity="test")
+    train_text_trajectory(new(corpus, config), corpus.train, config, snapshots, seed=1, group=CPU, **options)  # type: ignore[arg-type]
+    return [snapshot.read() for snapshot in snapshots]
+
+
+def equal(one: list[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> bool:
+    return all(a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(("optimizer", "restart"), [("muon", "continue"), ("adamw", "continue"), ("muon", "new")])
+def test_a_resumed_trajectory_is_the_whole_one(corpus: Corpus, tmp_path: Path, optimizer: Any, restart: Any) -> None:
+    q0 = replace(CONFIG.q0, optimizer=optimizer, restart=restart)
+    config = replace(CONFIG, network=replace(CONFIG.network, dropout=0.2), q0=q0)
+    whole = train(corpus, tmp_path, config)
+    for cycle in (2, 1, 0):
+        for later in range(cycle, 3):
+            text_snapshots(config, tmp_path, trajectory=0, identity="test")[later].path.unlink()
+        torch.manual_seed(cycle)
+        assert equal(train(corpus, tmp_path, config), whole)
+
+
+def test_a_resumed_trajectory_needs_the_optimisers_state(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test above has teeth."""
+    whole = train(corpus, tmp_path)
+    text_snapshots(CONFIG, tmp_path, trajectory=0, identity="test")[2].path.unlink()
+    monkeypatch.setattr("decouple.text.optimizers.Optimizers.restore", lambda self, tensors: None)
+    assert not equal(train(corpus, tmp_path), whole)
+
+
+def test_a_new_start_without_a_teacher_is_an_independent_model(corpus: Corpus, tmp_path: Path) -> None:
+    """Neither weights nor moments nor rates of the cycle before are left in it."""
+    q0 = replace(CONFIG.q0, restart="new", alpha=0.0, cycles=2, first_epochs=1, epochs=1)
+    chain = train(corpus, tmp_path / "chain", replace(CONFIG, q0=q0))
+    fresh = Gpt(CONFIG.network, vocabulary=corpus.vocabulary, seed=derive(1, "restart", 1))
+    begun = text_snapshots(replace(CONFIG, q0=q0), tmp_path / "alone", trajectory=0, identity="test")
+    save_tensors(begun[0].path, {f"network.{k}": v for k, v in fresh.state_dict().items()}, {}, unit=begun[0].unit)
+    alone = replace(q0, restart="continue", perturb=0.0)
+    assert equal(train(corpus, tmp_path / "alone", replace(CONFIG, q0=alone))[1:], chain[1:])
+
+
+def test_training_learns_and_reports_every_epoch(corpus: Corpus, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, float]] = []
+    epochs: list[int] = []
+    config = replace(CONFIG, q0=replace(CONFIG.q0, first_epochs=4, perturb=0.0))
+    train(corpus, tmp_path, config, log=lambda *entry: seen.append(entry), advance=epochs.append)
+    assert [(cycle, epoch) for cycle, epoch, _ in seen] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (2, 0)]
+    assert sum(epochs) == sum(cycle_epochs(config, cycle) for cycle in range(3)) == 6
+    assert seen[3][2] < 0.7 * seen[0][2]
+    last = text_snapshots(config, tmp_path, trajectory=0, identity="test")[-1]
+    network = new(corpus)
+    before = p_truth(network, corpus.test)
+    last.load_into(network)
+    assert p_truth(network, corpus.test).log().mean() > before.log().mean() + 1
+
+
+def test_probabilities_are_those_of_the_network(corpus: Corpus) -> None:
+    network = new(corpus)
+    inputs, targets = corpus.test.stream().batch(torch.arange(corpus.test.rows(16)), 16)
+    with torch.no_grad():
+        expected = functional.cross_entropy(network(inputs).flatten(0, 1), targets.flatten())
+    found = p_truth(network, corpus.test)
+    assert len(found) == len(corpus.test)
+    assert float(-found.log().mean()) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("distilled", [False, True])
+def test_the_loss_of_a_step_is_that_of_a_plain_reference(corpus: Corpus, distilled: bool) -> None:
+    """Token by token; also when the rows are shared out."""
+    student, teacher = new(corpus), Gpt(CONFIG.network, vocabulary=corpus.vocabulary, seed=5)
+    rows = corpus.train.rows(16)
+    inputs, targets = corpus.train.stream(seed=3).batch(torch.tensor([0, 4, rows - 1]), 16)
+    alpha, temperature, losses = CONFIG.q0.alpha, CONFIG.q0.temperature, []
+    with torch.no_grad():
+        answers, taught = student(inputs).double(), teacher(inputs).double()
+    for b, t in (targets != -100).nonzero().tolist():
+        entropy = -answers[b, t].log_softmax(0)[targets[b, t]]
+        p, q = (taught[b, t] / temperature).softmax(0), (answers[b, t] / temperature).softmax(0)
+        divergence = (p * (p / q).log()).sum()
+        losses.append((1 - alpha) * entropy + alpha * temperature**2 * divergence if distilled else entropy)
+    expected = float(torch.stack(losses).mean())
+    shares = []
+    for rank in range(2):
+        step = Steps(student, student, teacher, CONFIG, Group(torch.device("cpu"), rank, 2))
+        shares.append(float(step(inputs, targets, distilled=distilled, what="here")))
+    whole = Steps(student, student, teacher, CONFIG, CPU)(inputs, targets, distilled=distilled, what="here")
+    assert float(whole) == pytest.approx(expected, abs=1e-5)
+    assert sum(shares) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_named(corpus: Corpus, tmp_path: Path) -> None:
+    snapshots = text_snapshots(CONFIG, tmp_path, trajectory=0, identity="test")
+    network = new(corpus)
+    with torch.no_grad():
+        network.head.weight[0, 0] = torch.nan
+    with pytest.raises(NotFiniteError, match="cycle 1, epoch 1, step 1: the loss is not finite"):
+        train_text_trajectory(network, corpus.train, CONFIG, snapshots, seed=1, group=CPU)
+
+
+def test_more_processes_than_rows_are_refused(corpus: Corpus) -> None:
+    network = new(corpus)
+    step = Steps(network, network, network, CONFIG, Group(torch.device("cpu"), 0, 3))
+    with pytest.raises(DataError, match="here has 2 rows for 3 processes"):
+        step(*corpus.train.stream().batch(torch.arange(2), 16), distilled=False, what="here")
+
+
+PROGRAM = """
+import json, sys, warnings
+from pathlib import Path
+import torch
+from decouple import settings
+from decouple.config import TextConfig
+from decouple.text import Gpt, load_corpus
+from decouple.text.group import process_group
+from decouple.text.training import text_snapshots, train_text_trajectory
+
+torch.set_num_threads(1)
+file, folder = Path(sys.argv[1]), Path(sys.argv[2])
+config = settings.from_builtins(json.loads(sys.argv[3]), TextConfig())
+corpus = load_corpus(file, config.corpus, file.parent)
+with process_group("cpu") as group:
+    network = Gpt(config.network, vocabulary=corpus.vocabulary, seed=0)
+    snapshots = text_snapshots(config, folder, trajectory=0, identity="test")
+    train_text_trajectory(network, corpus.train, config, snapshots, seed=1, group=group)
+"""
+
+
+def test_two_processes_give_what_one_gives(text: Path, corpus: Corpus, tmp_path: Path) -> None:
+    from decouple import settings
+
+    config = replace(CONFIG, q0=replace(CONFIG.q0, optimizer="adamw", cycles=2))
+    one = train(corpus, tmp_path / "one", config)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = [str(text), str(tmp_path / "two"), json.dumps(settings.to_builtins(config))]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+    two = [snapshot.read() for snapshot in text_snapshots(config, tmp_path / "two", trajectory=0, identity="test")]
+    for a, b in zip(one, two, strict=True):
+        for name in a:
+            assert torch.allclose(a[name], b[name], atol=2e-4, rtol=1e-3), name
