@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,11 +14,10 @@ from decouple.networks import Stages
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
 from decouple.q0 import fit_prior, mixture, nll, select_members
-from decouple.q0.trajectories import Snapshot, snapshots_of, train_trajectory
+from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
 from decouple.results import Member, Q0Results, ThreeWays
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
-from decouple.training.batches import even_batches
 from decouple.training.evaluate import logits
 
 NOTICEABLE = 5e-4
@@ -48,37 +48,52 @@ def q0_identity(run: Run, networks: list[Trained]) -> str:
 
 
 def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
-    """The snapshots of every trajectory; trains those that are not there yet."""
+    """The snapshots of every trajectory; trains those that are not there yet, `run.workers` at a time."""
     config = run.config.q0
     learned = [trained for trained in networks if trained.kind == "search"]
     count = config.trajectories or len(learned)
-    snapshots = []
-    for trajectory in range(count):
-        own = snapshots_of(
-            config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity
-        )
-        snapshots += own
-        if all(snapshot.is_whole() for snapshot in own):
-            continue
+    all_snapshots = [
+        snapshots_of(config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity)
+        for trajectory in range(count)
+    ]
+    missing = [t for t, own in enumerate(all_snapshots) if missing_from(own) < len(own)]
+
+    def chain(trajectory: int) -> Chain:
         if config.init == "searched":
             network = learned[trajectory % len(learned)].network(run)
         else:
             network = empty_member(run, seed=derive(run.config.seed, "q0", "network", trajectory))
-        what = f"q0, trajectory {trajectory + 1}/{count}"
-        with run.progress.task(what, config.cycles * config.epochs, "epochs") as advance:
-            train_trajectory(
-                network,
+        return Chain(network, config, derive(run.config.seed, "q0", trajectory), run.config.precision)
+
+    def log(trajectory: int, cycle: int, epoch: int, loss: float) -> None:
+        run.log("q0", cycle * config.epochs + epoch + 1, f"trajectory-{trajectory}", {"loss": loss})
+
+    epochs = config.cycles * config.epochs
+    if missing and (run.workers > 1 or run.ray_address is not None):
+        from decouple.q0.workers import distribute_trajectories  # it takes Ray, which one process does without
+
+        with run.progress.task(f"q0, {count} trajectories", len(missing) * epochs, "epochs") as advance:
+            distribute_trajectories(
+                [chain(trajectory) for trajectory in missing],
                 run.data.train,
-                config,
-                own,
-                seed=derive(run.config.seed, "q0", trajectory),
-                precision=run.config.precision,
+                [all_snapshots[trajectory] for trajectory in missing],
+                workers=run.workers,
+                address=run.ray_address,
                 advance=advance,
-                log=lambda cycle, epoch, loss, t=trajectory: run.log(  # type: ignore[misc]
-                    "q0", cycle * config.epochs + epoch + 1, f"trajectory-{t}", {"loss": loss}
-                ),
+                log=lambda position, *rest: log(missing[position], *rest),
             )
-    return snapshots
+        missing = []
+    for trajectory in missing:
+        with run.progress.task(f"q0, trajectory {trajectory + 1}/{count}", epochs, "epochs") as advance:
+            train_trajectory(
+                chain(trajectory),
+                run.data.train,
+                all_snapshots[trajectory],
+                device=run.device,
+                advance=advance,
+                log=partial(log, trajectory),
+            )
+    return [snapshot for own in all_snapshots for snapshot in own]
 
 
 def empty_member(run: Run, *, seed: int = 0) -> Stages:
@@ -121,7 +136,7 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         ],
         epochs=len(snapshots) * config.epochs,
     )
-    steps = len(snapshots) * config.epochs * len(even_batches(len(data.train), config.batch))
+    steps = len(snapshots) // config.cycles * gradient_steps(config, len(data.train))
     return Population(results, _sizes(tests, data.test, fitted.weights, snapshots), steps)
 
 
