@@ -87,5 +87,5 @@ def test_a_torch_without_muon_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_weight_that_no_matrix_can_share_is_refused() -> None:
     weight = nn.Parameter(torch.rand(3, 4, 2).transpose(1, 2))
-    with pytest.raises(ValueError, match="no matrix can share it: call .contiguous"):
+    with pytest.raises(ValueError, match=r"no matrix can share it: call \.contiguous"):
         MuonAndAdamW([weight], [], lr=0.1, momentum=0.9)
