@@ -219,8 +219,9 @@ class Q0Config:
     """Gradient norm above which the gradient is scaled down; 0: off."""
     members: Positive | None = None
     """Members of the reported ensemble, heaviest first; None: all."""
-    prior: Literal["exact", "softmax"] = "exact"
-    """How the weights are fitted: to the convex optimum, or as the public code does (AdamW on a softmax)."""
+    prior: Literal["shrunk", "exact", "softmax"] = "shrunk"
+    """How the weights are fitted: shrunk: the convex optimum, pulled toward equal weights as much as cross-validation on the
+    prior split asks for; exact: without the pull; softmax: as the public code does (AdamW on a softmax)."""
 
 
 @dataclass(frozen=True)

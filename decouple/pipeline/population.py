@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,9 +14,11 @@ from decouple.files import save_tensors, try_tensors
 from decouple.networks import Stages
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
-from decouple.q0 import fit_prior, mixture, nll, select_members
+from decouple.q0 import Prior, cross_validated_strength, fit_prior, greedy_members, mixture, nll, select_members
+from decouple.q0.measures import bootstrap_mean, brier_score, calibration_error
+from decouple.q0.prior import FLOOR
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
-from decouple.results import Member, Q0Results, ThreeWays
+from decouple.results import Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.training.evaluate import logits
@@ -28,7 +31,7 @@ NOTICEABLE = 5e-4
 class Population:
     results: Q0Results
     sizes: dict[str, list[float]]
-    """Test NLL against the number of members: "uniform" and "learned_prior"."""
+    """Test NLL against the number of members: see `Curves.q0_size`."""
     gradient_steps: int
 
 
@@ -108,7 +111,7 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
     answers = [_answers(run, snapshot, network) for snapshot in snapshots]
     prior_truth = torch.stack([truth(prior, data.prior) for prior, _ in answers])
     tests = torch.stack([test for _, test in answers])
-    fitted = fit_prior(prior_truth, method=config.prior)
+    fitted = _fitted(config.prior, prior_truth, run.config.seed)
     members = min(config.members or len(snapshots), len(snapshots))
     chosen, weights = select_members(fitted.weights, members)
     uniform = torch.full((len(snapshots),), 1 / len(snapshots), dtype=torch.float64)
@@ -118,10 +121,20 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         "uniform": (mixture(tests, uniform), uniform @ prior_truth),
         "learned_prior": (mixture(tests[chosen], weights), weights @ prior_truth[chosen]),
     }
+    picked, share = greedy_members(prior_truth, members)
+    ways["greedy"] = (mixture(tests[picked], share), share @ prior_truth[picked])
+    truths = {way: truth(test, data.test) for way, (test, _) in ways.items()}
+    differences = truths["uniform"].clamp_min(FLOOR).log() - truths["learned_prior"].clamp_min(FLOOR).log()
+    gain = bootstrap_mean(differences, seed=derive(run.config.seed, "q0"))
+    labels = data.test.labels
     results = Q0Results(
-        test_nll=ThreeWays(**{way: float(nll(truth(test, data.test))) for way, (test, _) in ways.items()}),
-        test_accuracy=ThreeWays(**{way: _accuracy(test, data.test) for way, (test, _) in ways.items()}),
-        prior_nll=ThreeWays(**{way: float(nll(prior)) for way, (_, prior) in ways.items()}),
+        test_nll=Ways(**{way: float(nll(of_test)) for way, of_test in truths.items()}),
+        test_accuracy=Ways(**{way: _accuracy(test, data.test) for way, (test, _) in ways.items()}),
+        prior_nll=Ways(**{way: float(nll(prior)) for way, (_, prior) in ways.items()}),
+        test_ece=Ways(**{way: calibration_error(test, labels) for way, (test, _) in ways.items()}),
+        test_brier=Ways(**{way: brier_score(test, labels) for way, (test, _) in ways.items()}),
+        learned_minus_uniform=Gain(mean=gain.mean, low=gain.low, high=gain.high),
+        prior_strength=None if math.isinf(fitted.strength) else fitted.strength,
         members_used=int((weights >= NOTICEABLE).sum()),
         members=[
             Member(
@@ -137,7 +150,7 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         epochs=len(snapshots) * config.epochs,
     )
     steps = len(snapshots) // config.cycles * gradient_steps(config, len(data.train))
-    return Population(results, _sizes(tests, data.test, fitted.weights, snapshots), steps)
+    return Population(results, _sizes(tests, prior_truth, data.test, fitted.weights, snapshots), steps)
 
 
 def truth(probabilities: Tensor, split: Split) -> Tensor:
@@ -162,13 +175,24 @@ def _accuracy(probabilities: Tensor, split: Split) -> float:
     return float((probabilities.argmax(1) == split.labels).double().mean())
 
 
-def _sizes(tests: Tensor, split: Split, weights: Tensor, snapshots: list[Snapshot]) -> dict[str, list[float]]:
-    """Test NLL by number of members: in the order of training, and heaviest first."""
+def _fitted(method: str, prior_truth: Tensor, seed: int) -> Prior:
+    """The prior as the settings ask for it."""
+    if method != "shrunk" or prior_truth.shape[1] < 2:
+        return fit_prior(prior_truth, method="exact" if method == "shrunk" else method)
+    return fit_prior(prior_truth, strength=cross_validated_strength(prior_truth, seed=seed).strength)
+
+
+def _sizes(
+    tests: Tensor, prior_truth: Tensor, split: Split, weights: Tensor, snapshots: list[Snapshot]
+) -> dict[str, list[float]]:
+    """Test NLL by number of members: in the order of training, heaviest first, and by greedy picks."""
     trained = torch.tensor(sorted(range(len(snapshots)), key=lambda i: (snapshots[i].cycle, snapshots[i].trajectory)))
     p_truth = torch.stack([truth(test, split) for test in tests])
-    sizes: dict[str, list[float]] = {"uniform": [], "learned_prior": []}
+    sizes: dict[str, list[float]] = {"uniform": [], "learned_prior": [], "greedy": []}
     for k in range(1, len(snapshots) + 1):
         sizes["uniform"].append(float(nll(p_truth[trained[:k]].mean(0))))
         chosen, share = select_members(weights, k)
         sizes["learned_prior"].append(float(nll(share @ p_truth[chosen])))
+        chosen, share = greedy_members(prior_truth, k)
+        sizes["greedy"].append(float(nll(share @ p_truth[chosen])))
     return sizes

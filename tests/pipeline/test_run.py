@@ -44,7 +44,7 @@ def test_results_hold_the_promised_figures(finished: Path) -> None:
     assert set(found["diversity"]["n_eff"]) == {"block0", "block1", "logits"}
     assert all(1 <= n <= 2 for n in found["diversity"]["n_eff"].values())
     for figure in ("test_nll", "test_accuracy"):
-        assert set(found["q0"][figure]) == {"single", "uniform", "learned_prior"}
+        assert set(found["q0"][figure]) == {"single", "uniform", "learned_prior", "greedy"}
     assert found["q0"]["prior_nll"]["learned_prior"] <= found["q0"]["prior_nll"]["uniform"] + 1e-9
     assert sum(member["weight"] for member in found["q0"]["members"]) == pytest.approx(1)
     assert found["cost"]["search_evaluations"] == 2 * 60 * 18
