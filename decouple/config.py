@@ -213,8 +213,10 @@ class Q0Config:
     augment: Literal["none", "crop", "flip-crop"] = "none"
     """Random crop after padding by 2, and horizontal flip."""
     perturb: NonNegative = 0.0
-    """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation; falls
-    to a fifth by the last. The public code uses 0.25; 0: off."""
+    """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation. The public
+    code uses 0.25; 0: off."""
+    perturb_last: Fraction = 0.2
+    """What is left of that scale by the last cycle; 1: constant."""
     clip: NonNegative = 1.0
     """Gradient norm above which the gradient is scaled down; 0: off."""
     members: Positive | None = None

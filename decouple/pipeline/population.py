@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor
 
 from decouple.data.images import Split
-from decouple.files import save_tensors, try_tensors
+from decouple.files import save_record, save_tensors, try_record, try_tensors
 from decouple.networks import Stages
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
 from decouple.q0 import Prior, cross_validated_strength, fit_prior, greedy_members, mixture, nll, select_members
+from decouple.q0.ensemble import INDEX, INDEX_UNIT, Architecture, index_of
 from decouple.q0.measures import bootstrap_mean, brier_score, calibration_error
 from decouple.q0.prior import FLOOR
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
@@ -149,6 +151,7 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         ],
         epochs=len(snapshots) * config.epochs,
     )
+    _index(run, snapshots, fitted.weights)
     steps = len(snapshots) // config.cycles * gradient_steps(config, len(data.train))
     return Population(results, _sizes(tests, prior_truth, data.test, fitted.weights, snapshots), steps)
 
@@ -173,6 +176,24 @@ def _answers(run: Run, snapshot: Snapshot, network: Stages) -> tuple[Tensor, Ten
 
 def _accuracy(probabilities: Tensor, split: Split) -> float:
     return float((probabilities.argmax(1) == split.labels).double().mean())
+
+
+def _index(run: Run, snapshots: list[Snapshot], weights: Tensor) -> None:
+    """Note which members the population has, for `Ensemble.load`; of those that were not chosen the weight is 0."""
+    config = run.config
+    kept = torch.zeros_like(weights)
+    chosen, share = select_members(weights, min(config.q0.members or len(snapshots), len(snapshots)))
+    kept[chosen] = share
+    members = [
+        {"path": str(snapshot.path.relative_to(run.directory.path)), "unit": snapshot.unit, "weight": float(weight)}
+        for snapshot, weight in zip(snapshots, kept, strict=True)
+    ]
+    shape = tuple(run.data.image_shape)
+    architecture = Architecture(config.network, config.network.groups, shape, run.data.num_classes)
+    path, index = run.directory.path / INDEX, index_of(members, architecture)
+    index = json.loads(json.dumps(index))
+    if try_record(path, unit=INDEX_UNIT) != index:
+        save_record(path, index, unit=INDEX_UNIT)
 
 
 def _fitted(method: str, prior_truth: Tensor, seed: int) -> Prior:

@@ -29,9 +29,7 @@ class _Taught:
     def __call__(self, network: Stages, images: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
         with torch.no_grad():
             taught = self.ensemble(images)  # log-probabilities are logits
-        return distillation_loss(
-            network(images).float(), taught, labels, alpha=self.alpha, temperature=self.temperature
-        )
+        return distillation_loss(network(images).float(), taught, labels, alpha=self.alpha, temperature=self.temperature)
 
 
 def distill(

@@ -121,7 +121,9 @@ class Chain:
             if config.alpha > 0 and number >= config.distill_after:
                 teacher = copy.deepcopy(network).eval().requires_grad_(False)
             if config.perturb > 0:
-                scale = perturbation_scale(number, config.cycles, first=config.perturb, last=config.perturb / 5)
+                scale = perturbation_scale(
+                    number, config.cycles, first=config.perturb, last=config.perturb * config.perturb_last
+                )
                 perturb_(network, scale, generator(self.seed, "perturb", number))
         objective = ChainObjective(teacher, config.alpha, config.temperature)
         parameters = [p.data for p in network.parameters() if p.requires_grad]

@@ -51,5 +51,5 @@ def test_what_is_no_probability_is_refused(measure) -> None:
 def test_arguments_out_of_range_are_named() -> None:
     with pytest.raises(ValueError, match=r"shape \(0,\): expected \(N,\)"):
         bootstrap_mean(torch.zeros(0), seed=0)
-    with pytest.raises(ValueError, match="confidence = 1.0, draws = 2000"):
+    with pytest.raises(ValueError, match=r"confidence = 1\.0, draws = 2000"):
         bootstrap_mean(torch.ones(3), seed=0, confidence=1.0)
