@@ -457,6 +457,9 @@ def summary(
         weighted = {w: spread([end[w]["test_nll"] for end in ends]) for w in WEIGHTINGS}
         return {"test_nll": weighted, "disagreement": spread([end["disagreement"] for end in ends])}
 
+    def end_nll(found: dict[str, Any]) -> float:
+        return found["points"][-1]["later_half"]["test_nll"]
+
     searched = made["searched"]
     return {
         "data": label(source, arguments.data_root),
@@ -468,13 +471,7 @@ def summary(
         },
         "searched": {
             **{which: last([seed[which] for seed in searched]) for which in ("searched", "random")},
-            "difference": spread(
-                [
-                    s["searched"]["points"][-1]["later_half"]["test_nll"]
-                    - s["random"]["points"][-1]["later_half"]["test_nll"]
-                    for s in searched
-                ]
-            ),
+            "difference": spread([end_nll(seed["searched"]) - end_nll(seed["random"]) for seed in searched]),
             "search_seconds": spread([seed["search_seconds"] for seed in searched]),
             "evaluations": searched[0]["evaluations"],
             "curves": searched,

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from decouple import settings
+from decouple.data import load_data
 from decouple.data.images import Split
-from decouple.files import save_record, save_tensors, try_record, try_tensors
-from decouple.networks import Stages
+from decouple.files import read_json, save_record, save_tensors, try_record, try_tensors
+from decouple.networks import Stages, paper_network
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
+from decouple.progress import Progress
 from decouple.q0 import Prior, cross_validated_strength, fit_prior, greedy_members, mixture, nll, select_members
-from decouple.q0.ensemble import INDEX, INDEX_UNIT, Architecture, index_of
+from decouple.q0.compress import distill
+from decouple.q0.ensemble import INDEX, INDEX_UNIT, Architecture, Ensemble, index_of
 from decouple.q0.measures import bootstrap_mean, brier_score, calibration_error
 from decouple.q0.prior import FLOOR
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
@@ -176,6 +181,18 @@ def _answers(run: Run, snapshot: Snapshot, network: Stages) -> tuple[Tensor, Ten
 
 def _accuracy(probabilities: Tensor, split: Split) -> float:
     return float((probabilities.argmax(1) == split.labels).double().mean())
+
+
+def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path | None = None) -> Ensemble:
+    """The ensemble of a run as one network, trained on the run's images with its q0 settings for so many epochs."""
+    config = settings.from_builtins(read_json(folder / "config.json"), source=str(folder / "config.json"))
+    known = read_json(folder / "run.json").get("data", {})
+    data = load_data(config.data, data_root=data_root or known.get("root"))
+    seed = derive(config.seed, "q0", "compressed")
+    student = paper_network(data.train.images, data.num_classes, config.network, groups=config.network.groups, seed=seed)
+    q0 = replace(config.q0, epochs=epochs)
+    with Progress().task("distillation", epochs, "epochs") as advance:
+        return distill(ensemble, student, data.train, q0, seed=seed, precision=config.precision, advance=advance)
 
 
 def _index(run: Run, snapshots: list[Snapshot], weights: Tensor) -> None:

@@ -14,6 +14,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from decouple.config import NetworkConfig
 from decouple.errors import ConfigError, DamagedFileError, NetworkError
@@ -28,6 +29,9 @@ UNIT = "q0/ensemble"
 INDEX = "q0/population.json"
 """In a run directory: the members of the population that was evaluated last, their weights and their network's shape."""
 INDEX_UNIT = "q0/population"
+
+PROGRAMS = 8
+"""Shapes of input for which traced members are kept."""
 
 Evaluation = Literal["batched", "loop", "threads"]
 
@@ -93,8 +97,9 @@ class Ensemble(nn.Module):
         self.architecture = architecture
         convolves = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in members[0].modules())
         self.evaluation: Evaluation = evaluation or ("loop" if convolves else "batched")
-        self._stacked: tuple[int, dict[str, Tensor], dict[str, Tensor]] | None = None
-        self._skeleton: list[nn.Module] = []
+        self._stacked: tuple[Any, dict[str, Tensor], dict[str, Tensor]] | None = None
+        self._programs: dict[Any, Callable[..., Tensor]] = {}
+        self._watch()
         self.eval()
 
     def train(self, mode: bool = True) -> Ensemble:
@@ -136,20 +141,41 @@ class Ensemble(nn.Module):
         return seconds
 
     def _batched(self, images: Tensor) -> Tensor:
-        version = sum(value._version for value in self.members.state_dict().values())
-        first = next(self.members.parameters(), images)
-        key = hash((version, first.data_ptr(), first.device))
-        if self._stacked is None or self._stacked[0] != key:
-            parameters, buffers = stack_module_state(list(self.members))  # type: ignore[arg-type]
-            self._stacked = key, parameters, buffers
-            self._skeleton = [copy.deepcopy(self.members[0])]  # in a list, so that it is no submodule
+        state = (tuple(tensor._version for tensor in self._tensors), self._tensors[0].data_ptr() if self._tensors else 0)
+        if self._stacked is None or self._stacked[0] != state:
+            self._stacked = state, *stack_module_state(list(self.members))  # type: ignore[arg-type]
+            self._programs.clear()
         _, parameters, buffers = self._stacked
+        if torch.is_grad_enabled() and images.requires_grad:
+            return self._vmapped(parameters, buffers, images)
+        # vmap's and functional_call's own time is as long as that of a few small members: trace them once for each shape.
+        key = (images.shape, images.dtype, images.device)
+        if key not in self._programs:
+            if len(self._programs) >= PROGRAMS:
+                self._programs.clear()
+            with torch.no_grad():
+                # Bound methods are counted with their self by the tracer.
+                self._programs[key] = make_fx(lambda *given: self._vmapped(*given))(parameters, buffers, images)
+        found: Tensor = self._programs[key](parameters, buffers, images)
+        return found
 
+    def _vmapped(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
-            found: Tensor = functional_call(self._skeleton[0], (parameters, buffers), (images,))
+            found: Tensor = functional_call(self.members[0], (parameters, buffers), (images,))
             return found
 
         return vmap(one)(parameters, buffers)
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
+        """torch calls this to move or convert: what is stacked no longer holds."""
+        super()._apply(function, recurse)
+        self._watch()
+        return self
+
+    def _watch(self) -> None:
+        """Note the tensors whose versions tell whether members have changed."""
+        self._stacked = None
+        self._tensors = [*self.members.parameters(), *self.members.buffers()]
 
     def _threads(self, images: Tensor) -> Tensor:
         grad = torch.is_grad_enabled()
