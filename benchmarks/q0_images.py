@@ -337,7 +337,7 @@ def measure_searched(setting: Setting, seed: int) -> dict[str, Any]:
     return {"searched": searched, "random": random, "search_seconds": searching, "evaluations": evaluations}
 
 
-def measure_more_data(arguments: Arguments, setting: Setting, seed: int, times: int) -> dict[str, Any] | None:
+def measure_more_data(arguments: Arguments, setting: Setting, times: int, seed: int) -> dict[str, Any] | None:
     """A single network on so many times more images, for as many steps as the best single network took, about."""
     size, few = setting.size, len(setting.data.train)
     data = _load(setting.source, arguments.data_root, size, None)
@@ -426,10 +426,7 @@ def run(arguments: Arguments, size: Q0Size) -> list[dict[str, Any]]:
             **{name: functools.partial(measure, setting, recipe) for name, recipe in known.items()},
             **{f"ablation-{r.name}": functools.partial(measure, setting, r) for r in extra.values()},
             "searched": functools.partial(measure_searched, setting),
-            **{
-                f"data-{times}": lambda seed, times=times: measure_more_data(arguments, setting, seed, times)  # type: ignore[misc]
-                for times in size.more_data
-            },
+            **{f"data-{times}": functools.partial(measure_more_data, arguments, setting, times) for times in size.more_data},
         }
         made: dict[str, list[Any]] = {name: [] for name in makers}
         with Progress().task(f"{NAME}, {key(source)}", len(makers) * len(size.seeds), "parts") as advance:

@@ -64,8 +64,8 @@ class StageOptions:
     """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
     workers: int = 1
     """Processes that search, or train q0's trajectories, at once; more than one are Ray's. They share the cores, or the GPUs:
-    each computes with cores/N threads, so it pays where one process leaves cores idle. With as many threads a process (OMP_NUM_THREADS=1, say) the
-    targets are bit for bit those of one worker."""
+    each computes with cores/N threads, so it pays where one process leaves cores idle. With as many threads a process
+    (OMP_NUM_THREADS=1, say) the results are bit for bit those of one worker."""
     ray_address: str | None = None
     """A Ray cluster to search on in place of this machine, N batches at a time: the host:port that 'ray start --head' prints,
     or auto. Every node needs decouple; the run directory stays here."""

@@ -124,11 +124,12 @@ class Ensemble(nn.Module):
         return ways[self.evaluation](images)
 
     @torch.no_grad()
-    def tune(self, images: Tensor, *, repeats: int = 3) -> dict[str, float]:
+    def tune(self, images: Tensor, *, repeats: int = 3) -> dict[Evaluation, float]:
         """Measure the ways on a batch, keep the fastest; returns the seconds of each."""
-        seconds: dict[str, float] = {}
-        for way in ("batched", "loop", "threads"):
-            self.evaluation = way  # type: ignore[assignment]
+        seconds: dict[Evaluation, float] = {}
+        ways: tuple[Evaluation, ...] = ("batched", "loop", "threads")
+        for way in ways:
+            self.evaluation = way
             times = []
             for _ in range(repeats + 1):
                 began = time.perf_counter()
@@ -137,13 +138,13 @@ class Ensemble(nn.Module):
                     torch.cuda.synchronize(images.device)
                 times.append(time.perf_counter() - began)
             seconds[way] = min(times[1:])  # the first one warms up
-        self.evaluation = min(seconds, key=lambda way: seconds[way])  # type: ignore[assignment]
+        self.evaluation = min(ways, key=lambda way: seconds[way])
         return seconds
 
     def _batched(self, images: Tensor) -> Tensor:
         state = (tuple(tensor._version for tensor in self._tensors), self._tensors[0].data_ptr() if self._tensors else 0)
         if self._stacked is None or self._stacked[0] != state:
-            self._stacked = state, *stack_module_state(list(self.members))  # type: ignore[arg-type]
+            self._stacked = state, *stack_module_state(list(self.members))
             self._programs.clear()
         _, parameters, buffers = self._stacked
         if torch.is_grad_enabled() and images.requires_grad:
@@ -218,7 +219,7 @@ class Ensemble(nn.Module):
         architecture = msgspec.convert(meta["architecture"], Architecture | None)
         if network is None and architecture is None:
             raise ConfigError(f"{source} holds networks of your own: pass network=, one of their shape")
-        skeleton = network if network is not None else architecture.build()  # type: ignore[union-attr]
+        skeleton = network if network is not None else architecture.build()
         chosen, share = _chosen(meta["weights"], k)
         return cls._from(skeleton, [_member(tensors, i) for i in chosen], share, architecture)
 
