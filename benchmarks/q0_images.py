@@ -214,7 +214,7 @@ def recipes(size: Q0Size) -> list[Recipe]:
     main = main_recipe(size)
     found += [main]
     found += [recipe_of(size, main.q0, cycle=epochs) for epochs in size.cycles if epochs != main.q0.epochs]
-    found += [recipe_of(size, main.q0, trajectories=2)]
+    found += [recipe_of(size, main.q0, trajectories=2), recipe_of(size, replace(main.q0, shape="cosine"))]
     return found
 
 
