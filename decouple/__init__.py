@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from decouple.networks import Stages, paper_network
     from decouple.pipeline import run
     from decouple.presets import preset
+    from decouple.q0.ensemble import Ensemble
     from decouple.search import EvolutionStrategy, PaperSearch, TargetStore, search_solution
     from decouple.training.evaluate import accuracy
 
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "DecoupleError": "decouple.errors",
+    "Ensemble": "decouple.q0.ensemble",
     "EsConfig": "decouple.config",
     "EvolutionStrategy": "decouple.search",
     "ImageData": "decouple.data",
@@ -51,6 +53,7 @@ _HOMES = {
 
 __all__ = [
     "DecoupleError",
+    "Ensemble",
     "EsConfig",
     "EvolutionStrategy",
     "ImageData",

@@ -34,6 +34,9 @@ Train networks by searching representations and learning them, and turn the solu
   decouple compare RUN_DIR
   decouple q0 RUN_DIR
   decouple q0 text --data FILE  q0 alone, for next-token prediction on a text file
+  decouple q0 plan --epochs E  the best population measured for a budget of epochs
+  decouple q0 export RUN_DIR --out FILE
+                               the run's population as one file, for decouple.Ensemble
   decouple report RUN_DIR      bring everything up to date and rebuild report.html
 
   decouple report --schema     JSON schema of results.json and curves.json
@@ -61,9 +64,9 @@ class StageOptions:
     data_root: Path | None = None
     """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
     workers: int = 1
-    """Processes that search at once; more than one are Ray's. They share the cores, or the GPUs: each computes with cores/N
-    threads, so it pays where one process leaves cores idle. With as many threads a process (OMP_NUM_THREADS=1, say) the
-    targets are bit for bit those of one worker."""
+    """Processes that search, or train q0's trajectories, at once; more than one are Ray's. They share the cores, or the GPUs:
+    each computes with cores/N threads, so it pays where one process leaves cores idle. With as many threads a process
+    (OMP_NUM_THREADS=1, say) the results are bit for bit those of one worker."""
     ray_address: str | None = None
     """A Ray cluster to search on in place of this machine, N batches at a time: the host:port that 'ray start --head' prints,
     or auto. Every node needs decouple; the run directory stays here."""
@@ -81,6 +84,30 @@ class RunOptions(StageOptions):
     """Go on with the run that --out holds: finished work is not done again."""
     config: Path | None = None
     """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    epochs: int = 32
+    """Total epochs to spend, all trajectories together."""
+    members: int | None = None
+    """Networks that may be evaluated for an answer; default: any number."""
+    plans: Path | None = None
+    """A file that python -m benchmarks.q0_images --plans wrote; default: the one that comes with decouple."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    out: Path = Path("ensemble.safetensors")
+    """The file to write: weights, members and their shape."""
+    members: int | None = None
+    """The heaviest members; default: all that have a weight."""
+    distill: bool = False
+    """Compress them into one network, trained on their probabilities with the run's q0 settings."""
+    distill_epochs: int = 32
+    """Epochs of that training."""
+    data_root: Path | None = None
+    """Folder of the data sets, for --distill; default: the run's."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +148,7 @@ class TextArguments:
     settings: Annotated[TextConfig, tyro.conf.arg(name="")]
 
 
-Arguments = TypeVar("Arguments", RunArguments, StageArguments, TextArguments)
+Arguments = TypeVar("Arguments", RunArguments, StageArguments, TextArguments, PlanOptions, ExportOptions)
 Settings = TypeVar("Settings", RunConfig, TextConfig)
 
 
@@ -181,6 +208,9 @@ def _stage(stage: str, argv: list[str]) -> None:
         return
     if stage == "q0" and argv[:1] == ["text"]:
         _text(argv[1:])
+        return
+    if stage == "q0" and argv[:1] in (["plan"], ["export"]):
+        {"plan": _plan, "export": _export}[argv[0]](argv[1:])
         return
     if not argv or argv[0].startswith("-"):
         if argv and argv[0] in ("-h", "--help"):
@@ -251,6 +281,33 @@ def _execute(directory: Any, config: RunConfig, options: StageOptions, last: str
 
         print(summary(directory.path))
         print(f"Report: {report.resolve()}")
+
+
+def _plan(argv: list[str]) -> None:
+    options = _parse("q0 plan", PlanOptions, argv, lambda config: PlanOptions(), RunConfig())
+    from decouple.q0.plan import Plans
+
+    plans = Plans.shipped() if options.plans is None else Plans.read(options.plans)
+    print(plans.text(options.epochs, options.members))
+
+
+def _export(argv: list[str]) -> None:
+    if not argv or argv[0].startswith("-"):
+        if argv and argv[0] in ("-h", "--help"):
+            _parse("q0 export RUN_DIR", ExportOptions, argv, lambda config: ExportOptions(), RunConfig())
+        raise ConfigError(
+            "'decouple q0 export' needs a run directory first: decouple q0 export runs/digits-seed0 --out FILE"
+        )
+    options = _parse("q0 export RUN_DIR", ExportOptions, argv[1:], lambda config: ExportOptions(), RunConfig())
+    from decouple.pipeline.population import compressed
+    from decouple.q0.ensemble import Ensemble
+
+    ensemble = Ensemble.load(Path(argv[0]), options.members)
+    many = len(ensemble.members)
+    if options.distill:
+        ensemble = compressed(Path(argv[0]), ensemble, epochs=options.distill_epochs, data_root=options.data_root)
+    ensemble.save(options.out)
+    print(f"{options.out}: {many} member{'s' if many > 1 else ''}{' in one network' if options.distill else ''}")
 
 
 def _estimate(argv: list[str]) -> None:

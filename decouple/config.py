@@ -206,16 +206,27 @@ class Q0Config:
     """Epochs a cycle: enough for a network to be good again at its end."""
     batch: Annotated[int, msgspec.Meta(ge=2)] = 128
     """Images a step."""
+    batch_edges: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    """Share of batch in the first and the last quarter of the cycles (the public code: 0.75); 1: the same throughout."""
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    """sgd: Nesterov; adamw; muon: Muon for the matrices and convolutions of hidden layers, AdamW for the rest. For the last
+    two an lr near 0.003 takes the place of 0.3, and a weight_decay 100 times as high decays as much."""
     lr: Rate = 0.3
-    """Learning rate at the start of a cycle."""
+    """Peak learning rate of a cycle."""
     momentum: BelowOne = 0.85
-    """Nesterov momentum of SGD; its state is kept across cycles."""
+    """Nesterov momentum of SGD and Muon, and AdamW's first beta; the state is kept across cycles."""
     weight_decay: NonNegative = 1e-2
     """Base weight decay (decoupled unit: the shrinkage of a step is lr × weight_decay)."""
-    lr_floor: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.08
+    shape: Literal["linear", "cosine"] = "linear"
+    """How the learning rate falls in a cycle."""
+    warmup: Fraction = 0.0
+    """Share of a cycle in which the learning rate rises from the floor to its peak."""
+    warmdown: Fraction = 0.0
+    """Share of a cycle in which it falls from the floor to 0, and the weight decay rises above its base."""
+    lr_floor: BelowOne = 0.08
     """Learning-rate multiplier towards which a cycle falls."""
     wd_floor: Fraction = 0.7
-    """Weight-decay multiplier at the start of a cycle; it rises to 1 as the learning rate falls."""
+    """Weight-decay multiplier at the peak of the learning rate; it rises to 1 as the learning rate falls."""
     alpha: Fraction = 0.45
     """Weight of the distillation from the preceding snapshot; 0: off."""
     temperature: Rate = 1.2
@@ -225,14 +236,17 @@ class Q0Config:
     augment: Literal["none", "crop", "flip-crop"] = "none"
     """Random crop after padding by 2, and horizontal flip."""
     perturb: NonNegative = 0.0
-    """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation; falls
-    to a fifth by the last. The public code uses 0.25; 0: off."""
+    """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation. The public
+    code uses 0.25; 0: off."""
+    perturb_last: Fraction = 0.2
+    """What is left of that scale by the last cycle; 1: constant."""
     clip: NonNegative = 1.0
     """Gradient norm above which the gradient is scaled down; 0: off."""
     members: Positive | None = None
     """Members of the reported ensemble, heaviest first; None: all."""
-    prior: Literal["exact", "softmax"] = "exact"
-    """How the weights are fitted: to the convex optimum, or as the public code does (AdamW on a softmax)."""
+    prior: Literal["shrunk", "exact", "softmax"] = "shrunk"
+    """How the weights are fitted: shrunk: the convex optimum, pulled toward equal weights as much as cross-validation on the
+    prior split asks for; exact: without the pull; softmax: as the public code does (AdamW on a softmax)."""
 
 
 @dataclass(frozen=True)

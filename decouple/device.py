@@ -76,3 +76,19 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     if precision == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def check_workers(workers: int) -> None:
+    """Refuse a number of workers that is none.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers = {workers}: expected at least 1; give --workers another value")
+
+
+def threads_of(workers: int) -> int:
+    """Threads that each of so many workers on this machine computes with: as many as this process, if there are cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(torch.get_num_threads(), max(1, cores // workers))

@@ -18,6 +18,7 @@ from decouple.data import ImageData, Split, load_data
 from decouple.errors import DataError
 from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages, paper_network
+from decouple.q0.trajectories import gradient_steps
 from decouple.search import Judge, search_batch, search_points
 from decouple.search.solutions import algorithm_of, scored
 from decouple.search.store import IN_MEMORY_BYTES
@@ -139,7 +140,7 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
 
     steps = solutions * config.learn.epochs * len(even_batches(train_images, config.learn.batch))
     steps += len(config.sgd.groups) * config.sgd.epochs * len(even_batches(train_images, config.sgd.batch))
-    steps += q0_epochs * len(even_batches(train_images, config.q0.batch))
+    steps += trajectories * gradient_steps(config.q0, train_images)
     itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
     values = sum(torch.Size(point.shape).numel() for point in points)
     weights = {groups: sum(v.numel() * 4 for v in network.state_dict().values()) for groups, network in learned.items()}

@@ -88,12 +88,25 @@ class Comparison(_Record):
     """By pair of networks: share of those images that they classify differently."""
 
 
-class ThreeWays(_Record):
-    """A figure of the best single member, of all members with uniform weights and of the learned prior."""
+class Ways(_Record):
+    """A figure of the best single member, and of the population weighted in three ways."""
 
     single: float
     uniform: float
+    """All members, equal weights."""
     learned_prior: float
+    """The heaviest members of the learned prior."""
+    greedy: float
+    """As many picks by greedy forward selection (Caruana et al. 2004) as the learned prior has members."""
+
+
+class Gain(_Record):
+    """Test NLL of the learned prior minus that of uniform weights (nats, below 0 is better)."""
+
+    mean: float
+    low: float
+    """95 % bootstrap interval over the test images; other training seeds are not in it."""
+    high: float
 
 
 class Member(_Record):
@@ -109,11 +122,18 @@ class Member(_Record):
 
 
 class Q0Results(_Record):
-    test_nll: ThreeWays
+    test_nll: Ways
     """Nats. The single member is the best on the prior split."""
-    test_accuracy: ThreeWays
-    prior_nll: ThreeWays
+    test_accuracy: Ways
+    prior_nll: Ways
     """On the split that the prior was fitted on: not a measure of generalisation."""
+    test_ece: Ways
+    """Expected calibration error on the test split, 15 bins, 0..1."""
+    test_brier: Ways
+    """Brier score on the test split, 0..2."""
+    learned_minus_uniform: Gain
+    prior_strength: float | None
+    """Pull of the prior toward equal weights, in images' worth, chosen by cross-validation; None: nothing but equal weights."""
     members_used: int
     """Members of the learned-prior ensemble that have a weight of at least 0.0005."""
     members: list[Member]
@@ -180,8 +200,8 @@ class Curves(_Record):
     trajectories: dict[str, TrajectoryCurve]
     """By network."""
     q0_size: dict[str, list[float]]
-    """Test NLL against the number of members, 1 to all: "uniform" (in the order of training, cycle by cycle) and
-    "learned_prior" (heaviest first, weights renormalised)."""
+    """Test NLL against the number of members, 1 to all: "uniform" (in the order of training, cycle by cycle),
+    "learned_prior" (heaviest first, weights renormalised) and "greedy" (so many picks)."""
 
 
 class TextWays(_Record):

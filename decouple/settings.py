@@ -159,6 +159,11 @@ def _check_across(config: RunConfig) -> None:
     _check_training(config.sgd)
     if not config.sgd.groups:
         raise ConfigError("sgd.groups is empty: give at least one number of ConvGroups, such as --sgd.groups 1 2")
+    if config.q0.warmup + config.q0.warmdown > 1:
+        raise ConfigError(
+            f"q0.warmup = {config.q0.warmup} and q0.warmdown = {config.q0.warmdown} are shares of one cycle: expected a sum of at "
+            "most 1; give --q0.warmup or --q0.warmdown another value"
+        )
     if config.data.validation < 4:
         raise ConfigError(
             f"data.validation = {config.data.validation}: expected at least 4; give --data.validation another value"

@@ -20,7 +20,6 @@ from decouple.learn.objective import blocks_without_target
 from decouple.networks import Stages, paper_network
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
-from decouple.search import check_workers
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 
@@ -97,7 +96,7 @@ def open_run(
         DataError: the data cannot be loaded.
         RunDirectoryError: the directory's results were made from other data.
     """
-    check_workers(workers)
+    devices.check_workers(workers)
     chosen = devices.resolve(device)
     devices.prepare()
     writer = _tensorboard(directory.path) if tensorboard else None

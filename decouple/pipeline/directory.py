@@ -31,7 +31,6 @@ from decouple import settings
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import read_json, remove_partial, write_bytes, write_json
-from decouple.search import threads_of
 
 RUN_FORMAT = 1
 
@@ -173,7 +172,7 @@ class RunDirectory:
             "workers": workers,
             "ray_address": ray_address,
             # What a worker of a cluster computes with is known when it is there, which it need not be.
-            "search_threads": None if ray_address is not None else threads_of(workers),
+            "search_threads": None if ray_address is not None else devices.threads_of(workers),
             "platform": platform.platform(),
         }
         sittings = [*run.get("sittings", []), sitting]

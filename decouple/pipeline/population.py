@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from decouple import settings
+from decouple.data import load_data
 from decouple.data.images import Split
-from decouple.files import save_tensors, try_tensors
-from decouple.networks import Stages
+from decouple.files import read_json, save_record, save_tensors, try_record, try_tensors
+from decouple.networks import Stages, paper_network
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained
-from decouple.q0 import fit_prior, mixture, nll, select_members
-from decouple.q0.trajectories import Snapshot, snapshots_of, train_trajectory
-from decouple.results import Member, Q0Results, ThreeWays
+from decouple.progress import Progress
+from decouple.q0 import Prior, cross_validated_strength, fit_prior, greedy_members, mixture, nll, select_members
+from decouple.q0.compress import distill
+from decouple.q0.ensemble import INDEX, INDEX_UNIT, Architecture, Ensemble, index_of
+from decouple.q0.measures import bootstrap_mean, brier_score, calibration_error
+from decouple.q0.prior import FLOOR
+from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
+from decouple.results import Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
-from decouple.training.batches import even_batches
 from decouple.training.evaluate import logits
 
 NOTICEABLE = 5e-4
@@ -28,7 +38,7 @@ NOTICEABLE = 5e-4
 class Population:
     results: Q0Results
     sizes: dict[str, list[float]]
-    """Test NLL against the number of members: "uniform" and "learned_prior"."""
+    """Test NLL against the number of members: see `Curves.q0_size`."""
     gradient_steps: int
 
 
@@ -48,37 +58,52 @@ def q0_identity(run: Run, networks: list[Trained]) -> str:
 
 
 def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
-    """The snapshots of every trajectory; trains those that are not there yet."""
+    """The snapshots of every trajectory; trains those that are not there yet, `run.workers` at a time."""
     config = run.config.q0
     learned = [trained for trained in networks if trained.kind == "search"]
     count = config.trajectories or len(learned)
-    snapshots = []
-    for trajectory in range(count):
-        own = snapshots_of(
-            config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity
-        )
-        snapshots += own
-        if all(snapshot.is_whole() for snapshot in own):
-            continue
+    all_snapshots = [
+        snapshots_of(config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity)
+        for trajectory in range(count)
+    ]
+    missing = [t for t, own in enumerate(all_snapshots) if missing_from(own) < len(own)]
+
+    def chain(trajectory: int) -> Chain:
         if config.init == "searched":
             network = learned[trajectory % len(learned)].network(run)
         else:
             network = empty_member(run, seed=derive(run.config.seed, "q0", "network", trajectory))
-        what = f"q0, trajectory {trajectory + 1}/{count}"
-        with run.progress.task(what, config.cycles * config.epochs, "epochs") as advance:
-            train_trajectory(
-                network,
+        return Chain(network, config, derive(run.config.seed, "q0", trajectory), run.config.precision)
+
+    def log(trajectory: int, cycle: int, epoch: int, loss: float) -> None:
+        run.log("q0", cycle * config.epochs + epoch + 1, f"trajectory-{trajectory}", {"loss": loss})
+
+    epochs = config.cycles * config.epochs
+    if missing and (run.workers > 1 or run.ray_address is not None):
+        from decouple.q0.workers import distribute_trajectories  # it takes Ray, which one process does without
+
+        with run.progress.task(f"q0, {count} trajectories", len(missing) * epochs, "epochs") as advance:
+            distribute_trajectories(
+                [chain(trajectory) for trajectory in missing],
                 run.data.train,
-                config,
-                own,
-                seed=derive(run.config.seed, "q0", trajectory),
-                precision=run.config.precision,
+                [all_snapshots[trajectory] for trajectory in missing],
+                workers=run.workers,
+                address=run.ray_address,
                 advance=advance,
-                log=lambda cycle, epoch, loss, t=trajectory: run.log(  # type: ignore[misc]
-                    "q0", cycle * config.epochs + epoch + 1, f"trajectory-{t}", {"loss": loss}
-                ),
+                log=lambda position, *rest: log(missing[position], *rest),
             )
-    return snapshots
+        missing = []
+    for trajectory in missing:
+        with run.progress.task(f"q0, trajectory {trajectory + 1}/{count}", epochs, "epochs") as advance:
+            train_trajectory(
+                chain(trajectory),
+                run.data.train,
+                all_snapshots[trajectory],
+                device=run.device,
+                advance=advance,
+                log=partial(log, trajectory),
+            )
+    return [snapshot for own in all_snapshots for snapshot in own]
 
 
 def empty_member(run: Run, *, seed: int = 0) -> Stages:
@@ -93,7 +118,7 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
     answers = [_answers(run, snapshot, network) for snapshot in snapshots]
     prior_truth = torch.stack([truth(prior, data.prior) for prior, _ in answers])
     tests = torch.stack([test for _, test in answers])
-    fitted = fit_prior(prior_truth, method=config.prior)
+    fitted = _fitted(config.prior, prior_truth, run.config.seed)
     members = min(config.members or len(snapshots), len(snapshots))
     chosen, weights = select_members(fitted.weights, members)
     uniform = torch.full((len(snapshots),), 1 / len(snapshots), dtype=torch.float64)
@@ -103,10 +128,20 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         "uniform": (mixture(tests, uniform), uniform @ prior_truth),
         "learned_prior": (mixture(tests[chosen], weights), weights @ prior_truth[chosen]),
     }
+    picked, share = greedy_members(prior_truth, members)
+    ways["greedy"] = (mixture(tests[picked], share), share @ prior_truth[picked])
+    truths = {way: truth(test, data.test) for way, (test, _) in ways.items()}
+    differences = truths["uniform"].clamp_min(FLOOR).log() - truths["learned_prior"].clamp_min(FLOOR).log()
+    gain = bootstrap_mean(differences, seed=derive(run.config.seed, "q0"))
+    labels = data.test.labels
     results = Q0Results(
-        test_nll=ThreeWays(**{way: float(nll(truth(test, data.test))) for way, (test, _) in ways.items()}),
-        test_accuracy=ThreeWays(**{way: _accuracy(test, data.test) for way, (test, _) in ways.items()}),
-        prior_nll=ThreeWays(**{way: float(nll(prior)) for way, (_, prior) in ways.items()}),
+        test_nll=Ways(**{way: float(nll(of_test)) for way, of_test in truths.items()}),
+        test_accuracy=Ways(**{way: _accuracy(test, data.test) for way, (test, _) in ways.items()}),
+        prior_nll=Ways(**{way: float(nll(prior)) for way, (_, prior) in ways.items()}),
+        test_ece=Ways(**{way: calibration_error(test, labels) for way, (test, _) in ways.items()}),
+        test_brier=Ways(**{way: brier_score(test, labels) for way, (test, _) in ways.items()}),
+        learned_minus_uniform=Gain(mean=gain.mean, low=gain.low, high=gain.high),
+        prior_strength=None if math.isinf(fitted.strength) else fitted.strength,
         members_used=int((weights >= NOTICEABLE).sum()),
         members=[
             Member(
@@ -121,8 +156,9 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         ],
         epochs=len(snapshots) * config.epochs,
     )
-    steps = len(snapshots) * config.epochs * len(even_batches(len(data.train), config.batch))
-    return Population(results, _sizes(tests, data.test, fitted.weights, snapshots), steps)
+    _index(run, snapshots, fitted.weights)
+    steps = len(snapshots) // config.cycles * gradient_steps(config, len(data.train))
+    return Population(results, _sizes(tests, prior_truth, data.test, fitted.weights, snapshots), steps)
 
 
 def truth(probabilities: Tensor, split: Split) -> Tensor:
@@ -147,13 +183,54 @@ def _accuracy(probabilities: Tensor, split: Split) -> float:
     return float((probabilities.argmax(1) == split.labels).double().mean())
 
 
-def _sizes(tests: Tensor, split: Split, weights: Tensor, snapshots: list[Snapshot]) -> dict[str, list[float]]:
-    """Test NLL by number of members: in the order of training, and heaviest first."""
+def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path | None = None) -> Ensemble:
+    """The ensemble of a run as one network, trained on the run's images with its q0 settings for so many epochs."""
+    config = settings.from_builtins(read_json(folder / "config.json"), source=str(folder / "config.json"))
+    known = read_json(folder / "run.json").get("data", {})
+    data = load_data(config.data, data_root=data_root or known.get("root"))
+    seed = derive(config.seed, "q0", "compressed")
+    student = paper_network(data.train.images, data.num_classes, config.network, groups=config.network.groups, seed=seed)
+    q0 = replace(config.q0, epochs=epochs)
+    with Progress().task("distillation", epochs, "epochs") as advance:
+        return distill(ensemble, student, data.train, q0, seed=seed, precision=config.precision, advance=advance)
+
+
+def _index(run: Run, snapshots: list[Snapshot], weights: Tensor) -> None:
+    """Note which members the population has, for `Ensemble.load`; of those that were not chosen the weight is 0."""
+    config = run.config
+    kept = torch.zeros_like(weights)
+    chosen, share = select_members(weights, min(config.q0.members or len(snapshots), len(snapshots)))
+    kept[chosen] = share
+    members = [
+        {"path": str(snapshot.path.relative_to(run.directory.path)), "unit": snapshot.unit, "weight": float(weight)}
+        for snapshot, weight in zip(snapshots, kept, strict=True)
+    ]
+    shape = tuple(run.data.image_shape)
+    architecture = Architecture(config.network, config.network.groups, shape, run.data.num_classes)
+    path, index = run.directory.path / INDEX, index_of(members, architecture)
+    index = json.loads(json.dumps(index))
+    if try_record(path, unit=INDEX_UNIT) != index:
+        save_record(path, index, unit=INDEX_UNIT)
+
+
+def _fitted(method: str, prior_truth: Tensor, seed: int) -> Prior:
+    """The prior as the settings ask for it."""
+    if method != "shrunk" or prior_truth.shape[1] < 2:
+        return fit_prior(prior_truth, method="exact" if method == "shrunk" else method)
+    return fit_prior(prior_truth, strength=cross_validated_strength(prior_truth, seed=seed).strength)
+
+
+def _sizes(
+    tests: Tensor, prior_truth: Tensor, split: Split, weights: Tensor, snapshots: list[Snapshot]
+) -> dict[str, list[float]]:
+    """Test NLL by number of members: in the order of training, heaviest first, and by greedy picks."""
     trained = torch.tensor(sorted(range(len(snapshots)), key=lambda i: (snapshots[i].cycle, snapshots[i].trajectory)))
     p_truth = torch.stack([truth(test, split) for test in tests])
-    sizes: dict[str, list[float]] = {"uniform": [], "learned_prior": []}
+    sizes: dict[str, list[float]] = {"uniform": [], "learned_prior": [], "greedy": []}
     for k in range(1, len(snapshots) + 1):
         sizes["uniform"].append(float(nll(p_truth[trained[:k]].mean(0))))
         chosen, share = select_members(weights, k)
         sizes["learned_prior"].append(float(nll(share @ p_truth[chosen])))
+        chosen, share = greedy_members(prior_truth, k)
+        sizes["greedy"].append(float(nll(share @ p_truth[chosen])))
     return sizes

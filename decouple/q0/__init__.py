@@ -2,11 +2,22 @@
 
 from decouple.q0.distill import distillation_loss
 from decouple.q0.perturb import perturb_, perturbation_scale
-from decouple.q0.prior import Prior, fit_prior, greedy_members, mixture, nll, select_members
+from decouple.q0.prior import (
+    Prior,
+    Strength,
+    cross_validated_strength,
+    fit_prior,
+    greedy_members,
+    mixture,
+    nll,
+    select_members,
+)
 from decouple.q0.schedule import cyclic_multipliers
 
 __all__ = [
     "Prior",
+    "Strength",
+    "cross_validated_strength",
     "cyclic_multipliers",
     "distillation_loss",
     "fit_prior",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from decouple.errors import NotFiniteError
+from decouple.seeds import generator
 
 FLOOR = 1e-12
 """Smallest probability: a member that rules the truth out costs 27.6 nats, not infinitely many, and an example that every
@@ -25,12 +28,21 @@ class Prior:
     uniform_nll: float
     """That of the mixture with equal weights, nats."""
     gap: float
-    """Duality gap, a bound on how far `nll` is above the best possible: max_m mean_n P[m, n]/(w·P)[n] − 1, nats."""
+    """Duality gap, a bound on how far the objective is above the best possible, nats. Without `strength` the objective is
+    `nll`, and the gap max_m mean_n P[m, n]/(w·P)[n] − 1."""
     iterations: int
+    strength: float = 0.0
+    """Examples' worth of pull toward equal weights."""
 
 
-def fit_prior(p_truth: Tensor, *, method: str = "exact", gap: float = 1e-6, max_iterations: int = 200) -> Prior:
+def fit_prior(
+    p_truth: Tensor, *, method: str = "exact", strength: float = 0.0, gap: float = 1e-6, max_iterations: int = 200
+) -> Prior:
     """Weights that minimise −mean_n log Σ_m w_m P[m, n] on the simplex, which is a convex problem.
+
+    With few examples the optimum puts nearly all weight on the member that happened to do best. `strength` s adds s examples
+    that want equal weights: the objective is −(Σ_n log(w·P)_n + s·mean_m log w_m)/(N + s), a Dirichlet prior on w. For
+    any s the `nll` is at most `uniform_nll`; `cross_validated_strength` finds one.
 
     - "exact": the optimum, to a duality gap of `gap`. It starts from equal weights and never gets worse, so its `nll` is
       at most `uniform_nll`; members that do not help get exactly 0. Should `max_iterations` not suffice, the `gap` of
@@ -51,6 +63,7 @@ def fit_prior(p_truth: Tensor, *, method: str = "exact", gap: float = 1e-6, max_
     Args:
         p_truth: (M, N) probability that member m gives to the true class (or token) of held-out example n, 0..1.
         method: "exact" or "softmax".
+        strength: s, in examples, at least 0; infinite: equal weights. For "exact" alone.
         gap: duality gap in nats at which "exact" stops, above 0.
         max_iterations: of "exact", at least 1.
 
@@ -64,10 +77,64 @@ def fit_prior(p_truth: Tensor, *, method: str = "exact", gap: float = 1e-6, max_
         raise ValueError(f"gap = {gap}: expected a number of nats above 0")
     if max_iterations < 1:
         raise ValueError(f"max_iterations = {max_iterations}: expected at least 1")
+    if not strength >= 0 or (strength > 0 and method != "exact"):
+        raise ValueError(
+            f"strength = {strength} with method = {method!r}: expected a number of at least 0, and 0 for 'softmax'"
+        )
     p = _floored(p_truth)
-    uniform = torch.full((len(p),), 1 / len(p), dtype=p.dtype)
-    weights, iterations = _softmax(p) if method == "softmax" else _exact(p, uniform, gap, max_iterations)
-    return Prior(weights, _nll(weights, p), _nll(uniform, p), max(0.0, _gap(weights, p)), iterations)
+    return _fit(p, method, strength, gap, max_iterations)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How strong a pull toward equal weights serves examples that the weights were not fitted on."""
+
+    strength: float
+    """The best one; infinite where no learned weights beat equal ones."""
+    candidates: tuple[float, ...]
+    nll: tuple[float, ...]
+    """Of each candidate, on held-out folds, nats."""
+
+
+def cross_validated_strength(
+    p_truth: Tensor, *, candidates: Sequence[float] | None = None, folds: int = 5, repeats: int = 2, seed: int = 0
+) -> Strength:
+    """The `strength` for `fit_prior` with the least negative log-likelihood on folds that the weights did not see.
+
+    Among equals the strongest is taken. A candidate of s is fitted with s·(share of the examples that are fitted on), so that
+    it pulls as hard on a fold as it will on all examples.
+
+    Args:
+        p_truth: (M, N) as in `fit_prior`, N at least 2.
+        candidates: strengths, in examples; default: 0, ten from N/64 to 8·N by factors of 2, and infinite.
+        folds: parts of the examples, each held out once; at most N.
+        repeats: partitions to average over.
+        seed: of the partitions.
+
+    Raises:
+        ValueError: as `fit_prior`, or fewer than 2 examples, folds or 1 repeat.
+    """
+    p = _floored(p_truth)
+    count = p.shape[1]
+    folds = min(folds, count)
+    if folds < 2 or repeats < 1:
+        raise ValueError(f"{count} examples, folds = {folds}, repeats = {repeats}: expected at least 2, 2 and 1")
+    if candidates is None:
+        candidates = (0.0, *(count * 2.0**power for power in range(-6, 4)), math.inf)
+    totals = torch.zeros(len(candidates), dtype=p.dtype)
+    for repeat in range(repeats):
+        order = torch.randperm(count, generator=generator(seed, "prior folds", repeat))
+        for fold in range(folds):
+            held = torch.zeros(count, dtype=torch.bool)
+            held[order[fold::folds]] = True
+            seen, unseen = p[:, ~held], p[:, held]
+            for i, strength in enumerate(candidates):
+                # A coarse gap: what is compared differs by far more.
+                weights = _fit(seen, "exact", strength * seen.shape[1] / count, 1e-5, 200).weights
+                totals[i] -= (weights @ unseen).log().sum()
+    losses = (totals / (count * repeats)).tolist()
+    best = max(range(len(losses)), key=lambda i: (-losses[i], candidates[i]))
+    return Strength(candidates[best], tuple(candidates), tuple(losses))
 
 
 def greedy_members(p_truth: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -173,33 +240,55 @@ def nll(p_truth: Tensor) -> Tensor:
     return -p_truth.to(torch.promote_types(p_truth.dtype, torch.float32)).clamp_min(FLOOR).log().mean(-1)
 
 
-def _exact(p: Tensor, weights: Tensor, gap: float, max_iterations: int) -> tuple[Tensor, int]:
+def _fit(p: Tensor, method: str, strength: float, gap: float, max_iterations: int) -> Prior:
+    uniform = torch.full((len(p),), 1 / len(p), dtype=p.dtype)
+    level = _nll(uniform, p)
+    if math.isinf(strength):
+        return Prior(uniform, level, level, 0.0, 0, strength)
+    examples, shares = _with_pull(p, strength)
+    weights, iterations = _softmax(p) if method == "softmax" else _exact(examples, shares, uniform, gap, max_iterations)
+    reached = max(0.0, _gap(weights, examples, shares))
+    return Prior(weights, _nll(weights, p), level, reached, iterations, strength)
+
+
+def _with_pull(p: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Examples (M, N or N + M) and their shares: the pull toward equal weights is M examples, each explained by one member."""
+    members, count = p.shape
+    if strength == 0:
+        return p, torch.full((count,), 1 / count, dtype=p.dtype)
+    shares = torch.cat([p.new_full((count,), 1.0), p.new_full((members,), strength / members)])
+    return torch.cat([p, torch.eye(members, dtype=p.dtype)], dim=1), shares / (count + strength)
+
+
+def _exact(p: Tensor, shares: Tensor, weights: Tensor, gap: float, max_iterations: int) -> tuple[Tensor, int]:
     """Sequential quadratic programming with an active set: tens of iterations where EM needs up to millions.
 
-    In −mean_n log(w·P)_n + Σ_m w_m the simplex constraint may be dropped but for w ≥ 0: scaling shows that its minimum
-    sums to 1. Around w, with R = P/(w·P), its quadratic model is ½ yᵀHy − cᵀy, H = RRᵀ/N, c = 2·mean_n R − 1.
+    `shares` (N,), sum 1, is what each example counts in the means. In −mean_n log(w·P)_n + Σ_m w_m the simplex constraint may
+    be dropped but for w ≥ 0: scaling shows that its minimum sums to 1. Around w, with R = P/(w·P), its quadratic model is
+    ½ yᵀHy − cᵀy, H = mean_n RRᵀ, c = 2·mean_n R − 1.
     Source: Kim et al., "A fast algorithm for maximum likelihood estimation of mixture proportions using sequential
     quadratic programming" (2020); Wang (2007) for the same with another model of the constraint.
     """
-    loss = _nll(weights, p)
+    loss = -float((weights @ p).log() @ shares)
     for iteration in range(max_iterations):
         mixed = weights @ p
-        gain = (p @ mixed.reciprocal()) / len(mixed)
+        gain = p @ (shares / mixed)
         if float(gain.max()) - 1 <= gap:
             return weights, iteration
         # Members at 0 that would not gain stay there, which keeps the quadratic problem small.
         considered = ((weights > 0) | (gain > 1)).nonzero().squeeze(1)
         ratio = p[considered] / mixed
         target = torch.zeros_like(weights)
-        target[considered] = _nonnegative_minimum(ratio @ ratio.T / len(mixed), 2 * gain[considered] - 1)
+        target[considered] = _nonnegative_minimum((ratio * shares) @ ratio.T, 2 * gain[considered] - 1)
         # From full to tiny steps towards it, and one EM step, which cannot make it worse should the model mislead.
         steps = [weights + (target - weights) / 2**halvings for halvings in range(12)]
         candidates = torch.stack([*steps, weights * gain])
         candidates /= candidates.sum(1, keepdim=True)
-        candidate = candidates[(candidates @ p).log().mean(1).argmax()]
-        if _nll(candidate, p) >= loss:  # all that is left is rounding
+        losses = -((candidates @ p).log() @ shares)
+        least = int(losses.argmin())
+        if float(losses[least]) >= loss:  # all that is left is rounding
             return weights, iteration
-        weights, loss = candidate, _nll(candidate, p)
+        weights, loss = candidates[least], float(losses[least])
     return weights, max_iterations
 
 
@@ -207,6 +296,10 @@ def _nonnegative_minimum(hessian: Tensor, linear: Tensor) -> Tensor:
     """The y ≥ 0 that minimises ½ yᵀHy − cᵀy, by Lawson and Hanson's active-set method; H is positive semidefinite."""
     # Equal members make H singular; this little, which does not depend on their scale, decides between them.
     hessian = hessian + 1e-10 * hessian.diagonal().diag()
+    # Where weights are pulled toward equal ones all are above 0, and nothing binds.
+    unbound = torch.linalg.solve(hessian, linear)
+    if bool((unbound > 1e-3 / len(linear)).all()):
+        return unbound
     y = torch.zeros_like(linear)
     free = torch.zeros_like(linear, dtype=torch.bool)
     for _ in range(3 * len(linear)):
@@ -273,5 +366,5 @@ def _nll(weights: Tensor, p: Tensor) -> float:
     return float(-(weights @ p).log().mean())
 
 
-def _gap(weights: Tensor, p: Tensor) -> float:
-    return float((p @ (weights @ p).reciprocal()).max()) / p.shape[1] - 1
+def _gap(weights: Tensor, p: Tensor, shares: Tensor) -> float:
+    return float((p @ (shares / (weights @ p))).max()) - 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,18 @@ from torch import Tensor, nn
 
 from decouple.config import Q0Config
 from decouple.data.images import Split
-from decouple.files import load_tensors, save_tensors, try_tensors
+from decouple.files import load_tensors, pack_tensors, try_tensors, write_bytes
 from decouple.networks.stages import Stages
 from decouple.q0.distill import distillation_loss
+from decouple.q0.optimizers import optimizer_of, restore_state, set_lr, state_tensors
 from decouple.q0.perturb import perturb_, perturbation_scale
 from decouple.q0.schedule import cyclic_multipliers
 from decouple.seeds import derive, generator
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
-from decouple.training.optimizer import momentum_buffers, restore_momentum
+
+PREFIX = "network."
+"""Of the names of weights and buffers in a snapshot; the optimiser's state is beside them."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,20 @@ class Snapshot:
     unit: str
 
     def read(self) -> dict[str, Tensor]:
-        """Weights (`network.…`) and momentum (`momentum.…`).
+        """Weights and buffers (`network.…`), and the optimiser's state.
 
         Raises:
             DamagedFileError: missing, damaged or another unit's file.
         """
         return load_tensors(self.path, unit=self.unit)[0]
 
+    def weights(self) -> dict[str, Tensor]:
+        """The network's state alone; raises as `read` does."""
+        return weights_in(self.read())
+
     def load_into(self, network: nn.Module) -> None:
         """Give `network` this snapshot's weights."""
-        prefix = "network."
-        weights = {name.removeprefix(prefix): v for name, v in self.read().items() if name.startswith(prefix)}
-        network.load_state_dict(weights)
+        network.load_state_dict(self.weights())
 
     def is_whole(self) -> bool:
         """Whether the file is there and its checksum and identity are right."""
@@ -68,6 +73,123 @@ class ChainObjective:
         return distillation_loss(logits, taught, labels, alpha=self.alpha, temperature=self.temperature)
 
 
+@dataclass(frozen=True)
+class Chain:
+    """What the cycles of a trajectory share; it can be sent to another process."""
+
+    network: Stages
+    """What the trajectory starts from; never changed."""
+    config: Q0Config
+    seed: int
+    """Of this trajectory."""
+    precision: str = "float32"
+
+    def cycle(
+        self,
+        number: int,
+        before: Mapping[str, Tensor] | None,
+        train: Split,
+        device: torch.device | str,
+        advance: Callable[[int], None] = lambda epochs: None,
+    ) -> tuple[dict[str, Tensor], list[float]]:
+        """Train cycle `number`: it depends on the snapshot before it and on nothing else that came earlier.
+
+        Learning rate and weight decay go in anti-phase (`cyclic_multipliers`); the decay is decoupled (a step shrinks the
+        weights by lr · decay). The teacher is the preceding snapshot, in eval mode and without gradient, once
+        `distill_after` are there; the student begins at the same weights, with noise on them if `perturb` says so. The
+        optimiser's state goes on.
+
+        Args:
+            before: what the preceding snapshot holds; None for cycle 0.
+            device: to train on.
+            advance: called with 1 after each epoch.
+
+        Returns:
+            What the snapshot is to hold, on the CPU; the mean loss of each epoch.
+
+        Raises:
+            NotFiniteError: a loss or gradient became NaN or infinite; names the step.
+        """
+        config = self.config
+        network = copy.deepcopy(self.network).to(device)
+        if before is not None:
+            network.load_state_dict(weights_in(before))
+        optimizer = optimizer_of(network, config)
+        teacher = None
+        if before is not None:
+            restore_state(optimizer, before)
+            if config.alpha > 0 and number >= config.distill_after:
+                teacher = copy.deepcopy(network).eval().requires_grad_(False)
+            if config.perturb > 0:
+                scale = perturbation_scale(
+                    number, config.cycles, first=config.perturb, last=config.perturb * config.perturb_last
+                )
+                perturb_(network, scale, generator(self.seed, "perturb", number))
+        objective = ChainObjective(teacher, config.alpha, config.temperature)
+        parameters = [p.data for p in network.parameters() if p.requires_grad]
+        batch = batch_of(config, number)
+        epoch_steps = len(even_batches(len(train), batch))
+        losses = []
+        for epoch in range(config.epochs):
+
+            def set_rates(step: int, first: int = epoch * epoch_steps) -> None:
+                lr, decay = multipliers(config, first + step, config.epochs * epoch_steps)
+                set_lr(optimizer, config.lr * lr)
+                torch._foreach_mul_(parameters, 1 - config.lr * lr * config.weight_decay * decay)
+
+            stream = number * config.epochs + epoch
+            loss = train_epoch(
+                network,
+                optimizer,
+                train,
+                epoch_batches(len(train), batch, seed=self.seed, epoch=stream),
+                objective,
+                before_step=set_rates,
+                clip=config.clip,
+                augmentation=config.augment,
+                precision=self.precision,
+                seed=derive(self.seed, "epoch", stream),
+                what=f"q0, cycle {number + 1}, epoch {epoch + 1}",
+            )
+            losses.append(loss)
+            advance(1)
+        weights = {f"{PREFIX}{name}": value.detach().cpu() for name, value in network.state_dict().items()}
+        return weights | {name: value.detach().cpu() for name, value in state_tensors(optimizer).items()}, losses
+
+
+def weights_in(contents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's state among what a snapshot holds."""
+    return {name.removeprefix(PREFIX): value for name, value in contents.items() if name.startswith(PREFIX)}
+
+
+def multipliers(config: Q0Config, step: int, cycle_steps: int) -> tuple[float, float]:
+    """`cyclic_multipliers` as the settings have them."""
+    return cyclic_multipliers(
+        step,
+        cycle_steps,
+        lr_floor=config.lr_floor,
+        wd_floor=config.wd_floor,
+        warmup=config.warmup,
+        warmdown=config.warmdown,
+        shape=config.shape,
+    )
+
+
+def batch_of(config: Q0Config, cycle: int) -> int:
+    """Images a step in a cycle: `batch` in the middle half of the cycles, `batch_edges` of it before and after.
+
+    >>> [batch_of(Q0Config(batch=100, batch_edges=0.75, cycles=8), cycle) for cycle in range(8)]
+    [75, 75, 100, 100, 100, 100, 75, 75]
+    """
+    edge = 4 * cycle < config.cycles or 4 * cycle >= 3 * config.cycles
+    return max(2, round(config.batch_edges * config.batch)) if edge else config.batch
+
+
+def gradient_steps(config: Q0Config, images: int) -> int:
+    """Steps of a whole trajectory."""
+    return sum(config.epochs * len(even_batches(images, batch_of(config, cycle))) for cycle in range(config.cycles))
+
+
 def snapshots_of(config: Q0Config, folder: Path, *, trajectory: int, seed: int, identity: str) -> list[Snapshot]:
     """The snapshots that a trajectory consists of."""
     return [
@@ -81,73 +203,37 @@ def snapshots_of(config: Q0Config, folder: Path, *, trajectory: int, seed: int, 
     ]
 
 
+def missing_from(snapshots: Sequence[Snapshot]) -> int:
+    """The first cycle whose snapshot is not there or not whole; their number if all are."""
+    return next((i for i, snapshot in enumerate(snapshots) if not snapshot.is_whole()), len(snapshots))
+
+
 def train_trajectory(
-    network: Stages,
+    chain: Chain,
     train: Split,
-    config: Q0Config,
-    snapshots: list[Snapshot],
+    snapshots: Sequence[Snapshot],
     *,
-    seed: int,
-    precision: str = "float32",
+    device: torch.device | str | None = None,
     advance: Callable[[int], None] = lambda epochs: None,
     log: Callable[[int, int, float], None] = lambda cycle, epoch, loss: None,
 ) -> None:
-    """Run the cycles whose snapshots are not there yet, from `network`, which is changed.
-
-    Each cycle: learning rate and weight decay in anti-phase (`cyclic_multipliers`), decoupled decay (a step shrinks the
-    weights by lr · decay), one optimiser for the whole trajectory, distillation from the immediate predecessor once
-    `distill_after` snapshots are there, and optionally noise on the weights after each snapshot but the last.
+    """Run the cycles whose snapshots are not there yet, from the last one that is.
 
     Args:
-        network: what the trajectory starts from, on the device to train on.
         snapshots: from `snapshots_of`.
-        seed: of this trajectory.
-        advance: called with 1 after each epoch.
-        log: called with cycle, epoch in the cycle and mean loss.
+        device: default: the network's.
+        advance: called with the number of epochs that are done.
+        log: called with cycle, epoch in the cycle and mean loss, once a cycle is kept.
 
     Raises:
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    batches_per_epoch = len(even_batches(len(train), config.batch))
-    cycle_steps = config.epochs * batches_per_epoch
-    done = next((i for i, snapshot in enumerate(snapshots) if not snapshot.is_whole()), len(snapshots))
-    advance(done * config.epochs)
-    if 0 < done < len(snapshots):
-        snapshots[done - 1].load_into(network)
-        restore_momentum(optimizer, snapshots[done - 1].read())
-
-    for cycle in range(done, len(snapshots)):
-        teacher = None
-        if config.alpha > 0 and cycle >= config.distill_after:
-            teacher = copy.deepcopy(network).eval().requires_grad_(False)
-        if config.perturb > 0 and cycle > 0:
-            scale = perturbation_scale(cycle, len(snapshots), first=config.perturb, last=config.perturb / 5)
-            perturb_(network, scale, generator(seed, "perturb", cycle))
-        objective = ChainObjective(teacher, config.alpha, config.temperature)
-        for epoch in range(config.epochs):
-
-            def set_rates(step: int, first: int = epoch * batches_per_epoch) -> None:
-                lr, decay = cyclic_multipliers(first + step, cycle_steps, lr_floor=config.lr_floor, wd_floor=config.wd_floor)
-                optimizer.param_groups[0]["lr"] = config.lr * lr
-                torch._foreach_mul_([p.data for p in parameters], 1 - config.lr * lr * config.weight_decay * decay)
-
-            number = cycle * config.epochs + epoch
-            loss = train_epoch(
-                network,
-                optimizer,
-                train,
-                epoch_batches(len(train), config.batch, seed=seed, epoch=number),
-                objective,
-                before_step=set_rates,
-                clip=config.clip,
-                augmentation=config.augment,
-                precision=precision,
-                seed=derive(seed, "epoch", number),
-                what=f"q0, cycle {cycle + 1}, epoch {epoch + 1}",
-            )
-            log(cycle, epoch, loss)
-            advance(1)
-        weights = {f"network.{name}": value for name, value in network.state_dict().items()}
-        save_tensors(snapshots[cycle].path, weights | momentum_buffers(optimizer), {}, unit=snapshots[cycle].unit)
+    place = device or next(chain.network.parameters()).device
+    done = missing_from(snapshots)
+    advance(done * chain.config.epochs)
+    for number in range(done, len(snapshots)):
+        before = snapshots[number - 1].read() if number else None
+        contents, losses = chain.cycle(number, before, train, place, advance)
+        write_bytes(snapshots[number].path, pack_tensors(contents, {}, unit=snapshots[number].unit))
+        for epoch, loss in enumerate(losses):
+            log(number, epoch, loss)

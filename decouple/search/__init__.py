@@ -9,7 +9,6 @@ from decouple.search.paper import PaperSearch
 from decouple.search.random_search import RandomSearch
 from decouple.search.solutions import search_solution, search_solutions
 from decouple.search.store import TargetStore
-from decouple.search.tasks import check_workers, threads_of
 
 __all__ = [
     "Algorithm",
@@ -22,10 +21,8 @@ __all__ = [
     "RandomSearch",
     "SearchPoint",
     "TargetStore",
-    "check_workers",
     "search_batch",
     "search_points",
     "search_solution",
     "search_solutions",
-    "threads_of",
 ]

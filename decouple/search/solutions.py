@@ -12,6 +12,7 @@ import xxhash
 from decouple import settings
 from decouple.config import SearchConfig
 from decouple.data.images import Split
+from decouple.device import check_workers
 from decouple.errors import ConfigError, RunDirectoryError, expect
 from decouple.files import write_bytes
 from decouple.networks.stages import Stages
@@ -23,7 +24,7 @@ from decouple.search.judge import Judge
 from decouple.search.paper import PaperSearch
 from decouple.search.random_search import RandomSearch
 from decouple.search.store import Shard, TargetStore
-from decouple.search.tasks import Plan, Task, check_workers
+from decouple.search.tasks import Plan, Task
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.training.batches import even_batches
@@ -191,7 +192,7 @@ def search_solutions(
         plan = Plan(judge, algorithms, budget, getattr(torch, config.dtype))
         if distributed:
             size = missing[0].images * image_bytes
-            pool.distribute(plan, missing, split, keep, workers=workers, address=ray_address, result_bytes=size)
+            pool.distribute_search(plan, missing, split, keep, workers=workers, address=ray_address, result_bytes=size)
         else:
             for task in missing:
                 keep(task, plan.search(task, split.subset(torch.arange(*task.shard.bounds))))

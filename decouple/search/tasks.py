@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
 
 from decouple.data.images import Split
-from decouple.errors import ConfigError
 from decouple.search.algorithm import Algorithm
 from decouple.search.engine import Budget, search_batch
 from decouple.search.judge import Judge
@@ -56,19 +54,3 @@ class Plan:
             budget=self.budget,
         )
         return task.shard.contents(result, searched, self.dtype)
-
-
-def check_workers(workers: int) -> None:
-    """Refuse a number of workers that is none.
-
-    Raises:
-        ConfigError: names it.
-    """
-    if workers < 1:
-        raise ConfigError(f"workers = {workers}: expected at least 1; give --workers another value")
-
-
-def threads_of(workers: int) -> int:
-    """Threads that each of so many workers on this machine computes with: as many as this process, if there are cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(torch.get_num_threads(), max(1, cores // workers))

@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from decouple import results
+from decouple.cli import run_command
 from decouple.config import RunConfig
-from decouple.errors import ConfigError, RunDirectoryError
+from decouple.data import load_data
+from decouple.errors import ConfigError, DamagedFileError, RunDirectoryError
 from decouple.pipeline import RunDirectory, open_run, run
+from decouple.q0.ensemble import Ensemble
 from decouple.results import Curves, Results
 from decouple.settings import from_builtins
 
@@ -44,7 +47,7 @@ def test_results_hold_the_promised_figures(finished: Path) -> None:
     assert set(found["diversity"]["n_eff"]) == {"block0", "block1", "logits"}
     assert all(1 <= n <= 2 for n in found["diversity"]["n_eff"].values())
     for figure in ("test_nll", "test_accuracy"):
-        assert set(found["q0"][figure]) == {"single", "uniform", "learned_prior"}
+        assert set(found["q0"][figure]) == {"single", "uniform", "learned_prior", "greedy"}
     assert found["q0"]["prior_nll"]["learned_prior"] <= found["q0"]["prior_nll"]["uniform"] + 1e-9
     assert sum(member["weight"] for member in found["q0"]["members"]) == pytest.approx(1)
     assert found["cost"]["search_evaluations"] == 2 * 60 * 18
@@ -215,3 +218,38 @@ def test_two_workers_make_the_results_of_one(tiny: RunConfig, finished: Path, tm
         assert (tmp_path / "two" / path).read_bytes() == (finished / path).read_bytes()
     assert json.loads((tmp_path / "two" / "run.json").read_text())["workers"] == 2
     assert not sys.modules["ray"].is_initialized(), "Ray's processes end with the search"
+
+
+def test_the_population_of_a_run_is_loaded_as_an_ensemble(tiny: RunConfig, finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())["q0"]
+    data = load_data(tiny.data)
+    ensemble = Ensemble.load(finished)
+    nll = float(torch.nn.functional.nll_loss(ensemble(data.test.images), data.test.labels))
+    assert nll == pytest.approx(results["test_nll"]["learned_prior"], abs=1e-5)
+    heaviest = max(results["members"], key=lambda member: member["weight"])
+    one = Ensemble.load(finished, k=1)
+    nll = float(torch.nn.functional.nll_loss(one(data.test.images), data.test.labels))
+    assert nll == pytest.approx(heaviest["test_nll"], abs=1e-5)
+    ensemble.save(finished.parent / "exported.safetensors")
+    again = Ensemble.load(finished.parent / "exported.safetensors")
+    assert torch.equal(again(data.test.images), ensemble(data.test.images))
+    place = f"trajectory-{heaviest['trajectory']}/cycle-{heaviest['cycle']:03d}.safetensors"
+    path = next(finished.glob(f"q0/*/{place}"))
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DamagedFileError, match=place):
+        Ensemble.load(finished)
+    (finished / "q0" / "population.json").unlink()
+    with pytest.raises(ConfigError, match="has no population yet; make it with 'decouple q0"):
+        Ensemble.load(finished)
+
+
+def test_a_population_is_exported_and_compressed_by_the_command(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "two.safetensors"
+    assert run_command(["q0", "export", str(finished), "--out", str(out), "--members", "2"]) == 0
+    assert len(Ensemble.load(out).members) == 2
+    assert run_command(["q0", "export", str(finished), "--out", str(out), "--distill", "--distill-epochs", "2"]) == 0
+    assert len(Ensemble.load(out).members) == 1
+    assert "in one network" in capsys.readouterr().out
+    assert run_command(["q0", "export", "--out", str(out)]) == 2

@@ -1,6 +1,7 @@
 """The learned prior: against other solvers of the same convex problem, closed forms and hard cases."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from decouple.errors import NotFiniteError
-from decouple.q0 import fit_prior, greedy_members, mixture, nll, select_members
+from decouple.q0 import cross_validated_strength, fit_prior, greedy_members, mixture, nll, select_members
 from decouple.q0.prior import FLOOR
 
 
@@ -153,6 +154,79 @@ class TestExact:
         assert prior.iterations == 1
         assert prior.gap > 1e-12
         assert prior.nll <= prior.uniform_nll
+
+
+class TestPull:
+    @pytest.mark.parametrize("strength", [0.5, 10.0, 500.0])
+    def test_it_agrees_with_a_general_constrained_optimiser(self, strength: float) -> None:
+        p = population(6, 40, spread=2.0)
+
+        def objective(w: np.ndarray) -> float:
+            return -(np.log(w @ p.numpy()).sum() + strength * np.log(w).mean()) / (40 + strength)
+
+        theirs = minimize(
+            objective,
+            np.full(6, 1 / 6),
+            bounds=[(1e-9, 1)] * 6,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+            method="SLSQP",
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        ours = fit_prior(p, strength=strength, gap=1e-8)
+        assert objective(ours.weights.numpy()) == pytest.approx(theirs.fun, abs=1e-9)
+        assert ours.weights.numpy() == pytest.approx(theirs.x, abs=1e-4)
+        assert ours.gap <= 1e-8
+
+    def test_from_the_optimum_to_equal_weights(self) -> None:
+        p = population(8, 60, spread=2.0)
+        fits = [fit_prior(p, strength=s) for s in (0.0, 1.0, 10.0, 100.0, 1e4, math.inf)]
+        assert [fit.nll for fit in fits] == sorted(fit.nll for fit in fits)
+        assert torch.equal(fits[0].weights, fit_prior(p).weights)
+        torch.testing.assert_close(fits[-2].weights, fits[-1].weights, rtol=0, atol=2e-2)
+        assert fits[-1].weights.tolist() == [1 / 8] * 8
+        assert all(fit.nll <= fit.uniform_nll for fit in fits)
+
+    @settings(deadline=None, max_examples=60)
+    @given(seed=st.integers(0, 10_000), members=st.integers(1, 30), examples=st.integers(1, 60), power=st.integers(-3, 4))
+    def test_it_reaches_the_gap_and_never_loses_to_equal_weights(
+        self, seed: int, members: int, examples: int, power: int
+    ) -> None:
+        u = torch.rand(members, examples, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        prior = fit_prior(torch.where(u < 0.3, 0.0, u), strength=10.0**power)
+        assert prior.gap <= 1e-6
+        assert prior.nll <= prior.uniform_nll + 1e-12
+        assert bool((prior.weights > 0).all())
+        assert float(prior.weights.sum()) == pytest.approx(1, abs=1e-12)
+
+    def test_with_few_examples_of_equal_members_cross_validation_asks_for_equal_weights(self) -> None:
+        p = population(20, 60, seed=3)
+        found = cross_validated_strength(p)
+        assert found.strength >= 60
+        assert fit_prior(p, strength=found.strength).weights.max() < 0.15 < fit_prior(p).weights.max()
+        assert len(found.candidates) == len(found.nll) == 12
+        assert found == cross_validated_strength(p), "the folds are seeded"
+
+    def test_with_many_examples_and_a_useless_member_it_trusts_them(self) -> None:
+        p = torch.cat([population(3, 2000), torch.full((3, 2000), 1e-3, dtype=torch.float64)])
+        found = cross_validated_strength(p, repeats=1)
+        assert found.strength <= 500
+        assert float(fit_prior(p, strength=found.strength).weights[3:].sum()) < 0.1
+
+    def test_the_strongest_of_equals_is_taken(self) -> None:
+        assert cross_validated_strength(population(1, 10)).strength == math.inf
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda p: fit_prior(p, strength=-1.0), "strength = -1.0"),
+            (lambda p: fit_prior(p, strength=math.nan), "strength = nan"),
+            (lambda p: fit_prior(p, strength=1.0, method="softmax"), "strength = 1.0 with method = 'softmax': expected"),
+            (lambda p: cross_validated_strength(p[:, :1]), r"1 examples, folds = 1, repeats = 2: expected at least 2"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(self, call: Callable[[torch.Tensor], object], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            call(population(3, 5))
 
 
 class TestSoftmax:

@@ -18,14 +18,15 @@ from decouple.results import (
     Cost,
     Curves,
     Diversity,
+    Gain,
     Member,
     NetworkResult,
     Q0Results,
     Results,
     SearchResults,
-    ThreeWays,
     TrainingCurve,
     TrajectoryCurve,
+    Ways,
     to_json,
 )
 from decouple.settings import to_builtins
@@ -209,15 +210,23 @@ def _population(draw: random.Random, trajectories: int, cycles: int) -> tuple[Q0
     start = max(m.test_nll for m in members)
     sizes = {
         "uniform": [0.16 + (start - 0.16) / k**0.8 for k in range(1, count + 1)],
+        "greedy": [0.155 + (single.test_nll - 0.155) / k**0.8 for k in range(1, count + 1)],
         "learned_prior": [0.15 + (single.test_nll - 0.15) / k**0.9 for k in range(1, count + 1)],
     }
     used = sum(weight > 0 for weight in weights)
     q0 = Q0Results(
-        test_nll=ThreeWays(
-            single=single.test_nll, uniform=sizes["uniform"][-1], learned_prior=sizes["learned_prior"][used - 1]
+        test_nll=Ways(
+            single=single.test_nll,
+            uniform=sizes["uniform"][-1],
+            learned_prior=sizes["learned_prior"][used - 1],
+            greedy=sizes["greedy"][used - 1],
         ),
-        test_accuracy=ThreeWays(single=single.test_accuracy, uniform=0.9722, learned_prior=0.975),
-        prior_nll=ThreeWays(single=single.prior_nll, uniform=0.164, learned_prior=0.139),
+        test_accuracy=Ways(single=single.test_accuracy, uniform=0.9722, learned_prior=0.975, greedy=0.9722),
+        prior_nll=Ways(single=single.prior_nll, uniform=0.164, learned_prior=0.139, greedy=0.142),
+        test_ece=Ways(single=0.0312, uniform=0.0171, learned_prior=0.0104, greedy=0.0113),
+        test_brier=Ways(single=0.0621, uniform=0.0512, learned_prior=0.0498, greedy=0.0503),
+        learned_minus_uniform=Gain(mean=-0.0042, low=-0.0101, high=0.0013),
+        prior_strength=75.0,
         members_used=used,
         members=members,
         epochs=4 * count,

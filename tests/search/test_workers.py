@@ -17,11 +17,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from decouple import workers
 from decouple.config import EsConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData
+from decouple.device import threads_of
 from decouple.errors import ConfigError, NotFiniteError, WorkerError
 from decouple.networks import Stages
-from decouple.search import EvolutionStrategy, search_solution, search_solutions, threads_of, workers
+from decouple.search import EvolutionStrategy, search_solution, search_solutions
 from decouple.search.algorithm import Fitness, SearchPoint
 from decouple.seeds import derive
 
@@ -150,7 +152,7 @@ def test_a_worker_that_is_killed_is_replaced(
     assert marker.exists()
     assert _files(folder) == _files(tmp_path / "one")
     assert caplog.messages == [
-        "a worker died while it searched solution-0/batch-00001 (WorkerCrashedError); it is searched again"
+        "a worker died while it searched solution-0/batch-00001 (WorkerCrashedError); it is done again"
     ]
 
 

@@ -66,6 +66,7 @@ def _sizes(axes: Axes, q0: Q0Results, curves: Curves) -> list[Label]:
     """Draws the right panel; returns names for its lines."""
     looks = {
         "uniform": ("uniform", style.GREEN, (0, (4, 1.6)), "s"),
+        "greedy": ("greedy", style.VERMILLION, (0, (1, 1)), "^"),
         "learned_prior": ("learned prior", style.BLUE, "-", "o"),
     }
     count = len(q0.members)
@@ -76,7 +77,7 @@ def _sizes(axes: Axes, q0: Q0Results, curves: Curves) -> list[Label]:
         at = np.arange(1, len(nll) + 1)
         few = len(nll) <= 24
         axes.plot(at, nll, color=color, ls=line, marker=marker if few else "", ms=3.2)
-        reported = q0.members_used if key == "learned_prior" else count
+        reported = {"learned_prior": q0.members_used, "uniform": count}.get(key, 0)
         if 1 <= reported <= len(nll):
             axes.plot(reported, nll[reported - 1], marker, color=color, mec="white", mew=0.8, ms=8, zorder=3)
         labels.append(Label(count, nll[-1], text, color))

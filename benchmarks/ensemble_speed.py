@@ -1,0 +1,127 @@
+"""Time of an ensemble's answers: members batched, in threads or as batched matrix products, over a Python loop.
+
+    python -m benchmarks.ensemble_speed          # a minute
+    python -m benchmarks.ensemble_speed --device cuda
+
+Every figure is the ratio of the loop's median time to the other's, over interleaved repeats in one process. `unfolded` computes
+each member's convolutions as one matrix product of unfolded patches, batched over members. Writes figures/ensemble-speed-DEVICE.json.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.receipt import write_receipt
+from decouple import device as devices
+from decouple.config import NetworkConfig
+from decouple.networks import paper_network
+from decouple.q0.ensemble import Ensemble
+
+
+@dataclass(frozen=True)
+class Arguments:
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:n."""
+    members: int = 16
+    batches: tuple[int, ...] = (1, 16, 128)
+    """Images answered at once."""
+    repeats: int = 7
+
+
+def mlp(seed: int) -> nn.Module:
+    """64 → 32 → 10, as for the digits."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.GELU(), nn.Linear(32, 10))
+
+
+def convolutional(seed: int) -> nn.Module:
+    """The paper's network with 16 channels."""
+    images = torch.rand(50, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    return paper_network(images, 10, NetworkConfig(width=16), groups=1, seed=seed)
+
+
+def unfolded(
+    values: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
+    """A convolution with stride 1, padded to the same size or not at all, as a matrix product."""
+    size = weight.shape[-1]
+    border = size // 2 if padding == "same" else 0
+    patches = functional.unfold(values, size, padding=border)
+    height, width = values.shape[-2] + 2 * border - size + 1, values.shape[-1] + 2 * border - size + 1
+    found = weight.flatten(1) @ patches
+    return found.unflatten(-1, (height, width))
+
+
+@torch.no_grad()
+def measure(ensemble: Ensemble, images: Tensor, repeats: int) -> dict[str, float]:
+    """Loop's time over each way's, and the loop's seconds."""
+
+    def way(name: str) -> Callable[[], Tensor]:
+        def call() -> Tensor:
+            ensemble.evaluation = name  # type: ignore[assignment]
+            return ensemble(images)
+
+        return call
+
+    other = copy.deepcopy(ensemble)  # what is traced with one convolution must not serve the other
+    other.evaluation = "batched"
+
+    def as_products() -> Tensor:
+        with mock.patch("torch.nn.functional.conv2d", unfolded):
+            return other(images)
+
+    calls = {name: way(name) for name in ("loop", "batched", "threads")}
+    if any(isinstance(layer, nn.Conv2d) for layer in ensemble.modules()):
+        calls["unfolded"] = as_products
+    expected = calls["loop"]()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in range(repeats + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            found = call()
+            if images.device.type == "cuda":
+                torch.cuda.synchronize(images.device)
+            if repeat:
+                times[name].append(time.perf_counter() - began)
+            else:
+                torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {**{name: medians["loop"] / t for name, t in medians.items() if name != "loop"}, "loop_seconds": medians["loop"]}
+
+
+def main(arguments: Arguments) -> None:
+    devices.prepare()
+    device = devices.resolve(arguments.device)
+    stream, rows = torch.Generator().manual_seed(0), []
+    for kind, make in (("mlp", mlp), ("convolutional", convolutional)):
+        members = [make(seed) for seed in range(arguments.members)]
+        ensemble = Ensemble(members, torch.ones(arguments.members)).to(device)
+        for batch in arguments.batches:
+            side = 8 if kind == "mlp" else 28
+            images = torch.rand(batch, 1, side, side, generator=stream).to(device)
+            row = {
+                "kind": kind,
+                "members": arguments.members,
+                "batch": batch,
+                **measure(ensemble, images, arguments.repeats),
+            }
+            rows.append(row)
+            ratios = ", ".join(f"{n} {v:.2f}" for n, v in row.items() if n in ("batched", "threads", "unfolded"))
+            print(f"{kind}, {arguments.members} members, {batch} images: times faster than the loop: {ratios}", flush=True)
+    settings = {"repeats": arguments.repeats, "members": arguments.members}
+    print(write_receipt(f"ensemble-speed-{device.type}", {"rows": rows}, settings=settings, device=str(device)))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))

@@ -1,0 +1,80 @@
+"""Trajectories side by side in worker processes, cycle by cycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from decouple.data.images import Split
+from decouple.files import pack_tensors, write_bytes
+from decouple.q0.trajectories import Chain, Snapshot, missing_from
+from decouple.workers import Job, distribute
+
+
+def distribute_trajectories(
+    chains: Sequence[Chain],
+    train: Split,
+    snapshots: Sequence[Sequence[Snapshot]],
+    *,
+    workers: int,
+    address: str | None,
+    advance: Callable[[int], None],
+    log: Callable[[int, int, int, float], None],
+) -> None:
+    """What `train_trajectory` does for each chain, several at a time. A worker that dies costs one cycle.
+
+    Args:
+        chains: what the trajectories start from, on the device that says what workers compute on.
+        snapshots: those of each chain, at least one of them missing.
+        advance: called with the number of epochs that are done.
+        log: called with the chain's position, cycle, epoch in the cycle and mean loss.
+        workers, address: as in `decouple.workers.distribute`, which says what else it raises.
+
+    Raises:
+        NotFiniteError: a loss or gradient became NaN or infinite; names the step.
+    """
+    device = next(chains[0].network.parameters()).device.type
+    for chain in chains:
+        chain.network.cpu()
+
+    def job(position: int, number: int, before: dict[str, Tensor] | None) -> Job:
+        snapshot, chain = snapshots[position][number], chains[position]
+
+        def keep(made: tuple[dict[str, Tensor], list[float]]) -> tuple[Job, ...]:
+            contents, losses = made
+            write_bytes(snapshot.path, pack_tensors(contents, {}, unit=snapshot.unit))
+            advance(chain.config.epochs)
+            for epoch, loss in enumerate(losses):
+                log(position, number, epoch, loss)
+            return (job(position, number + 1, contents),) if number + 1 < len(snapshots[position]) else ()
+
+        return Job(
+            f"trained cycle {number + 1} of trajectory {snapshot.trajectory + 1}", lambda: (position, number, before), keep
+        )
+
+    jobs = []
+    for position, own in enumerate(snapshots):
+        done = missing_from(own)
+        advance(done * chains[position].config.epochs)
+        if done < len(own):
+            jobs.append(job(position, done, own[done - 1].read() if done else None))
+    values = sum(value.numel() * value.element_size() for value in chains[0].network.state_dict().values())
+    distribute(
+        _cycle,
+        (tuple(chains), train),
+        jobs,
+        device=device,
+        workers=workers,
+        address=address,
+        result_bytes=3 * values,
+        mend="--workers or --q0.batch",
+    )
+
+
+def _cycle(
+    shared: tuple[tuple[Chain, ...], Split], device: str, position: int, number: int, before: dict[str, Tensor] | None
+) -> tuple[dict[str, Tensor], list[float]]:
+    """Runs in a worker."""
+    chains, train = shared
+    return chains[position].cycle(number, before, train, device)

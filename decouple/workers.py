@@ -1,0 +1,250 @@
+"""Work spread over Ray's worker processes, on this machine or on a cluster that is there.
+
+A task of Ray does one job and returns what it made; this process, which alone needs to see the run's folder, keeps it. What
+all jobs share goes to Ray's store once, what one takes goes with it. As many jobs as workers are under way, so that no
+more results wait in memory. Whatever ends a worker, its job is done again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import decouple
+from decouple import device as devices
+from decouple.device import threads_of
+from decouple.errors import ConfigError, DecoupleError, WorkerError
+
+ATTEMPTS = 3
+"""Workers that may die of one job before the work ends."""
+
+STORE_BYTES = 2**27
+"""Of Ray's object store, beside the results. Ray asks for 75 MiB, and its default, a third of the memory, is not needed."""
+
+_LOG = logging.getLogger("decouple")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to be done in a worker."""
+
+    name: str
+    """What is done, for messages: "searched solution-0/batch-00001"."""
+    arguments: Callable[[], tuple[Any, ...]]
+    """What it takes, made when its turn comes."""
+    keep: Callable[[Any], Iterable[Job]]
+    """Called in this process with what the worker returned; gives the jobs that can be done after it."""
+
+
+def prepare(address: str | None) -> None:
+    """Set what Ray reads when it is imported, by us or by EvoTorch; the user's own values stand."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # it prints what we say ourselves, into the progress bar
+    if address is None:  # listen on 127.0.0.1 alone: Ray runs code for everyone who reaches its ports
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
+
+def distribute(
+    function: Callable[..., Any],
+    shared: Any,
+    jobs: Sequence[Job],
+    *,
+    device: str,
+    workers: int,
+    address: str | None,
+    result_bytes: int,
+    mend: str,
+) -> None:
+    """Call `function(shared, device, *arguments)` in a worker for every job, and keep each result as it comes.
+
+    Args:
+        function: of a module that workers can import.
+        shared: what all jobs take, on the CPU.
+        jobs: at least one.
+        device: "cpu" or "cuda"; a worker has a GPU of its own, whose number is not this process's.
+        workers: jobs at once.
+        address: of a Ray cluster; None: processes of our own.
+        result_bytes: of a job's result, about.
+        mend: what to lower where the memory does not suffice, for a message.
+
+    Raises:
+        ConfigError: no Ray cluster at `address`, one without what is needed, or with other versions of decouple or torch.
+        WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays.
+        Exception: what a job raised, as itself.
+    """
+    with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
+        threads, resources = _share(ray, workers, device, started)
+        remote = ray.remote(max_retries=0, **resources)(_work)
+        shipped = ray.put(shared)
+        waiting = deque((job, 1) for job in jobs)
+        running: dict[Any, tuple[Job, int]] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    job, attempt = waiting.popleft()
+                    reference = remote.remote(function, shipped, device, job.arguments(), threads, _versions())
+                    running[reference] = job, attempt
+                # The time limit lets Ctrl-C and SIGTERM through.
+                for reference in ray.wait(list(running), timeout=1.0)[0]:
+                    job, attempt = running.pop(reference)
+                    result = _result(ray, reference, job, attempt, mend)
+                    if result is None:
+                        waiting.appendleft((job, attempt + 1))
+                    else:
+                        waiting.extend((following, 1) for following in job.keep(result[0]))
+        finally:
+            if not started:
+                for reference in running:
+                    ray.cancel(reference, force=True)
+
+
+def _work(
+    function: Callable[..., Any],
+    shared: Any,
+    device: str,
+    arguments: tuple[Any, ...],
+    threads: int,
+    versions: dict[str, str],
+) -> tuple[Any]:
+    """Runs in a worker."""
+    if (own := _versions()) != versions:
+        raise ConfigError(
+            f"the worker on {socket.gethostname()} has {own}, and this process {versions}: results would differ; install the "
+            "same versions on every node"
+        )
+    torch.set_num_threads(threads)
+    devices.prepare()
+    return (function(shared, device, *arguments),)
+
+
+def _versions() -> dict[str, str]:
+    """What decides a result, beside the hardware."""
+    return {"decouple": decouple.__version__, "torch": torch.__version__}
+
+
+def _result(ray: Any, reference: Any, job: Job, attempt: int, mend: str) -> tuple[Any] | None:
+    """What the worker returned, in a tuple; None if the worker died and another is to try."""
+    errors, name = ray.exceptions, job.name
+    try:
+        result: tuple[Any] = ray.get(reference)
+    except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError, errors.ObjectLostError) as error:
+        reason = "out of memory" if isinstance(error, errors.OutOfMemoryError) else type(error).__name__
+        if attempt < ATTEMPTS:
+            _LOG.warning("a worker died while it %s (%s); it is done again", name, reason)
+            return None
+        raise WorkerError(
+            f"{attempt} workers in turn died while they {name} ({reason}): most often the memory does not suffice; lower "
+            f"{mend}. Finished work is kept"
+        ) from None
+    except errors.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, DecoupleError):
+            raise cause from None
+        if "ModuleNotFoundError" in str(error):
+            reason = next(line for line in str(error).splitlines() if "ModuleNotFoundError" in line)
+            raise ConfigError(
+                f"a worker cannot import what it needs ({reason.strip()}): every node needs decouple, and what is your own (an "
+                "algorithm, say) in a module that can be imported there"
+            ) from None
+        raise cause from error  # whose text is the worker's traceback
+    except errors.RayError as error:
+        raise WorkerError(f"Ray failed while a worker {name}: {_first_line(error)}. Finished work is kept") from error
+    return result
+
+
+@contextmanager
+def _ray(workers: int, address: str | None, store: int) -> Iterator[tuple[Any, bool]]:
+    """The module, initialised, and whether the processes are ours; what was begun here is ended."""
+    prepare(address)
+    import ray
+
+    if ray.is_initialized():  # by the caller, for whom it stays
+        yield ray, False
+        return
+    where: dict[str, Any] = {"address": address}
+    if address is None:
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        where = {"address": "local", "num_cpus": workers, "num_gpus": gpus, "object_store_memory": store}
+        where["include_dashboard"] = False
+    try:
+        with _failures_named(address), _handlers_kept():
+            _knock(address)
+            ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
+        yield ray, address is None
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Ray tries a port that nobody listens on for minutes; find out at once.
+
+    Raises:
+        OSError: nobody there.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+@contextmanager
+def _failures_named(address: str | None) -> Iterator[None]:
+    """Ray that does not start, as an error of ours."""
+    try:
+        yield
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        if address is None:
+            raise WorkerError(f"Ray could not start its processes: {_first_line(error)}; give --workers 1") from error
+        raise ConfigError(
+            f"there is no Ray cluster to use at '{address}' ({_first_line(error)}); give the host:port that 'ray start --head' "
+            "has printed, or leave --ray-address out for workers on this machine"
+        ) from error
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself and makes it a SystemExit: give it back, also when it comes meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    terminated = False
+    try:
+        yield
+    except SystemExit:
+        terminated = True
+        raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if terminated:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def _share(ray: Any, workers: int, device: str, started: bool) -> tuple[int, dict[str, float]]:
+    """Threads of a worker, and what it takes of Ray's resources so that as many as asked for run at once."""
+    there = ray.cluster_resources()
+    gpus = int(there.get("GPU", 0))
+    if device == "cuda" and gpus == 0:
+        raise ConfigError("the Ray cluster has no GPU; give --device cpu")
+    resources = {"num_gpus": 1 / -(-workers // gpus)} if device == "cuda" else {}
+    if started:
+        return threads_of(workers), {"num_cpus": 1, **resources}
+    cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    if max(cores, default=0) < 1:
+        raise ConfigError("the Ray cluster has no CPU to work with")
+    threads = min(torch.get_num_threads(), max(1, sum(cores) // workers), max(cores))
+    return threads, {"num_cpus": threads, **resources}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,141 @@
+"""An ensemble: the mixture by hand, every way of computing it, and files that are whole or refused."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from decouple.config import NetworkConfig, Q0Config
+from decouple.data import ImageData
+from decouple.errors import ConfigError, DamagedFileError, NetworkError
+from decouple.networks import paper_network
+from decouple.q0.compress import distill
+from decouple.q0.ensemble import Architecture, Ensemble
+
+WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
+SHAPE = Architecture(NetworkConfig(width=8), 1, (1, 8, 8), 3)
+
+
+def mlps(count: int = 3) -> list[nn.Module]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return [nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 3)) for _ in range(count)]
+
+
+def convolutional(data: ImageData, count: int = 3) -> list[nn.Module]:
+    """Networks whose BatchNorm averages differ."""
+    networks: list[nn.Module] = []
+    for seed in range(count):
+        network = paper_network(data.train.images, 3, SHAPE.network, groups=1, seed=seed).train()
+        with torch.no_grad():
+            network(data.train.images[10 * seed : 10 * seed + 20])
+        networks.append(network.eval())
+    return networks
+
+
+def by_hand(members: list[nn.Module], weights: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        parts = [w * m.eval()(images).double().softmax(-1) for w, m in zip(weights.double(), members, strict=True)]
+    return torch.stack(parts).sum(0).log()
+
+
+@pytest.mark.parametrize("evaluation", ["batched", "loop", "threads"])
+@pytest.mark.parametrize("kind", ["mlp", "convolutional"])
+def test_every_way_gives_the_mixture(data: ImageData, kind: str, evaluation) -> None:
+    members = mlps() if kind == "mlp" else convolutional(data)
+    ensemble = Ensemble(members, WEIGHTS, evaluation=evaluation)
+    found = ensemble(data.test.images)
+    torch.testing.assert_close(found.double(), by_hand(members, WEIGHTS, data.test.images), rtol=0, atol=2e-5)
+
+
+def test_batched_members_follow_their_weights(data: ImageData) -> None:
+    ensemble = Ensemble(mlps(), WEIGHTS, evaluation="batched")
+    before = ensemble(data.test.images)
+    with torch.no_grad():
+        ensemble.members[0][3].bias.add_(torch.tensor([3.0, 0.0, 0.0]))
+    after = ensemble(data.test.images)
+    assert not torch.equal(before, after)
+    ensemble.evaluation = "loop"
+    torch.testing.assert_close(after, ensemble(data.test.images))
+
+
+def test_tokens_and_training_mode(data: ImageData) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        members = [nn.Embedding(5, 4) for _ in range(3)]
+    ensemble = Ensemble(members, WEIGHTS)
+    assert ensemble(torch.arange(5).view(1, 5)).exp().sum(-1) == pytest.approx(1)
+    assert ensemble.evaluation == "batched"
+    kept = Ensemble(convolutional(data), WEIGHTS).train()
+    assert kept.evaluation == "loop"
+    assert not any(module.training for module in kept.modules())
+
+
+def test_the_ways_can_be_measured(data: ImageData) -> None:
+    ensemble = Ensemble(mlps(), WEIGHTS)
+    seconds = ensemble.tune(data.test.images, repeats=1)
+    assert set(seconds) == {"batched", "loop", "threads"}
+    assert seconds[ensemble.evaluation] == min(seconds.values())
+
+
+def test_a_file_gives_the_ensemble_back_and_its_heaviest_members(data: ImageData, tmp_path: Path) -> None:
+    members = convolutional(data)
+    ensemble = Ensemble(members, WEIGHTS, architecture=SHAPE)
+    ensemble.save(tmp_path / "ensemble.safetensors")
+    again = Ensemble.load(tmp_path / "ensemble.safetensors")
+    assert torch.equal(again(data.test.images), ensemble(data.test.images))
+    two = Ensemble.load(tmp_path / "ensemble.safetensors", k=2)
+    expected = by_hand([members[1], members[2]], torch.tensor([0.625, 0.375]), data.test.images)
+    torch.testing.assert_close(two(data.test.images).double(), expected, rtol=0, atol=2e-5)
+    for k in (0, 4):
+        with pytest.raises(ConfigError, match=rf"k = {k}: expected 1 … 3"):
+            Ensemble.load(tmp_path / "ensemble.safetensors", k=k)
+
+
+def test_a_file_of_own_networks_needs_one(data: ImageData, tmp_path: Path) -> None:
+    ensemble, path = Ensemble(mlps(), WEIGHTS), tmp_path / "own.safetensors"
+    ensemble.save(path)
+    with pytest.raises(ConfigError, match="holds networks of your own: pass network="):
+        Ensemble.load(path)
+    again = Ensemble.load(path, network=mlps(1)[0])
+    assert torch.equal(again(data.test.images), ensemble(data.test.images))
+    with pytest.raises(DamagedFileError, match="the members do not fit the network"):
+        Ensemble.load(path, network=nn.Linear(64, 3))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "ensemble.safetensors"
+    Ensemble(mlps(), WEIGHTS).save(path)
+    whole = bytearray(path.read_bytes())
+    whole[-3] ^= 1
+    path.write_bytes(whole if damage == "flipped" else whole[:-7])
+    with pytest.raises(DamagedFileError, match=r"ensemble\.safetensors"):
+        Ensemble.load(path, network=mlps(1)[0])
+
+
+def test_members_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(NetworkError, match="members of one shape, at least one; got 2"):
+        Ensemble([nn.Linear(2, 3), nn.Linear(3, 2)], torch.ones(2))
+    with pytest.raises(NetworkError, match="at least one; got 0"):
+        Ensemble([], torch.ones(0))
+    with pytest.raises(ValueError, match=r"weights \(2,\) and 3 members do not fit"):
+        Ensemble(mlps(), torch.ones(2))
+
+
+def test_distilled_one_network_answers_as_the_ensemble_does(data: ImageData) -> None:
+    members = convolutional(data)
+    ensemble = Ensemble(members, WEIGHTS, architecture=SHAPE)
+    student = paper_network(data.train.images, 3, SHAPE.network, groups=1, seed=9)
+    before = Ensemble([copy.deepcopy(student)], torch.ones(1))
+    one = distill(ensemble, student, data.train, Q0Config(epochs=25, batch=24, lr=0.1), alpha=1.0)
+    assert len(one.members) == 1
+    assert one.architecture == SHAPE
+
+    def divergence(other: Ensemble) -> float:
+        images = data.train.images
+        return float(nn.functional.kl_div(other(images), ensemble(images), log_target=True, reduction="batchmean"))
+
+    assert divergence(one) < 0.2 * divergence(before)

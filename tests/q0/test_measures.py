@@ -1,0 +1,55 @@
+"""Calibration and intervals against formulas and known values."""
+
+import pytest
+import torch
+
+from decouple.q0.measures import bootstrap_mean, brier_score, calibration_error
+
+
+def test_the_calibration_error_is_the_formula() -> None:
+    stream = torch.Generator().manual_seed(0)
+    p = torch.randn(500, 4, generator=stream, dtype=torch.float64).mul(2).softmax(1)
+    labels = torch.randint(4, (500,), generator=stream)
+    confidence, right = p.max(1).values, (p.argmax(1) == labels).double()
+    expected = 0.0
+    for b in range(10):
+        inside = (confidence > b / 10) & (confidence <= (b + 1) / 10)
+        if inside.any():
+            expected += float(inside.double().mean() * (right[inside].mean() - confidence[inside].mean()).abs())
+    assert calibration_error(p, labels, bins=10) == pytest.approx(expected, abs=1e-6)
+
+
+def test_certain_answers() -> None:
+    p, right, wrong = torch.eye(3), torch.arange(3), (torch.arange(3) + 1) % 3
+    assert (calibration_error(p, right), brier_score(p, right)) == (0.0, 0.0)
+    assert (calibration_error(p, wrong), brier_score(p, wrong)) == (1.0, 2.0)
+
+
+def test_sums_that_round_above_one_are_probabilities() -> None:
+    p = torch.tensor([[1 + 1e-6, 0.0], [1.0, 0.0]])
+    assert calibration_error(p, torch.tensor([0, 0])) == 0.0
+
+
+def test_the_interval_is_that_of_the_mean() -> None:
+    values = torch.randn(400, generator=torch.Generator().manual_seed(1)) + 0.3
+    found = bootstrap_mean(values, seed=0)
+    error = float(values.std()) / 20
+    assert found.mean == pytest.approx(float(values.mean()), abs=1e-6)
+    assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.15 * error)
+    assert found.high == pytest.approx(found.mean + 1.96 * error, abs=0.15 * error)
+    assert found == bootstrap_mean(values, seed=0) != bootstrap_mean(values, seed=1)
+
+
+@pytest.mark.parametrize("measure", [calibration_error, brier_score])
+def test_what_is_no_probability_is_refused(measure) -> None:
+    with pytest.raises(ValueError, match="give softmax outputs, not logits"):
+        measure(torch.tensor([[2.0, -1.0]]), torch.tensor([0]))
+    with pytest.raises(ValueError, match=r"\(2, 2\) and labels \(3,\) do not fit"):
+        measure(torch.eye(2), torch.arange(3))
+
+
+def test_arguments_out_of_range_are_named() -> None:
+    with pytest.raises(ValueError, match=r"shape \(0,\): expected \(N,\)"):
+        bootstrap_mean(torch.zeros(0), seed=0)
+    with pytest.raises(ValueError, match=r"confidence = 1\.0, draws = 2000"):
+        bootstrap_mean(torch.ones(3), seed=0, confidence=1.0)

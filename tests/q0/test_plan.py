@@ -1,0 +1,77 @@
+"""Plans: the best measured recipe within a budget, and how it was measured."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from decouple.cli import run_command
+from decouple.errors import ConfigError, DamagedFileError
+from decouple.q0.plan import Plans
+
+
+def row(epochs: int, members: int, nll: float, data: str = "ants") -> dict[str, object]:
+    return {
+        "data": data,
+        "images": 50,
+        "method": "q0" if members > 1 else "single",
+        "epochs": epochs,
+        "members": members,
+        "weights": "later_half",
+        "recipe": f"recipe of {epochs}",
+        "validation_nll": nll,
+        "test_nll": {"mean": nll + 0.1, "std": 0.01, "n": 3},
+    }
+
+
+PLANS = Plans.check(
+    {
+        "benchmark": "q0_images",
+        "made": {"date": "2026-01-02T03:04:05", "device": "a CPU", "versions": {"torch": "2.9"}},
+        "settings": {"network": {"width": 16}, "batch": 128, "lr": 0.3},
+        "rows": [row(1, 1, 2.0), row(8, 1, 1.0), row(8, 4, 0.8), row(16, 8, 0.9), row(32, 8, 0.5), row(8, 2, 3.0, "bees")],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "members", "expected"),
+    [(1, None, 2.0), (7, None, 2.0), (8, None, 0.8), (8, 1, 1.0), (20, None, 0.8), (1000, None, 0.5), (1000, 4, 0.8)],
+)
+def test_the_best_on_validation_within_both_budgets(epochs: int, members: int | None, expected: float) -> None:
+    assert PLANS.best(epochs, members)[0].validation_nll == expected
+
+
+def test_the_text_says_how_it_was_measured_and_where_it_ends() -> None:
+    text = PLANS.text(1000)
+    for part in (
+        "ants, 50 training images: q0",
+        "recipe of 32",
+        "8 members, later half weights",
+        "0.6000 ± 0.0100 (3 seeds)",
+    ):
+        assert part in text
+    assert "Nothing above 32 epochs was measured." in text
+    assert "benchmarks.q0_images measured on 2026-01-02 (a CPU, torch 2.9): the paper's network with 16 channels" in text
+    assert "bees" in text
+
+
+def test_what_was_not_measured_is_said() -> None:
+    with pytest.raises(ConfigError, match="epochs = 0, members = None: expected at least 1"):
+        PLANS.best(0)
+    few = Plans(PLANS.benchmark, PLANS.made, PLANS.settings, PLANS.rows[1:])
+    with pytest.raises(ConfigError, match="nothing was measured for 3 epochs and None members; the least is 8 epochs"):
+        few.best(3)
+
+
+def test_the_command_reads_the_shipped_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["q0", "plan", "--epochs", "1"]) == 0
+    assert "1 epochs in all" in capsys.readouterr().out
+    assert run_command(["q0", "plan", "--epochs", "0"]) == 2
+    assert run_command(["q0", "plan", "--epoch", "3"]) == 2
+
+
+def test_a_file_that_holds_no_plans_is_named(tmp_path: Path) -> None:
+    (tmp_path / "plans.json").write_text(json.dumps({"rows": 3}))
+    with pytest.raises(DamagedFileError, match=r"plans\.json holds no plans .* benchmarks\.q0_images"):
+        Plans.read(tmp_path / "plans.json")
