@@ -155,9 +155,9 @@ class Ensemble(nn.Module):
             if len(self._programs) >= PROGRAMS:
                 self._programs.clear()
             with torch.no_grad():
-                # Bound methods are counted with their self by the tracer.
-                self._programs[key] = make_fx(lambda *given: self._vmapped(*given))(parameters, buffers, images)
-        found: Tensor = self._programs[key](parameters, buffers, images)
+                # What is stacked becomes part of the program, which is dropped with it.
+                self._programs[key] = make_fx(lambda values: self._vmapped(parameters, buffers, values))(images)
+        found: Tensor = self._programs[key](images)
         return found
 
     def _vmapped(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
