@@ -1,0 +1,346 @@
+"""The paper's Tables 1 and 2: test accuracy of networks learned from searched targets beside tuned SGD.
+
+    python -m benchmarks.tables --data-root DATA                                   # MNIST, two CPU cores
+    python -m benchmarks.tables --data-root DATA --data mnist folder:cifar10       # CIFAR-10 as a folder of images
+
+SGD and learning are tuned alike: as many trials each, by validation accuracy of the first seed at the smallest number of
+images, and what they choose serves all numbers and seeds. Every network keeps its best epoch on validation and is tested
+once. Rounds go on from the network that was learned from the first search; SGD has a row with as many steps as they take.
+Writes figures/tables.json and .md. Give --out a folder: parts that are finished are kept there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+
+from benchmarks.common import Common, Parts, Size, key, label
+from benchmarks.receipt import spread, write_receipt
+from decouple import device as devices
+from decouple.config import DataConfig, EsConfig, LearnConfig, PaperConfig, RoundsConfig, SearchConfig, SgdConfig
+from decouple.data import ImageData, load_data
+from decouple.files import write_text
+from decouple.learn import learn_targets, train_sgd
+from decouple.networks import Stages, paper_network
+from decouple.progress import Progress
+from decouple.search import TargetStore, search_solution
+from decouple.seeds import derive
+from decouple.settings import to_builtins
+from decouple.training.evaluate import accuracy
+
+NAME = "tables"
+
+ROWS = ("SGD", "SGD, steps of the rounds", "searched, paper's algorithm", "searched, es", "searched, es, rounds")
+
+PAPER = {"mnist": "99.1 / 99.0", "cifar10": "89.1 / 88.3", "cifar100": "62.3 / 61.6"}
+"""The paper's accuracies without augmentation, all training images, 256 channels: SGD / search-based."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSize(Size):
+    train: dict[str, tuple[int, ...]]
+    """Numbers of training images by data set; the first is the one to tune at."""
+    epochs: dict[int, int]
+    """By number of training images."""
+    validation: int = 1000
+    precision: str = "bfloat16"
+    """Of the training."""
+    augment: str = "none"
+    es: EsConfig = field(default_factory=lambda: EsConfig(population=32, generations=(24, 12, 12, 10)))
+    rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(count=1))
+    paper_up_to: int = 3000
+    """Training images up to which the paper's algorithm has a row."""
+    groups: tuple[int, ...] = (1, 2)
+    """ConvGroups a block: trials of both."""
+    weight_decay: tuple[float, ...] = (0.02, 0.05)
+    """Trials of both."""
+    lr: tuple[float, ...] = (0.1, 0.2)
+    """Trials of SGD; learning has the last."""
+    supervise: tuple[str, ...] = ("skip-first", "last")
+    """Trials of learning."""
+
+
+SCALES = {
+    "tiny": TableSize(
+        data=("digits",),
+        images=0,
+        batch=30,
+        seeds=(0,),
+        train={"digits": (60, 90)},
+        epochs={60: 2, 90: 2},
+        validation=100,
+        groups=(1,),
+        es=EsConfig(population=4, generations=(2,)),
+    ),
+    "small": TableSize(
+        data=("mnist",),
+        images=0,
+        batch=125,
+        train={"mnist": (1000, 3000, 10_000), "cifar10": (2000, 10_000)},
+        epochs={1000: 50, 2000: 50, 3000: 40, 10_000: 25},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    scale: Literal["tiny", "small"] = "small"
+    """tiny: digits, to try the program; small: up to 10,000 images, 32 channels."""
+    rows: tuple[str, ...] = ()
+    """Names of the rows to measure; default: all."""
+    train: tuple[int, ...] = ()
+    """Numbers of training images; default: the scale's."""
+    seeds: tuple[int, ...] | None = None
+    """Default: the scale's."""
+    augment: Literal["none", "crop", "flip-crop"] = "none"
+    """Views of the training images, for all rows alike (the paper's Table 2)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is tuned."""
+
+    groups: int
+    weight_decay: float
+    lr: float
+    supervise: str = ""
+    """Of learning; empty for SGD."""
+
+
+def trials(size: TableSize, kind: str) -> list[Trial]:
+    """As many for "sgd" as for "searched"."""
+    common = product(size.groups, size.weight_decay)
+    if kind == "sgd":
+        return [Trial(groups, decay, lr) for groups, decay in common for lr in size.lr]
+    return [Trial(groups, decay, size.lr[-1], supervise) for groups, decay in common for supervise in size.supervise]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A data set, its number of training images and a seed."""
+
+    source: str
+    train: int
+    seed: int
+    size: TableSize
+    data_root: Path | None
+    device: str
+
+    def data(self) -> ImageData:
+        wanted = DataConfig(name=self.source, train=self.train, validation=self.size.validation, prior=20, seed=self.seed)
+        return load_data(wanted, data_root=self.data_root)
+
+    def network(self, data: ImageData, groups: int, *what: str | int) -> Stages:
+        seed = derive(self.seed, *what)
+        network = paper_network(data.train.images, data.num_classes, self.size.network, groups=groups, seed=seed)
+        return network.to(devices.resolve(self.device))
+
+    def search(self, row: str) -> SearchConfig:
+        es = self.size.es
+        if "paper" not in row:
+            return SearchConfig(batch=self.size.batch, es=es)
+        # As many candidates as es has: 44 new ones a generation.
+        generations = tuple(max(1, count * es.population // 44) for count in es.generations)
+        alpha = (0.1,) if key(self.source) in ("mnist", "digits") else PaperConfig().alpha
+        paper = PaperConfig(population=48, parents=4, explorers=20, generations=generations, alpha=alpha, smoothing="noise")
+        return SearchConfig(algorithm="paper", batch=self.size.batch, paper=paper)
+
+    def learning(self, trial: Trial, epochs: int) -> LearnConfig:
+        return LearnConfig(
+            epochs=epochs,
+            weight_decay=trial.weight_decay,
+            lr=trial.lr,
+            supervise=trial.supervise,  # type: ignore[arg-type]
+            kl_weight=0.3,
+            augment=self.size.augment,  # type: ignore[arg-type]
+        )
+
+    def targets(self, data: ImageData, row: str, folder: str) -> TargetStore:
+        searched = self.network(data, 1, "searched")
+        dtype = getattr(torch, self.size.dtype)
+        return search_solution(searched, data.train, folder, config=self.search(row), seed=self.seed, dtype=dtype)
+
+
+def sgd(setting: Setting, trial: Trial, *, factor: int = 1, tested: bool = True) -> dict[str, Any]:
+    """A network trained on the labels, for `factor` times the epochs."""
+    data, size = setting.data(), setting.size
+    network = setting.network(data, trial.groups, "learned")
+    settings = SgdConfig(
+        epochs=factor * size.epochs[setting.train],
+        weight_decay=trial.weight_decay,
+        lr=trial.lr,
+        augment=size.augment,  # type: ignore[arg-type]
+    )
+    fit = train_sgd(
+        network,
+        data.train,
+        validation=data.validation,
+        config=settings,
+        seed=setting.seed,
+        precision=size.precision,
+    )
+    test = accuracy(network, data.test) if tested else None
+    return {"validation": fit.best_validation, "test": test, "steps": fit.gradient_steps, "evaluations": 0}
+
+
+def searched(setting: Setting, row: str, trial: Trial) -> list[dict[str, Any]]:
+    """Networks learned from searched targets: after the first search, and for es after each round."""
+    data, size, found = setting.data(), setting.size, []
+    network = setting.network(data, trial.groups, "learned")
+    epochs, dtype = size.epochs[setting.train], getattr(torch, size.dtype)
+    evaluations = steps = 0
+    for number in range(1 + (size.rounds.count if "paper" not in row else 0)):
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            if number == 0:
+                targets = setting.targets(data, row, folder)
+            else:
+                again = SearchConfig(batch=size.batch, es=size.rounds.es)
+                seed = derive(setting.seed, "round", number)
+                targets = search_solution(network, data.train, folder, config=again, seed=seed, dtype=dtype)
+            seconds = time.monotonic() - began
+            evaluations += targets.evaluations
+            fit = learn_targets(
+                network,
+                data.train,
+                targets,
+                validation=data.validation,
+                config=setting.learning(trial, epochs if number == 0 else size.rounds.epochs or epochs),
+                seed=derive(setting.seed, number),
+                precision=size.precision,
+            )
+        steps += fit.gradient_steps
+        found.append(
+            {
+                "validation": fit.best_validation,
+                "test": accuracy(network, data.test),
+                "steps": steps,
+                "evaluations": evaluations,
+                "search_seconds": seconds,
+                "cross_entropy": targets.diagnostics()["after"].mean(1).tolist(),
+            }
+        )
+    return found
+
+
+def tune(setting: Setting, kind: str) -> list[dict[str, Any]]:
+    """Validation accuracy of every trial; the test images are not used."""
+    tried = trials(setting.size, kind)
+    if kind == "sgd":
+        return [{**to_builtins(trial), "validation": sgd(setting, trial, tested=False)["validation"]} for trial in tried]
+    data, found = setting.data(), []
+    with tempfile.TemporaryDirectory() as folder:
+        targets = setting.targets(data, "es", folder)
+        for trial in tried:
+            fit = learn_targets(
+                setting.network(data, trial.groups, "learned"),
+                data.train,
+                targets,
+                validation=data.validation,
+                config=setting.learning(trial, setting.size.epochs[setting.train]),
+                seed=derive(setting.seed, 0),
+                precision=setting.size.precision,
+            )
+            found.append({**to_builtins(trial), "validation": fit.best_validation})
+    return found
+
+
+def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:
+    """An entry for each data set and number of training images."""
+    parts, entries = Parts(arguments.out, NAME, size), []
+    rows = [row for row in ROWS if row in (arguments.rows or ROWS)]
+    for source in arguments.data or size.data:
+        chosen, tuning = {}, {}
+        for kind in ("sgd", "searched"):
+            first = Setting(source, size.train[key(source)][0], size.seeds[0], size, arguments.data_root, arguments.device)
+            tuning[kind] = parts.get(f"{key(source)}-tune-{kind}", partial(tune, first, kind))
+            best = max(tuning[kind], key=lambda tried: tried["validation"])
+            chosen[kind] = Trial(**{name: value for name, value in best.items() if name != "validation"})
+        for train in size.train[key(source)]:
+            if arguments.train and train not in arguments.train:
+                continue
+            seeds: dict[str, list[Any]] = {row: [] for row in rows if train <= size.paper_up_to or "paper" not in row}
+            with Progress().task(f"{NAME}, {key(source)}, {train} images", len(size.seeds), "seeds") as advance:
+                for seed in size.seeds:
+                    setting = Setting(source, train, seed, size, arguments.data_root, arguments.device)
+                    for row in seeds:
+                        seeds[row].append(measure(parts, setting, row, chosen))
+                    advance(1)
+            entries.append(
+                {
+                    "data": label(source, arguments.data_root),
+                    "train": train,
+                    "epochs": size.epochs[train],
+                    "paper": PAPER.get(key(source)),
+                    "tuning": tuning,
+                    "chosen": {kind: to_builtins(trial) for kind, trial in chosen.items()},
+                    "rows": {row: summary(seeds[row], seeds.get("SGD")) for row in seeds},
+                    "seeds": seeds,
+                }
+            )
+    return entries
+
+
+def measure(parts: Parts, setting: Setting, row: str, chosen: dict[str, Trial]) -> dict[str, Any]:
+    """One row for one seed."""
+    name = f"{key(setting.source)}-{setting.train}-seed{setting.seed}"
+    if row.startswith("SGD"):
+        factor = 1 if row == "SGD" else 1 + setting.size.rounds.count
+        make: Callable[[], Any] = partial(sgd, setting, chosen["sgd"], factor=factor)
+        return parts.get(f"{name}-sgd-{factor}", make)
+    kind = "paper" if "paper" in row else "es"
+    rounds = parts.get(f"{name}-searched-{kind}", partial(searched, setting, kind, chosen["searched"]))
+    return rounds[-1 if "rounds" in row else 0]
+
+
+def summary(seeds: list[Any], baseline: list[Any] | None) -> dict[str, Any]:
+    """Mean and deviation over the seeds, and of the difference from SGD on the same images."""
+    row: dict[str, Any] = {which: spread([100 * seed[which] for seed in seeds]) for which in ("validation", "test")}
+    if baseline is not None:
+        row["against_sgd"] = spread([100 * (a["test"] - b["test"]) for a, b in zip(seeds, baseline, strict=True)])
+    return row | {"steps": seeds[0]["steps"], "evaluations": seeds[0]["evaluations"]}
+
+
+def as_markdown(entries: list[dict[str, Any]]) -> str:
+    """A line for each row of each entry."""
+    lines = ["| data | images | | test accuracy (%) | against SGD (points) | evaluations an image | gradient steps |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for entry in entries:
+        for name, row in entry["rows"].items():
+            test, gap = row["test"], row.get("against_sgd", {"mean": 0.0, "std": 0.0})
+            difference = "" if name == "SGD" else f"{gap['mean']:+.1f} ± {gap['std']:.1f}"
+            lines.append(
+                f"| {entry['data']} | {entry['train']} | {name} | {test['mean']:.1f} ± {test['std']:.1f} | {difference} | "
+                f"{row['evaluations'] or ''} | {row['steps']} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Arguments) -> None:
+    devices.prepare()
+    size = replace(SCALES[arguments.scale], augment=arguments.augment)
+    if arguments.seeds is not None:
+        size = replace(size, seeds=arguments.seeds)
+    entries = run(arguments, size)
+    name = "-".join(
+        [NAME, *([arguments.scale] * (arguments.scale != "small")), *([arguments.augment] * (arguments.augment != "none"))]
+    )
+    settings = {**to_builtins(size), "scale": arguments.scale}
+    path = write_receipt(name, {"entries": entries}, settings=settings, device=arguments.device, folder=arguments.figures)
+    text = as_markdown(entries)
+    write_text(Path(arguments.figures) / f"{name}.md", text)
+    print(text)
+    print(path)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))
