@@ -55,8 +55,10 @@ class TableSize(Size):
     precision: str = "bfloat16"
     """Of the training."""
     augment: str = "none"
-    es: EsConfig = field(default_factory=lambda: EsConfig(population=32, generations=(24, 12, 12, 10)))
+    es: EsConfig = field(default_factory=lambda: EsConfig(population=32))
     rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(count=1))
+    paper_generations: tuple[int, ...] = (17, 8, 8, 7)
+    """Of its algorithm, at every block, with a population of 48: with those it scores about as many candidates as es does."""
     paper_up_to: int = 3000
     """Training images up to which the paper's algorithm has a row."""
     groups: tuple[int, ...] = (1, 2)
@@ -64,9 +66,9 @@ class TableSize(Size):
     weight_decay: tuple[float, ...] = (0.02, 0.05)
     """Trials of both."""
     lr: tuple[float, ...] = (0.1, 0.2)
-    """Trials of SGD; learning has the last."""
-    supervise: tuple[str, ...] = ("skip-first", "last")
-    """Trials of learning."""
+    """Trials of SGD."""
+    kl_weight: tuple[float, ...] = (0.1, 0.3)
+    """Trials of learning, which has the last of the learning rates."""
 
 
 SCALES = {
@@ -86,7 +88,7 @@ SCALES = {
         images=0,
         batch=125,
         train={"mnist": (1000, 3000, 10_000), "cifar10": (2000, 10_000)},
-        epochs={1000: 50, 2000: 50, 3000: 40, 10_000: 25},
+        epochs={1000: 50, 2000: 50, 3000: 40, 10_000: 20},
     ),
 }
 
@@ -112,8 +114,8 @@ class Trial:
     groups: int
     weight_decay: float
     lr: float
-    supervise: str = ""
-    """Of learning; empty for SGD."""
+    kl_weight: float = 0.0
+    """Of learning."""
 
 
 def trials(size: TableSize, kind: str) -> list[Trial]:
@@ -121,7 +123,7 @@ def trials(size: TableSize, kind: str) -> list[Trial]:
     common = product(size.groups, size.weight_decay)
     if kind == "sgd":
         return [Trial(groups, decay, lr) for groups, decay in common for lr in size.lr]
-    return [Trial(groups, decay, size.lr[-1], supervise) for groups, decay in common for supervise in size.supervise]
+    return [Trial(groups, decay, size.lr[-1], weight) for groups, decay in common for weight in size.kl_weight]
 
 
 @dataclass(frozen=True)
@@ -145,22 +147,20 @@ class Setting:
         return network.to(devices.resolve(self.device))
 
     def search(self, row: str) -> SearchConfig:
-        es = self.size.es
         if "paper" not in row:
-            return SearchConfig(batch=self.size.batch, es=es)
-        # As many candidates as es has: 44 new ones a generation.
-        generations = tuple(max(1, count * es.population // 44) for count in es.generations)
+            return SearchConfig(batch=self.size.batch, es=self.size.es)
         alpha = (0.1,) if key(self.source) in ("mnist", "digits") else PaperConfig().alpha
-        paper = PaperConfig(population=48, parents=4, explorers=20, generations=generations, alpha=alpha, smoothing="noise")
-        return SearchConfig(algorithm="paper", batch=self.size.batch, paper=paper)
+        paper = PaperConfig(population=48, parents=4, explorers=20, alpha=alpha, smoothing="noise")
+        paper = replace(paper, generations=self.size.paper_generations)
+        return SearchConfig(algorithm="paper", blocks="all", batch=self.size.batch, paper=paper)
 
-    def learning(self, trial: Trial, epochs: int) -> LearnConfig:
+    def learning(self, trial: Trial, epochs: int, row: str = "es") -> LearnConfig:
         return LearnConfig(
             epochs=epochs,
             weight_decay=trial.weight_decay,
             lr=trial.lr,
-            supervise=trial.supervise,  # type: ignore[arg-type]
-            kl_weight=0.3,
+            supervise="all" if "paper" in row else "last",
+            kl_weight=trial.kl_weight,
             augment=self.size.augment,  # type: ignore[arg-type]
         )
 
@@ -214,7 +214,7 @@ def searched(setting: Setting, row: str, trial: Trial) -> list[dict[str, Any]]:
                 data.train,
                 targets,
                 validation=data.validation,
-                config=setting.learning(trial, epochs if number == 0 else size.rounds.epochs or epochs),
+                config=setting.learning(trial, epochs if number == 0 else size.rounds.epochs or epochs, row),
                 seed=derive(setting.seed, number),
                 precision=size.precision,
             )

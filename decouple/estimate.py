@@ -13,14 +13,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from decouple import device as devices
-from decouple.config import RunConfig, at
+from decouple.config import RunConfig
 from decouple.data import ImageData, Split, load_data
 from decouple.errors import DataError
 from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages, paper_network
 from decouple.q0.trajectories import gradient_steps
 from decouple.search import Judge, search_batch, search_points
-from decouple.search.solutions import algorithm_of, scored
+from decouple.search.solutions import algorithm_of, generations_of, scored
 from decouple.search.store import IN_MEMORY_BYTES
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
@@ -148,7 +148,7 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     disk = values * itemsize * solutions * (train_images + config.compare.images)
     disk += networks * config.compare.records * config.compare.images * values * 2
     disk += networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[own]
-    generations = sum(algorithm_of(config.search, seed=0).generations(point) for point in points)
+    generations = sum(generations_of(config.search, point) for point in points)
     launches = solutions * len(even_batches(train_images, config.search.batch)) * generations * SEARCH_KERNELS * len(points)
     threads = torch.get_num_threads()
     rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]
@@ -216,7 +216,6 @@ def _time_search(config: RunConfig, network: Stages, data: ImageData, device: to
     images, labels = sample.images.to(device), sample.labels.to(device)
     dtype = devices.search_dtype(config.precision)
     judge = Judge(network, statistics=config.search.statistics, dtype=dtype, pilot=images)
-    settings = config.search.paper if config.search.algorithm == "paper" else config.search.es
 
     def run(*generations: int) -> float:
         es = dataclasses.replace(config.search.es, generations=generations)
@@ -226,8 +225,9 @@ def _time_search(config: RunConfig, network: Stages, data: ImageData, device: to
 
     total = idle = run(0)
     for point in points:
-        few = run(*(2 if other.index == point.index else 0 for other in points))
-        total += max(0.0, few - idle) / 2 * at(settings.generations, point.index, point.count)
+        if wanted := generations_of(config.search, point):
+            few = run(*(2 if other.index == point.index else 0 for other in points))
+            total += max(0.0, few - idle) / 2 * wanted
     return total / count
 
 

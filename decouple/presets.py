@@ -43,8 +43,10 @@ def _paper(
         precision="bfloat16",
         data=DataConfig(name=name, validation=4000, prior=1000),
         network=NetworkConfig(width=256, groups=groups, eps=eps, statistics="batch"),
-        search=SearchConfig(algorithm="paper", solutions=1, batch=64, paper=PaperConfig(alpha=alpha, smoothing="noise")),
-        learn=LearnConfig(**training, supervise="skip-first" if augment != "none" else "all"),  # type: ignore[arg-type]
+        search=SearchConfig(
+            algorithm="paper", blocks="all", solutions=1, batch=64, paper=PaperConfig(alpha=alpha, smoothing="noise")
+        ),
+        learn=LearnConfig(**training, kl_weight=0.03, supervise="skip-first" if augment != "none" else "all"),  # type: ignore[arg-type]
         sgd=SgdConfig(**training, groups=(1, 2, 3)),  # type: ignore[arg-type]
         compare=CompareConfig(images=500),
         q0=Q0Config(cycles=8, epochs=8, batch=500),
@@ -58,7 +60,7 @@ def _small(name: str, *, weight_decay: float, epochs: int) -> RunConfig:
         precision="mixed",
         data=DataConfig(name=name, train=10_000, validation=1000, prior=1000),
         network=NetworkConfig(width=32, groups=2),
-        search=SearchConfig(solutions=2, batch=125, es=EsConfig(population=32, generations=(24, 12, 12, 10))),
+        search=SearchConfig(solutions=2, batch=125, es=EsConfig(population=32)),
         learn=LearnConfig(epochs=epochs, weight_decay=weight_decay),
         sgd=SgdConfig(epochs=epochs, weight_decay=weight_decay, groups=(1, 2)),
         compare=CompareConfig(images=250),
@@ -70,11 +72,11 @@ _PRESETS: dict[str, tuple[str, RunConfig]] = {
     "digits": ("scikit-learn's 8×8 digits; nothing to download, about a minute on two cores", RunConfig()),
     "mnist-small": (
         "MNIST, 10,000 images, 32 channels: minutes on two cores",
-        _small("mnist", weight_decay=5e-4, epochs=12),
+        _small("mnist", weight_decay=2e-2, epochs=20),
     ),
     "cifar10-small": (
         "CIFAR-10, 10,000 images, 32 channels: minutes on two cores",
-        _small("cifar10", weight_decay=5e-3, epochs=12),
+        _small("cifar10", weight_decay=5e-2, epochs=20),
     ),
     "mnist": (
         "the paper's MNIST: genetic algorithm, 256 channels, 1000 epochs; for a GPU",

@@ -185,7 +185,7 @@ def learn_targets(
             f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
             "with the same points, or cut this one elsewhere"
         )
-    skip = blocks_without_target(config.supervise, len(shapes) - 1)
+    skip = blocks_without_target(config.supervise, len(shapes) - 1, targets.first_searched)
     objective = Regression(targets, config.kl_weight, skip)
     return fit(
         network, train, validation, objective, config, seed=seed, name="learn", precision=precision, optimizer=optimizer

@@ -19,6 +19,11 @@ from decouple.networks.stages import Stages
 class Targets(Protocol):
     """Searched activations of a split, by position."""
 
+    @property
+    def first_searched(self) -> int:
+        """The first search point that was evolved; those before it hold the searched network's own activations."""
+        ...
+
     def check(self, split: Split) -> None:
         """Raise DataError if these are the targets of other images than those of `split`."""
         ...
@@ -31,20 +36,29 @@ class Targets(Protocol):
         ...
 
 
-def blocks_without_target(supervise: str, blocks: int) -> int:
+def blocks_without_target(supervise: str, blocks: int, first_searched: int = 0) -> int:
     """How many blocks, from the front, `LearnConfig.supervise` leaves without a target.
+
+    Args:
+        first_searched: the first block that was evolved.
 
     >>> [blocks_without_target(choice, 3) for choice in ("all", "skip-first", "last")]
     [0, 1, 2]
 
     Raises:
-        ConfigError: no block has one.
+        ConfigError: no block has one, or one that should have was not evolved.
     """
     if supervise == "skip-first" and blocks < 2:
         raise ConfigError(
             "supervise = skip-first leaves no target: the network has one block before the logits; use supervise = all"
         )
-    return {"all": 0, "skip-first": 1, "last": blocks - 1}[supervise]
+    skip = {"all": 0, "skip-first": 1, "last": blocks - 1}[supervise]
+    if skip < first_searched:
+        raise ConfigError(
+            f"supervise = {supervise} takes targets from block {skip} on, and only those from block {first_searched} on are searched; "
+            "use supervise = last, or search with blocks = all"
+        )
+    return skip
 
 
 @dataclass(frozen=True)

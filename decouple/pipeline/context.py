@@ -123,7 +123,9 @@ def open_run(
         sittings = directory.read_run()["sittings"]
         if changed := _changes(sittings[0], sittings[-1]):
             run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
-        blocks_without_target(config.learn.supervise, len(run.network_to_search) - 1)  # refuse now what it cannot have
+        blocks = len(run.network_to_search) - 1
+        first_searched = 0 if config.search.blocks == "all" else blocks - 1
+        blocks_without_target(config.learn.supervise, blocks, first_searched)  # refuse now what it cannot have
         _refuse_poor_probe(run)
         _refuse_single_images(run)
         yield run

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from decouple.config import is_searched
 from decouple.data.images import as_float
 from decouple.errors import NotFiniteError
 from decouple.networks.stages import Stages
@@ -22,6 +23,8 @@ from decouple.search import operators
 from decouple.search.algorithm import Algorithm, Fitness, SearchPoint
 from decouple.search.judge import Judge
 from decouple.seeds import derive
+
+NOT_SEARCHED = "not searched"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class BatchResult:
     curves: list[Tensor]
     """By search point: (G + 1,) mean cross-entropy of the best so far, before the first generation and after each."""
     stops: list[str]
-    """By search point: what ended it, "generations", "evaluations", "seconds" or "target"."""
+    """By search point: what ended it, "generations", "evaluations", "seconds" or "target"; or `NOT_SEARCHED`."""
     evaluations: int
     """Candidates scored for an image."""
     failed: int
@@ -79,6 +82,7 @@ def search_batch(
     *,
     seed: int,
     budget: Budget = Budget(),
+    blocks: str = "all",
 ) -> BatchResult:
     """Search activations for every image of a batch, one search point after the other.
 
@@ -88,12 +92,14 @@ def search_batch(
         algorithm: how.
         seed: of this solution; with the batch's contents it decides the result.
         budget: when to stop early.
+        blocks: what is evolved, as `SearchConfig.blocks`; elsewhere the activations stay what the network makes of what is
+            before them.
 
     Raises:
         NotFiniteError: the network's own output is not finite for some image.
     """
     points = judge.points(as_float(images[:2]))
-    planned = [algorithm.generations(point) for point in points]
+    planned = [algorithm.generations(p) if is_searched(blocks, p.index, p.count) else 0 for p in points]
     began = time.monotonic()
     values = as_float(images)
     population = algorithm.inputs(values, derive(seed, "inputs"))
@@ -103,6 +109,10 @@ def search_batch(
         if population is not None:
             flat = judge.advance(point.index, population.flatten(0, 1))
             population = flat.unflatten(0, population.shape[:2])
+        if planned[point.index] == 0:
+            found.append(_left_alone(judge, point, start, labels))
+            values = found[-1].target
+            continue
         share = sum(planned[: point.index + 1]) / max(1, sum(planned))
         allowance = _Allowance(
             generations=planned[point.index],
@@ -168,6 +178,25 @@ class _Found:
     stop: str
     evaluations: int
     failed: int
+
+
+def _left_alone(judge: Judge, point: SearchPoint, start: Tensor, labels: Tensor) -> _Found:
+    """What there is to say of a point that is not searched."""
+    logits = judge.logits(point, start)
+    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    nothing = torch.zeros_like(loss)
+    return _Found(
+        target=start.float(),
+        before=loss,
+        after=loss,
+        solved=logits.argmax(1) == labels,
+        displacement=nothing,
+        cosine=nothing,
+        curve=loss.mean().unsqueeze(0),
+        stop=NOT_SEARCHED,
+        evaluations=0,
+        failed=0,
+    )
 
 
 def _search_point(

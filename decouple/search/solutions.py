@@ -10,7 +10,7 @@ import torch
 import xxhash
 
 from decouple import settings
-from decouple.config import SearchConfig
+from decouple.config import SearchConfig, is_searched
 from decouple.data.images import Split
 from decouple.device import check_workers
 from decouple.errors import ConfigError, RunDirectoryError, expect
@@ -45,9 +45,16 @@ def algorithm_of(config: SearchConfig, seed: int) -> Algorithm:
     return EvolutionStrategy(config.es, shared_seed=seed)
 
 
+def generations_of(config: SearchConfig, point: SearchPoint) -> int:
+    """Generations at a point, if nothing stops the search earlier."""
+    searched = is_searched(config.blocks, point.index, point.count)
+    return algorithm_of(config, seed=0).generations(point) if searched else 0
+
+
 def scored(config: SearchConfig, point: SearchPoint, *, coupled: bool) -> int:
     """Candidates of an image that the search scores at a point; `coupled`: they influence each other (see `Judge`)."""
-    generations = algorithm_of(config, seed=0).generations(point)
+    if (generations := generations_of(config, point)) == 0:
+        return 0
     if config.algorithm == "gradient":
         return generations
     if config.algorithm == "random":
@@ -100,7 +107,7 @@ def search_solution(
         split: images and labels.
         folder: where the targets go, a file a batch.
         config: batch size, BatchNorm mode, stored type, the algorithm and its settings.
-        algorithm: your own, in place of the one that `config` names.
+        algorithm: your own, in place of the one that `config` names; at the points that `config.blocks` has evolved.
         seed: of the run.
         solution: number of this solution: other numbers, other solutions.
         dtype: arithmetic of the scoring.
@@ -189,7 +196,7 @@ def search_solutions(
         share = min(workers, len(shards[0])) / len(shards[0])
         seconds = None if config.max_seconds is None else config.max_seconds * share
         budget = Budget(evaluations=config.max_evaluations, seconds=seconds, target=config.target)
-        plan = Plan(judge, algorithms, budget, getattr(torch, config.dtype))
+        plan = Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.blocks)
         if distributed:
             size = missing[0].images * image_bytes
             pool.distribute_search(plan, missing, split, keep, workers=workers, address=ray_address, result_bytes=size)

@@ -16,7 +16,7 @@ from torch import Tensor
 from decouple.data.images import Split
 from decouple.errors import DamagedFileError, DataError
 from decouple.files import load_tensors, pack_tensors, try_tensors
-from decouple.search.engine import BatchResult
+from decouple.search.engine import NOT_SEARCHED, BatchResult
 
 IN_MEMORY_BYTES = 2**30
 """A solution up to this size is read once; a larger one stays on disk and is paged in by row."""
@@ -143,9 +143,15 @@ class TargetStore:
             found.append(torch.stack(padded, 1) @ share)
         return found
 
+    @property
+    def first_searched(self) -> int:
+        """The first search point that was evolved; those before it hold the network's own activations."""
+        stops = self._contents[0][1]["stops"]
+        return next((point for point, stop in enumerate(stops) if stop != NOT_SEARCHED), len(stops))
+
     def stops(self) -> Counter[str]:
-        """How many batches and search points each reason has ended (see `BatchResult.stops`)."""
-        return Counter(reason for _, meta in self._contents for reason in meta["stops"])
+        """How many batches and evolved search points each reason has ended (see `BatchResult.stops`)."""
+        return Counter(reason for _, meta in self._contents for reason in meta["stops"] if reason != NOT_SEARCHED)
 
     @property
     def evaluations(self) -> int:

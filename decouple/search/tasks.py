@@ -37,6 +37,8 @@ class Plan:
     budget: Budget
     dtype: torch.dtype
     """Of the stored targets."""
+    blocks: str
+    """What is evolved: `SearchConfig.blocks`."""
 
     def search(self, task: Task, searched: Split) -> bytes:
         """The contents of the task's file, for the images that its shard is of; on the judge's device.
@@ -52,5 +54,6 @@ class Plan:
             self.algorithms[task.solution],
             seed=task.seed,
             budget=self.budget,
+            blocks=self.blocks,
         )
         return task.shard.contents(result, searched, self.dtype)

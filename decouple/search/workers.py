@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -33,7 +34,7 @@ def distribute_search(
     if device != "cpu":
         judge = copy.deepcopy(plan.judge)
         judge.network.cpu()
-        plan = Plan(judge, plan.algorithms, plan.budget, plan.dtype)
+        plan = replace(plan, judge=judge)
 
     def job(task: Task) -> Job:
         def kept(contents: bytes) -> tuple[Job, ...]:

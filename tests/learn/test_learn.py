@@ -28,6 +28,8 @@ class _Targets:
 
     points: list[Tensor]
 
+    first_searched = 0
+
     def check(self, split: Split) -> None:
         assert len(split) == len(self.points[0])
 

@@ -29,6 +29,8 @@ class _Targets:
     broken_at: int = -1
     asked: int = 0
 
+    first_searched = 0
+
     def check(self, split: Split) -> None:
         pass
 

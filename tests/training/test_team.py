@@ -26,6 +26,8 @@ CONFIG = LearnConfig(epochs=3, batch=25, lr=0.05, augment="flip-crop", clip=0.5)
 class _Targets:
     points: list[Tensor]
 
+    first_searched = 0
+
     def check(self, split: Split) -> None:
         pass
 
