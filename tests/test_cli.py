@@ -169,7 +169,7 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
 def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["estimate", "digits", *TINY]) == 0
     printed = capsys.readouterr().out
-    assert "evaluations    2,160 (18 an image and solution, 60 images)" in printed
+    assert "evaluations    1,440 (12 an image and solution, 60 images)" in printed
     assert "gradient steps" in printed
     assert "H100" in printed
 

@@ -245,7 +245,9 @@ def test_a_damaged_checkpoint_is_begun_anew(data: ImageData, targets: _Targets, 
 
 
 def test_not_finite_is_named_at_its_step(data: ImageData) -> None:
-    bad = _Targets([torch.full((len(data.train), 8, 3, 3), torch.nan), torch.zeros(72, 8, 1, 1), torch.zeros(72, 3)])
+    bad = _Targets(
+        [torch.full((len(data.train), 8, 3, 3), torch.nan), torch.full((72, 8, 1, 1), torch.nan), torch.zeros(72, 3)]
+    )
     with pytest.raises(NotFiniteError, match=r"learn, epoch 1: the loss is not finite at step 1 of the epoch; lower lr"):
         learn_targets(_network(data), data.train, bad, validation=data.validation, config=LEARN)
 
@@ -330,3 +332,13 @@ def test_recorded_epochs_begin_before_training_and_end_with_it() -> None:
     assert recorded_epochs(40, 10)[0] == 0
     assert recorded_epochs(40, 10)[-1] == 40
     assert len(recorded_epochs(40, 10)) == 10
+
+
+def test_a_block_that_was_not_searched_supervises_nothing(data: ImageData, targets: _Targets) -> None:
+    part = _Targets(targets.points)
+    part.first_searched = 1
+    learn_targets(_network(data), data.train, part, validation=data.validation, config=replace(LEARN, supervise="last"))
+    with pytest.raises(
+        ConfigError, match="supervise = all takes targets from block 0 on, and only those from block 1 on are searched"
+    ):
+        learn_targets(_network(data), data.train, part, validation=data.validation, config=replace(LEARN, supervise="all"))

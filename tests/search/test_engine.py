@@ -13,7 +13,7 @@ from decouple.data import ImageData
 from decouple.errors import DataError, NotFiniteError
 from decouple.networks import Stages
 from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch
-from decouple.search.engine import search_points
+from decouple.search.engine import NOT_SEARCHED, search_points
 
 ES = EvolutionStrategy(EsConfig(population=8, generations=(6,), step=(0.1,), moments="own"))
 
@@ -197,3 +197,26 @@ def test_the_cosine_with_the_gradient_is_that_of_a_plain_backward_pass(network: 
     expected = functional.cosine_similarity((found.targets[0] - start).flatten(1), downhill.flatten(1))
     assert torch.allclose(found.cosine[0], expected, atol=1e-3)
     assert found.cosine[0].mean() > 0.05, "downhill on the whole"
+
+
+def test_the_last_block_alone_is_evolved_from_what_the_network_makes(network: Stages, data: ImageData) -> None:
+    images, labels = data.train.images[:6], data.train.labels[:6]
+    judge = Judge(network)
+    with torch.no_grad():
+        untouched = judge.advance(0, images)
+    found = search_batch(
+        judge, images, labels, EvolutionStrategy(EsConfig(population=8, generations=(3,))), seed=3, blocks="last"
+    )
+    assert torch.equal(found.targets[0], untouched)
+    assert found.stops == [NOT_SEARCHED, "generations", "generations"]
+    assert found.displacement[0].max() == 0 < found.displacement[1].min()
+    assert torch.equal(found.before[0], found.after[0])
+    assert found.evaluations == 2 * (2 * 9 + 1)
+
+
+def test_the_papers_population_goes_through_a_block_that_is_not_evolved(network: Stages, data: ImageData) -> None:
+    images, labels = data.train.images[:6], data.train.labels[:6]
+    algorithm = PaperSearch(PaperConfig(population=6, parents=2, explorers=2, generations=(2,), blur=(0,)))
+    found = search_batch(Judge(network), images, labels, algorithm, seed=3, blocks="last")
+    assert found.displacement[0].max() == 0 < found.displacement[1].min()
+    assert torch.isfinite(found.after).all()

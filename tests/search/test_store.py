@@ -14,7 +14,7 @@ from decouple.errors import ConfigError, DamagedFileError
 from decouple.networks import Stages
 from decouple.search import EvolutionStrategy, TargetStore, search_solution, store
 
-CONFIG = SearchConfig(batch=20, es=EsConfig(population=4, generations=(2,)))
+CONFIG = SearchConfig(blocks="all", batch=20, es=EsConfig(population=4, generations=(2,)))
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -119,7 +119,7 @@ def test_another_search_does_not_take_these_files_for_its_own(
     split, other, arguments = data.train, network, {}
     _first_targets(network, split, tmp_path / "one")
     if changed == "settings":
-        arguments = {"config": SearchConfig(batch=20, es=EsConfig(population=4, generations=(3,)))}
+        arguments = {"config": SearchConfig(blocks="all", batch=20, es=EsConfig(population=4, generations=(3,)))}
     elif changed == "labels":
         split = replace(split, labels=2 - split.labels)
     elif changed == "images":
@@ -152,3 +152,10 @@ def test_an_algorithm_of_ones_own_is_named_or_refused(network: Stages, data: Ima
     for _ in range(2):
         search_solution(network, split, tmp_path, config=CONFIG, algorithm=_Nameless(CONFIG.es), identity="mine")
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
+
+
+def test_targets_know_which_points_were_searched(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    every = search_solution(network, data.train, tmp_path / "a", config=CONFIG)
+    last = search_solution(network, data.train, tmp_path / "b", config=replace(CONFIG, blocks="last"))
+    assert (every.first_searched, last.first_searched) == (0, 1)
+    assert set(last.stops()) == {"generations"}, "what was not searched had nothing to end it"

@@ -27,7 +27,7 @@ from decouple.search import EvolutionStrategy, search_solution, search_solutions
 from decouple.search.algorithm import Fitness, SearchPoint
 from decouple.seeds import derive
 
-CONFIG = SearchConfig(batch=20, es=EsConfig(population=4, generations=(2,)))
+CONFIG = SearchConfig(blocks="all", batch=20, es=EsConfig(population=4, generations=(2,)))
 
 
 @pytest.fixture(scope="module")
