@@ -49,7 +49,9 @@ def test_more_updates_go_on_from_fewer(problem: Problem) -> None:
     for algorithm in ("paper", "es"):
         short = search(problem, settings(algorithm, (2,)), seed=0, points=(0,), marks=EVERY).notes[0]
         long = search(problem, settings(algorithm, (4,)), seed=0, points=(0,), marks=EVERY).notes[0]
-        assert short == {mark: long[mark] for mark in short}
+        # In its last generation es scores its centre alone, so that what is best there may be another.
+        marks = [mark for mark in short if mark < max(short)]
+        assert marks and all(short[mark] == long[mark] for mark in marks)
 
 
 def test_displacement_does_not_see_scale_and_shift() -> None:
