@@ -1,0 +1,6 @@
+"""Representational trajectories: recording them while a network trains, and comparing them."""
+
+from decouple.trajectories.recorder import Recorder
+from decouple.trajectories.recording import Recording, check_same_samples
+
+__all__ = ["Recorder", "Recording", "check_same_samples"]
