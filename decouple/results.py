@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 
-class _Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
 
 
-class Accuracies(_Record):
+class Accuracies(Record):
     """Shares of test images classified correctly, 0..1; each network was chosen on validation and tested once."""
 
     sgd: float
@@ -25,14 +25,14 @@ class Accuracies(_Record):
     """One network for each searched solution."""
 
 
-class BeforeAfter(_Record):
+class BeforeAfter(Record):
     """A mean over images and solutions, before and after a search point was evolved (nats)."""
 
     before: float
     after: float
 
 
-class SearchResults(_Record):
+class SearchResults(Record):
     points: list[str]
     """Search points from input to output; the last are the logits."""
     cross_entropy: dict[str, BeforeAfter]
@@ -51,13 +51,13 @@ class SearchResults(_Record):
     """Why the searches ended."""
 
 
-class Diversity(_Record):
+class Diversity(Record):
     solutions: int
     n_eff: dict[str, float]
     """By search point: effective number of different solutions, 1..solutions; mean over training images."""
 
 
-class NetworkResult(_Record):
+class NetworkResult(Record):
     """A trained network."""
 
     kind: str
@@ -75,7 +75,7 @@ class NetworkResult(_Record):
     gradient_steps: int
 
 
-class Comparison(_Record):
+class Comparison(Record):
     images: int
     """Validation images on which trajectories are compared."""
     cosine_distance: dict[str, dict[str, float]]
@@ -86,7 +86,7 @@ class Comparison(_Record):
     """By pair of networks: share of those images that they classify differently."""
 
 
-class ThreeWays(_Record):
+class ThreeWays(Record):
     """A figure of the best single member, of all members with uniform weights and of the learned prior."""
 
     single: float
@@ -94,7 +94,7 @@ class ThreeWays(_Record):
     learned_prior: float
 
 
-class Member(_Record):
+class Member(Record):
     """A snapshot of the population."""
 
     trajectory: int
@@ -106,7 +106,7 @@ class Member(_Record):
     test_accuracy: float
 
 
-class Q0Results(_Record):
+class Q0Results(Record):
     test_nll: ThreeWays
     """Nats. The single member is the best on the prior split."""
     test_accuracy: ThreeWays
@@ -119,7 +119,7 @@ class Q0Results(_Record):
     """Total epochs of all trajectories, without the learning that seeded them."""
 
 
-class Cost(_Record):
+class Cost(Record):
     search_evaluations: int
     """Candidates scored, all images and solutions."""
     gradient_steps: int
@@ -128,7 +128,7 @@ class Cost(_Record):
     """Size of the target store."""
 
 
-class Results(_Record):
+class Results(Record):
     format: int
     """Version of this schema."""
     preset: str
@@ -147,14 +147,14 @@ class Results(_Record):
     cost: Cost
 
 
-class TrainingCurve(_Record):
+class TrainingCurve(Record):
     """One value an epoch."""
 
     loss: list[float]
     validation_accuracy: list[float]
 
 
-class TrajectoryCurve(_Record):
+class TrajectoryCurve(Record):
     """One value a record, from the initial network to the last epoch."""
 
     epochs: list[int]
@@ -168,7 +168,7 @@ class TrajectoryCurve(_Record):
     """Place in the joint two-dimensional map of all trajectories."""
 
 
-class Curves(_Record):
+class Curves(Record):
     format: int
     search: dict[str, list[list[float]]]
     """By search point, for each solution: mean cross-entropy of the best so far, before the first generation and after
@@ -185,7 +185,7 @@ class Curves(_Record):
 FORMAT = 1
 
 
-def to_json(record: _Record) -> Any:
+def to_json(record: Record) -> Any:
     """The record as what JSON holds.
 
     Raises:
@@ -196,6 +196,6 @@ def to_json(record: _Record) -> Any:
     return plain
 
 
-def schema(record: type[_Record] = Results) -> dict[str, Any]:
+def schema(record: type[Record] = Results) -> dict[str, Any]:
     """The JSON schema of `Results` or `Curves`."""
     return msgspec.json.schema(record)
