@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from decouple.networks import Stages, paper_network
     from decouple.pipeline import run
     from decouple.presets import preset
+    from decouple.report import write_comparison
     from decouple.search import EvolutionStrategy, PaperSearch, TargetStore, search_solution
     from decouple.training.evaluate import accuracy
+    from decouple.trajectories import Recorder, Recording, compare_recordings
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,8 @@ _HOMES = {
     "NetworkConfig": "decouple.config",
     "PaperConfig": "decouple.config",
     "PaperSearch": "decouple.search",
+    "Recorder": "decouple.trajectories",
+    "Recording": "decouple.trajectories",
     "RunConfig": "decouple.config",
     "SearchConfig": "decouple.config",
     "SgdConfig": "decouple.config",
@@ -39,6 +43,7 @@ _HOMES = {
     "Stages": "decouple.networks",
     "TargetStore": "decouple.search",
     "accuracy": "decouple.training.evaluate",
+    "compare_recordings": "decouple.trajectories",
     "learn_targets": "decouple.learn",
     "load_data": "decouple.data",
     "paper_network": "decouple.networks",
@@ -46,6 +51,7 @@ _HOMES = {
     "run": "decouple.pipeline",
     "search_solution": "decouple.search",
     "train_sgd": "decouple.learn",
+    "write_comparison": "decouple.report",
 }
 """Where each name lives: they are imported when first used, so that the command line answers before torch is loaded."""
 
@@ -58,6 +64,8 @@ __all__ = [
     "NetworkConfig",
     "PaperConfig",
     "PaperSearch",
+    "Recorder",
+    "Recording",
     "RunConfig",
     "SearchConfig",
     "SgdConfig",
@@ -65,6 +73,7 @@ __all__ = [
     "Stages",
     "TargetStore",
     "accuracy",
+    "compare_recordings",
     "learn_targets",
     "load_data",
     "paper_network",
@@ -72,6 +81,7 @@ __all__ = [
     "run",
     "search_solution",
     "train_sgd",
+    "write_comparison",
 ]
 
 
