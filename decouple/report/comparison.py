@@ -12,11 +12,11 @@ from decouple.errors import expect
 from decouple.files import write_bytes, write_json, write_text
 from decouple.report import formats, style
 from decouple.report.environment import environment
-from decouple.report.figures.comparison import by_kind, draw_comparison, headline_correlations
+from decouple.report.figures.comparison import by_kind, draw_comparison, headline_correlations, spelled
 from decouple.results import to_json
 from decouple.trajectories.results import Bounds, Correlation, Difference, TrajectoryComparison
 
-NAMES = {"search": "searched networks", "sgd": "SGD networks", "q0": "q0 networks"}
+NAMES = {"search": "searched networks", "sgd": "SGD networks"}
 """Of the kinds that decouple trains."""
 
 
@@ -57,6 +57,7 @@ def write_comparison(found: TrajectoryComparison, folder: Path | str, *, unit: s
             names=by_kind(found),
             looks=looks,
             answers=answers(found),
+            spelled=spelled,
             several={kind: sum(network.kind == kind for network in found.networks.values()) for kind in looks},
         )
     )
@@ -99,7 +100,7 @@ def _apart(found: TrajectoryComparison, difference: Difference) -> list[str]:
     if difference.other.startswith("same solution"):
         than = "than networks that learned one solution from other starts"
     else:
-        than = f"than {name_of(difference.other.partition(',')[0], 2)} of other seeds"
+        than = f"than {name_of(difference.other.partition(',')[0], 2)} from other starts"
     return [
         f"Networks of other solutions are {verdict(bounds)} {than} in {what}: the difference is {between(bounds)} "
         f"({formats.plural(pairs[0], 'pair')} against {pairs[1]})."
@@ -138,10 +139,10 @@ def between(bounds: Bounds) -> str:
     """A figure with its interval.
 
     >>> between(Bounds(value=0.2, low=-0.1, high=0.3))
-    '+0.200 (95 % interval −0.100 to +0.300)'
+    '+0.200 (95\\u202f% interval −0.100 to +0.300)'
     """
     value, low, high = (f"{x:+.3f}".replace("-", "−") for x in (bounds.value, bounds.low, bounds.high))
-    return f"{value} (95{formats.SPACE}% interval {low} to {high})".replace(formats.SPACE, " ")
+    return f"{value} (95{formats.SPACE}% interval {low} to {high})"
 
 
 def name_of(kind: str, count: int) -> str:

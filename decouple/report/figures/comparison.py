@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,8 +63,9 @@ def pairs_figure(found: TrajectoryComparison) -> Figure:
     panels = [(cka, f"CKA at {found.headline}", 1.0)]
     if found.logits is not None:
         panels.append((differ, "disagreement of predictions", max(1e-9, float(np.nanmax(differ)))))
-    longest = max(map(len, names)) if len(names) <= NAMED else 0
-    figure = style.new_figure(min(6.0, 2.6 + 0.04 * longest + 0.06 * len(names)))
+    ticks = _ticks(found, names)
+    longest = max(len(text) for text in ticks.values())
+    figure = style.new_figure(3.0 + 0.055 * longest)
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for number, (axes, (values, title, top)) in enumerate(zip(row, panels, strict=True)):
         # cividis is read alike by colour-blind readers, and its lightness says the same in grey.
@@ -72,11 +74,8 @@ def pairs_figure(found: TrajectoryComparison) -> Figure:
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-        if len(names) <= NAMED:
-            axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-            axes.set_yticks(range(len(names)), names if number == 0 else [""] * len(names), fontsize=7)
-        else:
-            _name_groups(axes, found, names)
+        axes.set_xticks(list(ticks), list(ticks.values()), rotation=90, fontsize=7)
+        axes.set_yticks(list(ticks), [text if number == 0 else "" for text in ticks.values()], fontsize=7)
         _separate(axes, found, names)
         if len(names) <= NUMBERED:
             _number(axes, values, top)
@@ -88,7 +87,7 @@ def pairs_figure(found: TrajectoryComparison) -> Figure:
 def families_figure(found: TrajectoryComparison) -> Figure:
     """Mean distance of the pairs of each family, with its interval: representations on the left, predictions on the right."""
     names = list(found.families)
-    labels = [f"{name} ({found.families[name].pairs})" for name in names]
+    labels = [f"{spelled(name)} ({found.families[name].pairs})" for name in names]
     columns = [(f"1 − CKA at {found.headline}", [found.families[name].distance[found.headline] for name in names])]
     if found.logits is not None:
         columns.append(("disagreement", [b for name in names if (b := found.families[name].disagreement) is not None]))
@@ -115,6 +114,7 @@ def correlation_figure(entries: Sequence[Correlation]) -> Figure:
             x, y = [point[0] for point in entry.points], [point[height] for point in entry.points]
             axes.plot(x, y, "o", color=style.BLUE, ms=4, alpha=0.75, mec="white", mew=0.4)
             rho = "does not vary" if bounds is None else f"ρ = {bounds.value:.2f} ({bounds.low:.2f} to {bounds.high:.2f})"
+            rho = rho.replace("-", "−")
             axes.set_title(f"{entry.layer}: {rho}")
         panels[-1, column].set_xlabel(f"targets, {'cosine distance' if entry.targets == 'cosine' else '1 − CKA'}")
     for axes, what in zip(panels[:, 0], rows, strict=True):
@@ -129,6 +129,17 @@ def headline_correlations(found: TrajectoryComparison) -> list[Correlation]:
     shown = [entry for entry in found.correlations if entry.family == families[0] and entry.layer != found.logits]
     measures = {entry.targets for entry in shown}
     return [entry for entry in shown if entry.targets == ("cosine" if "cosine" in measures else "cka")]
+
+
+def spelled(family: str) -> str:
+    """A family of pairs by the names that figures have for the kinds.
+
+    >>> spelled("sgd and search"), spelled("sgd, other starts")
+    ('SGD and searched', 'SGD, other starts')
+    """
+    for kind, look in style.LOOKS.items():
+        family = re.sub(rf"\b{kind}\b", look.label, family)
+    return family
 
 
 def by_kind(found: TrajectoryComparison) -> list[str]:
@@ -172,13 +183,13 @@ def _separate(axes: Axes, found: TrajectoryComparison, names: Sequence[str]) -> 
         axes.axvline(first - 0.5, color="white", lw=2)
 
 
-def _name_groups(axes: Axes, found: TrajectoryComparison, names: Sequence[str]) -> None:
+def _ticks(found: TrajectoryComparison, names: Sequence[str]) -> dict[float, str]:
+    """What stands beside a matrix, by position: every name, or of many the groups."""
+    if len(names) <= NAMED:
+        return {float(place): name for place, name in enumerate(names)}
     groups = _runs(found, names)
     looks = style.looks(kind for kind, _, _ in groups)
-    texts = [f"{last - first + 1} {looks[kind].label}" for kind, first, last in groups]
-    middles = [(first + last) / 2 for _, first, last in groups]
-    axes.set_xticks(middles, texts)
-    axes.set_yticks(middles, texts, rotation=90, va="center")
+    return {(first + last) / 2: f"{last - first + 1} {looks[kind].label}" for kind, first, last in groups}
 
 
 def _number(axes: Axes, values: NDArray[np.float64], top: float) -> None:

@@ -98,4 +98,4 @@ def _families(axes: Axes, families: Families, values_of: Callable[[TrajectoryCur
 def _legend(figure: Figure, axes: Axes) -> None:
     """One legend above all panels, where it covers nothing."""
     handles, texts = axes.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper left", ncols=min(3, len(handles)))
+    figure.legend(handles, texts, loc="outside upper left", ncols=len(handles) if len(handles) <= 3 else 2)
