@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from decouple.pipeline import run
     from decouple.presets import preset
     from decouple.q0.ensemble import Ensemble
+    from decouple.report import write_comparison
     from decouple.search import EvolutionStrategy, PaperSearch, TargetStore, search_solution
     from decouple.training.evaluate import accuracy
+    from decouple.trajectories import Recorder, Recording, compare_recordings
 
 __version__ = "0.1.0"
 
@@ -34,6 +36,8 @@ _HOMES = {
     "NetworkConfig": "decouple.config",
     "PaperConfig": "decouple.config",
     "PaperSearch": "decouple.search",
+    "Recorder": "decouple.trajectories",
+    "Recording": "decouple.trajectories",
     "RunConfig": "decouple.config",
     "SearchConfig": "decouple.config",
     "SgdConfig": "decouple.config",
@@ -41,6 +45,7 @@ _HOMES = {
     "Stages": "decouple.networks",
     "TargetStore": "decouple.search",
     "accuracy": "decouple.training.evaluate",
+    "compare_recordings": "decouple.trajectories",
     "learn_targets": "decouple.learn",
     "load_data": "decouple.data",
     "paper_network": "decouple.networks",
@@ -48,6 +53,7 @@ _HOMES = {
     "run": "decouple.pipeline",
     "search_solution": "decouple.search",
     "train_sgd": "decouple.learn",
+    "write_comparison": "decouple.report",
 }
 """Where each name lives: they are imported when first used, so that the command line answers before torch is loaded."""
 
@@ -61,6 +67,8 @@ __all__ = [
     "NetworkConfig",
     "PaperConfig",
     "PaperSearch",
+    "Recorder",
+    "Recording",
     "RunConfig",
     "SearchConfig",
     "SgdConfig",
@@ -68,6 +76,7 @@ __all__ = [
     "Stages",
     "TargetStore",
     "accuracy",
+    "compare_recordings",
     "learn_targets",
     "load_data",
     "paper_network",
@@ -75,6 +84,7 @@ __all__ = [
     "run",
     "search_solution",
     "train_sgd",
+    "write_comparison",
 ]
 
 

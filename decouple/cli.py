@@ -31,7 +31,7 @@ Train networks by searching representations and learning them, and turn the solu
 
   decouple search RUN_DIR      one stage of a run directory, and what it needs; repeat it with other
   decouple learn RUN_DIR       settings, such as  decouple q0 runs/digits --q0.cycles 8
-  decouple compare RUN_DIR
+  decouple compare RUN_DIR     with several run directories: all their trajectories beside each other
   decouple q0 RUN_DIR
   decouple q0 text --data FILE  q0 alone, for next-token prediction on a text file
   decouple q0 plan --epochs E  the best population measured for a budget of epochs
@@ -143,12 +143,31 @@ class TextOptions:
 
 
 @dataclass(frozen=True)
+class CompareOptions:
+    """How to compare several runs: nothing here decides their results."""
+
+    out: Path = Path("runs/comparison")
+    """Folder of the page, its figures and its numbers."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N, for what a run still lacks."""
+    data_root: Path | None = None
+    """Folder of the data sets; default: where each run found them."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
 class TextArguments:
     options: Annotated[TextOptions, tyro.conf.arg(name="")]
     settings: Annotated[TextConfig, tyro.conf.arg(name="")]
 
 
-Arguments = TypeVar("Arguments", RunArguments, StageArguments, TextArguments, PlanOptions, ExportOptions)
+@dataclass(frozen=True)
+class CompareArguments:
+    options: Annotated[CompareOptions, tyro.conf.arg(name="")]
+
+
+Arguments = TypeVar("Arguments", RunArguments, StageArguments, CompareArguments, TextArguments, PlanOptions, ExportOptions)
 Settings = TypeVar("Settings", RunConfig, TextConfig)
 
 
@@ -216,6 +235,9 @@ def _stage(stage: str, argv: list[str]) -> None:
         if argv and argv[0] in ("-h", "--help"):
             _parse(f"{stage} RUN_DIR", StageArguments, argv, lambda c: StageArguments(StageOptions(), c), RunConfig())
         raise ConfigError(f"'decouple {stage}' needs a run directory first: decouple {stage} runs/digits-seed0")
+    if stage == "compare" and len(argv) > 1 and not argv[1].startswith("-"):
+        _compare_runs(argv)
+        return
     from decouple.pipeline.directory import RunDirectory
 
     with RunDirectory.open(Path(argv[0])) as directory:
@@ -235,6 +257,25 @@ def _stage(stage: str, argv: list[str]) -> None:
         later = list(STAGE_SECTIONS)[list(STAGE_SECTIONS).index(stage) + 1 :]
         if later:
             print(f"{stage}: done. 'decouple report {argv[0]}' brings the results and the report up to date.")
+    if stage == "compare":
+        options = parsed.options
+        _write_comparison([Path(argv[0])], Path(argv[0]) / "comparison", options.device, options.data_root, options.quiet)
+
+
+def _compare_runs(argv: list[str]) -> None:
+    count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
+    usage = "compare RUN_DIR RUN_DIR ..."
+    parsed = _parse(usage, CompareArguments, argv[count:], lambda _: CompareArguments(CompareOptions()), RunConfig())
+    options = parsed.options
+    _write_comparison([Path(path) for path in argv[:count]], options.out, options.device, options.data_root, options.quiet)
+
+
+def _write_comparison(folders: list[Path], out: Path, device: str, data_root: Path | None, quiet: bool) -> None:
+    from decouple.pipeline.gathering import compare_runs
+    from decouple.progress import Progress
+
+    page = compare_runs(folders, out, device=device, data_root=data_root, progress=Progress(quiet=quiet))
+    print(f"Comparison: {page.resolve()}")
 
 
 def _text(argv: list[str]) -> None:

@@ -143,6 +143,19 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
     return tensors, json.loads(header["meta"])
 
 
+def unit_of(path: Path) -> str:
+    """The unit that a file of `save_tensors` says to hold, to be given to `load_tensors`, which checks it.
+
+    Raises:
+        DamagedFileError: missing, truncated or not a file of `save_tensors`.
+    """
+    try:
+        with safetensors.safe_open(Path(path), framework="pt") as file:
+            return str((file.metadata() or {})["unit"])
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise DamagedFileError(f"{path} is missing, truncated or not a file of decouple's ({_reason(error)})") from error
+
+
 def try_tensors(path: Path, *, unit: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """What `load_tensors` gives; None where the file is missing, or damaged, which is logged, for its unit is redone."""
     return _tried(load_tensors, path, unit)

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 
-class _Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
 
 
-class Accuracies(_Record):
+class Accuracies(Record):
     """Shares of test images classified correctly, 0..1; each network was chosen on validation and tested once."""
 
     sgd: float
@@ -25,14 +25,14 @@ class Accuracies(_Record):
     """One network for each searched solution."""
 
 
-class BeforeAfter(_Record):
+class BeforeAfter(Record):
     """A mean over images and solutions, before and after a search point was evolved (nats)."""
 
     before: float
     after: float
 
 
-class SearchResults(_Record):
+class SearchResults(Record):
     points: list[str]
     """Search points from input to output; the last are the logits."""
     cross_entropy: dict[str, BeforeAfter]
@@ -51,13 +51,13 @@ class SearchResults(_Record):
     """Why the searches ended."""
 
 
-class Diversity(_Record):
+class Diversity(Record):
     solutions: int
     n_eff: dict[str, float]
     """By search point: effective number of different solutions, 1..solutions; mean over training images."""
 
 
-class NetworkResult(_Record):
+class NetworkResult(Record):
     """A trained network."""
 
     kind: str
@@ -77,7 +77,7 @@ class NetworkResult(_Record):
     """Candidates that the search for its targets has scored, all images."""
 
 
-class Comparison(_Record):
+class Comparison(Record):
     images: int
     """Validation images on which trajectories are compared."""
     cosine_distance: dict[str, dict[str, float]]
@@ -88,7 +88,7 @@ class Comparison(_Record):
     """By pair of networks: share of those images that they classify differently."""
 
 
-class Ways(_Record):
+class Ways(Record):
     """A figure of the best single member, and of the population weighted in three ways."""
 
     single: float
@@ -100,7 +100,7 @@ class Ways(_Record):
     """As many picks by greedy forward selection (Caruana et al. 2004) as the learned prior has members."""
 
 
-class Gain(_Record):
+class Gain(Record):
     """Test NLL of the learned prior minus that of uniform weights (nats, below 0 is better)."""
 
     mean: float
@@ -109,7 +109,7 @@ class Gain(_Record):
     high: float
 
 
-class Member(_Record):
+class Member(Record):
     """A snapshot of the population."""
 
     trajectory: int
@@ -121,7 +121,7 @@ class Member(_Record):
     test_accuracy: float
 
 
-class Q0Results(_Record):
+class Q0Results(Record):
     test_nll: Ways
     """Nats. The single member is the best on the prior split."""
     test_accuracy: Ways
@@ -141,7 +141,7 @@ class Q0Results(_Record):
     """Total epochs of all trajectories, without the learning that seeded them."""
 
 
-class Cost(_Record):
+class Cost(Record):
     search_evaluations: int
     """Candidates scored, all images, solutions and rounds."""
     gradient_steps: int
@@ -150,7 +150,7 @@ class Cost(_Record):
     """Size of the target store."""
 
 
-class Results(_Record):
+class Results(Record):
     format: int
     """Version of this schema."""
     preset: str
@@ -169,14 +169,14 @@ class Results(_Record):
     cost: Cost
 
 
-class TrainingCurve(_Record):
+class TrainingCurve(Record):
     """One value an epoch."""
 
     loss: list[float]
     validation_accuracy: list[float]
 
 
-class TrajectoryCurve(_Record):
+class TrajectoryCurve(Record):
     """One value a record, from the initial network to the last epoch."""
 
     epochs: list[int]
@@ -190,7 +190,7 @@ class TrajectoryCurve(_Record):
     """Place in the joint two-dimensional map of all trajectories."""
 
 
-class Curves(_Record):
+class Curves(Record):
     format: int
     search: dict[str, list[list[float]]]
     """By search point, for each solution: mean cross-entropy of the best so far, before the first generation and after
@@ -204,7 +204,7 @@ class Curves(_Record):
     "learned_prior" (heaviest first, weights renormalised) and "greedy" (so many picks)."""
 
 
-class TextWays(_Record):
+class TextWays(Record):
     """Test NLL (nats a token) or bits per byte of some number of members, by how they were chosen on the prior part."""
 
     single: float
@@ -217,7 +217,7 @@ class TextWays(_Record):
     """Forward selection with replacement."""
 
 
-class TextMember(_Record):
+class TextMember(Record):
     """A snapshot of a population on text; NLL in nats a token."""
 
     trajectory: int
@@ -229,7 +229,7 @@ class TextMember(_Record):
     test_nll: float
 
 
-class TextResults(_Record):
+class TextResults(Record):
     """What `decouple q0 text` reports."""
 
     format: int
@@ -256,7 +256,7 @@ class TextResults(_Record):
 FORMAT = 1
 
 
-def to_json(record: _Record) -> Any:
+def to_json(record: Record) -> Any:
     """The record as what JSON holds.
 
     Raises:
@@ -267,6 +267,6 @@ def to_json(record: _Record) -> Any:
     return plain
 
 
-def schema(record: type[_Record] = Results) -> dict[str, Any]:
+def schema(record: type[Record] = Results) -> dict[str, Any]:
     """The JSON schema of `Results` or `Curves`."""
     return msgspec.json.schema(record)

@@ -3,19 +3,31 @@
 Half-precision input is computed in float32; float64 stays float64.
 """
 
-from decouple.analysis.agreement import disagreement
+from decouple.analysis.agreement import Ambiguity, ambiguity_decomposition, disagreement, error_overlap
+from decouple.analysis.cka import centred_grams, cka_matrix, linear_cka, minibatch_cka, unbiased_cka
 from decouple.analysis.entropy import class_entropy, collision_entropy, effective_solutions, solution_diversity
 from decouple.analysis.rank import effective_rank
-from decouple.analysis.similarity import cosine_distance, linear_cka, procrustes_distance
+from decouple.analysis.resampling import Interval, half_samples, interval
+from decouple.analysis.similarity import cosine_distance, procrustes_distance
 
 __all__ = [
+    "Ambiguity",
+    "Interval",
+    "ambiguity_decomposition",
+    "centred_grams",
+    "cka_matrix",
     "class_entropy",
     "collision_entropy",
     "cosine_distance",
     "disagreement",
     "effective_rank",
     "effective_solutions",
+    "error_overlap",
+    "half_samples",
+    "interval",
     "linear_cka",
+    "minibatch_cka",
     "procrustes_distance",
     "solution_diversity",
+    "unbiased_cka",
 ]

@@ -100,8 +100,9 @@ def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[
     - between = mean over pairs c < d of −log S(c, d). It is 0 where both classes lie on one line, and infinite where they
       are orthogonal.
 
-    Classes with fewer than two samples are left out of both. Source: Vegesna and Dahal, arXiv 2509.10973, figures 6 and
-    7; its text says "averaged over pairs" and leaves the rest open. This is our reading.
+    Classes with fewer than two samples are left out of both. Like `collision_entropy` it holds one block of K at a time, and
+    no scaled copy of all rows. Source: Vegesna and Dahal, arXiv 2509.10973, figures 6 and 7; its text says "averaged over
+    pairs" and leaves the rest open. This is our reading.
 
     >>> reps = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
     >>> within, between = class_entropy(reps, torch.tensor([0, 0, 1, 1]))
@@ -118,7 +119,7 @@ def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[
         DataError: fewer than two classes with at least two samples.
         NotFiniteError: NaN or infinity; names the row.
     """
-    rows = unit_rows(reps, "reps")
+    rows, lengths = with_direction(reps, "reps")
     if labels.shape != rows.shape[:1] or labels.is_floating_point():
         raise ValueError(
             f"labels have shape {tuple(labels.shape)} and type {labels.dtype}: expected (N,) = ({len(rows)},) integers"
@@ -130,10 +131,17 @@ def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[
             f"{len(classes)} classes have at least two samples: the entropy within and between classes needs two such "
             "classes; give more samples"
         )
-    share = (labels[:, None] == classes).to(rows) / sizes  # (N, C): averages over the samples of a class
-    square = rows.new_zeros(len(classes), len(classes))  # S
-    for part, share_of_part in zip(rows.split(block), share.split(block), strict=True):
-        square += share_of_part.T @ ((part @ rows.T).square() @ share)
+    share = (labels[:, None] == classes).to(lengths) / sizes.to(lengths)  # (N, C): averages over the samples of a class
+
+    def unit(start: int) -> Tensor:
+        return rows[start : start + block].to(lengths.dtype) / lengths[start : start + block]
+
+    square = lengths.new_zeros(len(classes), len(classes))  # S
+    for i in range(0, len(rows), block):
+        one = unit(i)
+        for j in range(i, len(rows), block):
+            part = share[i : i + block].T @ (one @ unit(j).T).square() @ share[j : j + block]
+            square += part if i == j else part + part.T  # K is symmetric
     entropy = -square.log()
     pairs = torch.triu_indices(len(classes), len(classes), 1, device=rows.device)
     return entropy.diagonal().mean().clamp_min(0), entropy[pairs[0], pairs[1]].mean().clamp_min(0)

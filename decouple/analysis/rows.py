@@ -57,8 +57,8 @@ def unit_rows(values: Tensor, name: str) -> Tensor:
     return rows.to(lengths.dtype) / lengths
 
 
-def centred_rows(values: Tensor, name: str) -> Tensor:
-    """(N, …) as (N, D) with the mean of each feature subtracted, scaled to Frobenius norm 1.
+def centred_rows(values: Tensor, name: str, *, scale: bool = True) -> Tensor:
+    """(N, …) as (N, D) with the mean of each feature subtracted, and with `scale` the whole brought to Frobenius norm 1.
 
     In float64, unless that would take more than half a gigabyte; then in the working type, with means in float64.
 
@@ -73,7 +73,7 @@ def centred_rows(values: Tensor, name: str) -> Tensor:
     # Rounding of the mean leaves this much of equal values.
     if float(rows.abs().max()) <= 32 * torch.finfo(rows.dtype).eps * largest:
         raise ValueError(f"{name}: the activations are the same for every sample: nothing is left after centring")
-    return rows / rows.norm()
+    return rows / rows.norm() if scale else rows
 
 
 def same_samples(a: Tensor, b: Tensor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from decouple.config import TrainConfig
-from decouple.data.images import as_float
+from decouple.data.images import Split, as_float
 from decouple.device import search_dtype
 from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
 from decouple.learn.fitting import Checkpoint, Fit, fit, recorded_epochs
@@ -25,6 +24,7 @@ from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.training.evaluate import logits
 from decouple.training.loop import Objective
+from decouple.trajectories import Recorder
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,6 @@ class Trained:
     def path(self) -> Path:
         return self.folder / "network.safetensors"
 
-    def record_path(self, epoch: int) -> Path:
-        return self.folder / f"record-{epoch:05d}.safetensors"
-
     def result(self) -> Fit:
         """What its training gave.
 
@@ -79,7 +76,7 @@ class Trained:
 def networks_of(run: Run) -> list[Trained]:
     """The networks that the run's settings ask for."""
     config = run.config
-    recording = (config.compare.images, config.compare.records)
+    recording = (config.compare.images, config.compare.records, "by layer")
     learned = fingerprint(search_identity(run), config.learn, recording)
     baseline = fingerprint(run.base, {**to_builtins(config.sgd), "groups": None}, recording)
     networks = []
@@ -198,28 +195,36 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
     (trained.folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _recorder(run: Run, trained: Trained) -> Callable[[int, Stages], None]:
+def _recorder(run: Run, trained: Trained) -> Recorder:
     """Keeps the activations on the comparison's images, at the moments that the settings ask for."""
-    wanted = set(recorded_epochs(trained.settings.epochs, run.config.compare.records))
-    probe = run.data.validation.subset(torch.arange(run.config.compare.images))
-    images = as_float(probe.images.to(run.device))
+    probe = probe_of(run)
+    names = run.network_to_search.names
+    return Recorder(
+        {name: f"stages.{i}" for i, name in enumerate(names)},
+        as_float(probe.images),
+        trained.folder,
+        ids=probe.ids,
+        labels=probe.labels,
+        at=recorded_epochs(trained.settings.epochs, run.config.compare.records),
+        name=trained.name,
+        kind=trained.kind,
+        logits=names[-1],
+        solution=trained.name if trained.kind == "search" else None,
+        start=str(trained.seed),
+        unit=trained.unit,
+    )
 
-    @torch.no_grad()
-    def record(epoch: int, network: Stages) -> None:
-        if epoch not in wanted:
-            return
-        network.eval()
-        points = {f"point.{i}": value.half() for i, value in enumerate(network.activations(images))}
-        unit = f"{trained.unit}/record-{epoch}"
-        save_tensors(trained.record_path(epoch), {**points, "ids": probe.ids}, {}, unit=unit)
 
-    return record
+def probe_of(run: Run) -> Split:
+    """The validation images that the comparison is about."""
+    return run.data.validation.subset(torch.arange(run.config.compare.images))
 
 
 def _is_whole(run: Run, trained: Trained) -> bool:
     """Whether the network and all its records are there and sound."""
     epochs = recorded_epochs(trained.settings.epochs, run.config.compare.records)
-    files = [(trained.path, trained.unit), *((trained.record_path(e), f"{trained.unit}/record-{e}") for e in epochs)]
+    records = _recorder(run, trained)
+    files = [(trained.path, trained.unit), *((records.path(epoch), records.unit_of(epoch)) for epoch in epochs)]
     return all(try_tensors(path, unit=unit) is not None for path, unit in files)
 
 

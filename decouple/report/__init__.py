@@ -1,5 +1,6 @@
-"""The report of a run: figures, and one page that opens from disk without a network."""
+"""The report of a run, and that of a comparison of trajectories."""
 
 from decouple.report.build import build_report
+from decouple.report.comparison import write_comparison
 
-__all__ = ["build_report"]
+__all__ = ["build_report", "write_comparison"]

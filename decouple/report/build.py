@@ -10,10 +10,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import jinja2
-
 from decouple.files import write_bytes, write_text
 from decouple.report import algorithms, formats, paper
+from decouple.report.environment import environment
 from decouple.report.facts import limits, summary
 from decouple.report.figures import draw_figures
 from decouple.report.figures.population import NO_WEIGHT
@@ -55,46 +54,33 @@ def build_report(folder: Path) -> Path:
 
 def _page(inputs: Inputs, pictures: Mapping[str, str]) -> str:
     config, results = inputs.config, inputs.results
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "percent": formats.percent_tag,
-        "nats": formats.nats_tag,
-        "ratio": formats.ratio_tag,
-        "count": formats.count_tag,
-        "plural": formats.plural,
-        "size": formats.size,
-        "duration": formats.duration,
-    }
-    return environment.get_template("page.html.j2").render(
-        config=config,
-        results=results,
-        run=inputs.run,
-        pictures=pictures,
-        summary=summary(config, results),
-        limits=limits(config, results, inputs.run),
-        algorithm=algorithms.NAMES[config.search.algorithm],
-        digits=formats.percent_digits(results.images["test"]),
-        validation_digits=formats.percent_digits(results.images["validation"]),
-        error=lambda share: formats.percent(
-            formats.standard_error(share, results.images["test"]), formats.percent_digits(results.images["test"])
-        ),
-        searched=mean(results.test_accuracy.search),
-        baseline=_baseline(results),
-        published=_published(inputs),
-        paper=paper,
-        kinds=LOOKS,
-        pairs=_pairs(results),
-        in_view=IN_VIEW,
-        no_weight=NO_WEIGHT,
-        settings=_settings(to_builtins(config)),
-        settings_json=json.dumps(to_builtins(config), indent=2),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            config=config,
+            results=results,
+            run=inputs.run,
+            pictures=pictures,
+            summary=summary(config, results),
+            limits=limits(config, results, inputs.run),
+            algorithm=algorithms.NAMES[config.search.algorithm],
+            digits=formats.percent_digits(results.images["test"]),
+            validation_digits=formats.percent_digits(results.images["validation"]),
+            error=lambda share: formats.percent(
+                formats.standard_error(share, results.images["test"]), formats.percent_digits(results.images["test"])
+            ),
+            searched=mean(results.test_accuracy.search),
+            baseline=_baseline(results),
+            published=_published(inputs),
+            paper=paper,
+            kinds=LOOKS,
+            pairs=_pairs(results),
+            in_view=IN_VIEW,
+            no_weight=NO_WEIGHT,
+            settings=_settings(to_builtins(config)),
+            settings_json=json.dumps(to_builtins(config), indent=2),
+        )
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
@@ -78,6 +78,31 @@ LOOKS = {
     "sgd": Look("SGD", VERMILLION, (0, (4, 1.6)), "s"),
 }
 """By `NetworkResult.kind`."""
+
+_FURTHER = (
+    ("#009E73", (0, (1, 1.2)), "^"),
+    ("#CC79A7", (0, (6, 1.5, 1.5, 1.5)), "D"),
+    ("#222222", (0, (8, 2)), "v"),
+    ("#E69F00", "-", "P"),
+    ("#56B4E9", (0, (3, 1, 1, 1, 1, 1)), "X"),
+)
+
+
+def looks(kinds: Iterable[str]) -> dict[str, Look]:
+    """How trainings of these kinds are drawn: known ones as everywhere, others in the order given.
+
+    >>> looks(["mine", "sgd"])["sgd"] is LOOKS["sgd"], looks(["mine"])["mine"].label
+    (True, 'mine')
+    """
+    found, places = {}, 0
+    for kind in kinds:
+        if kind in LOOKS:
+            found[kind] = LOOKS[kind]
+            continue
+        color, line, marker = _FURTHER[places % len(_FURTHER)]
+        found[kind] = Look(kind or "networks", color, line, marker)
+        places += 1
+    return found
 
 
 def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:

@@ -96,6 +96,9 @@ def test_neither_the_gram_matrix_nor_a_copy_is_ever_whole(shape: tuple[int, int]
     with LargestResult(reps) as largest:
         collision_entropy(reps, block=256)
     assert 256 * 2800 <= largest.numbers < 0.5 * 2500**2
+    with LargestResult(reps) as largest:
+        class_entropy(reps, torch.arange(len(reps)) % 3, block=256)
+    assert largest.numbers < 0.5 * 2500**2
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -1,4 +1,4 @@
-"""Cosine distance, CKA and Procrustes distance: invariances, plain float64 references, either way of computing."""
+"""Cosine distance and Procrustes distance: invariances and plain float64 references; what CKA and Procrustes both ask."""
 
 import math
 
@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
 from torch import Tensor
 
-from decouple.analysis import cosine_distance, linear_cka, procrustes_distance
-from decouple.analysis.rows import centred_rows
-from decouple.analysis.similarity import _by_features, _by_samples
+from decouple.analysis import cosine_distance, linear_cka, minibatch_cka, procrustes_distance, unbiased_cka
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -60,51 +58,6 @@ class TestCosineDistance:
             cosine_distance(normal(4, 2, 3), normal(4, 3, 2))
 
 
-class TestLinearCka:
-    @pytest.mark.parametrize(("count", "width_a", "width_b"), [(30, 4, 7), (8, 50, 20), (12, 3, 100)])
-    def test_it_equals_hsic_of_centred_gram_matrices(self, count: int, width_a: int, width_b: int) -> None:
-        a, b = normal(count, width_a) + 5, normal(count, width_b, seed=1)
-        b[:, :3] += a[:, :3]
-        centring = np.eye(count) - 1 / count
-        k, m = (centring @ x.numpy() @ x.numpy().T @ centring for x in (a, b))
-        expected = np.trace(k @ m) / np.sqrt(np.trace(k @ k) * np.trace(m @ m))
-        assert float(linear_cka(a, b)) == pytest.approx(expected, abs=1e-10)
-
-    @settings(deadline=None, max_examples=40)
-    @given(
-        count=st.integers(4, 20),
-        width_a=st.integers(1, 20),
-        width_b=st.integers(1, 20),
-        block=st.integers(1, 25),
-        seed=st.integers(0, 1000),
-    )
-    def test_both_ways_and_all_blocks_agree(self, count: int, width_a: int, width_b: int, block: int, seed: int) -> None:
-        a, b = centred_rows(normal(count, width_a, seed=seed), "a"), centred_rows(normal(count, width_b, seed=seed + 1), "b")
-        by_features = [_by_features(x, y, block) for x, y in ((a, b), (a, a), (b, b))]
-        torch.testing.assert_close(torch.stack(by_features), torch.stack(_by_samples(a, b, block)), rtol=0, atol=1e-12)
-
-    @pytest.mark.parametrize("shape", [(40, 6), (6, 40), (5, 2, 3)])
-    def test_of_itself_moved_turned_and_scaled_it_is_one(self, shape: tuple[int, ...]) -> None:
-        a = normal(*shape)
-        turned = 3 * a.flatten(1) @ rotation(a[0].numel()) - 7
-        assert float(linear_cka(a, a)) == pytest.approx(1, abs=1e-12)
-        assert float(linear_cka(a, turned)) == pytest.approx(1, abs=1e-10)
-
-    def test_it_is_symmetric_and_zero_for_uncorrelated_features(self) -> None:
-        a, b = normal(20, 5), normal(20, 8, seed=1)
-        assert float(linear_cka(a, b)) == pytest.approx(float(linear_cka(b, a)), abs=1e-12)
-        patterns = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
-        assert float(linear_cka(patterns[:, :1], patterns[:, 1:])) == pytest.approx(0, abs=1e-12)
-
-    def test_float32_far_from_zero_keeps_its_digits(self) -> None:
-        a, b = (normal(50, 10, seed=seed).float() + 1000 for seed in (0, 1))
-        assert float(linear_cka(a, b)) == pytest.approx(float(linear_cka(a.double() - 1000, b.double() - 1000)), abs=1e-10)
-
-    def test_too_few_samples_are_an_error(self) -> None:
-        with pytest.raises(ValueError, match="N = 3 samples: too few for CKA, give at least 4"):
-            linear_cka(normal(3, 5), normal(3, 5))
-
-
 class TestProcrustesDistance:
     @pytest.mark.parametrize(("count", "width_a", "width_b"), [(20, 5, 5), (20, 5, 8), (6, 30, 10), (6, 30, 40), (6, 3, 40)])
     def test_it_equals_scipys_rotation(self, count: int, width_a: int, width_b: int) -> None:
@@ -133,7 +86,11 @@ class TestProcrustesDistance:
         assert float(procrustes_distance(patterns[:, :1], patterns[:, 1:])) == pytest.approx(math.pi / 2, abs=1e-10)
 
 
-@pytest.mark.parametrize("measure", [linear_cka, procrustes_distance])
+def in_one_batch(a: Tensor, b: Tensor) -> Tensor:
+    return minibatch_cka([(a, b)])
+
+
+@pytest.mark.parametrize("measure", [linear_cka, unbiased_cka, in_one_batch, procrustes_distance])
 class TestWhatBothAsk:
     @pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3, -1e6])
     def test_constant_activations_are_an_error(self, measure, value: float) -> None:

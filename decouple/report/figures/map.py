@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from decouple.report import style
 from decouple.report.labels import Label, label_points
 from decouple.results import Curves, Results
 
+Paths = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
+"""Positions of each trajectory, by kind of training and name."""
+
+NAMED = 12
+"""Trajectories up to which each is named where it ends."""
+
+
+def map_figure(results: Results, curves: Curves) -> Figure:
+    """The trajectories of a run."""
+    return paths_figure(
+        {
+            kind: {n: curves.trajectories[n].position for n, network in results.networks.items() if network.kind == kind}
+            for kind in style.LOOKS
+        }
+    )
+
 
 @style.styled
-def map_figure(results: Results, curves: Curves) -> Figure:
-    """From the initial network (ring) over every record (dot) to the last epoch (large mark, with the name)."""
+def paths_figure(trajectories: Paths) -> Figure:
+    """From the initial network (ring) over every record (dot) to the last one (large mark, with the name)."""
     figure = style.new_figure(4.2)
     axes = figure.subplots()
     paths: list[NDArray[np.float64]] = []
     ends: list[Label] = []
     starts: list[Label] = []
-    for kind, look in style.LOOKS.items():
-        names = [name for name, network in results.networks.items() if network.kind == kind]
-        for name, color in zip(names, style.shades(look.color, len(names), 0.4), strict=True):
-            path = np.array(curves.trajectories[name].position, dtype=float).reshape(-1, 2)
-            axes.plot(*path.T, color=color, ls=look.line, lw=1.3)
-            axes.plot(*path[1:-1].T, ".", color=color, ms=3)
-            axes.plot(*path[0], "o", mfc="white", mec=style.INK, ms=6, zorder=3)
-            axes.plot(*path[-1], look.marker, color=color, mec="white", mew=0.7, ms=7.5, zorder=4)
+    crowd = sum(len(named) for named in trajectories.values()) > NAMED
+    for kind, look in style.looks(trajectories).items():
+        named = trajectories[kind]
+        for name, color in zip(named, style.shades(look.color, len(named), 0.4), strict=True):
+            path = np.array(named[name], dtype=float).reshape(-1, 2)
+            axes.plot(*path.T, color=color, ls=look.line, lw=0.8 if crowd else 1.3)
+            axes.plot(*path[1:-1].T, ".", color=color, ms=2 if crowd else 3)
+            axes.plot(*path[0], "o", mfc="white", mec=style.INK, ms=4.5 if crowd else 6, zorder=3)
+            axes.plot(*path[-1], look.marker, color=color, mec="white", mew=0.7, ms=6 if crowd else 7.5, zorder=4)
             paths.append(path)
             ends.append(Label(path[-1, 0], path[-1, 1], name, style.INK))
             if len(path) > 1 and not any(np.allclose(path[0], (s.x, s.y), atol=1e-3) for s in starts):
@@ -36,6 +56,18 @@ def map_figure(results: Results, curves: Curves) -> Figure:
     axes.margins(0.12)
     axes.set_xlabel("first principal component (unit-norm Gram matrices)")
     axes.set_ylabel("second principal component")
-    # A cloud of starts would need as many labels again; the page says what a ring is.
-    label_points(axes, [*ends, *(starts if len(starts) <= 4 else [])], paths)
+    if crowd:
+        _legend(figure, trajectories)
+    else:
+        # A cloud of starts would need as many labels again; the page says what a ring is.
+        label_points(axes, [*ends, *(starts if len(starts) <= 4 else [])], paths)
     return figure
+
+
+def _legend(figure: Figure, trajectories: Paths) -> None:
+    looks = style.looks(kind for kind, named in trajectories.items() if named)
+    handles = [
+        Line2D([], [], color=look.color, ls=look.line, marker=look.marker, label=f"{len(trajectories[kind])} {look.label}")
+        for kind, look in looks.items()
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))

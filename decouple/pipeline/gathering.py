@@ -1,0 +1,132 @@
+"""Trajectories of several runs, brought together: what `decouple compare RUN RUN …` compares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from decouple.data.images import as_float
+from decouple.errors import ConfigError
+from decouple.files import try_tensors
+from decouple.pipeline.comparing import probe_targets
+from decouple.pipeline.context import Run, open_run
+from decouple.pipeline.directory import RunDirectory
+from decouple.pipeline.learning import Trained, networks_of, probe_of
+from decouple.pipeline.population import empty_member, q0_identity
+from decouple.pipeline.searching import search_identity
+from decouple.pipeline.stages import run_stages
+from decouple.progress import Progress
+from decouple.q0.trajectories import snapshots_of
+from decouple.seeds import derive
+from decouple.settings import fingerprint
+from decouple.trajectories import Recorder, Recording, check_same_samples, compare_recordings
+from decouple.trajectories.curves import Targets
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    device: str = "auto",
+    data_root: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Compare all recorded trajectories of runs, and write numbers, figures and page into `out`: see `write_comparison`.
+
+    What a run lacks up to its comparison is done first. Snapshots of q0 are recorded where a run has them.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError: a run is given twice.
+        DataError: runs of other validation images (`data.*`, `compare.images`).
+        RunDirectoryError: a folder is no run directory, or is in use.
+    """
+    from decouple.report import write_comparison  # matplotlib takes a while to import
+
+    progress = progress or Progress()
+    labels = _labels(folders)
+    recordings: list[Recording] = []
+    targets: dict[str, Targets] = {}
+    known: dict[tuple[str, int], str] = {}
+    """Solutions by what decides them: runs may share one."""
+    for folder, label in zip(folders, labels, strict=True):
+        with (
+            RunDirectory.open(folder) as directory,
+            open_run(directory, directory.read_config(), device=device, data_root=data_root, progress=progress) as run,
+        ):
+            run_stages(run, "compare")
+            names = {}
+            for number, (name, solution) in enumerate(probe_targets(run, probe_of(run)).items()):
+                names[name] = known.setdefault((search_identity(run), number), label + name)
+                targets[names[name]] = solution
+            for found in recordings_of(run):
+                solution_name = None if found.solution is None else names[found.solution]
+                recordings.append(replace(found, name=label + found.name, solution=solution_name))
+                check_same_samples(recordings)  # before the next run is brought up to date
+    with progress.task("compare", len(recordings), "trajectories") as advance:
+        compared = compare_recordings(recordings, targets=targets, advance=advance)
+    return write_comparison(compared, out, title=", ".join(Path(folder).resolve().name for folder in folders))
+
+
+def recordings_of(run: Run) -> list[Recording]:
+    """The recorded trainings of a run whose comparison is up to date; and its q0 trajectories, as far as they have got."""
+    networks = networks_of(run)
+    return [Recording.open(trained.folder) for trained in networks] + _population(run, networks)
+
+
+def _population(run: Run, networks: list[Trained]) -> list[Recording]:
+    """The snapshots of q0, recorded as trajectories that go on where the networks that they come from end."""
+    config, probe = run.config.q0, probe_of(run)
+    learned = [trained for trained in networks if trained.kind == "search"]
+    identity = q0_identity(run, networks)
+    folder, found = run.folder("compare", fingerprint("q0", identity, len(probe))), []
+    points = run.network_to_search.names
+    for trajectory in range(config.trajectories or len(learned)):
+        snapshots = snapshots_of(
+            config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity
+        )
+        whole = [snapshot for snapshot in snapshots if snapshot.is_whole()]
+        if not whole:
+            continue
+        searched = config.init == "searched"
+        origin = learned[trajectory % len(learned)]
+        seed = origin.seed if searched else derive(run.config.seed, "q0", "network", trajectory)
+        recorder = Recorder(
+            {name: f"stages.{i}" for i, name in enumerate(points)},
+            as_float(probe.images),
+            folder / f"q0-{trajectory}",
+            ids=probe.ids,
+            labels=probe.labels,
+            kind="q0",
+            logits=points[-1],
+            start=f"{seed}, q0 {trajectory}",
+            unit=f"compare/{identity}/{len(probe)}/q0-{trajectory}",
+        )
+        begun = origin.settings.epochs if searched else 0
+        network = origin.network(run) if searched else empty_member(run, seed=seed)
+        for epochs, snapshot in [(0, None), *((config.epochs * (s.cycle + 1), s) for s in whole)]:
+            step = begun + epochs
+            if try_tensors(recorder.path(step), unit=recorder.unit_of(step)) is None:
+                if snapshot is not None:
+                    snapshot.load_into(network)
+                recorder(step, network)
+        found.append(Recording.open(recorder.folder))
+    return found
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """What each run's names begin with: nothing if it is alone, else as much of its path as tells it from the others."""
+    places = [Path(folder).resolve() for folder in folders]
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        raise ConfigError(f"run directory {twice} is given twice; give each once")
+    if len(places) == 1:
+        return [""]
+    for parts in range(1, max(len(place.parts) for place in places) + 1):
+        labels = ["/".join(place.parts[-parts:]) for place in places]
+        if len(set(labels)) == len(labels):
+            return [f"{label}/" for label in labels]
+    return [f"{place}/" for place in places]

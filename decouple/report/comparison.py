@@ -1,0 +1,185 @@
+"""Writes a comparison of trajectories: numbers as JSON and CSV, figures, and a self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from decouple.errors import expect
+from decouple.files import write_bytes, write_json, write_text
+from decouple.report import formats, style
+from decouple.report.environment import environment
+from decouple.report.figures.comparison import by_kind, draw_comparison, headline_correlations, spelled
+from decouple.results import to_json
+from decouple.trajectories.results import Bounds, Correlation, Difference, TrajectoryComparison
+
+NAMES = {"search": "searched networks", "sgd": "SGD networks"}
+"""Of the kinds that decouple trains."""
+
+
+def write_comparison(found: TrajectoryComparison, folder: Path | str, *, unit: str = "epoch", title: str = "") -> Path:
+    """Write comparison.json, trajectories.csv, pairs.csv, figures/ (PNG and SVG) and comparison.html into `folder`.
+
+    Args:
+        found: from `compare_recordings`.
+        unit: what a step is, in singular.
+        title: what was compared, for the page's head.
+
+    Returns:
+        The path of the page, which needs no network and no script. Equal comparisons give equal bytes.
+
+    Raises:
+        RunDirectoryError: the folder cannot be written.
+    """
+    expect(found, TrajectoryComparison, "found", "it comes from compare_recordings")
+    folder = Path(folder)
+    write_json(folder / "comparison.json", to_json(found))
+    write_text(folder / "trajectories.csv", _csv(*_trajectories(found, unit)))
+    write_text(folder / "pairs.csv", _csv(*_pairs(found)))
+    pictures = {}
+    for name, figure in draw_comparison(found, unit).items():
+        for kind in ("png", "svg"):
+            data = style.render(figure, kind)
+            write_bytes(folder / "figures" / f"{name}.{kind}", data)
+        pictures[name] = "data:image/svg+xml;base64," + base64.b64encode(data).decode()
+    looks = style.looks(network.kind for network in found.networks.values())
+    page = (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(
+            found=found,
+            title=title,
+            unit=unit,
+            pictures=pictures,
+            names=by_kind(found),
+            looks=looks,
+            answers=answers(found),
+            spelled=spelled,
+            several={kind: sum(network.kind == kind for network in found.networks.values()) for kind in looks},
+        )
+    )
+    write_text(folder / "comparison.html", page)
+    return folder / "comparison.html"
+
+
+def answers(found: TrajectoryComparison) -> list[str]:
+    """What the comparison says, in sentences with their numbers and intervals."""
+    texts = _towards_targets(found)
+    texts += [text for difference in found.differences for text in _apart(found, difference)]
+    if not found.differences:
+        texts.append(
+            "Whether other searched solutions make networks more different than other seeds of SGD do cannot be said from these "
+            "trainings: it takes two networks that learned other solutions, and two of SGD of one architecture from other seeds."
+        )
+    return texts + [_correlated(entry) for entry in headline_correlations(found)]
+
+
+def _towards_targets(found: TrajectoryComparison) -> list[str]:
+    texts = []
+    for kind in dict.fromkeys(network.kind for network in found.networks.values()):
+        curves = [found.trajectories[name] for name, network in found.networks.items() if network.kind == kind]
+        if not all(found.headline in curve.cosine_distance for curve in curves):
+            continue
+        ends = [sum(curve.cosine_distance[found.headline][end] for curve in curves) / len(curves) for end in (0, -1)]
+        texts.append(
+            f"The cosine distance of {name_of(kind, len(curves))} to the searched targets at {found.headline} goes from "
+            f"{ends[0]:.2f} to {ends[1]:.2f}."
+        )
+    return texts
+
+
+def _apart(found: TrajectoryComparison, difference: Difference) -> list[str]:
+    pairs = (found.families[difference.one].pairs, found.families[difference.other].pairs)
+    measures: list[tuple[str, Bounds | None]] = [
+        (f"their representations (1 − CKA at {found.headline})", difference.distance[found.headline]),
+        ("their predictions (disagreement)", difference.disagreement),
+    ]
+    if difference.other.startswith("same solution"):
+        than = "than networks that learned one solution from other starts"
+    else:
+        than = f"than {name_of(difference.other.partition(',')[0], 2)} from other starts"
+    return [
+        f"Networks of other solutions are {verdict(bounds)} {than} in {what}: the difference is {between(bounds)} "
+        f"({formats.plural(pairs[0], 'pair')} against {pairs[1]})."
+        for what, bounds in measures
+        if bounds is not None
+    ]
+
+
+def _correlated(entry: Correlation) -> str:
+    measure = "cosine distance" if entry.targets == "cosine" else "1 − CKA"
+    texts = [
+        f"{between(bounds)} with how far apart their {what} are"
+        for what, bounds in (("representations", entry.representations), ("predictions", entry.predictions))
+        if bounds is not None
+    ]
+    if not texts:
+        return f"At {entry.layer} targets or networks do not vary enough to be correlated."
+    return (
+        f"Over {formats.plural(entry.pairs, 'pair')} ({entry.family}), how far apart two targets at {entry.layer} are ({measure}) has "
+        f"Spearman's correlation {', and '.join(texts)}."
+    )
+
+
+def verdict(bounds: Bounds) -> str:
+    """What an interval says of a difference.
+
+    >>> verdict(Bounds(value=0.2, low=0.1, high=0.3)), verdict(Bounds(value=0.0, low=-0.1, high=0.1))
+    ('more different', 'neither more nor less different, as far as these samples tell,')
+    """
+    if bounds.low > 0:
+        return "more different"
+    return "less different" if bounds.high < 0 else "neither more nor less different, as far as these samples tell,"
+
+
+def between(bounds: Bounds) -> str:
+    """A figure with its interval.
+
+    >>> between(Bounds(value=0.2, low=-0.1, high=0.3))
+    '+0.200 (95\\u202f% interval −0.100 to +0.300)'
+    """
+    value, low, high = (f"{x:+.3f}".replace("-", "−") for x in (bounds.value, bounds.low, bounds.high))
+    return f"{value} (95{formats.SPACE}% interval {low} to {high})"
+
+
+def name_of(kind: str, count: int) -> str:
+    """Networks of a kind, in words."""
+    return NAMES.get(kind, f"{kind} networks" if kind else "the networks").removesuffix("s" if count == 1 else "")
+
+
+Row = Sequence[str | float | int | None]
+
+
+def _trajectories(found: TrajectoryComparison, unit: str) -> tuple[Row, Iterable[Row]]:
+    head = ("network", "kind", "solution", "start", unit, "layer", "cosine_distance", "within_entropy", "between_entropy")
+
+    def rows() -> Iterable[Row]:
+        for name, curve in found.trajectories.items():
+            network = found.networks[name]
+            for place, step in enumerate(curve.epochs):
+                for layer in found.layers:
+                    series = (curve.cosine_distance, curve.within_entropy, curve.between_entropy)
+                    values = [by_layer[layer][place] if layer in by_layer else None for by_layer in series]
+                    yield name, network.kind, network.solution, network.start, step, layer, *values, *curve.position[place]
+
+    return (*head, "x", "y"), rows()
+
+
+def _pairs(found: TrajectoryComparison) -> tuple[Row, Iterable[Row]]:
+    head = ("one", "other", "family", "layer", "cka", "disagreement", "error_overlap")
+    return head, (
+        (pair.one, pair.other, pair.family, layer, cka, pair.disagreement, pair.error_overlap)
+        for pair in found.pairs
+        for layer, cka in pair.cka.items()
+    )
+
+
+def _csv(head: Row, rows: Iterable[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()

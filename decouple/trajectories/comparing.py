@@ -1,0 +1,155 @@
+"""Comparing recorded trainings, whatever trained them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from decouple import analysis
+from decouple.analysis.rows import centred_rows
+from decouple.errors import DataError
+from decouple.seeds import generator
+from decouple.trajectories import pairs as of_pairs
+from decouple.trajectories.curves import Targets, curve_of, joint_map
+from decouple.trajectories.recording import Recording, check_same_samples
+from decouple.trajectories.results import FORMAT, Ensemble, Network, TrajectoryComparison
+
+DRAWS = 400
+"""Half-samples behind an interval."""
+
+
+def compare_recordings(
+    recordings: Sequence[Recording],
+    *,
+    targets: Mapping[str, Targets] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda recordings: None,
+) -> TrajectoryComparison:
+    """Compare trainings that were recorded on the same samples.
+
+    A training that learned a solution (`Recording.solution`) is measured against the targets of that one, every other training
+    against all of them. Time and memory grow with (trainings · samples)²: a few hundred samples, a few dozen trainings.
+
+    Args:
+        recordings: at least 4 samples; names must differ. Layers that not all of them have are left out.
+        targets: by solution and layer, (N, …): what was searched for the recorded samples.
+        draws: half-samples behind each interval.
+        seed: draws them.
+        advance: called with 1 after each recording, for a progress bar.
+
+    Raises:
+        DataError: recordings of other samples, or in another order; no layer that all have; targets that do not fit; activations
+            that cannot be compared, such as those of a network that has collapsed.
+    """
+    check_same_samples(recordings)
+    layers = [layer for layer in recordings[0].layers if all(layer in other.layers for other in recordings)]
+    if not layers:
+        raise DataError(
+            f"the recordings share no layer: '{recordings[0].name}' has {', '.join(recordings[0].layers)}; give layers the same "
+            "names in each Recorder, with a mapping where the modules are called otherwise"
+        )
+    solutions = dict(targets or {})
+    _check_solutions(recordings, solutions)
+    try:
+        return _compare(recordings, layers, solutions, draws, seed, advance)
+    except DataError:
+        raise
+    except (ValueError, ArithmeticError) as error:
+        raise DataError(
+            f"the trajectories cannot be compared ({error}): has a network collapsed? Try a lower learning rate"
+        ) from error
+
+
+def _compare(
+    recordings: Sequence[Recording],
+    layers: list[str],
+    solutions: dict[str, Targets],
+    draws: int,
+    seed: int,
+    advance: Callable[[int], None],
+) -> TrajectoryComparison:
+    first = recordings[0]
+    logits = first.logits if first.logits in layers and all(r.logits == first.logits for r in recordings) else None
+    headline = [layer for layer in layers if layer != logits][-1] if len(layers) > 1 else layers[0]
+    trajectories, finals = {}, []
+    for recording, position in zip(recordings, joint_map(recordings, headline), strict=True):
+        own = [solutions[recording.solution]] if solutions and recording.solution is not None else list(solutions.values())
+        trajectories[recording.name] = curve_of(recording, own, position)
+        finals.append({layer: values for layer, values in recording.last().items() if layer in layers})
+        advance(1)
+    halves = analysis.half_samples(len(first.ids), draws, generator(seed, "half-samples"))
+    distances = of_pairs.distances_of(finals, layers, logits, halves)
+    families = of_pairs.families_of(recordings)
+    classes = None if logits is None else [final[logits].argmax(1) for final in finals]
+    return TrajectoryComparison(
+        format=FORMAT,
+        samples=len(first.ids),
+        digest=first.samples,
+        layers=layers,
+        logits=logits,
+        headline=headline,
+        draws=draws,
+        networks={r.name: _network(r, final, logits) for r, final in zip(recordings, finals, strict=True)},
+        trajectories=trajectories,
+        pairs=of_pairs.pairs_of(recordings, distances, _overlaps(classes, first.labels)),
+        families={name: of_pairs.family(pairs, distances) for name, pairs in families.items()},
+        differences=of_pairs.differences_of(families, distances),
+        correlations=of_pairs.correlations_of(recordings, families, distances, solutions, halves) if solutions else [],
+        ensembles=_ensembles(recordings, finals, logits),
+    )
+
+
+def _check_solutions(recordings: Sequence[Recording], solutions: Mapping[str, Targets]) -> None:
+    for recording in recordings:
+        if solutions and recording.solution is not None and recording.solution not in solutions:
+            raise DataError(
+                f"'{recording.name}' learned the solution '{recording.solution}', whose targets are not given (there are "
+                f"{', '.join(solutions)}); give the targets of every solution, or none"
+            )
+
+
+def _network(recording: Recording, final: Mapping[str, Tensor], logits: str | None) -> Network:
+    accuracy = None
+    if logits is not None and recording.labels is not None:
+        accuracy = float((final[logits].argmax(1) == recording.labels).double().mean())
+    return Network(
+        kind=recording.kind,
+        solution=recording.solution,
+        start=recording.start,
+        architecture=recording.architecture,
+        steps=list(recording.steps),
+        accuracy=accuracy,
+        effective_rank={
+            layer: float(analysis.effective_rank(centred_rows(values, f"'{recording.name}', layer '{layer}'")))
+            for layer, values in final.items()
+        },
+    )
+
+
+def _overlaps(classes: Sequence[Tensor] | None, labels: Tensor | None) -> dict[tuple[int, int], float]:
+    if classes is None or labels is None:
+        return {}
+    return {
+        (i, j): float(analysis.error_overlap(classes[i], classes[j], labels))
+        for i, j in combinations(range(len(classes)), 2)
+    }
+
+
+def _ensembles(
+    recordings: Sequence[Recording], finals: Sequence[Mapping[str, Tensor]], logits: str | None
+) -> dict[str, Ensemble]:
+    """By kind of training with at least two networks."""
+    labels, found = recordings[0].labels, {}
+    if logits is None or labels is None:
+        return {}
+    for kind in dict.fromkeys(recording.kind for recording in recordings):
+        members = [final[logits] for recording, final in zip(recordings, finals, strict=True) if recording.kind == kind]
+        if len(members) > 1:
+            split = analysis.ambiguity_decomposition(torch.stack(members).double().softmax(2), labels)
+            values = {name: float(value) for name, value in split._asdict().items()}
+            found[kind] = Ensemble(networks=len(members), **values)
+    return found

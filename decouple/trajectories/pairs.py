@@ -1,0 +1,211 @@
+"""Pairs of networks at the end of their training: what two share, how far apart they are, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from decouple import analysis
+from decouple.trajectories.curves import Targets
+from decouple.trajectories.recording import Recording
+from decouple.trajectories.results import Bounds, Correlation, Difference, Family, Pair
+
+SAME_SOLUTION = "same solution, other starts"
+OTHER_SOLUTIONS = "other solutions, other starts"
+SAME_START = "other solutions, same start"
+FEWEST_POINTS = 4
+"""Pairs below which a rank correlation says nothing."""
+
+
+def family_of(one: Recording, other: Recording) -> str:
+    """What two trainings share, of the same architecture:
+
+    - "other solutions, other starts", "other solutions, same start", "same solution, other starts": both learned searched
+      solutions (a start is the initialisation and the batches);
+    - "KIND, other starts": neither did, and they are of one kind, such as sgd;
+    - "KIND and KIND": of two kinds. Where the architectures differ, the name says so.
+    """
+    if one.kind == other.kind and one.solution is not None and other.solution is not None:
+        alike = one.solution == other.solution
+        name = SAME_SOLUTION if alike else (SAME_START if one.start == other.start else OTHER_SOLUTIONS)
+    elif one.kind == other.kind:
+        name = f"{one.kind or 'networks'}, {'same start' if one.start == other.start else 'other starts'}"
+    else:
+        name = " and ".join(sorted([one.kind or "others", other.kind or "others"], reverse=True))
+    return name if one.architecture == other.architecture else f"{name}, other architectures"
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Distances of M networks, from all samples (first) and from each half-sample: (1 + draws, M, M)."""
+
+    representations: Mapping[str, Tensor]
+    """By layer: 1 − CKA."""
+    predictions: Tensor | None
+    """Disagreement."""
+
+
+def distances_of(
+    finals: Sequence[Mapping[str, Tensor]], layers: Sequence[str], logits: str | None, halves: Tensor
+) -> Distances:
+    """Distances of networks from their activations (N, …) by layer; `halves` from `analysis.half_samples`."""
+    representations = {layer: _cka_distances([final[layer] for final in finals], halves) for layer in layers}
+    predictions = None
+    if logits is not None:
+        classes = torch.stack([final[logits].argmax(1) for final in finals])
+        differ = (classes[:, None] != classes).double()  # (M, M, N)
+        predictions = torch.stack([differ.mean(2), *(differ[:, :, half].mean(2) for half in halves)])
+    return Distances(representations, predictions)
+
+
+def _cka_distances(values: Sequence[Tensor], halves: Tensor) -> Tensor:
+    grams = analysis.centred_grams(values)
+    return 1 - torch.stack([analysis.cka_matrix(grams), *(analysis.cka_matrix(grams, half) for half in halves)])
+
+
+def pairs_of(recordings: Sequence[Recording], distances: Distances, overlaps: Mapping[tuple[int, int], float]) -> list[Pair]:
+    """Every pair; `overlaps` of their errors, where labels are known."""
+    return [
+        Pair(
+            one=recordings[i].name,
+            other=recordings[j].name,
+            family=family_of(recordings[i], recordings[j]),
+            cka={layer: float(1 - values[0, i, j]) for layer, values in distances.representations.items()},
+            disagreement=None if distances.predictions is None else float(distances.predictions[0, i, j]),
+            error_overlap=overlaps.get((i, j)),
+        )
+        for i, j in combinations(range(len(recordings)), 2)
+    ]
+
+
+def families_of(recordings: Sequence[Recording]) -> dict[str, list[tuple[int, int]]]:
+    """Positions of the pairs of each family, in order of appearance."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for i, j in combinations(range(len(recordings)), 2):
+        found.setdefault(family_of(recordings[i], recordings[j]), []).append((i, j))
+    return found
+
+
+def family(pairs: Sequence[tuple[int, int]], distances: Distances) -> Family:
+    """Mean distances of some pairs."""
+    return Family(
+        pairs=len(pairs),
+        distance={layer: bounds(_mean(values, pairs)) for layer, values in distances.representations.items()},
+        disagreement=None if distances.predictions is None else bounds(_mean(distances.predictions, pairs)),
+    )
+
+
+def differences_of(families: Mapping[str, Sequence[tuple[int, int]]], distances: Distances) -> list[Difference]:
+    """Whether other solutions make networks more different than other starts do: of SGD (or another kind), and of one solution."""
+    if OTHER_SOLUTIONS not in families:
+        return []
+    others = [name for name in families if name.endswith(", other starts") and name != OTHER_SOLUTIONS]
+    found = []
+    for other in others:
+        gap = {
+            layer: _mean(values, families[OTHER_SOLUTIONS]) - _mean(values, families[other])
+            for layer, values in distances.representations.items()
+        }
+        predictions = None
+        if distances.predictions is not None:
+            predictions = bounds(
+                _mean(distances.predictions, families[OTHER_SOLUTIONS]) - _mean(distances.predictions, families[other])
+            )
+        found.append(
+            Difference(
+                one=OTHER_SOLUTIONS,
+                other=other,
+                distance={layer: bounds(values) for layer, values in gap.items()},
+                disagreement=predictions,
+            )
+        )
+    return found
+
+
+def correlations_of(
+    recordings: Sequence[Recording],
+    families: Mapping[str, Sequence[tuple[int, int]]],
+    distances: Distances,
+    targets: Mapping[str, Targets],
+    halves: Tensor,
+) -> list[Correlation]:
+    """Whether solutions that are further apart give networks that are: see `Correlation`."""
+    found = []
+    names = list(targets)
+    for name in (SAME_START, OTHER_SOLUTIONS):
+        pairs = families.get(name, [])
+        if len(pairs) < FEWEST_POINTS:
+            continue
+        at = [(names.index(str(recordings[i].solution)), names.index(str(recordings[j].solution))) for i, j in pairs]
+        for layer, own in distances.representations.items():
+            if not all(layer in targets[solution] for solution in names):
+                continue
+            values = [targets[solution][layer].float() for solution in names]
+            apart = {"cka": _cka_distances(values, halves)}
+            if len({tuple(value.shape) for value in values}) == 1:
+                apart["cosine"] = _cosine_distances(values, halves)
+            between = _pick(own, pairs)
+            differ = None if distances.predictions is None else _pick(distances.predictions, pairs)
+            for measure, all_targets in sorted(apart.items()):
+                searched = _pick(all_targets, at)
+                points = zip(
+                    searched[0].tolist(),
+                    between[0].tolist(),
+                    [None] * len(pairs) if differ is None else differ[0].tolist(),
+                    strict=True,
+                )
+                found.append(
+                    Correlation(
+                        family=name,
+                        pairs=len(pairs),
+                        layer=layer,
+                        targets=measure,
+                        representations=_correlated(searched, between),
+                        predictions=None if differ is None else _correlated(searched, differ),
+                        points=list(points),
+                    )
+                )
+    return found
+
+
+def _cosine_distances(values: Sequence[Tensor], halves: Tensor) -> Tensor:
+    """(1 + draws, S, S): mean over the samples of the cosine distance of two solutions' targets."""
+    count = len(values)
+    each = torch.zeros(count, count, len(values[0]), dtype=torch.float64)
+    for i, j in combinations(range(count), 2):
+        each[i, j] = each[j, i] = analysis.cosine_distance(values[i], values[j]).double()
+    return torch.stack([each.mean(2), *(each[:, :, half].mean(2) for half in halves)])
+
+
+def _pick(values: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    """(1 + draws, pairs)."""
+    one, other = torch.tensor(pairs).T
+    return values[:, one, other]
+
+
+def _mean(values: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    return _pick(values, pairs).mean(1)
+
+
+def bounds(values: Tensor) -> Bounds:
+    """A figure (1 + draws,), of all samples first, with its interval."""
+    found = analysis.interval(float(values[0]), values[1:])
+    return Bounds(value=found.value, low=found.low, high=found.high)
+
+
+def _correlated(a: Tensor, b: Tensor) -> Bounds | None:
+    """Spearman's correlation along the pairs; None where a side does not vary."""
+    ranks = [torch.from_numpy(rankdata(side.numpy(), axis=1)) for side in (a, b)]
+    centred = [rank - rank.mean(1, keepdim=True) for rank in ranks]
+    norms = [side.norm(dim=1) for side in centred]
+    vary = (norms[0] > 0) & (norms[1] > 0)
+    if not bool(vary[0]) or int(vary.sum()) < 2:
+        return None
+    rho = ((centred[0] * centred[1]).sum(1) / (norms[0] * norms[1]))[vary]
+    found = bounds(rho)
+    return Bounds(value=found.value, low=max(found.low, -1.0), high=min(found.high, 1.0))

@@ -1,0 +1,171 @@
+"""What a `Recorder` has written, and the check that two of them saw the same samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xxhash
+from torch import Tensor
+
+from decouple.errors import DamagedFileError, DataError, RunDirectoryError
+from decouple.files import load_tensors, unit_of
+
+_NAME = re.compile(r"record-(\d+)\.safetensors")
+
+
+def record_path(folder: Path, step: int) -> Path:
+    """The file of a step."""
+    return Path(folder) / f"record-{step:05d}.safetensors"
+
+
+def samples_digest(samples: Tensor, ids: Tensor, labels: Tensor | None) -> str:
+    """32 hexadecimal digits of xxh3 over samples, ids and labels: the identity of these samples in this order."""
+    digest = xxhash.xxh3_128()
+    for tensor in (samples, ids) if labels is None else (samples, ids, labels):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{plain.dtype}|{tuple(plain.shape)}".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class About:
+    """What every file of a recording says of it."""
+
+    name: str
+    kind: str
+    layers: list[str]
+    logits: str | None
+    solution: str | None
+    start: str
+    samples: str
+
+    def values(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A trajectory on disk: activations of some layers on N fixed samples, at some steps of a training."""
+
+    folder: Path
+    unit: str
+    """Identity of the training."""
+    name: str
+    kind: str
+    """search, sgd, q0, or a word of the user's own."""
+    layers: tuple[str, ...]
+    """From input to output."""
+    logits: str | None
+    """The layer whose outputs are class scores."""
+    solution: str | None
+    """The searched solution that the network learned."""
+    start: str
+    """Name of its initialisation and batches."""
+    architecture: str
+    """Fingerprint of the shapes of the network's state."""
+    samples: str
+    """Digest of samples, ids and labels, in their order."""
+    ids: Tensor
+    """(N,) int64."""
+    labels: Tensor | None
+    """(N,) int64."""
+    steps: tuple[int, ...]
+    """Ascending."""
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Recording:
+        """Read what a recording holds, without its activations.
+
+        Raises:
+            RunDirectoryError: the folder holds no recording.
+            DamagedFileError: a file is damaged, or files are of different recordings.
+        """
+        folder = Path(folder)
+        found = [(int(match[1]), path) for path in folder.glob("record-*") if (match := _NAME.fullmatch(path.name))]
+        if not found:
+            raise RunDirectoryError(f"{folder} holds no recording (no record-*.safetensors): give the folder of a Recorder")
+        steps = sorted(found)
+        unit = unit_of(steps[0][1]).rpartition("/")[0]
+        for _, path in steps:
+            if (other := unit_of(path).rpartition("/")[0]) != unit:
+                raise DamagedFileError(
+                    f"{path} belongs to another recording ({other}) than {steps[0][1].name} ({unit}): keep each in a folder of its "
+                    "own, and remove what an earlier training left"
+                )
+        tensors, meta = load_tensors(steps[-1][1], unit=f"{unit}/record-{steps[-1][0]}")
+        try:
+            about = About(**{field.name: meta[field.name] for field in dataclasses.fields(About)})
+            architecture, ids = meta["architecture"], tensors["ids"].clone()
+        except KeyError as error:
+            raise DamagedFileError(f"{steps[-1][1]} is no file of a Recorder: it lacks {error}") from None
+        labels = tensors["labels"].clone() if "labels" in tensors else None
+        values = {**about.values(), "layers": tuple(about.layers)}
+        return cls(
+            folder, unit, architecture=architecture, ids=ids, labels=labels, steps=tuple(s for s, _ in steps), **values
+        )
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """By layer: activations (N, …) float32 at a recorded step.
+
+        Raises:
+            DataError: the step was not recorded.
+            DamagedFileError: the file is missing or damaged.
+        """
+        if step not in self.steps:
+            raise DataError(f"recording '{self.name}' has no step {step}: it has {', '.join(map(str, self.steps))}")
+        path = record_path(self.folder, step)
+        tensors, meta = load_tensors(path, unit=f"{self.unit}/record-{step}")
+        if meta["samples"] != self.samples:
+            raise DamagedFileError(f"{path} was recorded on other samples than the rest of '{self.name}'; record it again")
+        return {layer: tensors[f"layer.{layer}"].float() for layer in self.layers}
+
+    def last(self) -> dict[str, Tensor]:
+        """By layer: activations at the last step."""
+        return self.at(self.steps[-1])
+
+    @property
+    def body(self) -> tuple[str, ...]:
+        """The layers but the one of the class scores."""
+        return tuple(layer for layer in self.layers if layer != self.logits)
+
+
+def check_same_samples(recordings: Sequence[Recording]) -> None:
+    """Refuse recordings that cannot be compared sample by sample.
+
+    Raises:
+        DataError: none at all, names that are not different, or other samples, labels or order; names two recordings and what
+            differs.
+    """
+    if not recordings:
+        raise DataError("there are no recordings to compare: give at least one")
+    names = [recording.name for recording in recordings]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"two recordings are called '{twice}': give each Recorder a name of its own")
+    first = recordings[0]
+    for other in recordings[1:]:
+        if other.samples != first.samples:
+            raise DataError(f"'{first.name}' and '{other.name}' cannot be compared: {_difference(first, other)}")
+
+
+def _difference(one: Recording, other: Recording) -> str:
+    hint = "record all of them with the same samples, ids and labels, in the same order"
+    if len(one.ids) != len(other.ids):
+        return f"{len(one.ids)} samples against {len(other.ids)}; {hint}"
+    if not torch.equal(one.ids, other.ids):
+        if torch.equal(one.ids.sort().values, other.ids.sort().values):
+            return f"they hold the same samples in another order; {hint}"
+        place = int((one.ids != other.ids).nonzero()[0])
+        return f"other samples, the first at position {place} (id {int(one.ids[place])} against {int(other.ids[place])}); {hint}"
+    if (one.labels is None) != (other.labels is None):
+        return f"one has labels, the other has none; {hint}"
+    if one.labels is not None and other.labels is not None and not torch.equal(one.labels, other.labels):
+        return f"the same ids with other labels; {hint}"
+    return f"the same ids stand for other contents; {hint}"

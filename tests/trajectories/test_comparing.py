@@ -1,0 +1,163 @@
+"""Comparisons of made-up trainings, whose answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from decouple import analysis
+from decouple.errors import DataError
+from decouple.results import to_json
+from decouple.trajectories import Recording, compare_recordings
+from decouple.trajectories.pairs import OTHER_SOLUTIONS, SAME_SOLUTION, SAME_START
+from decouple.trajectories.results import TrajectoryComparison
+
+from .made_up import COUNT, LABELS, normal, recorded, solution, training
+
+TARGETS = {f"s{i}": solution(i, apart=0.3 + 0.4 * i) for i in range(4)}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Recording]:
+    """Four solutions from one start, two of them from another start too; three of SGD, and one of another width."""
+    folder, made = tmp_path_factory.mktemp("recordings"), []
+    for start, names in (("a", TARGETS), ("b", ("s0", "s1"))):
+        for name in names:
+            values = training(TARGETS[name], noise=0.2, seed=ord(start))
+            options = {"kind": "search", "solution": name, "start": start}
+            made.append(recorded(folder / f"{name}{start}", values, **options))
+    shared = solution(9, apart=0.0)
+    for seed in range(4):
+        values = training(shared, noise=0.05, seed=seed)
+        made.append(recorded(folder / f"sgd-{seed}", values, kind="sgd", width=1 if seed < 3 else 2))
+    return made
+
+
+@pytest.fixture(scope="module")
+def found(recordings: list[Recording]) -> TrajectoryComparison:
+    return compare_recordings(recordings, targets=TARGETS, draws=60)
+
+
+def test_it_is_json_and_the_same_again(recordings: list[Recording], found: TrajectoryComparison) -> None:
+    again = compare_recordings(recordings, targets=TARGETS, draws=60)
+    assert to_json(again) == to_json(found)
+    assert (found.samples, found.layers, found.logits, found.headline) == (COUNT, ["one", "two", "scores"], "scores", "two")
+
+
+def test_curves_are_distances_to_ones_own_solution_or_to_all(
+    recordings: list[Recording], found: TrajectoryComparison
+) -> None:
+    searched = found.trajectories["s2a"]
+    own = analysis.cosine_distance(recordings[2].last()["one"], TARGETS["s2"]["one"]).mean()
+    assert searched.cosine_distance["one"][-1] == pytest.approx(float(own))
+    assert searched.cosine_distance["one"][0] > searched.cosine_distance["one"][-1]
+    sgd = found.trajectories["sgd-1"]
+    values = recordings[7].last()["two"]
+    every = [float(analysis.cosine_distance(values, target["two"]).mean()) for target in TARGETS.values()]
+    assert sgd.cosine_distance["two"][-1] == pytest.approx(sum(every) / 4)
+    within, between = analysis.class_entropy(recordings[7].at(1)["scores"], LABELS)
+    assert sgd.within_entropy["scores"][1] == pytest.approx(float(within))
+    assert sgd.between_entropy["scores"][1] == pytest.approx(float(between))
+
+
+def test_the_map_keeps_the_distances_of_few_steps(recordings: list[Recording]) -> None:
+    """Three points always fit a plane: their distances on the map are those of CKA."""
+    place = torch.tensor(compare_recordings(recordings[:1], draws=2).trajectories["s0a"].position).double()
+    reps = [recordings[0].at(step)["two"] for step in (0, 1, 2)]
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        expected = (2 - 2 * float(analysis.linear_cka(reps[i], reps[j]))) ** 0.5
+        assert float((place[i] - place[j]).norm()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_pairs_are_measured_and_named_by_what_they_share(recordings: list[Recording], found: TrajectoryComparison) -> None:
+    assert len(found.pairs) == 45
+    pairs = {(pair.one, pair.other): pair for pair in found.pairs}
+    families = {names: pair.family for names, pair in pairs.items()}
+    assert families["s0a", "s1a"] == SAME_START
+    assert families["s0a", "s1b"] == OTHER_SOLUTIONS
+    assert families["s1a", "s1b"] == SAME_SOLUTION
+    assert families["s0a", "sgd-0"] == "sgd and search"
+    assert families["sgd-0", "sgd-2"] == "sgd, other starts"
+    assert families["sgd-0", "sgd-3"] == "sgd, other starts, other architectures"
+    one, other = recordings[0].last(), recordings[7].last()
+    pair = pairs["s0a", "sgd-1"]
+    assert pair.cka["one"] == pytest.approx(float(analysis.unbiased_cka(one["one"], other["one"])), abs=1e-9)
+    classes = one["scores"].argmax(1), other["scores"].argmax(1)
+    assert pair.disagreement == pytest.approx(float(analysis.disagreement(*classes)))
+    assert pair.error_overlap == pytest.approx(float(analysis.error_overlap(*classes, LABELS)))
+
+
+def test_families_are_means_with_intervals(found: TrajectoryComparison) -> None:
+    own = [1 - pair.cka["two"] for pair in found.pairs if pair.family == OTHER_SOLUTIONS]
+    family = found.families[OTHER_SOLUTIONS]
+    assert family.pairs == len(own) == 6
+    assert family.distance["two"].value == pytest.approx(sum(own) / 6)
+    for family in found.families.values():
+        for bounds in (*family.distance.values(), family.disagreement):
+            assert bounds is not None
+            assert bounds.low <= bounds.value <= bounds.high
+
+
+def test_other_solutions_are_further_apart_than_other_seeds_of_sgd(found: TrajectoryComparison) -> None:
+    by_other = {difference.other: difference for difference in found.differences}
+    assert set(by_other) == {SAME_SOLUTION, "sgd, other starts"}
+    gap = by_other["sgd, other starts"]
+    expected = found.families[OTHER_SOLUTIONS].distance["two"].value - found.families[gap.other].distance["two"].value
+    assert gap.distance["two"].value == pytest.approx(expected)
+    assert gap.distance["two"].low > 0
+    assert gap.disagreement is not None
+
+
+def test_more_different_targets_give_more_different_networks(found: TrajectoryComparison) -> None:
+    assert {entry.family for entry in found.correlations} == {SAME_START, OTHER_SOLUTIONS}
+    for entry in found.correlations:
+        targets, networks, _ = zip(*entry.points, strict=True)
+        assert entry.representations is not None
+        assert entry.representations.value == pytest.approx(spearmanr(targets, networks).statistic)
+        assert -1 <= entry.representations.low <= entry.representations.high <= 1
+    headline = next(e for e in found.correlations if (e.family, e.layer, e.targets) == (SAME_START, "two", "cosine"))
+    assert headline.pairs == 7
+    assert headline.representations is not None
+    assert headline.representations.value > 0.8
+    first = headline.points[0][0]
+    assert first == pytest.approx(float(analysis.cosine_distance(TARGETS["s0"]["two"], TARGETS["s1"]["two"]).mean()))
+
+
+def test_kinds_are_ensembles(found: TrajectoryComparison) -> None:
+    assert set(found.ensembles) == {"search", "sgd"}
+    for ensemble in found.ensembles.values():
+        assert ensemble.ensemble == pytest.approx(ensemble.members - ensemble.ambiguity)
+
+
+def test_without_targets_labels_and_scores_the_rest_is_compared(tmp_path: Path) -> None:
+    made = [
+        recorded(tmp_path / str(seed), training(solution(seed), noise=0.1, seed=seed), labels=None, logits=None)
+        for seed in range(2)
+    ]
+    found = compare_recordings(made, draws=10)
+    assert found.headline == "scores"
+    assert found.correlations == found.differences == []
+    assert found.trajectories["0"].cosine_distance == found.trajectories["0"].within_entropy == {}
+    assert found.networks["0"].accuracy is found.pairs[0].disagreement is found.pairs[0].error_overlap is None
+    assert list(found.families) == ["networks, other starts"]
+    assert found.ensembles == {}
+    to_json(found)
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path, recordings: list[Recording]) -> None:
+    with pytest.raises(DataError, match="'s3a' learned the solution 's3', whose targets are not given"):
+        compare_recordings(recordings, targets={name: TARGETS[name] for name in ("s0", "s1", "s2")}, draws=2)
+    short = {name: {layer: values[:-1] for layer, values in target.items()} for name, target in TARGETS.items()}
+    with pytest.raises(DataError, match=r"the targets of layer 'one' have shape \(23, 4, 3\)"):
+        compare_recordings(recordings, targets=short, draws=2)
+    other = recorded(tmp_path / "x", {0: {"else": normal(COUNT, 5)}})
+    with pytest.raises(DataError, match="the recordings share no layer: 's0a' has one, two, scores"):
+        compare_recordings([recordings[0], other], draws=2)
+    constant = recorded(tmp_path / "c", {0: {"one": torch.ones(COUNT, 5), "scores": normal(COUNT, 3)}})
+    with pytest.raises(DataError, match=r"the activations are the same for every sample: .* has a network collapsed"):
+        compare_recordings([recordings[0], constant], draws=2)
+    with pytest.raises(DataError, match="two recordings are called 's0a'"):
+        compare_recordings([recordings[0], recordings[0]], draws=2)
