@@ -1,10 +1,10 @@
-"""What each choice of the search is worth: accuracy of the network that learns from its targets.
+"""What each choice is worth, of the search and of learning: accuracy of the network that learns.
 
     python -m benchmarks.ablations --data-root DATA                              # two CPU cores
     python -m benchmarks.ablations --data-root DATA --data mnist folder:cifar10  # CIFAR-10 as a folder of images
 
-Every row searches all training images once, by layers, and learns one network (2 ConvGroups a block) from the targets, for
-each of three seeds; rows of a seed share images, the searched network and the initialisation of the learned one. Settings
+Every row learns one network from targets of all training images, for each of three seeds; rows of a seed share images, the
+searched network and the initialisation of the learned one. Settings
 are chosen by validation accuracy; the test accuracy stands beside it. Writes figures/ablations.json and .md.
 """
 
@@ -24,7 +24,15 @@ import tyro
 from benchmarks.common import Common, Parts, Size, key, label
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
-from decouple.config import DataConfig, EsConfig, LearnConfig, PaperConfig, SearchConfig, SgdConfig
+from decouple.config import (
+    DataConfig,
+    EsConfig,
+    LearnConfig,
+    PaperConfig,
+    RoundsConfig,
+    SearchConfig,
+    SgdConfig,
+)
 from decouple.data import ImageData, load_data
 from decouple.files import write_text
 from decouple.learn import learn_targets, train_sgd
@@ -42,10 +50,14 @@ NAME = "ablations"
 class AblationSize(Size):
     validation: int = 1000
     epochs: int = 40
-    weight_decay: dict[str, float] = field(default_factory=lambda: {"mnist": 5e-4, "cifar10": 5e-3})
-    """By data set, for learning and SGD alike: the small presets'."""
-    es: EsConfig = field(default_factory=lambda: EsConfig(population=32, generations=(24, 12, 12, 10)))
-    """The base: that of the small presets."""
+    groups: int = 1
+    """ConvGroups a block of the learned network."""
+    weight_decay: dict[str, float] = field(default_factory=lambda: {"mnist": 2e-2, "cifar10": 5e-2})
+    """By data set, for learning and SGD alike."""
+    es: EsConfig = field(default_factory=lambda: EsConfig(population=32))
+    """The base."""
+    layers: tuple[int, ...] = (24, 12, 12, 10)
+    """Generations where all blocks are evolved."""
 
 
 SCALES = {
@@ -64,39 +76,56 @@ class Arguments(Common):
     """Default: the scale's."""
 
 
-def rows_of(size: AblationSize, source: str) -> dict[str, SearchConfig | None]:
-    """Search settings by row; None: SGD on the labels."""
+@dataclass(frozen=True)
+class Row:
+    """A choice: how to search, and how to learn from it."""
+
+    search: SearchConfig | None
+    """None: SGD on the labels."""
+    learn: dict[str, Any] = field(default_factory=dict)
+    """Settings of learning that differ from the base."""
+    rounds: int = 0
+    """Searches again by the learned network."""
+
+
+def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
+    """The base and what differs from it in one choice, by name."""
     es = size.es
     base = SearchConfig(batch=size.batch, es=es)
+    every = replace(base, blocks="all", es=replace(es, generations=size.layers))
     alpha = (0.1,) if key(source) in ("mnist", "digits") else PaperConfig().alpha
-    evaluations = [count * es.population for count in es.generations]
-    paper = PaperConfig(
-        population=48,
-        parents=4,
-        explorers=20,
-        generations=tuple(max(1, count // 44) for count in evaluations),
-        alpha=alpha,
-        smoothing="noise",
-    )
+    # As many candidates as es has for all blocks: 44 new ones a generation.
+    generations = tuple(max(1, count * es.population // 44) for count in size.layers)
+    paper = PaperConfig(population=48, parents=4, explorers=20, generations=generations, alpha=alpha, smoothing="noise")
+    genetic = replace(base, blocks="all", algorithm="paper", paper=paper)
     return {
-        "SGD": None,
-        "es": base,
-        "es, frozen statistics": replace(base, statistics="frozen"),
-        "es, directions of each image": replace(base, es=replace(es, noise="image")),
-        "es, own moments": replace(base, es=replace(es, moments="own")),
-        "es, own moments, smoothed noise": replace(base, es=replace(es, moments="own", blur=(2, 1, 1, 0))),
-        "es, smoothed noise": replace(base, es=replace(es, blur=(2, 1, 1, 0))),
-        "es, half the step": replace(base, es=replace(es, step=(0.05, 0.05, 0.05, 0.5))),
-        "es, twice the step": replace(base, es=replace(es, step=(0.2, 0.2, 0.2, 0.5))),
-        "es, 4 times the generations": replace(base, es=replace(es, generations=tuple(4 * n for n in es.generations))),
-        "paper, noise smoothed": replace(base, algorithm="paper", paper=paper),
-        "paper, map smoothed": replace(base, algorithm="paper", paper=replace(paper, smoothing="map")),
-        "random (no selection)": replace(base, algorithm="random"),
-        "gradient (oracle)": replace(base, algorithm="gradient"),
+        "SGD": Row(None),
+        "es, the last block": Row(base),
+        "es, one more round": Row(base, rounds=1),
+        "es, all blocks, all supervised": Row(every, {"supervise": "all"}),
+        "es, all blocks, block 0 not supervised": Row(every, {"supervise": "skip-first"}),
+        "es, all blocks, the last supervised": Row(every),
+        "es, frozen statistics, all blocks, the last supervised": Row(replace(every, statistics="frozen")),
+        "es, in units of the channel": Row(replace(base, es=replace(es, scale="channel"))),
+        "es, radius 0.1": Row(replace(base, es=replace(es, radius=0.1))),
+        "es, directions of each image": Row(replace(base, es=replace(es, noise="image"))),
+        "es, own moments": Row(replace(base, es=replace(es, moments="own"))),
+        "es, smoothed noise": Row(replace(base, es=replace(es, blur=(1, 0)))),
+        "es, half the step": Row(replace(base, es=replace(es, step=(0.05, 0.5)))),
+        "es, twice the step": Row(replace(base, es=replace(es, step=(0.2, 0.5)))),
+        "es, a quarter of the generations": Row(replace(base, es=replace(es, generations=(10, 10)))),
+        "es, 4 times the generations": Row(replace(base, es=replace(es, generations=(160, 10)))),
+        "es, kl_weight 0.03": Row(base, {"kl_weight": 0.03}),
+        "es, weight decay 5e-4": Row(base, {"weight_decay": 5e-4}),
+        "paper, noise smoothed, all supervised": Row(genetic, {"supervise": "all"}),
+        "paper, noise smoothed, the last supervised": Row(genetic),
+        "paper, map smoothed, the last supervised": Row(replace(genetic, paper=replace(paper, smoothing="map"))),
+        "random (no selection)": Row(replace(base, algorithm="random")),
+        "gradient (oracle)": Row(replace(base, algorithm="gradient")),
     }
 
 
-def measure(data: ImageData, size: AblationSize, source: str, seed: int, config: SearchConfig | None, device: str) -> Any:
+def measure(data: ImageData, size: AblationSize, source: str, seed: int, row: Row, device: str) -> Any:
     """One row for one seed."""
     place = devices.resolve(device)
 
@@ -104,26 +133,27 @@ def measure(data: ImageData, size: AblationSize, source: str, seed: int, config:
         made = paper_network(data.train.images, data.num_classes, size.network, groups=groups, seed=derive(seed, *what))
         return made.to(place)
 
-    decay = size.weight_decay.get(key(source), 5e-4)
-    learned, found = network(2, "learned"), {}
+    base: dict[str, Any] = {"epochs": size.epochs, "weight_decay": size.weight_decay.get(key(source), 2e-2)}
+    learned = network(size.groups, "learned")
+    found: dict[str, Any] = {}
     began = time.monotonic()
-    if config is None:
-        settings = SgdConfig(epochs=size.epochs, weight_decay=decay)
-        fit = train_sgd(learned, data.train, validation=data.validation, config=settings, seed=seed)
-    else:
+    if row.search is None:
+        fit = train_sgd(learned, data.train, validation=data.validation, config=SgdConfig(**base), seed=seed)
+    for number in range(0 if row.search is None else 1 + row.rounds):
+        searched = network(1, "searched") if number == 0 else learned
+        search = row.search if number == 0 else SearchConfig(batch=size.batch, es=RoundsConfig().es)
         with tempfile.TemporaryDirectory() as folder:
+            of_round = seed if number == 0 else derive(seed, "round", number)
             dtype = getattr(torch, size.dtype)
-            searched = network(1, "searched")
-            targets = search_solution(searched, data.train, folder, config=config, seed=seed, dtype=dtype)
+            targets = search_solution(searched, data.train, folder, config=search, seed=of_round, dtype=dtype)  # type: ignore[arg-type]
             found = {
                 "cross_entropy": targets.diagnostics()["after"].mean(1).tolist(),
                 "cosine": targets.diagnostics()["cosine"].mean(1).tolist(),
-                "evaluations": targets.evaluations,
-                "search_seconds": time.monotonic() - began,
+                "evaluations": targets.evaluations + found.get("evaluations", 0),
             }
-            learning = LearnConfig(epochs=size.epochs, weight_decay=decay)
-            fit = learn_targets(learned, data.train, targets, validation=data.validation, config=learning, seed=seed)
-    found |= {"validation": max(fit.validation), "test": accuracy(learned, data.test)}
+            learning = LearnConfig(**(base | row.learn))
+            fit = learn_targets(learned, data.train, targets, validation=data.validation, config=learning, seed=of_round)
+    found |= {"validation": fit.best_validation, "test": accuracy(learned, data.test)}
     return {**found, "seconds": time.monotonic() - began}
 
 

@@ -152,7 +152,8 @@ def settings_for(
     alpha = alpha or ((0.1,) if key(source) in ("mnist", "digits") else PaperConfig().alpha)
     return SearchConfig(
         algorithm=algorithm,  # type: ignore[arg-type]
-        es=EsConfig(population=population, generations=tuple(count + 1 for count in updates)),
+        # In the paper's unit, each channel's deviation, for a comparison like with like.
+        es=EsConfig(population=population, generations=tuple(count + 1 for count in updates), scale="channel", radius=0.1),
         paper=PaperConfig(
             population=population,
             parents=max(1, population // 12),

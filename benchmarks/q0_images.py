@@ -319,7 +319,7 @@ def measure_searched(setting: Setting, seed: int) -> dict[str, Any]:
     """The main recipe from searched and from new networks, each with the same total epochs."""
     size, data = setting.size, setting.data
     judge = setting.network(derive(seed, NAME, "judge"))
-    settings = SearchConfig(batch=min(128, len(data.train)), es=EsConfig(generations=(24, 12, 12, 10)))
+    settings = SearchConfig(batch=min(128, len(data.train)), es=EsConfig(population=32))
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         targets = search_solution(judge, data.train, folder, config=settings, seed=seed, dtype=torch.bfloat16)

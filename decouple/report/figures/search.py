@@ -14,8 +14,8 @@ from decouple.results import Curves, Results
 
 @style.styled
 def search_figure(results: Results, curves: Curves) -> Figure:
-    """A panel for each search point, a thin line for each solution, a thick one for their mean."""
-    points = results.search.points
+    """A panel for each search point that was evolved, a thin line for each solution, a thick one for their mean."""
+    points = [point for point in results.search.points if len(curves.search[point][0]) > 1] or results.search.points
     generations = [len(curves.search[point][0]) - 1 for point in points]
     # The square root keeps ten generations of the logits visible beside three hundred of a block.
     widths = [math.sqrt(max(count, 1)) for count in generations]

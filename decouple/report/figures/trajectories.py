@@ -25,8 +25,11 @@ def families_of(results: Results, curves: Curves) -> Families:
 
 
 def trajectories_figure(results: Results, curves: Curves) -> Figure:
-    """Cosine distance to the searched targets, a panel for each search point."""
-    return distances_figure(results.search.points, families_of(results, curves), "epoch")
+    """Cosine distance to the searched targets, a panel for each search point that was evolved."""
+    families = families_of(results, curves)
+    known = next((curve.cosine_distance for members in families.values() for curve in members), {})
+    layers = [point for point in results.search.points if point in known] or results.search.points
+    return distances_figure(layers, families, "epoch")
 
 
 def entropy_figure(results: Results, curves: Curves) -> Figure:
