@@ -111,7 +111,7 @@ class SearchConfig:
     blocks: Literal["last", "all"] = "last"
     """Blocks whose activations are evolved, with the logits: the last one alone, whose candidates cost next to nothing and whose
     targets teach best (measured), or all, one after the other (paper). Learning can supervise no others."""
-    solutions: Positive = 2
+    solutions: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 2
     """Independent searches, each of which seeds one network."""
     batch: Annotated[int, msgspec.Meta(ge=2)] = 128
     """Images a search batch, of fixed composition: what BatchNorm couples, and a file of the target store."""
