@@ -138,12 +138,14 @@ def learn_targets(
     validation: Split,
     config: LearnConfig = LearnConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
+    record: Callable[[int, Stages], None] = lambda epoch, network: None,
 ) -> Fit:
     """Fit `network` in place to searched targets of `train`; no classification gradient enters its body.
 
     Args:
         network: its search points have the shapes of the targets; it may be deeper between them.
         targets: from `decouple.search_solution`.
+        record: called before the first epoch and after each: a `decouple.Recorder`, say.
 
     Raises:
         DataError: the targets are those of other images.
@@ -165,7 +167,7 @@ def learn_targets(
     if skip >= len(shapes) - 1:
         raise ConfigError("supervise = skip-first leaves no target: the network has one block; use supervise='all'")
     objective = Regression(targets, config.kl_weight, skip)
-    return fit(network, train, validation, objective, config, seed=seed, name="learn")
+    return fit(network, train, validation, objective, config, seed=seed, name="learn", record=record)
 
 
 def train_sgd(
@@ -175,13 +177,14 @@ def train_sgd(
     validation: Split,
     config: SgdConfig = SgdConfig(),  # noqa: B008 (frozen)
     seed: int = 0,
+    record: Callable[[int, Stages], None] = lambda epoch, network: None,
 ) -> Fit:
-    """The baseline: train `network` in place with cross-entropy, by the same code path."""
+    """The baseline: train `network` in place with cross-entropy, by the same code path; `record` as in `learn_targets`."""
     _check_arguments(network, train, validation)
     expect(config, SgdConfig, "config")
     check_section(config)
     network.check(train.images.shape[1:], train.labels)
-    return fit(network, train, validation, CrossEntropy(), config, seed=seed, name="sgd")
+    return fit(network, train, validation, CrossEntropy(), config, seed=seed, name="sgd", record=record)
 
 
 def _check_arguments(network: Stages, train: Split, validation: Split) -> None:
