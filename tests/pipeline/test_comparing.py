@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from decouple.cli import run_command
 from decouple.config import RunConfig
@@ -13,8 +14,16 @@ from decouple.pipeline.gathering import _labels
 from decouple.settings import from_builtins
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch, no_report: None) -> None:
+    """Leave the pictures out: they take longer than all else, and tests/report draws them."""
+    names = ("distances", "entropies", "map", "pairs", "families")
+    monkeypatch.setattr("decouple.report.comparison.draw_comparison", lambda found, unit: dict.fromkeys(names, Figure()))
+    monkeypatch.setattr("decouple.report.style.render", lambda figure, kind: b"")
+
+
 @pytest.fixture
-def other(tiny: RunConfig, tmp_path: Path, no_report: None) -> Path:
+def other(tiny: RunConfig, tmp_path: Path) -> Path:
     """A run of another seed, as far as its comparison."""
     folder = tmp_path / "other"
     run(dataclasses.replace(tiny, seed=1), folder)
@@ -54,7 +63,7 @@ def test_one_run_is_compared_with_itself(finished: Path, capsys: pytest.CaptureF
     assert run_command(["report", str(finished), "--quiet"]) == 0
 
 
-def test_runs_of_one_seed_share_their_solutions(finished: Path, tiny: RunConfig, tmp_path: Path, no_report: None) -> None:
+def test_runs_of_one_seed_share_their_solutions(finished: Path, tiny: RunConfig, tmp_path: Path) -> None:
     config = from_builtins({"learn": {"epochs": 2}}, tiny)
     run(config, tmp_path / "again")
     assert run_command(["compare", str(finished), str(tmp_path / "again"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
@@ -65,7 +74,7 @@ def test_runs_of_one_seed_share_their_solutions(finished: Path, tiny: RunConfig,
 
 
 def test_other_images_and_other_mistakes_are_answered_in_a_line(
-    finished: Path, tiny: RunConfig, tmp_path: Path, no_report: None, capsys: pytest.CaptureFixture[str]
+    finished: Path, tiny: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(from_builtins({"compare": {"images": 24}}, tiny), tmp_path / "more")
     capsys.readouterr()
