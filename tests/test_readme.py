@@ -10,7 +10,7 @@ README = Path(__file__).parents[1] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_the_python_examples_run(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -25,12 +25,15 @@ def test_the_python_examples_run(
     elif number == 1:
         assert len(code.splitlines()) <= 15, "a torchvision network is searched by a short script"
         assert len(re.findall(r"\d\.\d+", printed)) == 5
+    elif number == 3:
+        assert Path("comparison/comparison.html").is_file()
+        assert "'hidden': Bounds(value=0." in printed
     else:
         assert re.findall(r"iter : (\d+)", printed) == ["10", "20"]
 
 
 def test_there_are_no_other_examples() -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
 
 
 def test_the_commands_of_the_readme_are_known() -> None:

@@ -161,6 +161,7 @@ def learn_targets(
     seed: int = 0,
     precision: str = "float32",
     optimizer: Factory | None = None,
+    record: Callable[[int, Stages], None] = lambda epoch, network: None,
 ) -> Fit:
     """Fit `network` in place to searched targets of `train`; no classification gradient enters its body.
 
@@ -168,6 +169,7 @@ def learn_targets(
         network: its search points have the shapes of the targets; it may be deeper between them.
         targets: from `decouple.search_solution`.
         precision, optimizer: see `fit`.
+        record: called before the first epoch and after each: a `decouple.Recorder`, say.
 
     Raises:
         DataError: the targets are those of other images.
@@ -188,7 +190,16 @@ def learn_targets(
     skip = blocks_without_target(config.supervise, len(shapes) - 1, targets.first_searched)
     objective = Regression(targets, config.kl_weight, skip)
     return fit(
-        network, train, validation, objective, config, seed=seed, name="learn", precision=precision, optimizer=optimizer
+        network,
+        train,
+        validation,
+        objective,
+        config,
+        seed=seed,
+        name="learn",
+        precision=precision,
+        optimizer=optimizer,
+        record=record,
     )
 
 
@@ -201,15 +212,24 @@ def train_sgd(
     seed: int = 0,
     precision: str = "float32",
     optimizer: Factory | None = None,
+    record: Callable[[int, Stages], None] = lambda epoch, network: None,
 ) -> Fit:
     """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
     _check_arguments(network, train, validation)
     expect(config, SgdConfig, "config")
     check_section(config)
     network.check(train.images.shape[1:], train.labels)
-    objective = CrossEntropy()
     return fit(
-        network, train, validation, objective, config, seed=seed, name="sgd", precision=precision, optimizer=optimizer
+        network,
+        train,
+        validation,
+        CrossEntropy(),
+        config,
+        seed=seed,
+        name="sgd",
+        precision=precision,
+        optimizer=optimizer,
+        record=record,
     )
 
 

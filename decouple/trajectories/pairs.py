@@ -25,14 +25,14 @@ FEWEST_POINTS = 4
 def family_of(one: Recording, other: Recording) -> str:
     """What two trainings share, of the same architecture:
 
-    - "other solutions, other starts", "other solutions, same start", "same solution, other starts": both learned searched
-      solutions (a start is the initialisation and the batches);
-    - "KIND, other starts": neither did, and they are of one kind, such as sgd;
+    - "other solutions, other starts", "other solutions, same start" or "same solution, …": both learned searched solutions (a start
+      is the initialisation and the batches);
+    - "KIND, other starts" or "KIND, same start": of one kind, such as sgd, and not both did;
     - "KIND and KIND": of two kinds. Where the architectures differ, the name says so.
     """
     if one.kind == other.kind and one.solution is not None and other.solution is not None:
-        alike = one.solution == other.solution
-        name = SAME_SOLUTION if alike else (SAME_START if one.start == other.start else OTHER_SOLUTIONS)
+        solutions = "same solution" if one.solution == other.solution else "other solutions"
+        name = f"{solutions}, {'same start' if one.start == other.start else 'other starts'}"
     elif one.kind == other.kind:
         name = f"{one.kind or 'networks'}, {'same start' if one.start == other.start else 'other starts'}"
     else:

@@ -1,0 +1,94 @@
+"""Several runs beside each other, from the command line, and the trajectories that a run has."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from decouple.cli import run_command
+from decouple.config import RunConfig
+from decouple.pipeline import run
+from decouple.pipeline.gathering import _labels
+from decouple.settings import from_builtins
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch, no_report: None) -> None:
+    """Leave the pictures out: they take longer than all else, and tests/report draws them."""
+    names = ("distances", "entropies", "map", "pairs", "families")
+    monkeypatch.setattr("decouple.report.comparison.draw_comparison", lambda found, unit: dict.fromkeys(names, Figure()))
+    monkeypatch.setattr("decouple.report.style.render", lambda figure, kind: b"")
+
+
+@pytest.fixture
+def other(tiny: RunConfig, tmp_path: Path) -> Path:
+    """A run of another seed, as far as its comparison."""
+    folder = tmp_path / "other"
+    run(dataclasses.replace(tiny, seed=1), folder)
+    return folder
+
+
+def test_runs_are_compared_and_their_population_is_recorded(
+    finished: Path, other: Path, tmp_path: Path, stamps, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = stamps(finished)
+    out = tmp_path / "compared"
+    assert run_command(["compare", str(finished), str(other), "--out", str(out), "--quiet"]) == 0
+    assert f"Comparison: {out / 'comparison.html'}" in capsys.readouterr().out
+    found = json.loads((out / "comparison.json").read_text())
+    names = [f"{label}/{name}" for label in ("run", "other") for name in ("search-0", "search-1", "sgd-1", "q0-0", "q0-1")]
+    assert list(found["networks"]) == names
+    assert found["networks"]["run/q0-1"]["steps"] == [4, 6, 8, 10], "from where the learned network ended"
+    assert found["networks"]["other/search-1"]["solution"] == "other/search-1"
+    assert found["families"]["other solutions, other starts"]["pairs"] == 6
+    assert {d["other"] for d in found["differences"]} == {"sgd, other starts", "q0, other starts"}
+    own = json.loads((finished / "curves.json").read_text())["trajectories"]["search-1"]["cosine_distance"]
+    assert found["trajectories"]["run/search-1"]["cosine_distance"] == own, "as the run's own report has it"
+    after = stamps(finished)
+    assert {name: after[name] for name in before} == before, "nothing is done again"
+    assert {name.split("/")[0] for name in set(after) - set(before)} == {"compare"}
+
+    assert run_command(["compare", str(finished), str(other), "--out", str(out), "--quiet"]) == 0
+    assert json.loads((out / "comparison.json").read_text()) == found
+    assert stamps(finished) == after, "recorded once"
+
+
+def test_one_run_is_compared_with_itself(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["compare", str(finished), "--quiet"]) == 0
+    assert "compare: done." in capsys.readouterr().out
+    found = json.loads((finished / "comparison" / "comparison.json").read_text())
+    assert list(found["networks"]) == ["search-0", "search-1", "sgd-1", "q0-0", "q0-1"]
+    assert run_command(["report", str(finished), "--quiet"]) == 0
+
+
+def test_runs_of_one_seed_share_their_solutions(finished: Path, tiny: RunConfig, tmp_path: Path) -> None:
+    config = from_builtins({"learn": {"epochs": 2}}, tiny)
+    run(config, tmp_path / "again")
+    assert run_command(["compare", str(finished), str(tmp_path / "again"), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert found["networks"]["again/search-1"]["solution"] == "run/search-1"
+    pairs = {(pair["one"], pair["other"]): pair["family"] for pair in found["pairs"]}
+    assert pairs["run/search-0", "again/search-0"] == "same solution, same start"
+
+
+def test_other_images_and_other_mistakes_are_answered_in_a_line(
+    finished: Path, tiny: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(from_builtins({"compare": {"images": 24}}, tiny), tmp_path / "more")
+    capsys.readouterr()
+    assert run_command(["compare", str(finished), str(tmp_path / "more"), "--quiet"]) == 1
+    assert "'run/search-0' and 'more/search-0' cannot be compared: 20 samples against 24" in capsys.readouterr().err
+    assert run_command(["compare", str(finished), str(finished), "--quiet"]) == 2
+    assert "is given twice" in capsys.readouterr().err
+    assert run_command(["compare", str(finished), str(tmp_path / "nowhere"), "--quiet"]) == 1
+    assert "is not a run directory" in capsys.readouterr().err
+    assert run_command(["compare", str(finished), str(tmp_path / "more"), "--learn.epochs", "3"]) == 2
+    assert "unknown option '--learn.epochs'" in capsys.readouterr().err
+
+
+def test_runs_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
+    assert _labels([tmp_path / "a"]) == [""]
+    assert _labels([tmp_path / "a", tmp_path / "b"]) == ["a/", "b/"]
+    assert _labels([tmp_path / "one" / "a", tmp_path / "two" / "a"]) == ["one/a/", "two/a/"]
