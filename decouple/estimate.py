@@ -117,34 +117,38 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     points = search_points(searched, data.image_shape)
     flops_from = _stage_flops(searched, data.image_shape)
     population = config.search.paper.population if config.search.algorithm == "paper" else config.search.es.population + 1
-    evaluations = flops = 0
+    evaluations = flops = again = 0
+    rounds = dataclasses.replace(config.search, algorithm="es", es=config.rounds.es)
     judge = Judge(searched, statistics=config.search.statistics, pilot=data.train.images[:2].to(chosen))
     for point in points:
         count = scored(config.search, point, coupled=judge.couples(point))
         evaluations += count
         flops += count * sum(flops_from[point.index + 1 :])
+        again += config.rounds.count * scored(rounds, point, coupled=judge.couples(point))
     solutions = config.search.solutions
     search_seconds = _time_search(config, searched, data, chosen, population) * solutions * train_images
-    probed = 1 + config.compare.images / train_images  # the comparison searches its images too
+    # The comparison searches its images too, and later rounds score as many candidates again, at about the same cost each.
+    probed = 1 + config.compare.images / train_images + again / max(1, evaluations)
     search_cost = StageCost(float(flops * solutions * train_images) * probed, search_seconds * probed)
 
     forward = {groups: sum(_stage_flops(network, data.image_shape)) for groups, network in learned.items()}
     step_seconds = {groups: _time_step(config, network, data) for groups, network in learned.items()}
     own = config.network.groups
     passes = {groups: float(config.sgd.epochs) for groups in config.sgd.groups}
-    passes[own] = passes.get(own, 0.0) + solutions * config.learn.epochs
+    epochs = config.learn.epochs + config.rounds.count * (config.rounds.epochs or config.learn.epochs)
+    passes[own] = passes.get(own, 0.0) + solutions * epochs
     learn_cost = _training_cost(passes, forward, step_seconds, train_images)
     trajectories = config.q0.trajectories or solutions
     q0_epochs = trajectories * config.q0.cycles * config.q0.epochs
     q0_cost = _training_cost({own: q0_epochs * (1 + (1 / 3 if config.q0.alpha else 0))}, forward, step_seconds, train_images)
 
-    steps = solutions * config.learn.epochs * len(even_batches(train_images, config.learn.batch))
+    steps = solutions * epochs * len(even_batches(train_images, config.learn.batch))
     steps += len(config.sgd.groups) * config.sgd.epochs * len(even_batches(train_images, config.sgd.batch))
     steps += trajectories * gradient_steps(config.q0, train_images)
     itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
     values = sum(torch.Size(point.shape).numel() for point in points)
     weights = {groups: sum(v.numel() * 4 for v in network.state_dict().values()) for groups, network in learned.items()}
-    networks = solutions + len(config.sgd.groups)
+    networks = solutions * (1 + config.rounds.count) + len(config.sgd.groups)
     disk = values * itemsize * solutions * (train_images + config.compare.images)
     disk += networks * config.compare.records * config.compare.images * values * 2
     disk += networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[own]
@@ -156,8 +160,8 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     return Estimate(
         device=f"{devices.name_of(chosen)} ({chosen}, {threads} thread{'s' if threads > 1 else ''})",
         images=train_images,
-        evaluations_per_image=evaluations,
-        evaluations=evaluations * solutions * train_images,
+        evaluations_per_image=evaluations + again,
+        evaluations=(evaluations + again) * solutions * train_images,
         gradient_steps=steps,
         search=search_cost,
         learn=learn_cost,

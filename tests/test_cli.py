@@ -172,6 +172,8 @@ def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]
     assert "evaluations    1,440 (12 an image and solution, 60 images)" in printed
     assert "gradient steps" in printed
     assert "H100" in printed
+    assert run_command(["estimate", "digits", *TINY, "--rounds", "1"]) == 0
+    assert "(1,070 an image and solution, 60 images)" in capsys.readouterr().out, "a later round's search is counted too"
 
 
 def test_a_stage_that_fails_leaves_the_runs_settings_as_they_were(
