@@ -28,21 +28,30 @@ class MuonAndAdamW(torch.optim.Optimizer):
         rest: vectors and the output layer, as Muon's author advises.
         lr: at the start; `param_groups` hold the one in force.
         momentum: of Muon.
+        betas: of AdamW.
 
     Raises:
+        ConfigError: a torch without Muon.
         ValueError: a weight that no matrix can share the memory of.
     """
 
     def __init__(
-        self, matrices: Sequence[nn.Parameter], rest: Sequence[nn.Parameter], *, lr: float, momentum: float
+        self,
+        matrices: Sequence[nn.Parameter],
+        rest: Sequence[nn.Parameter],
+        *,
+        lr: float,
+        momentum: float,
+        betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
+        refuse_without_muon()
         super().__init__([{"params": list(matrices)}, {"params": list(rest)}], {"lr": lr})
         self.matrices = list(matrices)
         self.views = [nn.Parameter(_as_matrix(p.detach(), p)) for p in matrices]
         if any(view.data_ptr() != p.data_ptr() for view, p in zip(self.views, matrices, strict=True)):
             raise ValueError("a weight is laid out in memory so that no matrix can share it: call .contiguous() on it first")
         muon = torch.optim.Muon(self.views, lr=lr, momentum=momentum, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        self.inner = [muon, torch.optim.AdamW(list(rest), lr=lr, weight_decay=0.0)]
+        self.inner = [muon, torch.optim.AdamW(list(rest), lr=lr, betas=betas, weight_decay=0.0)]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -65,13 +74,23 @@ def optimizer_of(network: nn.Module, config: Q0Config) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=config.lr, betas=(config.momentum, 0.999), weight_decay=0.0)
-    if not hasattr(torch.optim, "Muon"):
-        raise ConfigError(f"q0.optimizer = muon needs torch 2.9 or newer, this is {torch.__version__}; give sgd or adamw")
     output = {id(p) for p in network.stages[-1].parameters()} if isinstance(network, Stages) else set()
     matrices = [p for p in parameters if p.dim() >= 2 and id(p) not in output]
     chosen = {id(p) for p in matrices}
     rest = [p for p in parameters if id(p) not in chosen]
     return MuonAndAdamW(matrices, rest, lr=config.lr, momentum=config.momentum)
+
+
+def refuse_without_muon() -> None:
+    """Raise ConfigError where torch has no Muon."""
+    if not hasattr(torch.optim, "Muon"):
+        raise ConfigError(f"q0.optimizer = muon needs torch 2.9 or newer, this is {torch.__version__}; give adamw")
+
+
+def forget(optimizer: torch.optim.Optimizer) -> None:
+    """Clear the state: what follows is as from a new optimiser."""
+    for inner in _inner(optimizer):
+        inner.state.clear()
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

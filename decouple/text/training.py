@@ -17,13 +17,14 @@ from decouple.config import TextConfig
 from decouple.errors import DataError, NotFiniteError
 from decouple.files import save_tensors
 from decouple.q0.distill import IGNORED, distillation_loss
+from decouple.q0.optimizers import forget, restore_state, set_lr, state_tensors
 from decouple.q0.perturb import perturb_, perturbation_scale
 from decouple.q0.schedule import cyclic_multipliers
 from decouple.q0.trajectories import Snapshot
 from decouple.seeds import derive, generator
 from decouple.text.gpt import Gpt
 from decouple.text.group import Group
-from decouple.text.optimizers import optimizers_of
+from decouple.text.optimizers import optimizer_of
 from decouple.text.stream import Part
 from decouple.training.batches import epoch_batches, even_batches
 
@@ -116,13 +117,13 @@ def train_text_trajectory(
         DataError: a step has fewer rows than there are processes.
     """
     q0, context = config.q0, network.context
-    optimizer = optimizers_of(network, q0)
+    optimizer = optimizer_of(network, q0)
     done = next((i for i, snapshot in enumerate(snapshots) if not snapshot.is_whole()), len(snapshots))
     group.wait()  # before anyone writes what another still looks for
     advance(sum(cycle_epochs(config, cycle) for cycle in range(done)))
     if 0 < done < len(snapshots):
         snapshots[done - 1].load_into(network)
-        optimizer.restore(snapshots[done - 1].read())
+        restore_state(optimizer, snapshots[done - 1].read())
     teacher = copy.deepcopy(network).eval().requires_grad_(False)
     student: nn.Module = network
     if group.size > 1:
@@ -138,7 +139,7 @@ def train_text_trajectory(
         if cycle > 0 and q0.restart == "new":
             renewed = Gpt(config.network, vocabulary=network.vocabulary, seed=derive(seed, "restart", cycle))
             network.load_state_dict(renewed.state_dict())
-            optimizer.forget()
+            forget(optimizer)
         elif cycle > 0 and q0.perturb > 0:
             scale = perturbation_scale(cycle, len(snapshots), first=q0.perturb, last=q0.perturb / 5)
             perturb_(network, scale, generator(seed, "perturb", cycle))
@@ -157,7 +158,7 @@ def train_text_trajectory(
                     wd_floor=q0.wd_floor,
                     shape=q0.shape,
                 )
-                optimizer.set_lr(q0.lr * lr)
+                set_lr(optimizer, q0.lr * lr)
                 torch._foreach_mul_([p.data for p in network.parameters()], 1 - q0.lr * lr * q0.weight_decay * decay)
                 inputs, targets = stream.batch(rows, context)
                 what = f"q0, cycle {cycle + 1}, epoch {epoch + 1}, step {step + 1}"
@@ -170,7 +171,7 @@ def train_text_trajectory(
             advance(1)
         if group.first:
             weights = {f"network.{name}": value for name, value in network.state_dict().items()}
-            save_tensors(snapshots[cycle].path, weights | optimizer.state(), {}, unit=snapshots[cycle].unit)
+            save_tensors(snapshots[cycle].path, weights | state_tensors(optimizer), {}, unit=snapshots[cycle].unit)
         group.wait()
 
 
