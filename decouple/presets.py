@@ -59,7 +59,7 @@ def _small(name: str, *, weight_decay: float, epochs: int) -> RunConfig:
         preset=f"{name}-small",
         precision="mixed",
         data=DataConfig(name=name, train=10_000, validation=1000, prior=1000),
-        network=NetworkConfig(width=32, groups=2),
+        network=NetworkConfig(width=32, groups=1),
         search=SearchConfig(solutions=2, batch=125, es=EsConfig(population=32)),
         learn=LearnConfig(epochs=epochs, weight_decay=weight_decay),
         sgd=SgdConfig(epochs=epochs, weight_decay=weight_decay, groups=(1, 2)),
@@ -72,7 +72,7 @@ _PRESETS: dict[str, tuple[str, RunConfig]] = {
     "digits": ("scikit-learn's 8×8 digits; nothing to download, about a minute on two cores", RunConfig()),
     "mnist-small": (
         "MNIST, 10,000 images, 32 channels: minutes on two cores",
-        _small("mnist", weight_decay=2e-2, epochs=20),
+        _small("mnist", weight_decay=5e-2, epochs=20),
     ),
     "cifar10-small": (
         "CIFAR-10, 10,000 images, 32 channels: minutes on two cores",
