@@ -53,7 +53,7 @@ def _paper(
     )
 
 
-def _small(name: str, *, weight_decay: float, epochs: int) -> RunConfig:
+def _small(name: str) -> RunConfig:
     """10,000 images and 32 channels: minutes on two cores."""
     return RunConfig(
         preset=f"{name}-small",
@@ -61,8 +61,8 @@ def _small(name: str, *, weight_decay: float, epochs: int) -> RunConfig:
         data=DataConfig(name=name, train=10_000, validation=1000, prior=1000),
         network=NetworkConfig(width=32, groups=1),
         search=SearchConfig(solutions=2, batch=125, es=EsConfig(population=32)),
-        learn=LearnConfig(epochs=epochs, weight_decay=weight_decay),
-        sgd=SgdConfig(epochs=epochs, weight_decay=weight_decay, groups=(1, 2)),
+        learn=LearnConfig(epochs=20, weight_decay=5e-2),
+        sgd=SgdConfig(epochs=20, weight_decay=5e-2, groups=(1, 2)),
         compare=CompareConfig(images=250),
         q0=Q0Config(cycles=3, epochs=2),
     )
@@ -72,11 +72,11 @@ _PRESETS: dict[str, tuple[str, RunConfig]] = {
     "digits": ("scikit-learn's 8×8 digits; nothing to download, about a minute on two cores", RunConfig()),
     "mnist-small": (
         "MNIST, 10,000 images, 32 channels: minutes on two cores",
-        _small("mnist", weight_decay=5e-2, epochs=20),
+        _small("mnist"),
     ),
     "cifar10-small": (
         "CIFAR-10, 10,000 images, 32 channels: minutes on two cores",
-        _small("cifar10", weight_decay=5e-2, epochs=20),
+        _small("cifar10"),
     ),
     "mnist": (
         "the paper's MNIST: genetic algorithm, 256 channels, 1000 epochs; for a GPU",

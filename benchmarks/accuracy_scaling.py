@@ -1,0 +1,192 @@
+"""The paper's Fig. 4: accuracy of the learned network against the population and the generations of the search.
+
+    python -m benchmarks.accuracy_scaling --data-root DATA                            # two CPU cores
+    python -m benchmarks.accuracy_scaling --data-root DATA --data folder:cifar10     # CIFAR-10 as a folder of images
+
+The last block alone is searched and supervised, by the paper's genetic algorithm and by es. Every network is learned from
+targets of all training images, from the same initialisation for all searches of a seed; mean and standard deviation over the
+seeds of the best validation accuracy. Writes figures/accuracy_scaling.json, .png and .svg.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import tyro
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmarks.ablations import AblationSize, Row, measure
+from benchmarks.common import LINES, Common, Parts, key, label, save_pictures
+from benchmarks.receipt import spread, write_receipt
+from decouple import device as devices
+from decouple.config import DataConfig, PaperConfig, SearchConfig
+from decouple.data import load_data
+from decouple.progress import Progress
+from decouple.report import style
+from decouple.settings import to_builtins
+
+NAME = "accuracy_scaling"
+
+ALGORITHMS = ("es", "paper")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracySize(AblationSize):
+    populations: tuple[int, ...]
+    """At `generations`."""
+    generation_counts: tuple[int, ...]
+    """At `population`."""
+    population: int
+    generations: int
+    logits: int = 10
+    """Generations at the logits, in all searches."""
+
+
+SCALES = {
+    "tiny": AccuracySize(
+        data=("digits",),
+        images=60,
+        batch=30,
+        validation=100,
+        epochs=2,
+        seeds=(0,),
+        populations=(12, 24),
+        generation_counts=(1, 2),
+        population=12,
+        generations=2,
+        logits=1,
+    ),
+    "small": AccuracySize(
+        data=("mnist",),
+        images=1000,
+        batch=125,
+        populations=(12, 24, 48, 96, 192),
+        generation_counts=(3, 6, 12, 24, 48),
+        population=48,
+        generations=12,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    scale: Literal["tiny", "small"] = "small"
+    """tiny: digits, to try the program; small: 1000 images, 32 channels."""
+
+
+def search_settings(size: AccuracySize, source: str, algorithm: str, population: int, generations: int) -> SearchConfig:
+    """A search of the last block; the paper's parents, explorers and refiners keep their proportions, 1 : 5 : 6."""
+    paper = PaperConfig(
+        population=population,
+        parents=population // 12,
+        explorers=5 * population // 12,
+        generations=(generations, size.logits),
+        alpha=(0.1,) if key(source) in ("mnist", "digits") else PaperConfig().alpha,
+        smoothing="noise",
+    )
+    es = replace(size.es, population=population, generations=(generations, size.logits))
+    return SearchConfig(algorithm=algorithm, batch=size.batch, es=es, paper=paper)  # type: ignore[arg-type]
+
+
+def curves_of(measured: dict[tuple[str, int, int], list[float]], size: AccuracySize, algorithm: str) -> list[dict[str, Any]]:
+    """Both axes of an algorithm, from accuracies by algorithm, population and generations, one for each seed."""
+    axes = {
+        "population": [(population, size.generations) for population in size.populations],
+        "generations": [(size.population, count) for count in size.generation_counts],
+    }
+    curves = []
+    for axis, places in axes.items():
+        of_places = [measured[(algorithm, *place)] for place in places]
+        across = [spread(values) for values in of_places]
+        curves.append(
+            {
+                "algorithm": algorithm,
+                "axis": axis,
+                "x": [place[0] if axis == "population" else place[1] for place in places],
+                "mean": [value["mean"] for value in across],
+                "std": [value["std"] for value in across],
+                "seeds": [list(values) for values in zip(*of_places, strict=True)],
+                "gain": spread([last - first for first, last in zip(of_places[0], of_places[-1], strict=True)]),
+            }
+        )
+    return curves
+
+
+def run(arguments: Arguments, size: AccuracySize) -> list[dict[str, Any]]:
+    """A curve for each data set, algorithm and axis."""
+    parts, curves = Parts(arguments.out, NAME, size), []
+    places = dict.fromkeys(
+        [(population, size.generations) for population in size.populations]
+        + [(size.population, count) for count in size.generation_counts]
+    )
+    for source in arguments.data or size.data:
+        measured: dict[tuple[str, int, int], list[float]] = {}
+        total = len(ALGORITHMS) * len(places) * len(size.seeds)
+        with Progress().task(f"{NAME}, {key(source)}", total, "networks") as advance:
+            for seed in size.seeds:
+                wanted = DataConfig(name=source, train=size.images, validation=size.validation, prior=20, seed=seed)
+                data = load_data(wanted, data_root=arguments.data_root)
+                for algorithm in ALGORITHMS:
+                    for population, generations in places:
+                        row = Row(search_settings(size, source, algorithm, population, generations))
+                        make = partial(measure, data, size, source, seed, row, arguments.device)
+                        found = parts.get(f"{key(source)}-{algorithm}-{population}-{generations}-seed{seed}", make)
+                        measured.setdefault((algorithm, population, generations), []).append(100 * found["validation"])
+                        advance(1)
+        for algorithm in ALGORITHMS:
+            name = label(source, arguments.data_root)
+            curves += [{"data": name, **curve} for curve in curves_of(measured, size, algorithm)]
+    return curves
+
+
+@style.styled
+def draw(curves: list[dict[str, Any]], size: AccuracySize) -> Figure:
+    """A row for each data set, a column for each axis; mean, and the standard deviation over the seeds."""
+    titles = {
+        "population": f"population ({size.generations} generations)",
+        "generations": f"generations (population {size.population})",
+    }
+    sets = list(dict.fromkeys(curve["data"] for curve in curves))
+    figure = style.new_figure(0.9 + 2.2 * len(sets))
+    panels = figure.subplots(len(sets), 2, sharey="row", sharex="col", squeeze=False)
+    colors = {"es": style.BLUE, "paper": style.VERMILLION}
+    for row, name in zip(panels, sets, strict=True):
+        for axes, (axis, text) in zip(row, titles.items(), strict=True):
+            for curve in curves:
+                if (curve["data"], curve["axis"]) == (name, axis):
+                    _, line, marker = LINES[curve["algorithm"]]
+                    look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 3.5, "elinewidth": 0.8, "capsize": 1.5}
+                    axes.errorbar(curve["x"], curve["mean"], curve["std"], color=colors[curve["algorithm"]], **look)
+            axes.set_title(name)
+            axes.set_xscale("log", base=2)
+            ticks = next(curve["x"] for curve in curves if curve["axis"] == axis)
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
+            axes.minorticks_off()
+            if name == sets[-1]:
+                axes.set_xlabel(text)
+        row[0].set_ylabel("validation accuracy (%)")
+    handles = [Line2D([], [], color=colors[name], ls=LINES[name][1], marker=LINES[name][2], ms=3.5) for name in ALGORITHMS]
+    figure.legend(handles, [LINES[name][0] for name in ALGORITHMS], loc="outside upper left", ncols=2)
+    return figure
+
+
+def main(arguments: Arguments) -> None:
+    devices.prepare()
+    size = SCALES[arguments.scale]
+    curves = run(arguments, size)
+    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    save_pictures(draw(curves, size), name, arguments.figures)
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    path = write_receipt(name, {"curves": curves}, settings=settings, device=arguments.device, folder=arguments.figures)
+    for curve in curves:
+        ends = f"{curve['mean'][0]:.1f} → {curve['mean'][-1]:.1f} %"
+        gain = f"{curve['gain']['mean']:+.1f} ± {curve['gain']['std']:.1f}"
+        print(f"{curve['data']:<22} {curve['algorithm']:<6} {curve['axis']:<11} {ends}  {gain} points")
+    print(path)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))

@@ -1,0 +1,57 @@
+"""The benchmarks that learn from what they search, on digits and in seconds."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import ablations, accuracy_scaling, tables
+from decouple.config import EsConfig, NetworkConfig, RoundsConfig
+
+
+def test_both_sides_are_tuned_with_as_many_trials() -> None:
+    size = tables.SCALES["small"]
+    assert len(tables.trials(size, "sgd")) == len(tables.trials(size, "searched")) == 8
+    assert len(set(tables.trials(size, "sgd"))) == len(set(tables.trials(size, "searched"))) == 8
+
+
+def test_a_summary_compares_the_same_images() -> None:
+    ours, theirs = (
+        [{"validation": 0.9, "test": t, "steps": 3, "evaluations": 5} for t in tests] for tests in ((0.9, 0.8), (0.8, 0.8))
+    )
+    row = tables.summary(ours, theirs)
+    assert row["against_sgd"]["mean"] == pytest.approx(5)
+    assert row["test"]["mean"] == pytest.approx(85)
+
+
+@pytest.mark.parametrize("module", [tables, ablations, accuracy_scaling])
+def test_a_benchmark_of_learning_leaves_receipt_and_table(
+    module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    es = EsConfig(population=12, generations=(2,))
+    size = replace(module.SCALES["tiny"], network=NetworkConfig(width=8), es=es)
+    arguments = {"scale": "tiny", "device": "cpu", "figures": tmp_path}
+    if module is tables:
+        size = replace(
+            size, train={"digits": (60,)}, rounds=RoundsConfig(count=1, es=es), weight_decay=(0.02,), kl_weight=(0.3,)
+        )
+    if module is ablations:
+        arguments["rows"] = ("SGD", "es, the last block", "es, one more round", "paper, noise smoothed, all supervised")
+    monkeypatch.setitem(module.SCALES, "tiny", size)
+    module.main(module.Arguments(**arguments))
+    receipt = json.loads((tmp_path / f"{module.NAME}-tiny.json").read_text())
+    assert {"commit", "versions", "threads"} <= set(receipt["made"])
+    printed = capsys.readouterr().out
+    assert "digits" in printed
+    if module is tables:
+        rows = receipt["figures"]["entries"][0]["rows"]
+        assert list(rows) == list(tables.ROWS)
+        assert rows["SGD, steps of the rounds"]["steps"] == rows["searched, es, rounds"]["steps"] == 2 * rows["SGD"]["steps"]
+        assert rows["searched, es, rounds"]["evaluations"] > rows["searched, es"]["evaluations"]
+        assert f"{rows['searched, es']['test']['mean']:.1f} ±" in (tmp_path / "tables-tiny.md").read_text()
+    if module is ablations:
+        rows = receipt["figures"]["data"][0]["rows"]
+        assert list(rows) == list(arguments["rows"])
+        assert rows["es, one more round"]["evaluations"] > rows["es, the last block"]["evaluations"]
