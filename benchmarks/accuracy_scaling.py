@@ -99,7 +99,7 @@ def curves_of(measured: dict[tuple[str, int, int], list[float]], size: AccuracyS
     }
     curves = []
     for axis, places in axes.items():
-        of_places = [measured[(algorithm, *place)] for place in places]
+        of_places = [measured[algorithm, place[0], place[1]] for place in places]
         across = [spread(values) for values in of_places]
         curves.append(
             {
