@@ -217,6 +217,9 @@ class Watched:
     def known(self, state: _State) -> Tensor | None:
         return self.algorithm.known(state.inner)
 
+    def pending(self, state: _State) -> Tensor | None:
+        return self.algorithm.pending(state.inner)
+
     def best(self, state: _State) -> tuple[Tensor, Tensor]:
         if state.inner is None:
             return state.start, state.start.new_full((len(state.start),), -torch.inf)

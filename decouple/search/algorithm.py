@@ -43,7 +43,7 @@ class Algorithm(Protocol):
     """
 
     def generations(self, point: SearchPoint) -> int:
-        """How often ask and tell are to be called at this point."""
+        """How often ask (in the end: pending) and tell are to be called at this point."""
         ...
 
     def inputs(self, images: Tensor, seed: int) -> Tensor | None:
@@ -72,6 +72,11 @@ class Algorithm(Protocol):
     def known(self, state: Any) -> Tensor | None:
         """Fitness (B, k) of the first k candidates of the last `ask`, where an earlier generation has scored them; they
         are not scored again unless candidates influence each other. None: all are new."""
+        ...
+
+    def pending(self, state: Any) -> Tensor | None:
+        """Candidates (B, n, …) that the last `tell` has made and nothing has scored yet, such as a moved centre: the last
+        generation scores them alone, and so does whatever ends the search before. None: there are none."""
         ...
 
     def best(self, state: Any) -> tuple[Tensor, Tensor]:

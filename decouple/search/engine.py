@@ -17,7 +17,7 @@ from torch import Tensor
 
 from decouple.config import is_searched
 from decouple.data.images import as_float
-from decouple.errors import NotFiniteError
+from decouple.errors import ConfigError, NotFiniteError
 from decouple.networks.stages import Stages
 from decouple.search import operators
 from decouple.search.algorithm import Algorithm, Fitness, SearchPoint
@@ -29,10 +29,11 @@ NOT_SEARCHED = "not searched"
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop before all generations are done. Each search point gets a share as large as its generations."""
+    """When to stop before all generations are done. Each search point gets a share as large as its generations, and at least one
+    generation; what its last update has made is scored too."""
 
     evaluations: int | None = None
-    """Candidates scored for an image, all points together."""
+    """Candidates scored for an image, all points together: never more, unless a generation at each point is."""
     seconds: float | None = None
     """For the batch. The result then depends on the machine's speed."""
     target: float | None = None
@@ -142,6 +143,15 @@ def search_batch(
     )
 
 
+def _check_shape(algorithm: Algorithm, method: str, values: Tensor, leading: tuple[int, ...], point: SearchPoint) -> None:
+    """Refuse what would be broadcast, or fail in the network, with a word that does not name the algorithm."""
+    if tuple(values.shape) != (*leading, *point.shape):
+        raise ConfigError(
+            f"{type(algorithm).__name__}.{method} gives activations of shape {tuple(values.shape)} at '{point.name}': expected "
+            f"{'(images, candidates, …)' if method == 'ask' else '(images, …)'} = {(*leading, *point.shape)}"
+        )
+
+
 @dataclass(frozen=True)
 class _Allowance:
     """What one search point may use."""
@@ -151,13 +161,15 @@ class _Allowance:
     deadline: float | None
     fitness: float | None
 
-    def stop(self, generation: int, evaluations: int, best: Tensor) -> str | None:
-        """Why there is no further generation, or None."""
+    def stop(self, generation: int, evaluations: int, ahead: int, best: Tensor) -> str | None:
+        """Why there is no further generation, or None; `ahead`: candidates that it, and what would end the search, score."""
         if self.fitness is not None and bool((best >= self.fitness).all()):
             return "target"
         if generation >= self.generations:
             return "generations"
-        if self.evaluations is not None and evaluations >= self.evaluations:
+        if generation == 0:
+            return None
+        if self.evaluations is not None and evaluations + ahead > self.evaluations:
             return "evaluations"
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return "seconds"
@@ -219,10 +231,16 @@ def _search_point(
         )
     state = algorithm.init(start, point, seed, population, fitness_of)
     best, curve = initial, [-initial.mean()]
-    generation = evaluations = failed = 0
-    while (stop := allowance.stop(generation, evaluations, best)) is None:
-        candidates, state = algorithm.ask(state)
-        known = None if judge.couples(point) else algorithm.known(state)
+    generation = evaluations = failed = ahead = 0
+    while (stop := allowance.stop(generation, evaluations, ahead, best)) is None:
+        # Nothing would come of an update after the last generation: it scores what the one before has made.
+        pending = algorithm.pending(state) if generation == allowance.generations - 1 else None
+        if pending is None:
+            candidates, state = algorithm.ask(state)
+            known = None if judge.couples(point) else algorithm.known(state)
+        else:
+            candidates, known = pending, None
+        _check_shape(algorithm, "ask", candidates, (len(start), candidates.shape[1] if candidates.dim() > 1 else 0), point)
         fresh = candidates if known is None else candidates[:, known.shape[1] :]
         fitness = operators.masked(fitness_of(fresh))
         if known is not None:  # their score cannot have changed
@@ -233,7 +251,16 @@ def _search_point(
         curve.append(-best.mean())
         evaluations += fresh.shape[1]
         generation += 1
+        if allowance.evaluations is not None:
+            pending = algorithm.pending(state)
+            ahead = fresh.shape[1] + (0 if pending is None else pending.shape[1])
+    if stop in ("evaluations", "seconds") and (pending := algorithm.pending(state)) is not None:
+        state = algorithm.tell(state, pending, operators.masked(fitness_of(pending)))
+        best = torch.maximum(best, algorithm.best(state)[1])
+        curve.append(-best.mean())
+        evaluations += pending.shape[1]
     target, reached = algorithm.best(state)
+    _check_shape(algorithm, "best", target, (len(start),), point)
     # Where no generation gave anything finite, or there was none, the start stands.
     kept = torch.isfinite(reached).view(-1, *[1] * len(point.shape))
     target = torch.where(kept, target, start.float())

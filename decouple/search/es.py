@@ -79,10 +79,6 @@ class EvolutionStrategy:
         stream = generator(state.seed, state.generation, device=state.center.device)
         passes = at(config.blur, point.index, point.count)
         center = state.center.to(state.dtype).unsqueeze(1)
-        if state.generation == self.generations(point) - 1:  # nothing would come of another update: score the last one
-            candidates = operators.empty_candidates(state.center, 1, state.dtype)
-            candidates[:] = center
-            return candidates, state
         noise = operators.smooth_noise((*images, pairs), passes, point, stream)
         trial = (config.radius * state.scale).to(state.dtype).unsqueeze(1) * operators.channels_last(noise.to(state.dtype))
         candidates = operators.empty_candidates(state.center, config.population + 1, state.dtype)
@@ -124,6 +120,11 @@ class EvolutionStrategy:
 
     def known(self, state: EsState) -> None:
         return None
+
+    def pending(self, state: EsState) -> Tensor:
+        candidates = operators.empty_candidates(state.center, 1, state.dtype)
+        candidates[:] = state.center.to(state.dtype).unsqueeze(1)
+        return candidates
 
     def best(self, state: EsState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness

@@ -80,6 +80,9 @@ class GradientAscent:
     def known(self, state: GradientState) -> None:
         return None
 
+    def pending(self, state: GradientState) -> None:
+        return None
+
     def best(self, state: GradientState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from decouple.data.images import as_float
-from decouple.errors import DataError
+from decouple.errors import ConfigError, DataError
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import SearchPoint
 
@@ -28,6 +28,7 @@ class Judge:
         chunk: candidates of an image scored at once, where they do not depend on each other; None: all.
 
     Raises:
+        ConfigError: other statistics.
         DataError: frozen statistics without a pilot.
     """
 
@@ -40,6 +41,8 @@ class Judge:
         pilot: Tensor | None = None,
         chunk: int | None = None,
     ) -> None:
+        if statistics not in ("batch", "frozen"):
+            raise ConfigError(f"statistics = {statistics!r}: expected 'batch' or 'frozen'")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.dtype = dtype
         self._chunk = chunk

@@ -108,6 +108,9 @@ class PaperSearch:
             return None
         return operators.masked(state.fitness).topk(self.config.parents, dim=1).values
 
+    def pending(self, state: PaperState) -> None:
+        return None
+
     def best(self, state: PaperState) -> tuple[Tensor, Tensor]:
         fitness, chosen = operators.masked(state.fitness).max(1, keepdim=True)
         return operators.gather(state.population, chosen).squeeze(1), fitness.squeeze(1)

@@ -72,7 +72,6 @@ class ActivationProblem(Problem):
         """Decision vectors (P, B·D) as candidates (B, P, …)."""
         return values.unflatten(1, self.start.shape).transpose(0, 1)
 
-    @torch.no_grad()
     def score(self, candidates: Tensor) -> Tensor:
         """log p(true class), (B, P), of candidates (B, P, …); −inf for what is not finite."""
         return operators.masked(self.judge.fitness(self.point, candidates.to(self.start.dtype), self.labels))
@@ -83,7 +82,8 @@ class ActivationProblem(Problem):
 
     def _evaluate_batch(self, solutions: SolutionBatch) -> None:
         # EvoTorch takes a population that is −inf throughout for one that was never evaluated.
-        evals = self.score(self.activations(solutions.values)).mean(0)
+        with torch.no_grad():
+            evals = self.score(self.activations(solutions.values)).mean(0)
         solutions.set_evals(evals.clamp_min(torch.finfo(evals.dtype).min))
 
 
@@ -95,7 +95,8 @@ class ActivationSearch(SearchAlgorithm):
 
     Args:
         problem: what to search.
-        algorithm: such as `EvolutionStrategy()`; it decides nothing about the number of generations here, `run` does.
+        algorithm: such as `EvolutionStrategy()`; it decides nothing about the number of generations here, `run` does, and
+            what its last update makes is not scored.
         seed: decides the result.
     """
 

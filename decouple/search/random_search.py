@@ -74,6 +74,9 @@ class RandomSearch:
     def known(self, state: RandomState) -> None:
         return None
 
+    def pending(self, state: RandomState) -> None:
+        return None
+
     def best(self, state: RandomState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness
 

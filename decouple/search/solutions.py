@@ -105,7 +105,7 @@ def search_solution(
     Args:
         network: untrained, and left as it is; evaluated on the device that it is on.
         split: images and labels.
-        folder: where the targets go, a file a batch.
+        folder: where the targets go, a file a batch; those of another search in it stay.
         config: batch size, BatchNorm mode, stored type, the algorithm and its settings.
         algorithm: your own, in place of the one that `config` names; at the points that `config.blocks` has evolved.
         seed: of the run.
@@ -159,6 +159,9 @@ def search_solutions(
     expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
     expect(split, Split, "split", "pass data.train, say")
     expect(config, SearchConfig, "config", "an EsConfig goes into SearchConfig(es=…)")
+    expect(dtype, torch.dtype, "dtype", "such as torch.bfloat16")
+    if algorithm is not None:
+        _check_algorithm(algorithm)
     check_workers(workers)
     settings.check_section(config)
     points = network.check(split.images.shape[1:], split.labels)
@@ -171,7 +174,15 @@ def search_solutions(
     algorithms = tuple(algorithm or algorithm_of(config, of_solution) for of_solution in seeds)
     identities = [identity or _identity(network, split, config, each, dtype) for each in algorithms]
     shards = [
-        shards_of(split, config, Path(folder), seed=seed, solution=solution, identity=name)
+        # A run keeps its folders apart; elsewhere the targets of another network, seed or setting may be in it, and stay.
+        shards_of(
+            split,
+            config,
+            Path(folder) / ("" if identity else f"{name}-seed{seed}"),
+            seed=seed,
+            solution=solution,
+            identity=name,
+        )
         for solution, name in zip(solutions, identities, strict=True)
     ]
     missing = []
@@ -206,6 +217,24 @@ def search_solutions(
     return [TargetStore(of_solution) for of_solution in shards]
 
 
+def _check_algorithm(algorithm: object) -> None:
+    """Refuse what cannot search.
+
+    Raises:
+        ConfigError: a class, a name, or an object without one of the methods; names them.
+    """
+    if isinstance(algorithm, type):
+        raise ConfigError(
+            f"algorithm is the class {algorithm.__name__}: expected an object; call it, {algorithm.__name__}()"
+        )
+    methods = [name for name in vars(Algorithm) if not name.startswith("_")]
+    if missing := [name for name in methods if not callable(getattr(algorithm, name, None))]:
+        raise ConfigError(
+            f"algorithm is a {type(algorithm).__name__} without {', '.join(missing)}: expected an object with the methods of "
+            "decouple.search.Algorithm; decouple's own are named by SearchConfig(algorithm=…)"
+        )
+
+
 def _refuse_small_disk(folder: Path, needed: int) -> None:
     """Say so before the search, not in the middle of it.
 
@@ -227,9 +256,10 @@ def _identity(network: Stages, split: Split, config: SearchConfig, algorithm: Al
     Raises:
         ConfigError: an algorithm of the user's own that does not say what it is.
     """
-    if type(algorithm).__repr__ is object.__repr__:
+    if type(algorithm).__repr__ is object.__repr__ or " at 0x" in repr(algorithm):
         raise ConfigError(
-            f"{type(algorithm).__name__} has no representation that tells its settings, so targets could not be found again: "
+            f"{type(algorithm).__name__} has no representation that tells its settings (but not where they are in memory, as "
+            "that of a function does), so targets could not be found again: "
             "make it a dataclass, give it a __repr__, or pass identity='a name of your own'"
         )
     weights = xxhash.xxh3_128()

@@ -59,8 +59,6 @@ class _Stock:
 
     def ask(self, state: StockState) -> tuple[Tensor, StockState]:
         center = self._center(state.inner)
-        if state.generation == self.generations(state.point) - 1:  # nothing would come of another update: score the last one
-            return center.unsqueeze(1).unflatten(-1, state.point.shape), state
         with _global_generator(derive(state.seed, state.generation), center.device):
             candidates = self._sample(state.inner)
         candidates = torch.cat([center.unsqueeze(1), candidates], dim=1)
@@ -86,6 +84,9 @@ class _Stock:
 
     def known(self, state: StockState) -> None:
         return None
+
+    def pending(self, state: StockState) -> Tensor:
+        return self._center(state.inner).unsqueeze(1).unflatten(-1, state.point.shape)
 
     def best(self, state: StockState) -> tuple[Tensor, Tensor]:
         return state.best.unflatten(-1, state.point.shape), state.best_fitness

@@ -173,9 +173,11 @@ def test_es_can_keep_zero_mean_and_unit_variance_as_the_paper_does() -> None:
 
 
 @pytest.mark.parametrize("name", ["es", "pgpe", "cem"])
-def test_the_last_generation_scores_the_last_update_alone(name: str) -> None:
+def test_what_the_last_update_made_is_pending(name: str) -> None:
     point, algorithm = POINTS["map"], ALGORITHMS[name]
-    candidates, state = algorithm.ask(_run(algorithm, point, 29))
+    state = _run(algorithm, point, 29)
+    candidates = algorithm.pending(state)
+    assert candidates is not None
     assert candidates.shape[1] == 1
     told = algorithm.tell(state, candidates, torch.full((5, 1), 9.0))
     best, fitness = algorithm.best(told)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from decouple.config import EsConfig, PaperConfig
 from decouple.data import ImageData
-from decouple.errors import DataError, NotFiniteError
+from decouple.errors import ConfigError, DataError, NotFiniteError
 from decouple.networks import Stages
 from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch
 from decouple.search.engine import NOT_SEARCHED, search_points
@@ -99,6 +99,9 @@ class _Fails(EvolutionStrategy):
         candidates[1, 2:4] = torch.nan  # some of image 1's
         return candidates, state
 
+    def pending(self, state: Any) -> Tensor:
+        return torch.where(torch.arange(4)[:, None, None] == 0, torch.nan, super().pending(state))
+
 
 def test_images_whose_candidates_all_fail_keep_their_start_and_are_counted() -> None:
     stream = torch.Generator().manual_seed(0)
@@ -169,13 +172,46 @@ def test_a_budget_ends_the_search_and_says_why(network: Stages, data: ImageData,
     images, labels = data.train.images[:24], data.train.labels[:24]
     found = search_batch(scorer, images, labels, ES, seed=1, budget=budget)
     assert set(found.stops) == {reason}
-    assert found.evaluations <= 80 + 3 * 9
     if reason == "evaluations":
-        assert found.evaluations >= 80, "a generation that has begun is finished"
-        assert [len(curve) - 1 for curve in found.curves] == [3, 3, 3], "each point has its share"
+        assert 80 - 9 <= found.evaluations <= 80, "as many generations as fit"
+        assert [len(curve) - 1 for curve in found.curves] == [3, 4, 4], (
+            "each point has its share, and its last update is scored"
+        )
+    elif reason == "seconds":
+        assert found.evaluations == 3 * (9 + 1), "a generation and what it made: never nothing"
+        assert (found.after.mean(1) < found.before.mean(1)).all()
     else:
         assert found.evaluations == 0
         assert found.displacement.abs().max() < 1e-5
+
+
+def test_a_budget_is_used_to_the_last_update(network: Stages, data: ImageData) -> None:
+    """With the generations that fit planned from the start, the result is the same."""
+    images, labels = data.train.images[:6], data.train.labels[:6]
+    planned = EvolutionStrategy(EsConfig(population=8, generations=(4,), step=(0.1,), moments="own"))
+    stopped = EvolutionStrategy(EsConfig(population=8, generations=(100,), step=(0.1,), moments="own"))
+    expected = search_batch(Judge(network), images, labels, planned, seed=1)
+    found = search_batch(Judge(network), images, labels, stopped, seed=1, budget=Budget(evaluations=3 * (3 * 9 + 1)))
+    assert found.evaluations == expected.evaluations
+    assert all(torch.equal(a, b) for a, b in zip(found.targets, expected.targets, strict=True))
+
+
+class _Misshapen(EvolutionStrategy):
+    def best(self, state: Any) -> tuple[Tensor, Tensor]:
+        best, fitness = super().best(state)
+        return best[:, :1], fitness
+
+
+def test_an_algorithm_whose_activations_have_another_shape_is_named(network: Stages, data: ImageData) -> None:
+    with pytest.raises(
+        ConfigError, match=r"_Misshapen.best gives activations of shape \(6, 1, .* at 'block0': expected \(images, …\)"
+    ):
+        search_batch(Judge(network), data.train.images[:6], data.train.labels[:6], _Misshapen(ES.config), seed=1)
+
+
+def test_other_statistics_than_there_are_are_refused(network: Stages) -> None:
+    with pytest.raises(ConfigError, match="statistics = 'frzen': expected 'batch' or 'frozen'"):
+        Judge(network, statistics="frzen")
 
 
 def test_points_end_when_every_image_has_the_wanted_probability(network: Stages, data: ImageData) -> None:

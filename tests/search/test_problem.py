@@ -15,6 +15,7 @@ from decouple.data import ImageData
 from decouple.errors import ConfigError
 from decouple.networks import Stages
 from decouple.search import EvolutionStrategy, Judge, search_batch
+from decouple.search.gradient import GradientAscent
 from decouple.search.problem import ActivationProblem, ActivationSearch
 from decouple.seeds import derive
 
@@ -45,20 +46,20 @@ def test_a_stock_algorithm_searches_one_image(network: Stages, data: ImageData) 
 
 def test_our_algorithm_in_object_form_is_the_engines(network: Stages, data: ImageData) -> None:
     images, labels = data.train.images[:6], data.train.labels[:6]
-    algorithm = EvolutionStrategy(EsConfig(population=8, generations=(6,), moments="own"))  # begins at the start
+    algorithm = EvolutionStrategy(EsConfig(population=8, generations=(7,), moments="own"))  # begins at the start
     expected = search_batch(Judge(network), images, labels, algorithm, seed=3)
     problem = ActivationProblem(Judge(network), images, labels)
     searcher = ActivationSearch(problem, algorithm, seed=derive(3, problem.point.name))
     log = PandasLogger(searcher)
     searcher.run(6)
-    assert torch.equal(searcher.status["best"], expected.targets[0])
-    assert searcher.status["evaluations"] == 5 * 9 + 1
+    assert searcher.status["evaluations"] == 6 * 9
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of pandas, about EvoTorch's use of it
         rows = log.to_dataframe()
     assert len(rows) == 6
     assert rows["best_eval"].is_monotonic_increasing
-    assert rows["best_eval"].iloc[-1] == pytest.approx(-float(expected.curves[0][-1]), abs=1e-5)
+    # The engine scores in the end what the last update made; before, both do the same.
+    assert rows["best_eval"].iloc[-1] == pytest.approx(-float(expected.curves[0][-2]), abs=1e-5)
     assert (rows["mean_eval"] <= rows["pop_best_eval"] + 1e-6).all()
 
 
@@ -73,3 +74,10 @@ def test_what_failed_is_the_worst_that_evotorch_can_count(network: Stages, data:
     batch.set_values(torch.full_like(batch.values, torch.nan))
     problem.evaluate(batch)
     assert (batch.evals == torch.finfo(torch.float32).min).all()
+
+
+def test_every_algorithm_of_ours_runs_in_object_form(network: Stages, data: ImageData) -> None:
+    problem = ActivationProblem(Judge(network), data.train.images[:6], data.train.labels[:6])
+    searcher = ActivationSearch(problem, GradientAscent(EsConfig(generations=(3,))))
+    searcher.run(3)
+    assert float(searcher.status["best_eval"]) > float(problem.score(problem.start.unsqueeze(1)).mean())

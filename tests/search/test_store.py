@@ -159,3 +159,28 @@ def test_targets_know_which_points_were_searched(network: Stages, data: ImageDat
     last = search_solution(network, data.train, tmp_path / "b", config=replace(CONFIG, blocks="last"))
     assert (every.first_searched, last.first_searched) == (0, 1)
     assert set(last.stops()) == {"generations"}, "what was not searched had nothing to end it"
+
+
+def test_the_targets_of_another_search_stay(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    one = search_solution(network, data.train, tmp_path, config=CONFIG, seed=0)
+    before = {shard.path: shard.path.read_bytes() for shard in one.shards}
+    search_solution(network, data.train, tmp_path, config=CONFIG, seed=1)
+    search_solution(network, data.train, tmp_path, config=replace(CONFIG, algorithm="random"), seed=0)
+    assert all(path.read_bytes() == contents for path, contents in before.items())
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "message"),
+    [
+        (
+            "paper",
+            "algorithm is a str without generations, inputs, init, ask, tell, known, pending, best, population: ",
+        ),
+        (EvolutionStrategy, r"algorithm is the class EvolutionStrategy: expected an object; call it, EvolutionStrategy\(\)"),
+    ],
+)
+def test_what_is_no_algorithm_is_refused(
+    network: Stages, data: ImageData, tmp_path: Path, algorithm: Any, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        search_solution(network, data.train, tmp_path, config=CONFIG, algorithm=algorithm)
