@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -157,10 +157,21 @@ def measure(data: ImageData, size: AblationSize, source: str, seed: int, row: Ro
     return {**found, "seconds": time.monotonic() - began}
 
 
+def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse rows that there are not, before anything runs.
+
+    Raises:
+        SystemExit: names them.
+    """
+    if unknown := set(wanted) - set(known):
+        raise SystemExit(f"no row is called {', '.join(sorted(unknown))}; there are: {'; '.join(known)}")
+
+
 def run(arguments: Arguments, size: AblationSize) -> list[dict[str, Any]]:
     """An entry for each data set."""
     parts, found = Parts(arguments.out, NAME, size), []
     for source in arguments.data or size.data:
+        check_rows(arguments.rows, rows_of(size, source))
         rows = {name: row for name, row in rows_of(size, source).items() if name in (arguments.rows or (name,))}
         seeds: dict[str, list[Any]] = {name: [] for name in rows}
         with Progress().task(f"{NAME}, {key(source)}", len(rows) * len(size.seeds), "networks") as advance:

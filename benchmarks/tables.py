@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
+from benchmarks.ablations import check_rows
 from benchmarks.common import Common, Parts, Size, key, label
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
@@ -257,6 +258,7 @@ def tune(setting: Setting, kind: str) -> list[dict[str, Any]]:
 def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:
     """An entry for each data set and number of training images."""
     parts, entries = Parts(arguments.out, NAME, size), []
+    check_rows(arguments.rows, ROWS)
     rows = [row for row in ROWS if row in (arguments.rows or ROWS)]
     for source in arguments.data or size.data:
         chosen, tuning = {}, {}

@@ -11,7 +11,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from decouple.config import EsConfig, LearnConfig, NetworkConfig, PaperConfig, RunConfig, SearchConfig, SgdConfig
+    from decouple.config import (
+        EsConfig,
+        LearnConfig,
+        NetworkConfig,
+        PaperConfig,
+        RoundsConfig,
+        RunConfig,
+        SearchConfig,
+        SgdConfig,
+    )
     from decouple.data import ImageData, Split, load_data
     from decouple.errors import DecoupleError
     from decouple.learn import learn_targets, train_sgd
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
     from decouple.presets import preset
     from decouple.q0.ensemble import Ensemble
     from decouple.report import write_comparison
-    from decouple.search import EvolutionStrategy, PaperSearch, TargetStore, search_solution
+    from decouple.search import EvolutionStrategy, PaperSearch, TargetStore, search_solution, search_solutions
     from decouple.training.evaluate import accuracy
     from decouple.trajectories import Recorder, Recording, compare_recordings
 
@@ -38,6 +47,7 @@ _HOMES = {
     "PaperSearch": "decouple.search",
     "Recorder": "decouple.trajectories",
     "Recording": "decouple.trajectories",
+    "RoundsConfig": "decouple.config",
     "RunConfig": "decouple.config",
     "SearchConfig": "decouple.config",
     "SgdConfig": "decouple.config",
@@ -52,6 +62,7 @@ _HOMES = {
     "preset": "decouple.presets",
     "run": "decouple.pipeline",
     "search_solution": "decouple.search",
+    "search_solutions": "decouple.search",
     "train_sgd": "decouple.learn",
     "write_comparison": "decouple.report",
 }
@@ -69,6 +80,7 @@ __all__ = [
     "PaperSearch",
     "Recorder",
     "Recording",
+    "RoundsConfig",
     "RunConfig",
     "SearchConfig",
     "SgdConfig",
@@ -83,6 +95,7 @@ __all__ = [
     "preset",
     "run",
     "search_solution",
+    "search_solutions",
     "train_sgd",
     "write_comparison",
 ]

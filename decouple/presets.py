@@ -14,6 +14,7 @@ from decouple.config import (
     NetworkConfig,
     PaperConfig,
     Q0Config,
+    RoundsConfig,
     RunConfig,
     SearchConfig,
     SgdConfig,
@@ -53,7 +54,7 @@ def _paper(
     )
 
 
-def _small(name: str) -> RunConfig:
+def _small(name: str, *, rounds: int) -> RunConfig:
     """10,000 images and 32 channels: minutes on two cores."""
     return RunConfig(
         preset=f"{name}-small",
@@ -62,6 +63,7 @@ def _small(name: str) -> RunConfig:
         network=NetworkConfig(width=32, groups=1),
         search=SearchConfig(solutions=2, batch=125, es=EsConfig(population=32)),
         learn=LearnConfig(epochs=20, weight_decay=5e-2),
+        rounds=RoundsConfig(count=rounds),
         sgd=SgdConfig(epochs=20, weight_decay=5e-2, groups=(1, 2)),
         compare=CompareConfig(images=250),
         q0=Q0Config(cycles=3, epochs=2),
@@ -72,11 +74,11 @@ _PRESETS: dict[str, tuple[str, RunConfig]] = {
     "digits": ("scikit-learn's 8×8 digits; nothing to download, about a minute on two cores", RunConfig()),
     "mnist-small": (
         "MNIST, 10,000 images, 32 channels: minutes on two cores",
-        _small("mnist"),
+        _small("mnist", rounds=0),
     ),
     "cifar10-small": (
         "CIFAR-10, 10,000 images, 32 channels: minutes on two cores",
-        _small("cifar10"),
+        _small("cifar10", rounds=1),
     ),
     "mnist": (
         "the paper's MNIST: genetic algorithm, 256 channels, 1000 epochs; for a GPU",

@@ -144,7 +144,7 @@ def _result(ray: Any, reference: Any, job: Job, attempt: int, mend: str) -> tupl
             return None
         raise WorkerError(
             f"{attempt} workers in turn died while they {name} ({reason}): most often the memory does not suffice; lower "
-            f"{mend}. Finished work is kept"
+            f"{mend}. Finished work is kept: run the same command again"
         ) from None
     except errors.RayTaskError as error:
         cause = error.cause
@@ -158,7 +158,9 @@ def _result(ray: Any, reference: Any, job: Job, attempt: int, mend: str) -> tupl
             ) from None
         raise cause from error  # whose text is the worker's traceback
     except errors.RayError as error:
-        raise WorkerError(f"Ray failed while a worker {name}: {_first_line(error)}. Finished work is kept") from error
+        raise WorkerError(
+            f"Ray failed while a worker {name}: {_first_line(error)}. Finished work is kept: run the same command again"
+        ) from error
     return result
 
 

@@ -10,7 +10,7 @@ README = Path(__file__).parents[1] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_the_python_examples_run(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -25,7 +25,9 @@ def test_the_python_examples_run(
     elif number == 1:
         assert len(code.splitlines()) <= 15, "a torchvision network is searched by a short script"
         assert len(re.findall(r"\d\.\d+", printed)) == 5
-    elif number == 3:
+    elif number == 2:
+        assert float(printed.split()[-1]) < 2, "from 2.4"
+    elif number == 4:
         assert Path("comparison/comparison.html").is_file()
         assert "'hidden': Bounds(value=0." in printed
     else:
@@ -33,7 +35,7 @@ def test_the_python_examples_run(
 
 
 def test_there_are_no_other_examples() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
 
 
 def test_the_commands_of_the_readme_are_known() -> None:
