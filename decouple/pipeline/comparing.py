@@ -23,7 +23,7 @@ from decouple.pipeline.searching import search_identity
 from decouple.results import Comparison, TrajectoryCurve, to_json
 from decouple.search import search_solution
 from decouple.settings import fingerprint
-from decouple.trajectories import Recording, check_same_samples
+from decouple.trajectories import check_same_samples
 from decouple.trajectories.curves import curve_of, joint_map
 
 
@@ -58,7 +58,7 @@ def compare(run: Run, networks: list[Trained]) -> Compared:
 def _compare(run: Run, networks: list[Trained]) -> Compared:
     probe = probe_of(run)
     targets = probe_targets(run, probe)
-    records = {trained.name: Recording.open(trained.folder) for trained in networks}
+    records = {trained.name: trained.recording() for trained in networks}
     check_same_samples(list(records.values()))
     body = run.network_to_search.names[-2]
     positions = joint_map(list(records.values()), body)

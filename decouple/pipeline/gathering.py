@@ -74,7 +74,8 @@ def compare_runs(
 def recordings_of(run: Run) -> list[Recording]:
     """The recorded trainings of a run whose comparison is up to date; and its q0 trajectories, as far as they have got."""
     networks = networks_of(run)
-    return [Recording.open(trained.folder) for trained in networks] + _population(run, networks)
+    trained = [network.recording() for network in networks if network.kind != "earlier"]
+    return trained + _population(run, networks)
 
 
 def _population(run: Run, networks: list[Trained]) -> list[Recording]:

@@ -24,7 +24,7 @@ from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.training.evaluate import logits
 from decouple.training.loop import Objective
-from decouple.trajectories import Recorder
+from decouple.trajectories import Recorder, Recording
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ class Trained:
     @property
     def path(self) -> Path:
         return self.folder / "network.safetensors"
+
+    def recording(self) -> Recording:
+        """Its activations while it was trained, by the name that it has in the run.
+
+        Raises:
+            DamagedFileError: there are none, or a file is damaged.
+        """
+        return replace(Recording.open(self.folder), name=self.name, kind=self.kind)
 
     def result(self) -> Fit:
         """What its training gave.
@@ -206,10 +214,10 @@ def _recorder(run: Run, trained: Trained) -> Recorder:
         ids=probe.ids,
         labels=probe.labels,
         at=recorded_epochs(trained.settings.epochs, run.config.compare.records),
-        name=trained.name,
-        kind=trained.kind,
+        name=trained.folder.name,  # what it is called in the run depends on how many rounds follow
+        kind="sgd" if trained.solution is None else "search",
         logits=names[-1],
-        solution=trained.name if trained.kind == "search" else None,
+        solution=None if trained.solution is None else f"search-{trained.solution}",
         start=str(trained.seed),
         unit=trained.unit,
     )

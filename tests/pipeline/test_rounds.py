@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from decouple.config import RunConfig
 from decouple.data import as_float
@@ -43,8 +42,8 @@ def test_each_round_goes_on_from_the_network_before_it(config: RunConfig, tmp_pa
         probe = opened.data.validation.images[: config.compare.images]
         with torch.no_grad():
             expected = last.after.network(opened).activations(as_float(probe))
-        recorded = load_file(last.record_path(0))
-    assert torch.equal(recorded["point.0"], expected[0].half()), "it begins with the best weights of the round before"
+        recorded = last.recording().at(0)
+    assert torch.equal(recorded["block0"].half(), expected[0].half()), "it begins with the best weights of the round before"
     assert not list((tmp_path / "run").glob("learn/*/*/targets")), "targets of later rounds go when they are learned"
 
 
