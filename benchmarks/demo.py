@@ -9,7 +9,6 @@ Writes figures/demo-PRESET.json, and pictures of the first seed's run beside it.
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import tempfile
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any
 import tyro
 
 from benchmarks.receipt import FIGURES, spread, write_receipt
+from decouple.files import write_bytes
 from decouple.pipeline import run
 from decouple.presets import preset
 from decouple.settings import to_builtins
@@ -36,10 +36,13 @@ class Arguments:
     """Folder of the data sets."""
     out: Path | None = None
     """Keep the runs in this folder, and go on with those that it holds."""
+    figures: Path = FIGURES
+    """Folder of the receipt and the pictures."""
 
 
 def main(arguments: Arguments) -> None:
     found: list[dict[str, Any]] = []
+    pictures: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(arguments.seeds):
             folder = (arguments.out or Path(scratch)) / f"{arguments.preset}-seed{seed}"
@@ -58,7 +61,7 @@ def main(arguments: Arguments) -> None:
             )
             if seed == 0:
                 for name in PICTURES:
-                    shutil.copyfile(folder / "figures" / f"{name}.png", FIGURES / f"{arguments.preset}-{name}.png")
+                    pictures[name] = (folder / "figures" / f"{name}.png").read_bytes()
     searched = [accuracy for entry in found for accuracy in entry["search"]]
     totals = [sum(entry["seconds"].values()) for entry in found]
     figures = {
@@ -73,7 +76,10 @@ def main(arguments: Arguments) -> None:
         "seconds": {"median": statistics.median(totals), "all": totals},
     }
     settings = to_builtins(preset(arguments.preset)) | {"seeds": arguments.seeds}
-    path = write_receipt(f"demo-{arguments.preset}", figures, settings=settings)
+    # The pictures last: they are files of the repository, whose state the receipt notes.
+    path = write_receipt(f"demo-{arguments.preset}", figures, settings=settings, folder=arguments.figures)
+    for name, contents in pictures.items():
+        write_bytes(arguments.figures / f"{arguments.preset}-{name}.png", contents)
     print(json.dumps({name: value for name, value in figures.items() if name != "runs"}, indent=2))
     print(path)
 
