@@ -109,3 +109,21 @@ def test_the_ratios_of_learning_are_the_benchmarks() -> None:
                 row = found[width, groups, precision, step]
                 cells.append(f"{row['ratio']:.2f} ({row['cpu_ratio']:.2f})")
         assert f"| {width} channels, {2 * groups} convolutions a block | {' | '.join(cells)} |" in README.read_text()
+
+
+def test_the_tables_of_learning_are_the_benchmarks() -> None:
+    text, tables = README.read_text(), sorted((README.parent / "figures").glob("tables-*.md"))
+    assert len(tables) == 4
+    for table in tables:
+        rows = json.loads(table.with_suffix(".json").read_text())["figures"]["entries"]
+        lines = table.read_text().strip().splitlines()[2:]
+        assert len(lines) == sum(len(entry["rows"]) for entry in rows)
+        assert all(line in text for line in lines)
+
+
+def test_accuracy_grows_with_the_compute_of_the_search() -> None:
+    curves = json.loads((README.parent / "figures" / "accuracy_scaling.json").read_text())["figures"]["curves"]
+    for curve in curves:
+        assert curve["x"][-1] == 16 * curve["x"][0]
+        said = f"{curve['mean'][0]:.1f} to {curve['mean'][-1]:.1f} %"
+        assert said in README.read_text()
