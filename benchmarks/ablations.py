@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from benchmarks.common import Common, Parts, Size, key, label
+from benchmarks.common import Common, Parts, Size, key, label, named
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
 from decouple.config import (
@@ -222,7 +222,7 @@ def main(arguments: Arguments) -> None:
         size = replace(size, seeds=arguments.seeds)
     entries = run(arguments, size)
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     path = write_receipt(name, {"data": entries}, settings=settings, device=arguments.device, folder=arguments.figures)
     text = as_markdown(entries)
     write_text(Path(arguments.figures) / f"{name}.md", text)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.ablations import AblationSize, Row, measure
-from benchmarks.common import LINES, Common, Parts, key, label, save_pictures
+from benchmarks.common import LINES, Common, Parts, key, label, named, save_pictures
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
 from decouple.config import DataConfig, PaperConfig, SearchConfig
@@ -180,7 +180,7 @@ def main(arguments: Arguments) -> None:
     curves = run(arguments, size)
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
     save_pictures(draw(curves, size), name, arguments.figures)
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     path = write_receipt(name, {"curves": curves}, settings=settings, device=arguments.device, folder=arguments.figures)
     for curve in curves:
         ends = f"{curve['mean'][0]:.1f} → {curve['mean'][-1]:.1f} %"

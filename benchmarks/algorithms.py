@@ -36,6 +36,7 @@ from benchmarks.common import (
     displacement,
     key,
     label,
+    named,
     problem_of,
     search,
     settings_for,
@@ -262,7 +263,7 @@ def main(arguments: Arguments) -> None:
     entries = run(arguments, size)
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
     write_text(arguments.figures / f"{name}.md", as_markdown(entries, size))
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     for entry in entries:

@@ -122,6 +122,11 @@ def key(source: str) -> str:
     return Path(source.partition(":")[2]).name if source.startswith("folder:") else source
 
 
+def named(sources: Sequence[str]) -> list[str]:
+    """The data sets for a receipt: folders without where they lie on this machine."""
+    return [f"folder:{key(source)}" if source.startswith("folder:") else source for source in sources]
+
+
 def label(source: str, data_root: Path | None = None) -> str:
     """What to call the data in a figure; says so where the images are a JPEG copy."""
     name = LABELS.get(key(source), key(source))

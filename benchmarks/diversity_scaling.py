@@ -42,6 +42,7 @@ from benchmarks.common import (
     key,
     label,
     legend,
+    named,
     plot,
     problem_of,
     save_pictures,
@@ -230,7 +231,7 @@ def main(arguments: Arguments) -> None:
         "seconds_of_last_sitting": time.monotonic() - began,
         "curves": curves,
     }
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     for curve in curves:
         about = f"{curve['data']:<22} {curve['algorithm']:<6} {curve['block']:<7} {curve['kind']:<14}"

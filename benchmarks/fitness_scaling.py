@@ -30,6 +30,7 @@ from benchmarks.common import (
     key,
     label,
     legend,
+    named,
     plot,
     problem_of,
     save_pictures,
@@ -184,7 +185,7 @@ def main(arguments: Arguments) -> None:
     save_pictures(draw(curves, axes), name, arguments.figures)
     verdict = all(curve["falls"]["within_spread"] for curve in curves)
     figures = {"all_fall_within_spread": verdict, "seconds_of_last_sitting": time.monotonic() - began, "curves": curves}
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     for curve in curves:
         words = {True: "falls", False: "RISES"}[curve["falls"]["within_spread"]]

@@ -40,6 +40,7 @@ from benchmarks.common import (
     Size,
     key,
     label,
+    named,
     problem_of,
     save_pictures,
     search,
@@ -298,7 +299,7 @@ def main(arguments: Arguments) -> None:
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
     save_pictures(draw(entries), name, arguments.figures)
     figures = {"variants": VARIANTS, "seconds_of_last_sitting": time.monotonic() - began, "data": entries}
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     for entry in entries:
         for variant, text in VARIANTS.items():

@@ -35,7 +35,7 @@ import tyro
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.common import Common, Parts, key, label, save_pictures
+from benchmarks.common import Common, Parts, key, label, named, save_pictures
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
 from decouple.config import DataConfig, EsConfig, LearnConfig, NetworkConfig, Q0Config, SearchConfig
@@ -549,7 +549,7 @@ def main(arguments: Arguments) -> None:
     entries = run(arguments, size)
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
     save_pictures(draw(entries), name, arguments.figures)
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     if arguments.plans is not None:

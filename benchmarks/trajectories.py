@@ -33,7 +33,7 @@ import msgspec
 import torch
 import tyro
 
-from benchmarks.common import PAPER_NETWORK, Common, Parts, Size, key, label, save_pictures
+from benchmarks.common import PAPER_NETWORK, Common, Parts, Size, key, label, named, save_pictures
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
 from decouple.analysis import collision_entropy
@@ -426,7 +426,7 @@ def main(arguments: Arguments) -> None:
     found = run(arguments, size)
     name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
     draw(arguments, name, found.pop("pictures"))
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": list(arguments.data or size.data)}
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     figures = {"seconds_of_last_sitting": time.monotonic() - began, **found}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
     write_text(arguments.figures / f"{name}.md", as_markdown(found))
