@@ -153,7 +153,8 @@ def setting_of(arguments: Arguments, size: TrajectorySize, source: str, seed: in
 def measure(arguments: Arguments, size: TrajectorySize, source: str, seed: int) -> dict[str, Any]:
     """Search, train, record and compare for one seed."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    # At the scale of the paper six solutions take 40 GB: they lie where the parts do, if that was said.
+    with tempfile.TemporaryDirectory(dir=arguments.out) as folder:
         setting = setting_of(arguments, size, source, seed, Path(folder), size.images)
         learned, targets, search_seconds = _solutions(setting)
         recordings, accuracies = [], {}
@@ -281,6 +282,8 @@ def _alone(shape: tuple[int, int], repeats: int) -> dict[str, Any]:
 
 def run(arguments: Arguments, size: TrajectorySize) -> dict[str, Any]:
     parts = Parts(arguments.out, NAME, size)
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
     sources = arguments.data or size.data
     entries, pictures = [], {}
     with Progress().task(NAME, len(sources) * (len(size.seeds) + 1) + 1, "parts") as advance:
