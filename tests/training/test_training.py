@@ -11,8 +11,9 @@ from torch import nn
 from decouple.config import TrainConfig
 from decouple.training.augment import augment
 from decouple.training.batches import epoch_batches, even_batches
-from decouple.training.optimizer import momentum_buffers, restore_momentum, sgd
+from decouple.training.optimizer import sgd
 from decouple.training.schedule import multiplier
+from decouple.training.state import pack_state, restore_state
 
 
 @settings(deadline=None, max_examples=50)
@@ -93,9 +94,9 @@ def test_momentum_survives_saving() -> None:
         optimizer = sgd(nn.ParameterList([weight]), TrainConfig(), batch=10)
         for number in range(count):
             if restored and number == 2:
-                buffers = momentum_buffers(optimizer)
+                buffers, rest = pack_state(optimizer)
                 optimizer = sgd(nn.ParameterList([weight]), TrainConfig(), batch=10)
-                restore_momentum(optimizer, buffers)
+                restore_state(optimizer, buffers, rest)
             weight.grad = torch.arange(3.0) + number
             optimizer.step()
         return weight.detach()
