@@ -3,22 +3,26 @@
     python -m benchmarks.q0_text --data FILE                # tiny Shakespeare; two CPU cores
     python -m benchmarks.q0_text --data FILE --scale tiny   # to try the program
 
-- single: one model trained longer, its learning rate falling to 0; the weight decay is chosen for each number of epochs. This
-  shows the regime: where more epochs no longer help one model.
-- ensemble: independent such models, probabilities averaged; epochs a model and weight decay are chosen for each budget.
+- single: one model trained longer, its learning rate falling to 0. This shows the regime: where more epochs no longer help it.
+- ensemble: independent such models, probabilities averaged; the best epochs a model count for each budget.
 - snapshots: cosine cycles to 0, flat weight decay, no distillation; equal weights.
-- q0: cycles with anti-phase rates and chain distillation; equal weights, or the learned prior. And q0 with one thing changed.
+- q0: cycles with anti-phase rates, distillation from the snapshot before and noise on the weights; equal weights, or the
+  learned prior. And one trajectory of it with one thing changed.
 
-Everything is chosen on validation, from the mean over the seeds, and reported on test. A budget counts epochs of training; a
-distilled epoch also asks its teacher, which costs a forward pass (a third of a step). The headline: epochs that the ensemble
-needs for what the largest ensemble reaches, over epochs that q0 needs for it. Writes figures/q0_text.json, .png and .svg.
+Every method is tuned at every length of its training or cycle, with the same grid of learning rates, weight decays and
+dropouts, one setting after the other, by the validation of a small population of the first seed. Then everything is run with
+all seeds; the best on validation, mean over the seeds, counts for each budget and is reported on test. A budget counts epochs of
+training; a distilled epoch also asks its teacher, which costs a forward pass (a third of a step). The headline: epochs that
+the ensemble needs for what the largest ensemble reaches, over epochs that q0 needs for it. Writes figures/q0_text.json, .png
+and .svg.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -36,11 +40,10 @@ from decouple import device as devices
 from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
 from decouple.errors import ConfigError
 from decouple.pipeline.text import TextRun, answers, train
-from decouple.presets import text_preset
 from decouple.progress import Progress
 from decouple.q0 import fit_prior, nll
 from decouple.report import style
-from decouple.settings import to_builtins
+from decouple.settings import fingerprint, to_builtins
 from decouple.text import load_corpus
 from decouple.text.group import Group
 from decouple.text.training import cycle_epochs
@@ -58,77 +61,118 @@ class Recipe:
     q0: TextQ0Config
     dropout: float = 0.0
 
+    def having(self, **settings: Any) -> Recipe:
+        """This one with other settings: of q0, or the dropout."""
+        dropout = settings.pop("dropout", self.dropout)
+        return replace(self, q0=replace(self.q0, **settings), dropout=dropout)
+
+    def setting(self, name: str) -> Any:
+        return self.dropout if name == "dropout" else getattr(self.q0, name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextSize:
     corpus: CorpusConfig
     network: GptConfig
+    base: TextQ0Config
+    """q0, and what all methods share."""
+    budget: int
+    """Total epochs of the largest population."""
+    singles: tuple[int, ...]
+    """Epochs of a single model."""
+    models: tuple[int, ...]
+    """Epochs of a model of an ensemble."""
+    cycles: tuple[int, ...]
+    """Epochs of a cycle, of snapshots and q0."""
+    pilot: int
+    """Epochs of the cyclic populations that tuning compares. Of ensembles: three models."""
+    grid: dict[str, tuple[float, ...]]
+    """What every method is tuned over."""
+    q0_grid: dict[str, tuple[float, ...]]
+    """What q0 has beside them."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    recipes: tuple[Recipe, ...] = field(default_factory=tuple)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     compile: bool = False
 
 
-def recipes(
-    base: TextQ0Config, *, epochs: tuple[int, ...], decays: tuple[float, ...], models: dict[int, int]
-) -> tuple[Recipe, ...]:
-    """The baselines, q0 as in `base`, and one trajectory of it with one thing changed.
+def methods(size: TextSize) -> list[tuple[Recipe, int, list[int]]]:
+    """Each method at each of its lengths: the recipe before tuning, trajectories of its pilot, those of its populations.
 
-    Args:
-        epochs: of a single model.
-        decays: weight decays to choose from.
-        models: by epochs a model, the size of the largest ensemble.
+    A recipe's cycles are those of the pilot; the populations fill the budget.
     """
-    alone = replace(base, cycles=1, trajectories=1, alpha=0.0, perturb=0.0, lr_floor=0.0, members=None)
-    chain = base.epochs * (base.cycles - 1) + base.first_epochs
+    base = replace(size.base, trajectories=1)
+    alone = replace(base, cycles=1, alpha=0.0, perturb=0.0, lr_floor=0.0, wd_floor=1.0, shape="linear")
     cosine = replace(base, restart="continue", alpha=0.0, perturb=0.0, shape="cosine", lr_floor=0.0, wd_floor=1.0)
-    found = [
-        Recipe("single", f"{n} epochs, decay {decay:g}", replace(alone, first_epochs=n, weight_decay=decay))
-        for n in epochs
-        for decay in decays
-    ]
+
+    def cyclic(q0: TextQ0Config, epochs: int) -> TextQ0Config:
+        return replace(q0, epochs=epochs, cycles=cycles_in(size.pilot, q0.first_epochs, epochs))
+
+    found = [(Recipe("single", f"{n} epochs", replace(alone, first_epochs=n)), 1, [1]) for n in size.singles]
     found += [
-        Recipe(
-            "ensemble",
-            f"{n} epochs each, decay {decay:g}",
-            replace(alone, first_epochs=n, weight_decay=decay, trajectories=count),
-        )
-        for n, count in models.items()
-        for decay in decays
+        (Recipe("ensemble", f"models of {n} epochs", replace(alone, first_epochs=n)), 3, [size.budget // n])
+        for n in size.models
     ]
-    found += [
-        Recipe("snapshots", f"cycles of {n}", replace(cosine, first_epochs=base.first_epochs, epochs=n, cycles=count))
-        for n in sorted({max(1, base.epochs // 2), base.epochs})
-        if (count := 1 + (chain - base.first_epochs) // n) > 1
-    ]
+    found += [(Recipe("snapshots", f"snapshots of {n} epochs", cyclic(cosine, n)), 1, [1]) for n in size.cycles]
+    found += [(Recipe("q0", f"q0, cycles of {n} epochs", cyclic(base, n)), 1, [1, 2]) for n in size.cycles]
+    return found
+
+
+def cycles_in(epochs: int, first: int, each: int) -> int:
+    """Cycles that fit, the first of other length.
+
+    >>> cycles_in(52, 8, 4)
+    12
+    """
+    return 1 + max(0, epochs - first) // each
+
+
+def filling(recipe: Recipe, trajectories: int, budget: int) -> Recipe:
+    """A recipe in so many trajectories that fill the budget."""
+    q0 = recipe.q0
+    cycles = cycles_in(budget // trajectories, q0.first_epochs, q0.epochs) if q0.cycles > 1 else 1
+    name = f"{recipe.name}, {trajectories} trajectories" if trajectories > 1 and cycles > 1 else recipe.name
+    return replace(recipe.having(cycles=cycles, trajectories=trajectories), name=name)
+
+
+def without(main: Recipe) -> list[Recipe]:
+    """q0 with one thing changed."""
     changes: dict[str, dict[str, Any]] = {
         "q0 without distillation": {"alpha": 0.0},
         "q0 with flat weight decay": {"wd_floor": 1.0},
         "q0 with a cosine": {"shape": "cosine"},
-        "q0 continuing from its snapshots": {"restart": "continue"},
-        "q0 continuing, with noise": {"restart": "continue", "perturb": 0.25},
+        "q0 without noise": {"perturb": 0.0},
+        "q0 with the public code's noise": {"perturb": 0.25},
+        "q0 with T = 2": {"temperature": 2.0},
+        "q0 of new networks": {"restart": "new", "perturb": 0.0},
     }
-    found.append(Recipe("q0", "q0", base))
-    one = replace(base, trajectories=1)
-    return (*found, *(Recipe(name, name, replace(one, **change)) for name, change in changes.items()))
+    return [replace(main.having(**change), method=name, name=name) for name, change in changes.items()]
 
 
 SCALES = {
     "tiny": TextSize(
         corpus=CorpusConfig(train=3000, validation=500, prior=500, test=500),
         network=GptConfig(layers=1, width=16, heads=2, context=32),
+        base=TextQ0Config(first_epochs=2, epochs=1, batch=8, restart="continue", perturb=1.0),
+        budget=6,
+        singles=(2, 4),
+        models=(2,),
+        cycles=(1,),
+        pilot=3,
+        grid={"weight_decay": (1.0, 2.0)},
+        q0_grid={"alpha": (0.0, 0.45)},
         seeds=(0, 1),
-        recipes=recipes(
-            TextQ0Config(trajectories=2, cycles=3, first_epochs=2, epochs=1, batch=8),
-            epochs=(2, 4),
-            decays=(0.5, 1.0),
-            models={2: 3},
-        ),
     ),
     "small": TextSize(
-        corpus=CorpusConfig(train=50_000),
+        corpus=CorpusConfig(train=20_000, validation=20_000, prior=20_000, test=40_000),
         network=GptConfig(),
-        recipes=recipes(text_preset("tiny").q0, epochs=(4, 8, 16, 32, 64), decays=(0.5, 1.0, 2.0), models={16: 12, 32: 8}),
+        base=TextQ0Config(restart="continue", first_epochs=8, epochs=4, alpha=0.45, perturb=1.0),
+        budget=128,
+        singles=(4, 8, 16, 32),
+        models=(8, 16),
+        cycles=(4,),
+        pilot=48,
+        grid={"lr": (1e-2, 2e-2, 4e-2), "weight_decay": (1.0, 2.0, 4.0), "dropout": (0.0, 0.2)},
+        q0_grid={"perturb": (0.5, 1.0), "alpha": (0.45, 0.6)},
     ),
 }
 
@@ -138,7 +182,7 @@ class Arguments:
     data: Path | None = None
     """The text file."""
     scale: Literal["tiny", "small"] = "small"
-    """tiny: to try the program; small: tiny Shakespeare's first reported figures."""
+    """tiny: to try the program; small: 20 kB of a text."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:n."""
     out: Path | None = None
@@ -230,13 +274,11 @@ def line(made: dict[str, list[list[dict[str, float]]]], chosen: list[str], way: 
 
 
 def regime(made: dict[str, list[list[dict[str, float]]]], singles: list[Recipe]) -> list[dict[str, Any]]:
-    """A single model by epochs, each with its own best weight decay; also where more epochs make it worse."""
+    """A single model by epochs, also where more of them make it worse."""
     found = []
-    for epochs in sorted({recipe.q0.first_epochs for recipe in singles}):
-        same = [recipe for recipe in singles if recipe.q0.first_epochs == epochs]
-        of_each = [line(made, [recipe.name], "uniform")[0] for recipe in same]
-        best = min(range(len(same)), key=lambda i: of_each[i]["validation"])
-        found.append({"weight_decay": same[best].q0.weight_decay, **of_each[best]})
+    for recipe in sorted(singles, key=lambda single: single.q0.first_epochs):
+        settings = {"lr": recipe.q0.lr, "weight_decay": recipe.q0.weight_decay, "dropout": recipe.dropout}
+        found.append(settings | line(made, [recipe.name], "uniform")[0])
     return found
 
 
@@ -264,56 +306,94 @@ def headline(ensemble: list[dict[str, Any]], q0: list[dict[str, Any]]) -> dict[s
     }
 
 
+class Bench:
+    """Measures recipes, each once."""
+
+    def __init__(self, data: Path, size: TextSize, parts: Parts, folder: Path, device: str, advance: Any) -> None:
+        self._size, self._parts, self._folder, self._advance = size, parts, folder, advance
+        self._group, self._corpus = Group(devices.resolve(device)), load_corpus(data, size.corpus, folder)
+
+    def measure(self, recipe: Recipe, seed: int) -> list[dict[str, float]]:
+        """See `measure`; kept by what the recipe says, whatever its name."""
+        size = self._size
+        config = TextConfig(
+            preset=NAME,
+            seed=seed,
+            precision=size.precision,
+            compile=size.compile,
+            corpus=size.corpus,
+            network=replace(size.network, dropout=recipe.dropout),
+            q0=recipe.q0,
+        )
+        whole = TextRun(config, self._corpus, self._group, self._folder, None, Progress(quiet=True))
+        name = f"{recipe.method}-{fingerprint(self._corpus.digest, config)}".replace(" ", "-")
+        found = self._parts.get(name, partial(measure, whole))
+        self._advance(1)
+        return found
+
+    def tune(self, recipe: Recipe, trajectories: int, grid: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+        """One setting after the other, each at the value whose population of the first seed is best on validation.
+
+        Returns:
+            recipe: the best; trials: what was tried, with bits per byte on validation.
+        """
+        best, trials, known = recipe.having(trajectories=trajectories), [], {}
+        for name, values in grid.items():
+            options = [best.having(**{name: value}) for value in values]
+            for option in options:
+                if option not in known:
+                    known[option] = self.measure(option, self._size.seeds[0])[-1]["validation_uniform"]
+                    trials.append({**{each: option.setting(each) for each in grid}, "validation": known[option]})
+            best = min(options, key=known.__getitem__)
+        return {"recipe": best, "trials": trials}
+
+
 def run(arguments: Arguments, size: TextSize) -> dict[str, Any]:
     """The figures of the receipt."""
     if arguments.data is None:
         raise ConfigError("give a text: python -m benchmarks.q0_text --data FILE")
-    parts, group = Parts(arguments.out, NAME, size), Group(devices.resolve(arguments.device))
-    made: dict[str, list[list[dict[str, float]]]] = {recipe.name: [] for recipe in size.recipes}
-    members = sum(recipe.q0.trajectories * recipe.q0.cycles for recipe in size.recipes) * len(size.seeds)
-    with tempfile.TemporaryDirectory() as temporary, Progress().task(NAME, members, "members") as advance:
+    parts, made, tuning = Parts(arguments.out, NAME, size), {}, []
+    populations: list[Recipe] = []
+    with tempfile.TemporaryDirectory() as temporary:
         folder = parts.folder or Path(temporary)
-        for recipe in size.recipes:
-            for seed in size.seeds:
-                config = TextConfig(
-                    preset=NAME,
-                    seed=seed,
-                    precision=size.precision,
-                    compile=size.compile,
-                    corpus=size.corpus,
-                    network=replace(size.network, dropout=recipe.dropout),
-                    q0=recipe.q0,
-                )
-                corpus = load_corpus(arguments.data, size.corpus, folder)
-                whole = TextRun(config, corpus, group, folder, None, Progress(quiet=True))
-                name = f"{_file(recipe.name)}-{corpus.digest}-seed{seed}"
-                made[recipe.name].append(parts.get(name, partial(measure, whole)))
-                advance(recipe.q0.trajectories * recipe.q0.cycles)
-    return summarise(made, size)
+        grids = {True: {**size.q0_grid, **size.grid}, False: size.grid}
+        trials = sum(1 + sum(len(v) - 1 for v in grids[r.method == "q0"].values()) for r, _, _ in methods(size))
+        with Progress().task(f"{NAME}, tuning", trials, "populations") as advance:
+            bench = Bench(arguments.data, size, parts, folder, arguments.device, advance)
+            for recipe, pilot, counts in methods(size):
+                tuned = bench.tune(recipe, pilot, grids[recipe.method == "q0"])
+                populations += [filling(tuned["recipe"], count, size.budget) for count in counts]
+                tuning.append({"method": recipe.method, "name": recipe.name, "trials": tuned["trials"]})
+                if recipe.method == "q0" and recipe.q0.epochs == size.base.epochs:
+                    main = filling(tuned["recipe"], 1, size.budget // 2)
+        populations += [replace(main, method="q0 itself", name="q0 itself"), *without(main)]
+        with Progress().task(NAME, len(populations) * len(size.seeds), "populations") as advance:
+            bench = Bench(arguments.data, size, parts, folder, arguments.device, advance)
+            for recipe in populations:
+                made[recipe.name] = [bench.measure(recipe, seed) for seed in size.seeds]
+    return {"tuning": tuning, **summarise(made, populations)}
 
 
-def summarise(made: dict[str, list[list[dict[str, float]]]], size: TextSize) -> dict[str, Any]:
+def summarise(made: dict[str, list[list[dict[str, float]]]], populations: list[Recipe]) -> dict[str, Any]:
     of_method: dict[str, list[str]] = {}
-    for recipe in size.recipes:
+    for recipe in populations:
         of_method.setdefault(recipe.method, []).append(recipe.name)
     lines = {name: line(made, of_method[method], way) for name, (method, way) in LINES.items()}
-    removed = [method for method in of_method if method.startswith("q0 ")]
-    alone = {method: [_first_trajectory(seed) for seed in made[method]] for method in ("q0", *removed)}
+    changed = [method for method in of_method if method.startswith("q0 ")]
     return {
-        "regime": regime(made, [recipe for recipe in size.recipes if recipe.method == "single"]),
+        "regime": regime(made, [recipe for recipe in populations if recipe.method == "single"]),
         "lines": lines,
         "headline": {name: headline(lines["ensemble"], lines[name]) for name in ("q0, uniform", "q0, learned prior")},
         "ablation": {
-            method: {"epochs": seeds[0]["epochs"], **spread([point["test_uniform"] for point in seeds])}
-            for method, seeds in alone.items()
+            method: {
+                "epochs": made[method][0][-1]["epochs"],
+                **{way: spread([seed[-1][f"test_{way}"] for seed in made[method]]) for way in ("uniform", "learned")},
+            }
+            for method in changed
         },
+        "recipes": {recipe.name: {**to_builtins(recipe.q0), "dropout": recipe.dropout} for recipe in populations},
         "all": made,
     }
-
-
-def _first_trajectory(populations: list[dict[str, float]]) -> dict[str, float]:
-    """The population of all cycles of one trajectory: what the ablations have too."""
-    return max((one for one in populations if one["trajectories"] == 1), key=lambda one: one["epochs"])
 
 
 @style.styled
@@ -321,7 +401,7 @@ def draw(figures: dict[str, Any]) -> Figure:
     """Left the regime, right bits per byte by total epochs; bars are standard deviations over the seeds."""
     figure = style.new_figure(3.2)
     left, right = figure.subplots(1, 2, sharey=True)
-    left.set(xlabel="epochs of one model", ylabel="test, bits per byte", title="One model, best weight decay for each")
+    left.set(xlabel="epochs of one model", ylabel="test, bits per byte", title="One model, tuned for each")
     _plot(left, figures["regime"], color=style.GREY, marker="o")
     right.set(xlabel="epochs in all", title="Populations")
     for (label, points), look in zip(figures["lines"].items(), LOOKS, strict=True):
@@ -348,9 +428,10 @@ def table(figures: dict[str, Any]) -> str:
             f"{name:<24}  {last['epochs']:>6}  {last['members']:>7}  {last['test']['mean']:.4f} ± {last['test']['std']:.4f}"
             f"  ({last['recipe']})"
         )
-    rows.append("one trajectory, equal weights:")
+    rows.append("one trajectory; equal weights, learned prior:")
     rows += [
-        f"{name:<24}  {at['epochs']:>6}  {'':>7}  {at['mean']:.4f} ± {at['std']:.4f}"
+        f"{name:<32}  {at['epochs']:>6}  "
+        + "  ".join(f"{at[way]['mean']:.4f} ± {at[way]['std']:.4f}" for way in ("uniform", "learned"))
         for name, at in figures["ablation"].items()
     ]
     for name, found in figures["headline"].items():
@@ -360,10 +441,6 @@ def table(figures: dict[str, Any]) -> str:
             f"{found['q0_epochs']} epochs: {ratio}"
         )
     return "\n".join(rows)
-
-
-def _file(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
 def main(arguments: Arguments) -> None:
