@@ -11,7 +11,8 @@ and SGD trains networks of three starts. Every network is recorded on images tha
 - curves: cosine distance to the targets and entropies, by epoch (the paper's figures 5 to 7), over all seeds.
 - differences: whether other solutions make networks more different than other starts do.
 - correlations: whether solutions that are further apart give networks that are.
-- recorder: time of training with it and without; entropy: time of a large collision entropy over that of the one matrix product.
+- recorder: time of training with a record an epoch and without.
+- entropy: time of a large collision entropy over that of the one matrix product.
 
 Writes figures/trajectories.json, the table as figures/trajectories.md, and pictures.
 """
@@ -67,11 +68,16 @@ class TrajectorySize(Size):
     """Of the search's step: two solutions each."""
     sgd: int = 3
     """SGD networks, each from a start of its own."""
-    weight_decay: dict[str, float] = field(default_factory=lambda: {"mnist": 5e-4, "cifar10": 5e-3})
-    es: EsConfig = field(default_factory=lambda: EsConfig(population=32, generations=(12, 6, 6, 4)))
+    weight_decay: dict[str, float] = field(default_factory=lambda: {"mnist": 2e-2, "cifar10": 5e-2})
+    """By data set, for learning and SGD alike."""
+    groups: int = 1
+    """ConvGroups a block of the trained networks."""
+    es: EsConfig = field(default_factory=lambda: EsConfig(population=32, generations=(24, 12, 12, 10)))
+    """All blocks are searched, and all are supervised, as in the paper."""
     timed_images: int
     """Training images of the recorder's timing: those of the presets."""
-    timed_epochs: int = 1
+    timed_epochs: int = 2
+    """Of the recorder's timing, with a record before the first and after the last: one an epoch, twice as many as the presets make."""
     test: int | None = 2000
     """Test images; None: all."""
     repeats: int = 3
@@ -83,7 +89,7 @@ SCALES = {
     "tiny": TrajectorySize(
         data=("digits",), images=60, batch=30, seeds=(0,), probe=40, epochs=3, timed_images=200, test=100, entropy=(400, 500)
     ),
-    "small": TrajectorySize(data=("mnist", "cifar10"), images=1000, batch=125, probe=250, epochs=14, timed_images=10_000),
+    "small": TrajectorySize(data=("mnist", "cifar10"), images=1000, batch=125, probe=250, epochs=20, timed_images=10_000),
     "paper": TrajectorySize(
         data=("mnist", "cifar10"),
         images=46_000,
@@ -91,6 +97,7 @@ SCALES = {
         network=PAPER_NETWORK,
         probe=500,
         epochs=90,
+        groups=2,
         es=EsConfig(),
         timed_images=46_000,
         test=None,
@@ -141,7 +148,7 @@ class Setting:
 
     @property
     def training(self) -> dict[str, Any]:
-        return {"epochs": self.size.epochs, "weight_decay": self.size.weight_decay.get(key(self.source), 5e-4)}
+        return {"epochs": self.size.epochs, "weight_decay": self.size.weight_decay.get(key(self.source), 2e-2)}
 
 
 def setting_of(arguments: Arguments, size: TrajectorySize, source: str, seed: int, folder: Path, images: int) -> Setting:
@@ -162,7 +169,7 @@ def measure(arguments: Arguments, size: TrajectorySize, source: str, seed: int) 
         trainings += [(f"{name}, start 1", 1, name) for name in learned if name.startswith("step ×1 ")]
         trainings += [(f"SGD, start {start}", start, None) for start in range(size.sgd)]
         for name, start, solution in trainings:
-            network = setting.network(2, "start", start)
+            network = setting.network(size.groups, "start", start)
             kind = "sgd" if solution is None else "search"
             recorder = setting.recorder(network, name, kind=kind, solution=solution, start=str(start))
             arguments_of_all: dict[str, Any] = {
@@ -173,7 +180,7 @@ def measure(arguments: Arguments, size: TrajectorySize, source: str, seed: int) 
             if solution is None:
                 train_sgd(network, setting.data.train, config=SgdConfig(**setting.training), **arguments_of_all)
             else:
-                config = LearnConfig(**setting.training)
+                config = LearnConfig(**setting.training, supervise="all")
                 learn_targets(network, setting.data.train, learned[solution], config=config, **arguments_of_all)
             recordings.append(Recording.open(recorder.folder))
             accuracies[name] = accuracy(network, setting.data.test)
@@ -200,7 +207,7 @@ def _solutions(setting: Setting) -> tuple[dict[str, TargetStore], dict[str, dict
                     searched,
                     split,
                     setting.folder / f"targets-{factor:g}-{what}",
-                    config=SearchConfig(batch=size.batch, es=es),
+                    config=SearchConfig(batch=size.batch, blocks="all", es=es),
                     seed=setting.seed,
                     solution=number,
                     dtype=getattr(torch, size.dtype),
@@ -214,19 +221,18 @@ def _solutions(setting: Setting) -> tuple[dict[str, TargetStore], dict[str, dict
 
 
 def time_recorder(arguments: Arguments, size: TrajectorySize, source: str) -> dict[str, Any]:
-    """Time of SGD training with a record before the first epoch and after each, and without any; in turns."""
+    """Time of SGD training with a record before the first epoch and after the last, and without any; in turns."""
     times: dict[str, list[float]] = {"plain": [], "recorded": []}
     with tempfile.TemporaryDirectory() as folder:
         setting = setting_of(arguments, size, source, 0, Path(folder), size.timed_images)
         config = SgdConfig(**{**setting.training, "epochs": size.timed_epochs})
         for number in range(1 + size.repeats):  # the first warms up
             for what, found in times.items():
-                network = setting.network(2, "timed")
+                network = setting.network(size.groups, "timed")
                 extra: dict[str, Any] = {}
                 if what == "recorded":
-                    extra["record"] = replace(setting, size=replace(size, epochs=size.timed_epochs)).recorder(
-                        network, f"r{number}"
-                    )
+                    timed = replace(setting, size=replace(size, epochs=size.timed_epochs, records=2))
+                    extra["record"] = timed.recorder(network, f"r{number}")
                 began = time.monotonic()
                 train_sgd(network, setting.data.train, validation=setting.probe, config=config, **extra)
                 if setting.device.type == "cuda":
