@@ -4,8 +4,10 @@
     python -m benchmarks.tables --data-root DATA --data mnist folder:cifar10       # CIFAR-10 as a folder of images
 
 SGD and learning are tuned alike: as many trials each, by validation accuracy of the first seed at the smallest number of
-images, and what they choose serves all numbers and seeds. Every network keeps its best epoch on validation and is tested
-once. Rounds go on from the network that was learned from the first search; SGD has a row with as many steps as they take.
+images that is asked for, and what they choose serves all numbers and seeds. Views (--augment) regularise: with them the trials
+have lower weight decays, and networks of one group alone, which won without views. Every network keeps its best epoch on
+validation and is tested once. Rounds go on from the network that was learned from the first search; SGD has a row with as many
+steps as they take.
 Writes figures/tables.json and .md. Give --out a folder: parts that are finished are kept there.
 """
 
@@ -68,8 +70,8 @@ class TableSize(Size):
     """Trials of both."""
     lr: tuple[float, ...] = (0.1, 0.2)
     """Trials of SGD."""
-    kl_weight: tuple[float, ...] = (0.1, 0.3)
-    """Trials of learning, which has the last of the learning rates."""
+    learn: tuple[tuple[float, float], ...] = ((0.2, 0.1), (0.2, 0.3))
+    """Trials of learning: lr and kl_weight."""
 
 
 SCALES = {
@@ -92,6 +94,10 @@ SCALES = {
         epochs={1000: 50, 2000: 50, 3000: 40, 10_000: 20},
     ),
 }
+
+
+AUGMENTED: dict[str, Any] = {"groups": (1,), "weight_decay": (0.005, 0.02), "learn": ((0.1, 0.3), (0.2, 0.3))}
+"""What is tried where the training images are augmented."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def trials(size: TableSize, kind: str) -> list[Trial]:
     common = product(size.groups, size.weight_decay)
     if kind == "sgd":
         return [Trial(groups, decay, lr) for groups, decay in common for lr in size.lr]
-    return [Trial(groups, decay, size.lr[-1], weight) for groups, decay in common for weight in size.kl_weight]
+    return [Trial(groups, decay, lr, kl_weight) for groups, decay in common for lr, kl_weight in size.learn]
 
 
 @dataclass(frozen=True)
@@ -263,8 +269,9 @@ def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:
     for source in arguments.data or size.data:
         chosen, tuning = {}, {}
         for kind in ("sgd", "searched"):
-            first = Setting(source, size.train[key(source)][0], size.seeds[0], size, arguments.data_root, arguments.device)
-            tuning[kind] = parts.get(f"{key(source)}-tune-{kind}", partial(tune, first, kind))
+            smallest = min(arguments.train or size.train[key(source)])
+            first = Setting(source, smallest, size.seeds[0], size, arguments.data_root, arguments.device)
+            tuning[kind] = parts.get(f"{key(source)}-{smallest}-tune-{kind}", partial(tune, first, kind))
             best = max(tuning[kind], key=lambda tried: tried["validation"])
             chosen[kind] = Trial(**{name: value for name, value in best.items() if name != "validation"})
         for train in size.train[key(source)]:
@@ -330,6 +337,8 @@ def as_markdown(entries: list[dict[str, Any]]) -> str:
 def main(arguments: Arguments) -> None:
     devices.prepare()
     size = replace(SCALES[arguments.scale], augment=arguments.augment)
+    if arguments.augment != "none":
+        size = replace(size, **AUGMENTED)
     if arguments.seeds is not None:
         size = replace(size, seeds=arguments.seeds)
     entries = run(arguments, size)
