@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 
+from benchmarks.command import launch
 from benchmarks.common import Common, Parts, Size, key, label, named
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
@@ -231,4 +231,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-import tyro
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.ablations import AblationSize, Row, measure
+from benchmarks.command import launch
 from benchmarks.common import LINES, Common, Parts, key, label, named, save_pictures
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
@@ -190,4 +190,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

@@ -23,10 +23,10 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-import tyro
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.command import launch
 from benchmarks.common import (
     Common,
     Parts,
@@ -278,4 +278,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from benchmarks.command import launch
 from benchmarks.receipt import FIGURES, spread, write_receipt
 from decouple.files import write_bytes
 from decouple.pipeline import run
@@ -90,4 +89,4 @@ def to_plain(ways: Any) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

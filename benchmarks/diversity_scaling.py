@@ -27,10 +27,10 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-import tyro
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.command import launch
 from benchmarks.common import (
     COLORS,
     PAPER_NETWORK,
@@ -244,4 +244,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

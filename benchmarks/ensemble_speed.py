@@ -18,10 +18,10 @@ from typing import Any
 from unittest import mock
 
 import torch
-import tyro
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.command import launch
 from benchmarks.receipt import write_receipt
 from decouple import device as devices
 from decouple.config import NetworkConfig
@@ -124,4 +124,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import tyro
 from matplotlib.figure import Figure
 
+from benchmarks.command import launch
 from benchmarks.common import (
     COLORS,
     PAPER_NETWORK,
@@ -198,4 +198,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import tyro
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.command import launch
 from benchmarks.receipt import write_receipt
 from benchmarks.search_speed import SHAPES, say, wait
 from decouple import device as devices
@@ -216,4 +216,4 @@ def _ours(network: Stages, train: Split, batches: Sequence[Tensor], objective: O
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

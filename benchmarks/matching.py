@@ -27,11 +27,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-import tyro
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
+from benchmarks.command import launch
 from benchmarks.common import (
     EVERY,
     Common,
@@ -322,4 +322,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

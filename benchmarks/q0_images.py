@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, named, save_pictures
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
@@ -572,4 +572,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

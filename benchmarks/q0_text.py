@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
+from benchmarks.command import launch
 from benchmarks.common import Parts, save_pictures
 from benchmarks.receipt import FIGURES, spread, write_receipt
 from decouple import device as devices
@@ -457,4 +457,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import tyro
 from torch import Tensor
 
+from benchmarks.command import launch
 from benchmarks.plain import plain_search
 from benchmarks.receipt import write_receipt
 from decouple import device as devices
@@ -308,4 +308,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 
 from benchmarks.ablations import check_rows
+from benchmarks.command import launch
 from benchmarks.common import Common, Parts, Size, key, label
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
 from decouple.config import DataConfig, EsConfig, LearnConfig, PaperConfig, RoundsConfig, SearchConfig, SgdConfig
 from decouple.data import ImageData, load_data
+from decouple.errors import ConfigError
 from decouple.files import write_text
 from decouple.learn import learn_targets, train_sgd
 from decouple.networks import Stages, paper_network
@@ -266,6 +267,10 @@ def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:
     parts, entries = Parts(arguments.out, NAME, size), []
     check_rows(arguments.rows, ROWS)
     rows = [row for row in ROWS if row in (arguments.rows or ROWS)]
+    if unknown := [key(source) for source in arguments.data or size.data if key(source) not in size.train]:
+        raise ConfigError(
+            f"--scale {arguments.scale} has no numbers of images for {unknown[0]}: expected {', '.join(size.train)}"
+        )
     for source in arguments.data or size.data:
         chosen, tuning = {}, {}
         for kind in ("sgd", "searched"):
@@ -354,4 +359,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import tyro
 from torch import Tensor
 
+from benchmarks.command import launch
 from benchmarks.receipt import write_receipt
 from decouple.data import Split
 from decouple.files import write_bytes
@@ -186,4 +186,4 @@ def _open_tensordict(folder: Path, images: int) -> Read:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)

@@ -32,8 +32,8 @@ from typing import Any, Literal
 
 import msgspec
 import torch
-import tyro
 
+from benchmarks.command import launch
 from benchmarks.common import PAPER_NETWORK, Common, Parts, Size, key, label, named, save_pictures
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
@@ -401,32 +401,35 @@ def draw(arguments: Arguments, name: str, found: dict[str, list[TrajectoryCompar
 def as_markdown(found: dict[str, Any]) -> str:
     """The table, for the README."""
 
-    def cell(value: dict[str, Any] | None) -> str:
-        return "–" if value is None else f"{value['mean']:+.3f} ± {value['std']:.3f}".replace("-", "−")
+    def cells(value: dict[str, Any] | None) -> tuple[str, str]:
+        if value is None:
+            return "–", "–"
+        low, high = min(seed[1] for seed in value["seeds"]), max(seed[2] for seed in value["seeds"])
+        texts = f"{value['mean']:+.3f} ± {value['std']:.3f}", f"{low:+.3f} to {high:+.3f}"
+        return texts[0].replace("-", "−"), texts[1].replace("-", "−")
 
     texts = []
     for entry in found["data"]:
         layer, curves = entry["headline"], entry["curves_first_and_last"]
-        ends = {
-            kind: " → ".join(f"{end['mean']:.2f}" for end in curves[kind]["cosine_distance"][layer])
-            for kind in ("search", "sgd")
-        }
-        rows = [
-            (f"distance to the targets at {layer}, first → last epoch: searched", ends["search"]),
-            (f"distance to the targets at {layer}, first → last epoch: SGD", ends["sgd"]),
-        ]
+        rows: list[tuple[str, str, str]] = []
+        for kind, name in (("search", "searched"), ("sgd", "SGD")):
+            reached = entry["test_accuracy"][kind]
+            rows.append((f"test accuracy (%): {name}", f"{100 * reached['mean']:.1f} ± {100 * reached['std']:.1f}", ""))
+        for kind, name in (("search", "searched"), ("sgd", "SGD")):
+            ends = " → ".join(f"{end['mean']:.2f}" for end in curves[kind]["cosine_distance"][layer])
+            rows.append((f"distance to the targets at {layer}, first → last epoch: {name}", ends, ""))
         for difference in entry["differences"]:
             what = f"{difference['one']}, less {difference['other']}".replace("sgd", "SGD")
-            rows.append((f"1 − CKA at {layer}: {what}", cell(difference["distance"][layer])))
-            rows.append((f"disagreement: {what}", cell(difference["disagreement"])))
+            rows.append((f"1 − CKA at {layer}: {what}", *cells(difference["distance"][layer])))
+            rows.append((f"disagreement: {what}", *cells(difference["disagreement"])))
         for correlation in entry["correlations"]:
             if correlation["layer"] == layer and correlation["family"] == entry["correlations"][0]["family"]:
                 measure = {"cosine": "cosine distance", "cka": "1 − CKA"}[correlation["targets"]]
                 what = f"rank correlation of the targets' {measure} at {layer}, {correlation['pairs']} pairs a seed"
-                rows.append((f"{what}, with the networks' 1 − CKA", cell(correlation["representations"])))
-                rows.append((f"{what}, with their disagreement", cell(correlation["predictions"])))
-        lines = [f"**{entry['data']}**", "", "| | mean ± deviation over seeds |", "|---|---|"]
-        texts.append("\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows)]) + "\n")
+                rows.append((f"{what}, with the networks' 1 − CKA", *cells(correlation["representations"])))
+                rows.append((f"{what}, with their disagreement", *cells(correlation["predictions"])))
+        head = f"| {entry['data']} | mean ± deviation over seeds | ends of the seeds' 95 % intervals over images |"
+        texts.append("\n".join([head, "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
     return "\n".join(texts)
 
 
@@ -454,4 +457,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments, description=__doc__))
+    launch(main, Arguments, __doc__)
