@@ -118,13 +118,21 @@ def test_a_directory_in_use_is_refused(capsys: pytest.CaptureFixture[str], tmp_p
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["--help"]) == 0
     assert "decouple run PRESET" in capsys.readouterr().out
-    for argv in (["run", "--help"], ["run", "mnist-small", "--help"], ["learn", "--help"]):
+    for argv in (["run", "--help"], ["run", "mnist-small", "--help"], ["search", "--help"]):
         with pytest.raises(SystemExit) as stop:
             run_command(argv)
         assert stop.value.code == 0
         shown = capsys.readouterr().out
         assert "--search.es.population" in shown
         assert "Candidates a generation" in shown
+
+
+def test_help_of_a_stage_explains_what_it_may_change(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_command(["learn", "--help"])
+    shown = capsys.readouterr().out
+    assert all(option in shown for option in ("--learn.lr", "--rounds", "--sgd.epochs"))
+    assert not any(option in shown for option in ("--search.", "--q0.", "--data.", "--seed"))
 
 
 def test_presets_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +158,7 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     changed = _error(capsys, "run", "digits", "--out", out, *TINY, "--resume", "--learn.lr", "0.3", status=1)
     assert "another configuration (learn.lr: 0.2 → 0.3)" in changed
     foreign = _error(capsys, "q0", out, "--learn.lr", "0.3")
-    assert "'decouple q0' may change --q0.*, not learn.lr: 0.2 → 0.3" in foreign
+    assert "'decouple q0' may change --q0.*, not --learn.lr" in foreign
 
     assert run_command(["q0", out, "--q0.cycles", "3", "--quiet"]) == 0
     assert "'decouple report" in capsys.readouterr().out

@@ -1,0 +1,115 @@
+"""The command line's beginning and end: usage, errors, interruptions, exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from decouple.cli.commands import commands
+from decouple.cli.options import STAGE_SECTIONS
+from decouple.errors import ConfigError, DecoupleError, did_you_mean
+
+USAGE = """usage: decouple COMMAND ...
+
+Train networks by searching representations and learning them, and turn the solutions into an ensemble.
+
+  decouple run PRESET          everything: search, learn, compare with SGD, q0 population, report
+  decouple estimate PRESET     what that would cost, before anything runs
+  decouple presets             the presets, a line each
+
+  decouple search RUN_DIR      one stage of a run directory, and what it needs; repeat it with other
+  decouple learn RUN_DIR       settings, such as  decouple q0 runs/digits --q0.cycles 8
+  decouple compare RUN_DIR     with several run directories: all their trajectories beside each other
+  decouple q0 RUN_DIR
+  decouple q0 text --data FILE  q0 alone, for next-token prediction on a text file
+  decouple q0 plan --epochs E  the best population measured for a budget of epochs
+  decouple q0 export RUN_DIR --out FILE
+                               the run's population as one file, for decouple.Ensemble
+  decouple report RUN_DIR      bring everything up to date and rebuild report.html
+
+  decouple report --schema     JSON schema of results.json and curves.json
+  decouple version
+
+Begin with   decouple run digits   and see   decouple COMMAND --help   for every setting.
+"""
+
+
+def run_command(argv: list[str]) -> int:
+    """Run the command line `argv`; returns the exit status: 0, 1 (failed), 2 (wrong input), 130 or 143 (interrupted)."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if argv else 2
+    command, arguments = argv[0], argv[1:]
+    known = commands()
+    try:
+        if command not in known:
+            raise ConfigError(f"there is no command '{command}'{did_you_mean(command, known)}")
+        with _interruptible():
+            known[command](arguments)
+    except ConfigError as error:
+        return _fail(error, 2)
+    except DecoupleError as error:
+        return _fail(error, 1)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _fail(
+            DecoupleError(
+                f"out of memory ({(str(error).splitlines() or ['no more is known'])[0][:120]}); lower --search.batch, the population, "
+                "--network.width or a batch; 'decouple estimate PRESET' says what is needed. Finished work is kept"
+            ),
+            1,
+        )
+    except _Interrupted as interruption:
+        print(f"\ndecouple: stopped{_how_to_continue(command, arguments)}", file=sys.stderr)
+        return 128 + interruption.number
+    return 0
+
+
+def _fail(error: DecoupleError, status: int) -> int:
+    print(f"decouple: {error}", file=sys.stderr)
+    return status
+
+
+class _Interrupted(BaseException):
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the command where it is; every file is whole at any moment."""
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        raise _Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _how_to_continue(command: str, argv: list[str]) -> str:
+    if command not in ("run", *STAGE_SECTIONS):
+        return ""
+    if (command == "run" or argv[:1] == ["text"]) and "--resume" not in argv:
+        argv = [*argv, "--resume"]
+    return "; finished work is kept: continue with  " + shlex.join(["decouple", command, *argv])
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """torch raises a class of its own on a GPU, and a RuntimeError that only its text tells from others on a CPU."""
+    known = (
+        "alloc_cpu",
+        "DefaultCPUAllocator",
+        "out of memory",
+        "can't allocate memory",
+        "Storage size calculation overflowed",
+    )
+    return isinstance(error, MemoryError) or any(text in str(error) for text in known)

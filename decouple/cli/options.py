@@ -1,0 +1,145 @@
+"""What the commands take beside the settings of `decouple.config`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import Annotated, get_type_hints
+
+import tyro
+
+from decouple.config import RunConfig, TextConfig
+
+STAGE_SECTIONS = {
+    "search": ("search",),
+    "learn": ("learn", "rounds", "sgd"),
+    "compare": ("compare",),
+    "q0": ("q0",),
+    "report": (),
+}
+"""The sections that each stage command may change."""
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """How to run: nothing here decides a result."""
+
+    device: str = "auto"
+    """auto (the first GPU, or else the CPU), cpu, cuda or cuda:N."""
+    data_root: Path | None = None
+    """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
+    workers: int = 1
+    """Processes that search, or train q0's trajectories, at once; more than one are Ray's. They share the cores, or the GPUs:
+    each computes with cores/N threads, so it pays where one process leaves cores idle. With as many threads a process
+    (OMP_NUM_THREADS=1, say) the results are bit for bit those of one worker."""
+    ray_address: str | None = None
+    """A Ray cluster to search on in place of this machine, N batches at a time: the host:port that 'ray start --head' prints,
+    or auto. Every node needs decouple; the run directory stays here."""
+    tensorboard: bool = False
+    """Log to RUN_DIR/tensorboard as well."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class RunOptions(StageOptions):
+    out: Path | None = None
+    """Run directory; default: runs/PRESET-seedN."""
+    resume: bool = False
+    """Go on with the run that --out holds: finished work is not done again."""
+    config: Path | None = None
+    """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    epochs: int = 32
+    """Total epochs to spend, all trajectories together."""
+    members: int | None = None
+    """Networks that may be evaluated for an answer; default: any number."""
+    plans: Path | None = None
+    """A file that python -m benchmarks.q0_images --plans wrote; default: the one that comes with decouple."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    out: Path = Path("ensemble.safetensors")
+    """The file to write: weights, members and their shape."""
+    members: int | None = None
+    """The heaviest members; default: all that have a weight."""
+    distill: bool = False
+    """Compress them into one network, trained on their probabilities with the run's q0 settings."""
+    distill_epochs: int = 32
+    """Epochs of that training."""
+    data_root: Path | None = None
+    """Folder of the data sets, for --distill; default: the run's."""
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    options: Annotated[RunOptions, tyro.conf.arg(name="")]
+    settings: Annotated[RunConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class StageArguments:
+    options: Annotated[StageOptions, tyro.conf.arg(name="")]
+    settings: Annotated[RunConfig, tyro.conf.arg(name="")]
+
+
+def stage_arguments(stage: str, config: RunConfig) -> StageArguments:
+    """The defaults of a stage's command, which takes and explains the sections alone that it may change."""
+    shown, hints = STAGE_SECTIONS[stage], get_type_hints(RunConfig, include_extras=True)
+    narrow = [(name, hint if name in shown else Annotated[hint, tyro.conf.Suppress]) for name, hint in hints.items()]
+    kind = make_dataclass("Settings", narrow, frozen=True)
+    both = [
+        ("options", Annotated[StageOptions, tyro.conf.arg(name="")]),
+        ("settings", Annotated[kind, tyro.conf.arg(name="")]),
+    ]
+    arguments = make_dataclass("StageArguments", both, bases=(StageArguments,), frozen=True)
+    return arguments(StageOptions(), kind(**vars(config)))
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How to run: nothing here decides a result, but the text."""
+
+    data: Path | None = None
+    """The text file."""
+    preset: str = "tiny"
+    """tiny: minutes on two cores; paper: the paper's scale, for GPUs under torchrun."""
+    out: Path | None = None
+    """Run directory; default: runs/text-PRESET-seedN."""
+    resume: bool = False
+    """Go on with the run that --out holds: finished work is not done again."""
+    config: Path | None = None
+    """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
+    device: str = "auto"
+    """auto (the first GPU, or else the CPU; under torchrun one for each process), cpu, cuda or cuda:N."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """How to compare several runs: nothing here decides their results."""
+
+    out: Path = Path("runs/comparison")
+    """Folder of the page, its figures and its numbers."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N, for what a run still lacks."""
+    data_root: Path | None = None
+    """Folder of the data sets; default: where each run found them."""
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class TextArguments:
+    options: Annotated[TextOptions, tyro.conf.arg(name="")]
+    settings: Annotated[TextConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True)
+class CompareArguments:
+    options: Annotated[CompareOptions, tyro.conf.arg(name="")]
