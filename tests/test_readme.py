@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.trajectories import as_markdown
+
 README = Path(__file__).parents[1] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
@@ -127,3 +129,23 @@ def test_accuracy_grows_with_the_compute_of_the_search() -> None:
         assert curve["x"][-1] == 16 * curve["x"][0]
         said = f"{curve['mean'][0]:.1f} to {curve['mean'][-1]:.1f} %"
         assert said in README.read_text()
+
+
+def test_what_is_said_of_trajectories_is_what_the_benchmark_found() -> None:
+    text, file = README.read_text(), README.parent / "figures" / "trajectories.json"
+    found = json.loads(file.read_text())["figures"]
+    table = as_markdown(found)
+    assert file.with_suffix(".md").read_text() == table
+    assert table.strip() in text
+    assert f"{found['data'][0]['recorder']['ratio']:.2f} times the training without" in text
+    assert f"takes {found['entropy']['ratio']:.2f} of the time of the one matrix product" in text
+    for entry in found["data"]:
+        layer, curves = entry["headline"], entry["curves_first_and_last"]
+        first, last = (end["mean"] for end in curves["sgd"]["cosine_distance"][layer])
+        assert abs(last - first) < 0.05
+        assert curves["search"]["cosine_distance"][layer][1]["mean"] < first / 2
+        against_sgd = next(d for d in entry["differences"] if d["other"] == "sgd, other starts")
+        assert all(low > 0 for _, low, _ in against_sgd["distance"][layer]["seeds"])
+        for correlation in entry["correlations"]:
+            if correlation["layer"] == layer and correlation["family"] == "other solutions, same start":
+                assert all(low > 0 for _, low, _ in correlation["representations"]["seeds"])

@@ -106,7 +106,7 @@ def families_figure(found: TrajectoryComparison) -> Figure:
 def correlation_figure(entries: Sequence[Correlation]) -> Figure:
     """A dot for each pair of networks: how far apart their targets are, and how far apart they are."""
     rows = ["representations"] + ["predictions"] * any(point[2] is not None for entry in entries for point in entry.points)
-    figure = style.new_figure(2.3 * len(rows))
+    figure = style.new_figure(2.5 * len(rows))
     panels = figure.subplots(len(rows), len(entries), squeeze=False, sharex="col")
     for column, entry in enumerate(entries):
         for axes, what, height in zip(panels[:, column], rows, (1, 2), strict=False):
@@ -115,7 +115,7 @@ def correlation_figure(entries: Sequence[Correlation]) -> Figure:
             axes.plot(x, y, "o", color=style.BLUE, ms=4, alpha=0.75, mec="white", mew=0.4)
             rho = "does not vary" if bounds is None else f"ρ = {bounds.value:.2f} ({bounds.low:.2f} to {bounds.high:.2f})"
             rho = rho.replace("-", "−")
-            axes.set_title(f"{entry.layer}: {rho}")
+            axes.set_title(f"{entry.layer}\n{rho}")
         panels[-1, column].set_xlabel(f"targets, {'cosine distance' if entry.targets == 'cosine' else '1 − CKA'}")
     for axes, what in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel("networks, 1 − CKA" if what == "representations" else "networks, disagreement")
