@@ -346,8 +346,10 @@ class TextQ0Config:
     distill_after: Positive = 1
     """Snapshots that a trajectory must have before distillation begins."""
     perturb: NonNegative = 0.0
-    """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation; falls
-    to a fifth by the last; where cycles continue. The public code uses 0.25; 0: off."""
+    """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation; where cycles
+    continue. The public code uses 0.25; 0: off."""
+    perturb_last: Fraction = 0.2
+    """What the noise falls to before the last cycle, as a share of `perturb`; 1: the same throughout."""
     clip: NonNegative = 1.0
     """Gradient norm above which the gradient is scaled down; 0: off."""
     members: Positive | None = None

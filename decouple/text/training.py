@@ -141,7 +141,7 @@ def train_text_trajectory(
             network.load_state_dict(renewed.state_dict())
             forget(optimizer)
         elif cycle > 0 and q0.perturb > 0:
-            scale = perturbation_scale(cycle, len(snapshots), first=q0.perturb, last=q0.perturb / 5)
+            scale = perturbation_scale(cycle, len(snapshots), first=q0.perturb, last=q0.perturb * q0.perturb_last)
             perturb_(network, scale, generator(seed, "perturb", cycle))
         epochs = cycle_epochs(config, cycle)
         for epoch in range(epochs):
