@@ -13,7 +13,7 @@ Every method is tuned at every length of its training or cycle, with the same gr
 dropouts, one setting after the other, by the validation of a small population of the first seed. Then everything is run with
 all seeds; the best on validation, mean over the seeds, counts for each budget and is reported on test. A budget counts epochs of
 training; a distilled epoch also asks its teacher, which costs a forward pass (a third of a step). The headline: epochs that
-the ensemble needs for what the largest ensemble reaches, over epochs that q0 needs for it. Writes figures/q0_text.json, .png
+the ensemble needs for what the largest ensemble reaches, over epochs that q0 needs for it. Writes figures/q0_text.json, .md, .png
 and .svg.
 """
 
@@ -39,6 +39,7 @@ from benchmarks.receipt import FIGURES, spread, write_receipt
 from decouple import device as devices
 from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
 from decouple.errors import ConfigError
+from decouple.files import write_text
 from decouple.pipeline.text import TextRun, answers, train
 from decouple.progress import Progress
 from decouple.q0 import fit_prior, nll
@@ -419,28 +420,32 @@ def _plot(axes: Axes, points: list[dict[str, Any]], **look: Any) -> None:
     axes.errorbar([point["epochs"] for point in points], means, stds, ms=3.5, elinewidth=0.8, capsize=1.5, **look)
 
 
-def table(figures: dict[str, Any]) -> str:
-    """The lines at their end, and the headline."""
-    rows = [f"{'':<24}  epochs  members  bits per byte, test"]
+def as_markdown(figures: dict[str, Any]) -> str:
+    """The lines at their end, q0 with one thing changed, and the headline."""
+
+    def cell(at: dict[str, Any]) -> str:
+        return f"{at['mean']:.4f} ± {at['std']:.4f}"
+
+    rows = ["| | epochs | members | bits per byte, test |", "|---|---|---|---|"]
+    one = min(figures["regime"], key=lambda point: point["validation"])
+    rows += [f"| best single model | {one['epochs']} | 1 | {cell(one['test'])} |"]
     for name, points in figures["lines"].items():
-        last = points[-1]
-        rows.append(
-            f"{name:<24}  {last['epochs']:>6}  {last['members']:>7}  {last['test']['mean']:.4f} ± {last['test']['std']:.4f}"
-            f"  ({last['recipe']})"
-        )
-    rows.append("one trajectory; equal weights, learned prior:")
+        if name != "single":
+            last = points[-1]
+            rows.append(f"| {name} ({last['recipe']}) | {last['epochs']} | {last['members']} | {cell(last['test'])} |")
+    rows += ["", "| one trajectory | epochs | equal weights | learned prior |", "|---|---|---|---|"]
     rows += [
-        f"{name:<32}  {at['epochs']:>6}  "
-        + "  ".join(f"{at[way]['mean']:.4f} ± {at[way]['std']:.4f}" for way in ("uniform", "learned"))
+        f"| {name} | {at['epochs']} | {cell(at['uniform'])} | {cell(at['learned'])} |"
         for name, at in figures["ablation"].items()
     ]
+    rows.append("")
     for name, found in figures["headline"].items():
         ratio = f"{found['ratio']:.1f} times fewer" if found["ratio"] else "never in this budget"
         rows.append(
-            f"{name}: what the ensemble reaches in {found['ensemble_epochs']} epochs ({found['target']:.4f}) in "
+            f"- {name}: what the ensemble reaches in {found['ensemble_epochs']} epochs ({found['target']:.4f}) in "
             f"{found['q0_epochs']} epochs: {ratio}"
         )
-    return "\n".join(rows)
+    return "\n".join(rows) + "\n"
 
 
 def main(arguments: Arguments) -> None:
@@ -452,7 +457,8 @@ def main(arguments: Arguments) -> None:
     figures["seconds_of_last_sitting"] = time.monotonic() - began
     settings = {**to_builtins(size), "scale": arguments.scale}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-    print(table(figures))
+    write_text(arguments.figures / f"{name}.md", as_markdown(figures))
+    print(as_markdown(figures))
     print(path)
 
 
