@@ -137,13 +137,13 @@ def test_what_is_said_of_trajectories_is_what_the_benchmark_found() -> None:
     table = as_markdown(found)
     assert file.with_suffix(".md").read_text() == table
     assert table.strip() in text
-    assert f"{found['data'][0]['recorder']['ratio']:.2f} times the training without" in text
+    mnist, cifar = (entry["recorder"]["ratio"] for entry in found["data"])
+    assert f"make training take {mnist:.2f} (MNIST) and {cifar:.2f} (CIFAR-10)" in text
     assert f"takes {found['entropy']['ratio']:.2f} of the time of the one matrix product" in text
     for entry in found["data"]:
         layer, curves = entry["headline"], entry["curves_first_and_last"]
         first, last = (end["mean"] for end in curves["sgd"]["cosine_distance"][layer])
-        assert abs(last - first) < 0.05
-        assert curves["search"]["cosine_distance"][layer][1]["mean"] < first / 2
+        assert last >= first > curves["search"]["cosine_distance"][layer][1]["mean"]
         against_sgd = next(d for d in entry["differences"] if d["other"] == "sgd, other starts")
         assert all(low > 0 for _, low, _ in against_sgd["distance"][layer]["seeds"])
         for correlation in entry["correlations"]:
