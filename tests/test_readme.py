@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import q0_text
 from benchmarks.trajectories import as_markdown
 
 README = Path(__file__).parents[1] / "README.md"
@@ -149,3 +150,10 @@ def test_what_is_said_of_trajectories_is_what_the_benchmark_found() -> None:
         for correlation in entry["correlations"]:
             if correlation["layer"] == layer and correlation["family"] == "other solutions, same start":
                 assert all(low > 0 for _, low, _ in correlation["representations"]["seeds"])
+
+
+def test_what_is_said_of_text_is_what_the_benchmark_found() -> None:
+    file = README.parent / "figures" / "q0_text.json"
+    table = q0_text.as_markdown(json.loads(file.read_text())["figures"])
+    assert file.with_suffix(".md").read_text() == table
+    assert table.strip() in README.read_text()
