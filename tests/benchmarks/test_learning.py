@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import ablations, accuracy_scaling, tables
 from decouple.config import EsConfig, NetworkConfig, RoundsConfig
+from decouple.errors import ConfigError
 
 
 def test_both_sides_are_tuned_with_as_many_trials() -> None:
@@ -26,6 +27,16 @@ def test_a_summary_compares_the_same_images() -> None:
     assert row["test"]["mean"] == pytest.approx(85)
 
 
+@pytest.mark.parametrize("size", [tables.SCALES["small"], replace(tables.SCALES["small"], **tables.AUGMENTED)])
+def test_sgd_and_learning_have_as_many_trials(size: tables.TableSize) -> None:
+    assert len(tables.trials(size, "sgd")) == len(tables.trials(size, "searched")) > 3
+
+
+def test_a_data_set_without_sizes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no numbers of images for mnist: expected digits"):
+        tables.run(tables.Arguments(scale="tiny", data=("mnist",)), tables.SCALES["tiny"])
+
+
 @pytest.mark.parametrize("module", [tables, ablations, accuracy_scaling])
 def test_a_benchmark_of_learning_leaves_receipt_and_table(
     module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -35,7 +46,7 @@ def test_a_benchmark_of_learning_leaves_receipt_and_table(
     arguments = {"scale": "tiny", "device": "cpu", "figures": tmp_path}
     if module is tables:
         size = replace(
-            size, train={"digits": (60,)}, rounds=RoundsConfig(count=1, es=es), weight_decay=(0.02,), kl_weight=(0.3,)
+            size, train={"digits": (60,)}, rounds=RoundsConfig(count=1, es=es), weight_decay=(0.02,), learn=((0.2, 0.3),)
         )
     if module is ablations:
         arguments["rows"] = ("SGD", "es, the last block", "es, one more round", "paper, noise smoothed, all supervised")
