@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -310,8 +310,8 @@ def headline(ensemble: list[dict[str, Any]], q0: list[dict[str, Any]]) -> dict[s
 class Bench:
     """Measures recipes, each once."""
 
-    def __init__(self, data: Path, size: TextSize, parts: Parts, folder: Path, device: str, advance: Any) -> None:
-        self._size, self._parts, self._folder, self._advance = size, parts, folder, advance
+    def __init__(self, data: Path, size: TextSize, parts: Parts, folder: Path, device: str) -> None:
+        self._size, self._parts, self._folder = size, parts, folder
         self._group, self._corpus = Group(devices.resolve(device)), load_corpus(data, size.corpus, folder)
 
     def measure(self, recipe: Recipe, seed: int) -> list[dict[str, float]]:
@@ -328,11 +328,15 @@ class Bench:
         )
         whole = TextRun(config, self._corpus, self._group, self._folder, None, Progress(quiet=True))
         name = f"{recipe.method}-{fingerprint(self._corpus.digest, config)}".replace(" ", "-")
-        found = self._parts.get(name, partial(measure, whole))
-        self._advance(1)
-        return found
+        return self._parts.get(name, partial(measure, whole))
 
-    def tune(self, recipe: Recipe, trajectories: int, grid: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    def tune(
+        self,
+        recipe: Recipe,
+        trajectories: int,
+        grid: Mapping[str, Sequence[float]],
+        advance: Callable[[int], None] = lambda count: None,
+    ) -> dict[str, Any]:
         """One setting after the other, each at the value whose population of the first seed is best on validation.
 
         Returns:
@@ -344,6 +348,7 @@ class Bench:
             for option in options:
                 if option not in known:
                     known[option] = self.measure(option, self._size.seeds[0])[-1]["validation_uniform"]
+                    advance(1)
                     trials.append({**{each: option.setting(each) for each in grid}, "validation": known[option]})
             best = min(options, key=known.__getitem__)
         return {"recipe": best, "trials": trials}
@@ -353,25 +358,28 @@ def run(arguments: Arguments, size: TextSize) -> dict[str, Any]:
     """The figures of the receipt."""
     if arguments.data is None:
         raise ConfigError("give a text: python -m benchmarks.q0_text --data FILE")
-    parts, made, tuning = Parts(arguments.out, NAME, size), {}, []
+    parts, tuning = Parts(arguments.out, NAME, size), []
+    made: dict[str, list[list[dict[str, float]]]] = {}
     populations: list[Recipe] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = parts.folder or Path(temporary)
+        bench = Bench(arguments.data, size, parts, folder, arguments.device)
         grids = {True: {**size.q0_grid, **size.grid}, False: size.grid}
         trials = sum(1 + sum(len(v) - 1 for v in grids[r.method == "q0"].values()) for r, _, _ in methods(size))
         with Progress().task(f"{NAME}, tuning", trials, "populations") as advance:
-            bench = Bench(arguments.data, size, parts, folder, arguments.device, advance)
             for recipe, pilot, counts in methods(size):
-                tuned = bench.tune(recipe, pilot, grids[recipe.method == "q0"])
+                tuned = bench.tune(recipe, pilot, grids[recipe.method == "q0"], advance)
                 populations += [filling(tuned["recipe"], count, size.budget) for count in counts]
                 tuning.append({"method": recipe.method, "name": recipe.name, "trials": tuned["trials"]})
                 if recipe.method == "q0" and recipe.q0.epochs == size.base.epochs:
                     main = filling(tuned["recipe"], 1, size.budget // 2)
         populations += [replace(main, method="q0 itself", name="q0 itself"), *without(main)]
         with Progress().task(NAME, len(populations) * len(size.seeds), "populations") as advance:
-            bench = Bench(arguments.data, size, parts, folder, arguments.device, advance)
             for recipe in populations:
-                made[recipe.name] = [bench.measure(recipe, seed) for seed in size.seeds]
+                made[recipe.name] = []
+                for seed in size.seeds:
+                    made[recipe.name].append(bench.measure(recipe, seed))
+                    advance(1)
     return {"tuning": tuning, **summarise(made, populations)}
 
 

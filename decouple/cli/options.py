@@ -92,11 +92,8 @@ def stage_arguments(stage: str, config: RunConfig) -> StageArguments:
     shown, hints = STAGE_SECTIONS[stage], get_type_hints(RunConfig, include_extras=True)
     narrow = [(name, hint if name in shown else Annotated[hint, tyro.conf.Suppress]) for name, hint in hints.items()]
     kind = make_dataclass("Settings", narrow, frozen=True)
-    both = [
-        ("options", Annotated[StageOptions, tyro.conf.arg(name="")]),
-        ("settings", Annotated[kind, tyro.conf.arg(name="")]),
-    ]
-    arguments = make_dataclass("StageArguments", both, bases=(StageArguments,), frozen=True)
+    own = [("settings", Annotated[kind, tyro.conf.arg(name="")])]
+    arguments = make_dataclass("StageArguments", own, bases=(StageArguments,), frozen=True)
     return arguments(StageOptions(), kind(**vars(config)))
 
 
