@@ -6,16 +6,17 @@
 SGD and learning are tuned alike: as many trials each, by validation accuracy of the first seed at the smallest number of
 images that is asked for, and what they choose serves all numbers and seeds. Views (--augment) regularise: with them the trials
 have lower weight decays, and networks of one group alone, which won without views. Every network keeps its best epoch on
-validation and is tested once. Rounds go on from the network that was learned from the first search; SGD has a row with as many
-steps as they take.
+validation and is tested once. Rounds go on from the network that was learned from the first search, and are tuned by
+themselves; SGD has a row with as many steps as they take, which is tuned by itself too.
 Writes figures/tables.json and .md. Give --out a folder: parts that are finished are kept there.
 """
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -33,7 +34,7 @@ from decouple.config import DataConfig, EsConfig, LearnConfig, PaperConfig, Roun
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError
 from decouple.files import write_text
-from decouple.learn import learn_targets, train_sgd
+from decouple.learn import Fit, learn_targets, train_sgd
 from decouple.networks import Stages, paper_network
 from decouple.progress import Progress
 from decouple.search import TargetStore, search_solution
@@ -54,7 +55,7 @@ class TableSize(Size):
     train: dict[str, tuple[int, ...]]
     """Numbers of training images by data set; the first is the one to tune at."""
     epochs: dict[int, int]
-    """By number of training images."""
+    """By number of training images; a round has as many again."""
     validation: int = 1000
     precision: str = "bfloat16"
     """Of the training."""
@@ -73,6 +74,9 @@ class TableSize(Size):
     """Trials of SGD."""
     learn: tuple[tuple[float, float], ...] = ((0.2, 0.1), (0.2, 0.3))
     """Trials of learning: lr and kl_weight."""
+    again_weight_decay: tuple[float, ...] = (0.002, 0.005, 0.02, 0.05)
+    again_lr: tuple[float, ...] = (0.05, 0.1)
+    """Trials of a round."""
 
 
 SCALES = {
@@ -92,23 +96,29 @@ SCALES = {
         images=0,
         batch=125,
         train={"mnist": (1000, 3000, 10_000), "cifar10": (2000, 10_000)},
-        epochs={1000: 50, 2000: 50, 3000: 40, 10_000: 20},
+        epochs={1000: 50, 2000: 50, 3000: 40, 10_000: 20, 46_000: 10, 58_000: 10},
     ),
 }
 
 
-AUGMENTED: dict[str, Any] = {"groups": (1,), "weight_decay": (0.005, 0.02), "learn": ((0.1, 0.3), (0.2, 0.3))}
-"""What is tried where the training images are augmented."""
+AUGMENTED: dict[str, Any] = {
+    "groups": (1,),
+    "weight_decay": (0.005, 0.02),
+    "learn": ((0.1, 0.3), (0.2, 0.3)),
+    "again_weight_decay": (0.002, 0.005),
+    "validation": 2500,
+}
+"""What is tried where the training images are augmented; differences are smaller there, so more images choose."""
 
 
 @dataclass(frozen=True)
 class Arguments(Common):
     scale: Literal["tiny", "small"] = "small"
-    """tiny: digits, to try the program; small: up to 10,000 images, 32 channels."""
+    """tiny: digits, to try the program; small: 1000 to 10,000 images, 32 channels."""
     rows: tuple[str, ...] = ()
     """Names of the rows to measure; default: all."""
     train: tuple[int, ...] = ()
-    """Numbers of training images; default: the scale's."""
+    """Numbers of training images; default: the scale's. small also has epochs for 46000 and 58000, which take hours."""
     seeds: tuple[int, ...] | None = None
     """Default: the scale's."""
     augment: Literal["none", "crop", "flip-crop"] = "none"
@@ -126,12 +136,25 @@ class Trial:
     """Of learning."""
 
 
-def trials(size: TableSize, kind: str) -> list[Trial]:
-    """As many for "sgd" as for "searched"."""
+KINDS = {
+    "sgd": ("SGD",),
+    "sgd longer": ("SGD, steps of the rounds",),
+    "searched": ("searched, paper's algorithm", "searched, es", "searched, es, rounds"),
+    "rounds": ("searched, es, rounds",),
+}
+"""What is tuned by itself, and the rows that want it."""
+
+
+def trials(size: TableSize, kind: str, first: Trial | None = None) -> list[Trial]:
+    """As many of every kind; those of rounds follow the `first` round's."""
+    if kind == "rounds":
+        assert first is not None
+        options = product(size.again_weight_decay, size.again_lr)
+        return [replace(first, weight_decay=decay, lr=lr) for decay, lr in options]
     common = product(size.groups, size.weight_decay)
-    if kind == "sgd":
-        return [Trial(groups, decay, lr) for groups, decay in common for lr in size.lr]
-    return [Trial(groups, decay, lr, kl_weight) for groups, decay in common for lr, kl_weight in size.learn]
+    if kind == "searched":
+        return [Trial(groups, decay, lr, kl_weight) for groups, decay in common for lr, kl_weight in size.learn]
+    return [Trial(groups, decay, lr) for groups, decay in common for lr in size.lr]
 
 
 @dataclass(frozen=True)
@@ -162,9 +185,9 @@ class Setting:
         paper = replace(paper, generations=self.size.paper_generations)
         return SearchConfig(algorithm="paper", blocks="all", batch=self.size.batch, paper=paper)
 
-    def learning(self, trial: Trial, epochs: int, row: str = "es") -> LearnConfig:
+    def learning(self, trial: Trial, row: str = "es") -> LearnConfig:
         return LearnConfig(
-            epochs=epochs,
+            epochs=self.size.epochs[self.train],
             weight_decay=trial.weight_decay,
             lr=trial.lr,
             supervise="all" if "paper" in row else "last",
@@ -176,6 +199,26 @@ class Setting:
         searched = self.network(data, 1, "searched")
         dtype = getattr(torch, self.size.dtype)
         return search_solution(searched, data.train, folder, config=self.search(row), seed=self.seed, dtype=dtype)
+
+    def targets_again(self, data: ImageData, learned: Stages, number: int, folder: str) -> TargetStore:
+        """Of round `number`: what the learned network makes of the images, displaced."""
+        search, seed = SearchConfig(batch=self.size.batch, es=self.size.rounds.es), derive(self.seed, "round", number)
+        dtype = getattr(torch, self.size.dtype)
+        return search_solution(learned, data.train, folder, config=search, seed=seed, dtype=dtype)
+
+    def learn(
+        self, network: Stages, data: ImageData, targets: TargetStore, trial: Trial, number: int, row: str = "es"
+    ) -> Fit:
+        """The network learns the targets of round `number`."""
+        return learn_targets(
+            network,
+            data.train,
+            targets,
+            validation=data.validation,
+            config=self.learning(trial, row),
+            seed=derive(self.seed, number),
+            precision=self.size.precision,
+        )
 
 
 def sgd(setting: Setting, trial: Trial, *, factor: int = 1, tested: bool = True) -> dict[str, Any]:
@@ -200,32 +243,19 @@ def sgd(setting: Setting, trial: Trial, *, factor: int = 1, tested: bool = True)
     return {"validation": fit.best_validation, "test": test, "steps": fit.gradient_steps, "evaluations": 0}
 
 
-def searched(setting: Setting, row: str, trial: Trial) -> list[dict[str, Any]]:
-    """Networks learned from searched targets: after the first search, and for es after each round."""
-    data, size, found = setting.data(), setting.size, []
-    network = setting.network(data, trial.groups, "learned")
-    epochs, dtype = size.epochs[setting.train], getattr(torch, size.dtype)
+def searched(setting: Setting, row: str, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Networks learned from searched targets: after the first search, and after a round for each further trial."""
+    data, found = setting.data(), []
+    network = setting.network(data, trials[0].groups, "learned")
     evaluations = steps = 0
-    for number in range(1 + (size.rounds.count if "paper" not in row else 0)):
+    for number, trial in enumerate(trials):
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            if number == 0:
-                targets = setting.targets(data, row, folder)
-            else:
-                again = SearchConfig(batch=size.batch, es=size.rounds.es)
-                seed = derive(setting.seed, "round", number)
-                targets = search_solution(network, data.train, folder, config=again, seed=seed, dtype=dtype)
+            first = number == 0
+            targets = setting.targets(data, row, folder) if first else setting.targets_again(data, network, number, folder)
             seconds = time.monotonic() - began
             evaluations += targets.evaluations
-            fit = learn_targets(
-                network,
-                data.train,
-                targets,
-                validation=data.validation,
-                config=setting.learning(trial, epochs if number == 0 else size.rounds.epochs or epochs, row),
-                seed=derive(setting.seed, number),
-                precision=size.precision,
-            )
+            fit = setting.learn(network, data, targets, trial, number, row)
         steps += fit.gradient_steps
         found.append(
             {
@@ -240,26 +270,38 @@ def searched(setting: Setting, row: str, trial: Trial) -> list[dict[str, Any]]:
     return found
 
 
-def tune(setting: Setting, kind: str) -> list[dict[str, Any]]:
-    """Validation accuracy of every trial; the test images are not used."""
-    tried = trials(setting.size, kind)
-    if kind == "sgd":
-        return [{**to_builtins(trial), "validation": sgd(setting, trial, tested=False)["validation"]} for trial in tried]
-    data, found = setting.data(), []
-    with tempfile.TemporaryDirectory() as folder:
-        targets = setting.targets(data, "es", folder)
-        for trial in tried:
-            fit = learn_targets(
-                setting.network(data, trial.groups, "learned"),
-                data.train,
-                targets,
-                validation=data.validation,
-                config=setting.learning(trial, setting.size.epochs[setting.train]),
-                seed=derive(setting.seed, 0),
-                precision=setting.size.precision,
-            )
-            found.append({**to_builtins(trial), "validation": fit.best_validation})
+def tune(setting: Setting, kind: str, first: Trial | None) -> list[dict[str, Any]]:
+    """Validation accuracy of every trial; the test images are not used.
+
+    Args:
+        kind: one of KINDS.
+        first: what was chosen for the first round, for "rounds".
+    """
+    tried, found = trials(setting.size, kind, first), []
+    if kind.startswith("sgd"):
+        factor = 1 if kind == "sgd" else 1 + setting.size.rounds.count
+        validations = [sgd(setting, trial, factor=factor, tested=False)["validation"] for trial in tried]
+    else:
+        validations = tune_learning(setting, tried, first)
+    for trial, validation in zip(tried, validations, strict=True):
+        found.append({**to_builtins(trial), "validation": validation})
     return found
+
+
+def tune_learning(setting: Setting, tried: Sequence[Trial], first: Trial | None) -> list[float]:
+    """Of the first round, or of the second after `first`: all from the same targets."""
+    data = setting.data()
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as later:
+        targets, number, start = setting.targets(data, "es", folder), 0, None
+        if first is not None:
+            start = setting.network(data, first.groups, "learned")
+            setting.learn(start, data, targets, first, 0)
+            targets, number = setting.targets_again(data, start, 1, later), 1
+        validations = []
+        for trial in tried:
+            network = copy.deepcopy(start) if start is not None else setting.network(data, trial.groups, "learned")
+            validations.append(setting.learn(network, data, targets, trial, number).best_validation)
+    return validations
 
 
 def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:
@@ -267,21 +309,25 @@ def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:
     parts, entries = Parts(arguments.out, NAME, size), []
     check_rows(arguments.rows, ROWS)
     rows = [row for row in ROWS if row in (arguments.rows or ROWS)]
+    if strange := set(arguments.train) - set(size.epochs):
+        raise ConfigError(
+            f"--scale {arguments.scale} has no epochs for {min(strange)} training images: expected {sorted(size.epochs)}"
+        )
     if unknown := [key(source) for source in arguments.data or size.data if key(source) not in size.train]:
         raise ConfigError(
             f"--scale {arguments.scale} has no numbers of images for {unknown[0]}: expected {', '.join(size.train)}"
         )
     for source in arguments.data or size.data:
-        chosen, tuning = {}, {}
-        for kind in ("sgd", "searched"):
-            smallest = min(arguments.train or size.train[key(source)])
-            first = Setting(source, smallest, size.seeds[0], size, arguments.data_root, arguments.device)
-            tuning[kind] = parts.get(f"{key(source)}-{smallest}-tune-{kind}", partial(tune, first, kind))
+        chosen: dict[str, Trial] = {}
+        tuning: dict[str, list[dict[str, Any]]] = {}
+        smallest = min(arguments.train or size.train[key(source)])
+        first = Setting(source, smallest, size.seeds[0], size, arguments.data_root, arguments.device)
+        for kind in (kind for kind, serves in KINDS.items() if set(serves) & set(rows)):
+            make = partial(tune, first, kind, chosen["searched"] if kind == "rounds" else None)
+            tuning[kind] = parts.get(f"{key(source)}-{smallest}-tune-{kind}".replace(" ", "-"), make)
             best = max(tuning[kind], key=lambda tried: tried["validation"])
             chosen[kind] = Trial(**{name: value for name, value in best.items() if name != "validation"})
-        for train in size.train[key(source)]:
-            if arguments.train and train not in arguments.train:
-                continue
+        for train in arguments.train or size.train[key(source)]:
             seeds: dict[str, list[Any]] = {row: [] for row in rows if train <= size.paper_up_to or "paper" not in row}
             with Progress().task(f"{NAME}, {key(source)}, {train} images", len(size.seeds), "seeds") as advance:
                 for seed in size.seeds:
@@ -309,11 +355,13 @@ def measure(parts: Parts, setting: Setting, row: str, chosen: dict[str, Trial]) 
     name = f"{key(setting.source)}-{setting.train}-seed{setting.seed}"
     if row.startswith("SGD"):
         factor = 1 if row == "SGD" else 1 + setting.size.rounds.count
-        make: Callable[[], Any] = partial(sgd, setting, chosen["sgd"], factor=factor)
+        trial = chosen["sgd" if row == "SGD" else "sgd longer"]
+        make: Callable[[], Any] = partial(sgd, setting, trial, factor=factor)
         return parts.get(f"{name}-sgd-{factor}", make)
     kind = "paper" if "paper" in row else "es"
-    rounds = parts.get(f"{name}-searched-{kind}", partial(searched, setting, kind, chosen["searched"]))
-    return rounds[-1 if "rounds" in row else 0]
+    again = [chosen["rounds"]] * setting.size.rounds.count if "rounds" in chosen and kind == "es" else []
+    make = partial(searched, setting, kind, [chosen["searched"], *again])
+    return parts.get(f"{name}-searched-{kind}-{len(again)}", make)[-1 if "rounds" in row else 0]
 
 
 def summary(seeds: list[Any], baseline: list[Any] | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ imports torch, so that `--help` and mistyped options answer at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -174,11 +174,24 @@ class RoundsConfig:
     count: Annotated[Count, tyro.conf.arg(aliases=["--rounds"])] = 0
     """Rounds after the first."""
     epochs: Positive | None = None
-    """Epochs of each; None: as many as learn.epochs. The other settings of learning stay."""
+    """Epochs of each; None: as many as learn.epochs."""
+    lr: Rate | None = None
+    """Peak learning rate of each; None: learn.lr."""
+    weight_decay: NonNegative | None = None
+    """Of each; None: learn.weight_decay. A network that goes on wants less than a new one. All else stays as in learn."""
     es: EsConfig = field(
         default_factory=lambda: EsConfig(population=32, generations=(24, 10), step=(0.03, 0.5), moments="own")
     )
     """The search: always es, in place of search.algorithm."""
+
+    def learning(self, first: LearnConfig) -> LearnConfig:
+        """Settings of each of these rounds' learning.
+
+        Args:
+            first: those of the first round.
+        """
+        own: dict[str, Any] = {"epochs": self.epochs, "lr": self.lr, "weight_decay": self.weight_decay}
+        return replace(first, **{name: value for name, value in own.items() if value is not None})
 
 
 @dataclass(frozen=True)

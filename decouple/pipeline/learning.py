@@ -120,7 +120,7 @@ def rounds_of(run: Run, first: Trained) -> list[Trained]:
     """The network of a solution after each round; the last one is what the search has given."""
     config = run.config.rounds
     found = [first]
-    settings = replace(first.settings, epochs=config.epochs or first.settings.epochs)
+    settings = config.learning(run.config.learn)
     for number in range(1, config.count + 1):
         identity = fingerprint(first.identity, {**to_builtins(config), "count": number})  # not how many follow
         folder = run.folder("learn", identity) / f"{first.name}-round-{number}"

@@ -57,6 +57,12 @@ def test_what_the_rounds_search_is_in_the_cost(config: RunConfig, tiny: RunConfi
     assert twice.cost.gradient_steps > once.cost.gradient_steps
 
 
+def test_rounds_have_a_learning_rate_and_decay_of_their_own(config: RunConfig) -> None:
+    rounds = replace(config.rounds, lr=0.05, weight_decay=0.003)
+    assert rounds.learning(config.learn) == replace(config.learn, epochs=2, lr=0.05, weight_decay=0.003)
+    assert replace(rounds, epochs=None, lr=None, weight_decay=None).learning(config.learn) == config.learn
+
+
 def test_without_rounds_nothing_is_done_again(config: RunConfig, tmp_path: Path) -> None:
     run(replace(config, rounds=replace(config.rounds, count=0)), tmp_path / "run")
     networks = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("learn/*/*/network.safetensors")}
