@@ -47,7 +47,6 @@ from decouple.report import style
 from decouple.settings import fingerprint, to_builtins
 from decouple.text import load_corpus
 from decouple.text.group import Group
-from decouple.text.training import cycle_epochs
 
 NAME = "q0_text"
 
@@ -78,7 +77,9 @@ class TextSize:
     base: TextQ0Config
     """q0, and what all methods share."""
     budget: int
-    """Total epochs of the largest population."""
+    """Total epochs of the largest population of q0 and of snapshots."""
+    ensembles: int
+    """Total epochs of the largest ensemble: more, to see how many it takes to reach q0."""
     singles: tuple[int, ...]
     """Epochs of a single model."""
     models: tuple[int, ...]
@@ -110,7 +111,7 @@ def methods(size: TextSize) -> list[tuple[Recipe, int, list[int]]]:
 
     found = [(Recipe("single", f"{n} epochs", replace(alone, first_epochs=n)), 1, [1]) for n in size.singles]
     found += [
-        (Recipe("ensemble", f"models of {n} epochs", replace(alone, first_epochs=n)), 3, [size.budget // n])
+        (Recipe("ensemble", f"models of {n} epochs", replace(alone, first_epochs=n)), 3, [size.ensembles // n])
         for n in size.models
     ]
     found += [(Recipe("snapshots", f"snapshots of {n} epochs", cyclic(cosine, n)), 1, [1]) for n in size.cycles]
@@ -155,6 +156,7 @@ SCALES = {
         network=GptConfig(layers=1, width=16, heads=2, context=32),
         base=TextQ0Config(first_epochs=2, epochs=1, batch=8, restart="continue", perturb=1.0),
         budget=6,
+        ensembles=6,
         singles=(2, 4),
         models=(2,),
         cycles=(1,),
@@ -168,11 +170,12 @@ SCALES = {
         network=GptConfig(),
         base=TextQ0Config(restart="continue", first_epochs=8, epochs=4, alpha=0.45, perturb=1.0),
         budget=128,
+        ensembles=256,
         singles=(4, 8, 16, 32),
-        models=(8, 16),
+        models=(16, 32),
         cycles=(4,),
         pilot=48,
-        grid={"lr": (1e-2, 2e-2, 4e-2), "weight_decay": (1.0, 2.0, 4.0), "dropout": (0.0, 0.2)},
+        grid={"lr": (2e-2, 4e-2, 8e-2), "weight_decay": (0.5, 1.0, 2.0), "dropout": (0.0, 0.2)},
         q0_grid={"perturb": (0.5, 1.0), "alpha": (0.45, 0.6)},
     ),
 }
@@ -203,7 +206,7 @@ def measure(run: TextRun) -> list[dict[str, float]]:
     for trajectories in range(1, run.config.q0.trajectories + 1):
         for cycles in range(1, run.config.q0.cycles + 1):
             chosen = [said[t, c] for t in range(trajectories) for c in range(cycles)]
-            epochs = trajectories * sum(cycle_epochs(run.config, cycle) for cycle in range(cycles))
+            epochs = trajectories * run.config.q0.epochs_before(cycles)
             found.append(
                 {"epochs": epochs, "members": len(chosen), "trajectories": trajectories, **_population(run, chosen)}
             )

@@ -216,6 +216,8 @@ class Q0Config:
     """Parallel trajectories; None: one for each searched solution."""
     cycles: Positive = 4
     """Cycles of a trajectory; each leaves a snapshot."""
+    first_epochs: Positive | None = None
+    """Epochs of the first cycle; None: as many as of the others. A new network wants more than one that goes on."""
     epochs: Positive = 8
     """Epochs a cycle: enough for a network to be good again at its end."""
     batch: Annotated[int, msgspec.Meta(ge=2)] = 128
@@ -261,6 +263,18 @@ class Q0Config:
     prior: Literal["shrunk", "exact", "softmax"] = "shrunk"
     """How the weights are fitted: shrunk: the convex optimum, pulled toward equal weights as much as cross-validation on the
     prior split asks for; exact: without the pull; softmax: as the public code does (AdamW on a softmax)."""
+
+    def epochs_in(self, cycle: int) -> int:
+        """Epochs of a cycle."""
+        return self.epochs if cycle or self.first_epochs is None else self.first_epochs
+
+    def epochs_before(self, cycle: int) -> int:
+        """Epochs of a trajectory until this cycle; before cycle `cycles`: of a whole one.
+
+        >>> Q0Config(first_epochs=8, epochs=4, cycles=3).epochs_before(3)
+        16
+        """
+        return sum(self.epochs_in(earlier) for earlier in range(cycle))
 
 
 @dataclass(frozen=True)
@@ -369,6 +383,14 @@ class TextQ0Config:
     """Members of the reported ensemble; None: all."""
     prior: Literal["exact", "softmax"] = "exact"
     """How the weights are fitted: to the convex optimum, or as the public code does (AdamW on a softmax)."""
+
+    def epochs_in(self, cycle: int) -> int:
+        """Epochs of a cycle."""
+        return self.epochs if cycle else self.first_epochs
+
+    def epochs_before(self, cycle: int) -> int:
+        """Epochs of a trajectory until this cycle; before cycle `cycles`: of a whole one."""
+        return sum(self.epochs_in(earlier) for earlier in range(cycle))
 
 
 @dataclass(frozen=True)

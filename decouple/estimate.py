@@ -139,7 +139,7 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     passes[own] = passes.get(own, 0.0) + solutions * epochs
     learn_cost = _training_cost(passes, forward, step_seconds, train_images)
     trajectories = config.q0.trajectories or solutions
-    q0_epochs = trajectories * config.q0.cycles * config.q0.epochs
+    q0_epochs = trajectories * config.q0.epochs_before(config.q0.cycles)
     q0_cost = _training_cost({own: q0_epochs * (1 + (1 / 3 if config.q0.alpha else 0))}, forward, step_seconds, train_images)
 
     steps = solutions * epochs * len(even_batches(train_images, config.learn.batch))

@@ -108,7 +108,7 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
         )
         begun = origin.settings.epochs if searched else 0
         network = origin.network(run) if searched else empty_member(run, seed=seed)
-        for epochs, snapshot in [(0, None), *((config.epochs * (s.cycle + 1), s) for s in whole)]:
+        for epochs, snapshot in [(0, None), *((config.epochs_before(s.cycle + 1), s) for s in whole)]:
             step = begun + epochs
             if try_tensors(recorder.path(step), unit=recorder.unit_of(step)) is None:
                 if snapshot is not None:

@@ -76,9 +76,9 @@ def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
         return Chain(network, config, derive(run.config.seed, "q0", trajectory), run.config.precision)
 
     def log(trajectory: int, cycle: int, epoch: int, loss: float) -> None:
-        run.log("q0", cycle * config.epochs + epoch + 1, f"trajectory-{trajectory}", {"loss": loss})
+        run.log("q0", config.epochs_before(cycle) + epoch + 1, f"trajectory-{trajectory}", {"loss": loss})
 
-    epochs = config.cycles * config.epochs
+    epochs = config.epochs_before(config.cycles)
     if missing and (run.workers > 1 or run.ray_address is not None):
         from decouple.q0.workers import distribute_trajectories  # it takes Ray, which one process does without
 
@@ -154,7 +154,7 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
             )
             for i, (snapshot, weight) in enumerate(zip(snapshots, fitted.weights, strict=True))
         ],
-        epochs=len(snapshots) * config.epochs,
+        epochs=len(snapshots) // config.cycles * config.epochs_before(config.cycles),
     )
     _index(run, snapshots, fitted.weights)
     steps = len(snapshots) // config.cycles * gradient_steps(config, len(data.train))

@@ -25,7 +25,7 @@ from decouple.text.corpus import HELD_OUT, Corpus, load_corpus
 from decouple.text.evaluate import p_truth
 from decouple.text.gpt import Gpt
 from decouple.text.group import Group, process_group
-from decouple.text.training import cycle_epochs, text_snapshots, train_text_trajectory
+from decouple.text.training import text_snapshots, train_text_trajectory
 
 FORMAT = 1
 
@@ -97,7 +97,7 @@ def train(run: TextRun) -> list[Snapshot]:
         own = text_snapshots(config, run.folder / "q0" / run.identity, trajectory=trajectory, identity=run.identity)
         found += own
         what = f"q0, trajectory {trajectory + 1}/{config.q0.trajectories}"
-        epochs = sum(cycle_epochs(config, cycle) for cycle in range(config.q0.cycles))
+        epochs = config.q0.epochs_before(config.q0.cycles)
         with run.progress.task(what, epochs, "epochs") as advance:
 
             def log(cycle: int, epoch: int, loss: float, unit: str = f"trajectory-{trajectory}") -> None:
@@ -143,7 +143,7 @@ def evaluate(run: TextRun, snapshots: Sequence[Snapshot]) -> TextResults | None:
         vocabulary=corpus.vocabulary,
         bytes={name: getattr(corpus, name).bytes for name in ("train", *HELD_OUT)},
         tokens={name: len(getattr(corpus, name)) for name in ("train", *HELD_OUT)},
-        epochs=config.q0.trajectories * sum(cycle_epochs(config, cycle) for cycle in range(config.q0.cycles)),
+        epochs=config.q0.trajectories * config.q0.epochs_before(config.q0.cycles),
         test_nll=test,
         test_bits_per_byte=_bits(run, test),
         by_size=sizes,

@@ -129,15 +129,15 @@ class Chain:
         parameters = [p.data for p in network.parameters() if p.requires_grad]
         batch = batch_of(config, number)
         epoch_steps = len(even_batches(len(train), batch))
-        losses = []
-        for epoch in range(config.epochs):
+        epochs, losses = config.epochs_in(number), []
+        for epoch in range(epochs):
 
             def set_rates(step: int, first: int = epoch * epoch_steps) -> None:
-                lr, decay = multipliers(config, first + step, config.epochs * epoch_steps)
+                lr, decay = multipliers(config, first + step, epochs * epoch_steps)
                 set_lr(optimizer, config.lr * lr)
                 torch._foreach_mul_(parameters, 1 - config.lr * lr * config.weight_decay * decay)
 
-            stream = number * config.epochs + epoch
+            stream = config.epochs_before(number) + epoch
             loss = train_epoch(
                 network,
                 optimizer,
@@ -187,7 +187,8 @@ def batch_of(config: Q0Config, cycle: int) -> int:
 
 def gradient_steps(config: Q0Config, images: int) -> int:
     """Steps of a whole trajectory."""
-    return sum(config.epochs * len(even_batches(images, batch_of(config, cycle))) for cycle in range(config.cycles))
+    steps = (len(even_batches(images, batch_of(config, cycle))) for cycle in range(config.cycles))
+    return sum(config.epochs_in(cycle) * count for cycle, count in enumerate(steps))
 
 
 def snapshots_of(config: Q0Config, folder: Path, *, trajectory: int, seed: int, identity: str) -> list[Snapshot]:
@@ -230,7 +231,7 @@ def train_trajectory(
     """
     place = device or next(chain.network.parameters()).device
     done = missing_from(snapshots)
-    advance(done * chain.config.epochs)
+    advance(chain.config.epochs_before(done))
     for number in range(done, len(snapshots)):
         before = snapshots[number - 1].read() if number else None
         contents, losses = chain.cycle(number, before, train, place, advance)

@@ -44,7 +44,7 @@ def distribute_trajectories(
         def keep(made: tuple[dict[str, Tensor], list[float]]) -> tuple[Job, ...]:
             contents, losses = made
             write_bytes(snapshot.path, pack_tensors(contents, {}, unit=snapshot.unit))
-            advance(chain.config.epochs)
+            advance(chain.config.epochs_in(number))
             for epoch, loss in enumerate(losses):
                 log(position, number, epoch, loss)
             return (job(position, number + 1, contents),) if number + 1 < len(snapshots[position]) else ()
@@ -56,7 +56,7 @@ def distribute_trajectories(
     jobs = []
     for position, own in enumerate(snapshots):
         done = missing_from(own)
-        advance(done * chains[position].config.epochs)
+        advance(chains[position].config.epochs_before(done))
         if done < len(own):
             jobs.append(job(position, done, own[done - 1].read() if done else None))
     values = sum(value.numel() * value.element_size() for value in chains[0].network.state_dict().values())

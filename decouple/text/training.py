@@ -82,11 +82,6 @@ def text_snapshots(config: TextConfig, folder: Path, *, trajectory: int, identit
     ]
 
 
-def cycle_epochs(config: TextConfig, cycle: int) -> int:
-    """Epochs of cycle `cycle`."""
-    return config.q0.epochs if cycle else config.q0.first_epochs
-
-
 def train_text_trajectory(
     network: Gpt,
     train: Part,
@@ -120,7 +115,7 @@ def train_text_trajectory(
     optimizer = optimizer_of(network, q0)
     done = next((i for i, snapshot in enumerate(snapshots) if not snapshot.is_whole()), len(snapshots))
     group.wait()  # before anyone writes what another still looks for
-    advance(sum(cycle_epochs(config, cycle) for cycle in range(done)))
+    advance(q0.epochs_before(done))
     if 0 < done < len(snapshots):
         snapshots[done - 1].load_into(network)
         restore_state(optimizer, snapshots[done - 1].read())
@@ -130,7 +125,7 @@ def train_text_trajectory(
         student = DistributedDataParallel(network, device_ids=[group.device] if group.device.type == "cuda" else None)
     step_of = Steps(network, _compiled(student, config), _compiled(teacher, config), config, group)
 
-    number = sum(cycle_epochs(config, cycle) for cycle in range(done))
+    number = q0.epochs_before(done)
     batches_per_epoch = len(even_batches(train.rows(context), q0.batch))
     for cycle in range(done, len(snapshots)):
         distilled = q0.alpha > 0 and cycle >= q0.distill_after
@@ -143,7 +138,7 @@ def train_text_trajectory(
         elif cycle > 0 and q0.perturb > 0:
             scale = perturbation_scale(cycle, len(snapshots), first=q0.perturb, last=q0.perturb * q0.perturb_last)
             perturb_(network, scale, generator(seed, "perturb", cycle))
-        epochs = cycle_epochs(config, cycle)
+        epochs = q0.epochs_in(cycle)
         for epoch in range(epochs):
             stream = train.stream(seed=seed, epoch=number)
             # Dropout draws from torch's global generator; every epoch seeds it anew, so that none need be saved.

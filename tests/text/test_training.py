@@ -21,7 +21,7 @@ from decouple.seeds import derive
 from decouple.text import Corpus, Gpt, load_corpus
 from decouple.text.evaluate import p_truth
 from decouple.text.group import Group
-from decouple.text.training import Steps, cycle_epochs, text_snapshots, train_text_trajectory
+from decouple.text.training import Steps, text_snapshots, train_text_trajectory
 
 CONFIG = TextConfig(
     precision="float32",
@@ -98,7 +98,7 @@ def test_training_learns_and_reports_every_epoch(corpus: Corpus, tmp_path: Path)
     config = replace(CONFIG, q0=replace(CONFIG.q0, first_epochs=4, perturb=0.0))
     train(corpus, tmp_path, config, log=lambda *entry: seen.append(entry), advance=epochs.append)
     assert [(cycle, epoch) for cycle, epoch, _ in seen] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (2, 0)]
-    assert sum(epochs) == sum(cycle_epochs(config, cycle) for cycle in range(3)) == 6
+    assert sum(epochs) == config.q0.epochs_before(3) == 6
     assert seen[3][2] < 0.7 * seen[0][2]
     last = text_snapshots(config, tmp_path, trajectory=0, identity="test")[-1]
     network = new(corpus)
