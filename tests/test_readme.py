@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import q0_text
+from benchmarks import populations, q0_text
 from benchmarks.trajectories import as_markdown
 
 README = Path(__file__).parents[1] / "README.md"
@@ -154,6 +154,6 @@ def test_what_is_said_of_trajectories_is_what_the_benchmark_found() -> None:
 
 def test_what_is_said_of_text_is_what_the_benchmark_found() -> None:
     file = README.parent / "figures" / "q0_text.json"
-    table = q0_text.as_markdown(json.loads(file.read_text())["figures"])
+    table = populations.as_markdown(json.loads(file.read_text())["figures"], q0_text.UNIT)
     assert file.with_suffix(".md").read_text() == table
     assert table.strip() in README.read_text()

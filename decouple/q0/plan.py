@@ -117,7 +117,6 @@ class Plans(msgspec.Struct):
             f"Chosen by validation NLL among {len(self.rows)} points that benchmarks.{self.benchmark} measured on "
             f"{self.made.get('date', 'an unknown date')[:10]} ({self.made.get('device', 'unknown device')}, torch "
             f"{self.made.get('versions', {}).get('torch', '?')}): the paper's network with {network.get('width', '?')} channels, "
-            f"batch {self.settings.get('batch', '?')}, lr {self.settings.get('lr', '?')}. Other data and networks may differ: "
-            "measure your own with --plans.",
+            f"batch {self.settings.get('batch', '?')}. Other data and networks may differ: measure your own with --plans.",
         ]
         return "\n".join(lines)

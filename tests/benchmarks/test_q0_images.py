@@ -1,57 +1,70 @@
-"""The recipes, and how curves and ratios are read off them."""
+"""The image benchmark at its smallest, and the plans that it writes."""
 
-from typing import Any
+import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from benchmarks.q0_images import SCALES, Recipe, ablations, curves, main_recipe, plans_of, ratios, recipes
+from benchmarks import q0_images
+from decouple.errors import ConfigError
 from decouple.q0.plan import Plans
 
 
-def point(epochs: int, members: int, validation: float, test: float) -> dict[str, Any]:
-    entry = {"validation_nll": validation, "test_nll": test, "test_accuracy": 0.9}
-    return {"epochs": epochs, "members": members, **dict.fromkeys(("uniform", "later_half", "learned", "greedy"), entry)}
+def test_it_leaves_receipt_picture_table_and_plans(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = replace(q0_images.SCALES["tiny"]["digits"], train=60, precision="float32", grid={"weight_decay": (0.06,)})
+    monkeypatch.setitem(q0_images.SCALES, "tiny", {"digits": size})
+    monkeypatch.setattr(q0_images, "CHANGES", {"q0 without noise": {"perturb": 0.0}})
+    plans = tmp_path / "plans.json"
+    arguments = q0_images.Arguments(scale="tiny", device="cpu", figures=tmp_path, plans=plans)
+    q0_images.main(arguments)
+    entry = json.loads((tmp_path / "q0_images-tiny.json").read_text())["figures"]["data"]["digits"]
+    assert [p["epochs"] for p in entry["regime"]] == [2, 4]
+    assert list(entry["ablation"]) == ["q0 itself", "q0 without noise"]
+    ensemble = entry["all"]["models of 2 epochs"][0]
+    assert [(p["epochs"], p["members"]) for p in ensemble] == [(2, 1), (4, 2), (6, 3)]
+    assert ensemble[0]["disagreement"] == 0 < ensemble[1]["disagreement"]
+    assert 0 < ensemble[2]["accuracy_uniform"] <= 1
+    assert (tmp_path / "q0_images-tiny.png").stat().st_size > 1000
+    assert (tmp_path / "q0_images-tiny.md").read_text().startswith("**digits**, 60 images")
+    assert "what the ensemble reaches in" in capsys.readouterr().out
+    best = Plans.read(plans).best(6)[0]
+    assert best.images == 60
+    assert "digits, 60 training images" in Plans.read(plans).text(6, 2)
+    assert {row.method for row in Plans.read(plans).rows} == {"single", "ensemble", "snapshots", "q0"}
 
 
-@pytest.mark.parametrize("scale", SCALES)
-def test_no_recipe_spends_more_than_the_budget_and_names_differ(scale: str) -> None:
-    size = SCALES[scale]
-    found = recipes(size)
-    assert len({recipe.name for recipe in found}) == len(found)
-    assert {recipe.method for recipe in found} == {"single", "ensemble", "snapshot", "q0"}
-    for recipe in [*found, *ablations(size).values()]:
-        assert recipe.trajectories * recipe.q0.cycles * recipe.q0.epochs <= size.budget
-        assert recipe.stages()[-1][0] == recipe.trajectories * recipe.q0.cycles
-    # A curve's point is what a smaller budget would have given only if no setting looks ahead to the last cycle.
-    assert main_recipe(size).q0.perturb_last == 1
-    assert main_recipe(size).q0.batch_edges == 1
+def test_the_same_recipe_is_the_same_whatever_follows() -> None:
+    """A population on the way is what a smaller budget gives, where the noise does not look ahead."""
+    size = replace(q0_images.SCALES["tiny"]["digits"], train=40, precision="float32")
+    parts = q0_images.Parts(None, "test", size)
+    bench = q0_images.Bench("digits", size, None, "cpu", parts)
+    q0 = replace(size.base, perturb_last=1.0, cycles=3, trajectories=1)
+    whole = bench.measure(q0_images.Recipe("q0", "q0", q0), 0)
+    part = bench.measure(q0_images.Recipe("q0", "q0", replace(q0, cycles=2)), 0)
+    assert whole[:2] == part
+    start = bench.network(5)
+    started = bench.train(q0_images.Recipe("q0", "q0", replace(q0, cycles=1)), 0, [start])[0]
+    assert started["test_last"] != pytest.approx(part[0]["test_last"]), "it begins with the network that it is given"
 
 
-def test_validation_chooses_and_test_reports() -> None:
-    size = SCALES["tiny"]
-    one, other = main_recipe(size), recipes(size)[-1]
-    known: dict[str, Recipe] = {one.name: one, other.name: other}
-    found = {
-        one.name: [{"points": [point(2, 1, 1.0, 0.5), point(4, 2, 0.8, 0.9)]}],
-        other.name: [{"points": [point(3, 2, 0.9, 0.1)]}],
-    }
-    line = curves(size, found, known)["q0-learned"]
-    assert [(p["budget"], p["epochs"], p["test_nll"]["mean"]) for p in line] == [(2, 2, 0.5), (3, 3, 0.1), (4, 4, 0.9)]
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ({"cycles": 1}, "2 × 8 epochs, lr 0.3, weight decay 0.06"),
+        (
+            {"cycles": 9, "perturb": 1.0},
+            "2 × 3 cycles of 4 epochs (the first: 8), lr 0.3, weight decay 0.06, noise 1, the first 3 of 9 cycles",
+        ),
+    ],
+)
+def test_a_recipe_in_words(recipe: dict[str, float], expected: str) -> None:
+    whole = {"first_epochs": 8, "epochs": 4, "lr": 0.3, "weight_decay": 0.06, "perturb": 0, "alpha": 0, "shape": "linear"}
+    assert q0_images.text_of({**whole, **recipe}, {"members": 6, "trajectories": 2}) == expected
 
 
-def test_the_ratio_is_of_epochs_at_equal_test_nll() -> None:
-    def line(*values: tuple[int, float]) -> list[dict[str, Any]]:
-        return [{"budget": b, "epochs": b, "test_nll": {"mean": v}} for b, v in values]
-
-    found = ratios(line((8, 0.9), (16, 0.5), (32, 0.4)), line((4, 0.8), (8, 0.45), (16, 0.3)))
-    assert found["at_the_baselines_best"] == {"nll": 0.4, "baseline_epochs": 32, "epochs": 16, "ratio": 2.0}
-    assert [row["ratio"] for row in found["all"]] == [2.0, 2.0, 2.0]
-    assert ratios(line((8, 0.1)), line((4, 0.8)))["at_the_baselines_best"]["ratio"] is None
-
-
-def test_plans_follow_their_schema() -> None:
-    recipe = main_recipe(SCALES["tiny"])
-    seeds = [{"points": [point(2, 1, 1.0, 0.5)]}, {"points": [point(2, 1, 2.0, 0.7)]}]
-    entry = {"data": "ants", "train": 9, "recipes": {"r": {"method": "q0", "text": recipe.text, "seeds": seeds}}}
-    plans = Plans.check(plans_of([entry], SCALES["tiny"], {}))
-    assert (plans.rows[0].validation_nll, plans.rows[0].test_nll.mean) == (1.5, pytest.approx(0.6))
+def test_data_without_sizes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no sizes for mnist: expected digits"):
+        q0_images.run(q0_images.Arguments(scale="tiny", data=("mnist",)))
