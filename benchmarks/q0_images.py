@@ -140,6 +140,10 @@ class Bench:
         network = paper_network(train, self.data.num_classes, self.size.network, groups=1, seed=seed)
         return network.to(self._device)
 
+    def new(self, seed: int, trajectory: int) -> Stages:
+        """What a trajectory begins with."""
+        return self.network(derive(derive(seed, NAME, trajectory), "network"))
+
     def measure(self, recipe: Recipe, seed: int) -> list[Point]:
         """NLL of every population that a recipe passes through; kept by what the recipe says, whatever its name."""
         name = f"{self._key}-{recipe.method}-{fingerprint(recipe.q0, seed)}".replace(" ", "-")
@@ -152,7 +156,7 @@ class Bench:
         tested = self.network(0)
         for trajectory in range(q0.trajectories or 1):
             own = derive(seed, NAME, trajectory)
-            chain = Chain(self.network(derive(own, "network")), q0, own, self.size.precision)
+            chain = Chain(self.new(seed, trajectory), q0, own, self.size.precision)
             before: dict[str, Tensor] | None = None
             for cycle in range(q0.cycles):
                 if cycle == 0 and starts:

@@ -29,7 +29,7 @@ def test_it_leaves_receipt_picture_table_and_plans(
     assert 0 < ensemble[2]["accuracy_uniform"] <= 1
     assert (tmp_path / "q0_images-tiny.png").stat().st_size > 1000
     assert (tmp_path / "q0_images-tiny.md").read_text().startswith("**digits**, 60 images")
-    assert "what the ensemble reaches in" in capsys.readouterr().out
+    assert "times fewer (seeds:" in capsys.readouterr().out
     best = Plans.read(plans).best(6)[0]
     assert best.images == 60
     assert "digits, 60 training images" in Plans.read(plans).text(6, 2)

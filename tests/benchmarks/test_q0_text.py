@@ -28,7 +28,7 @@ def test_it_leaves_receipt_and_picture_and_goes_on_with_its_parts(
     assert [tuned["method"] for tuned in receipt["figures"]["tuning"]] == ["single", "single", "ensemble", "snapshots", "q0"]
     assert {"q0 itself", "q0 without noise"} <= set(receipt["figures"]["ablation"])
     assert (tmp_path / "q0_text-tiny.png").stat().st_size > 1000
-    assert "what the ensemble reaches in" in capsys.readouterr().out
+    assert "times fewer (seeds:" in capsys.readouterr().out
 
     def fail(*given: object) -> None:
         raise AssertionError("made again")

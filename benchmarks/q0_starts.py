@@ -1,0 +1,213 @@
+"""What only this toolkit can ask: does a population do better from searched solutions than from new networks?
+
+    python -m benchmarks.q0_starts --data-root DATA                              # MNIST, two CPU cores
+    python -m benchmarks.q0_starts --data-root DATA --data mnist folder:cifar10  # and CIFAR-10, as a folder of images
+
+Two trajectories of q0 as in `benchmarks.q0_images`, at equal total epochs, from pairs of equal initial networks. In the rows
+"searched" the first cycle of each is replaced by learning a searched solution of its own, for as many epochs; what was learned
+is the first member. The searches' cost is stated apart. Variants: all blocks searched and supervised (more different targets),
+and half as long a learning, with one cycle more. Writes figures/q0_starts.json, .md, .png and .svg.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from matplotlib.figure import Figure
+
+from benchmarks.command import launch
+from benchmarks.common import Common, Parts, key, label, named, save_pictures
+from benchmarks.populations import Recipe, cycles_in
+from benchmarks.q0_images import SCALES, Bench
+from benchmarks.receipt import spread, write_receipt
+from decouple import device as devices
+from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig
+from decouple.files import write_text
+from decouple.learn import learn_targets
+from decouple.progress import Progress
+from decouple.report import style
+from decouple.search import search_solution
+from decouple.seeds import derive
+from decouple.settings import to_builtins
+
+NAME = "q0_starts"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a trajectory begins with."""
+
+    blocks: Literal["last", "all"] | None = None
+    """Blocks that are searched and supervised; None: a new network, which a first cycle trains."""
+    share: float = 1.0
+    """Of the first cycle's epochs, for the learning; the rest is a cycle more."""
+
+
+ROWS = {
+    "new networks": Start(),
+    "searched, last block": Start("last"),
+    "searched, half the learning": Start("last", 0.5),
+    "searched, all blocks": Start("all"),
+}
+
+ES = {"last": EsConfig(population=32), "all": EsConfig(population=32, generations=(24, 12, 12, 10))}
+"""As in the benchmarks of learning and of trajectories."""
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    scale: Literal["tiny", "small"] = "small"
+    """tiny: digits, to try the program; small: 2000 images of MNIST or 5000 of CIFAR-10."""
+    rows: tuple[str, ...] = tuple(ROWS)
+    """What to compare; the first is what the others are compared with."""
+
+
+def recipe_of(start: Start, base: Q0Config, budget: int) -> Recipe:
+    """Two trajectories that fill the budget."""
+    first = round(base.epochs_in(0) * start.share)
+    cycles = cycles_in(budget // 2, first, base.epochs)
+    return Recipe("q0", "q0", replace(base, trajectories=2, cycles=cycles, first_epochs=first))
+
+
+def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
+    """The points of a population, and what its searches cost."""
+    recipe, size = recipe_of(start, bench.size.base, bench.size.budget), bench.size
+    if start.blocks is None:
+        return {"points": bench.train(recipe, seed), "search_seconds": 0.0, "evaluations": 0}
+    starts, seconds, evaluations = [], 0.0, 0
+    train, validation = bench.data.train, bench.data.validation
+    judge = bench.network(derive(seed, NAME, "judge"))
+    search = SearchConfig(batch=min(125, len(train)), blocks=start.blocks, es=ES[start.blocks])
+    for trajectory in range(2):
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            own = derive(seed, NAME, trajectory)
+            targets = search_solution(judge, train, folder, config=search, seed=own, dtype=torch.bfloat16)
+            seconds, evaluations = seconds + time.monotonic() - began, evaluations + targets.evaluations
+            # The network that the same trajectory of new networks begins with.
+            network = bench.new(seed, trajectory)
+            learning = LearnConfig(epochs=recipe.q0.epochs_in(0), batch=size.base.batch, supervise=start.blocks)
+            learn_targets(
+                network, train, targets, validation=validation, config=learning, seed=own, precision=size.precision
+            )
+        starts.append(network)
+    return {"points": bench.train(recipe, seed, starts), "search_seconds": seconds, "evaluations": evaluations}
+
+
+def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
+    """An entry for each data set, by what it is called."""
+    sizes, entries = SCALES[arguments.scale], {}
+    for source in arguments.data or tuple(sizes)[:1]:
+        size = sizes[key(source)]
+        parts = Parts(arguments.out, NAME, size)
+        bench = Bench(source, size, arguments.data_root, arguments.device, parts)
+        made: dict[str, list[Any]] = {row: [] for row in arguments.rows}
+        with Progress().task(f"{NAME}, {key(source)}", len(made) * len(size.seeds), "populations") as advance:
+            for seed in size.seeds:
+                for row in made:
+                    name = f"{key(source)}-{row}-seed{seed}".replace(" ", "-")
+                    made[row].append(parts.get(name, partial(measure, bench, ROWS[row], seed)))
+                    advance(1)
+        entries[label(source, arguments.data_root)] = {
+            "train": size.train,
+            "settings": to_builtins(size),
+            "rows": {row: summary(seeds, made[arguments.rows[0]]) for row, seeds in made.items()},
+            "seeds": made,
+        }
+    return entries
+
+
+def summary(seeds: list[Any], reference: list[Any]) -> dict[str, Any]:
+    """The whole population over the seeds, and its difference from the reference of the same seed and total epochs."""
+    ends, others = ([seed["points"][-1] for seed in of] for of in (seeds, reference))
+    figures = ("test_uniform", "test_learned", "accuracy_learned", "disagreement")
+    return {
+        "epochs": ends[0]["epochs"],
+        "members": ends[0]["members"],
+        **{name: spread([end[name] for end in ends]) for name in figures},
+        "first_member": spread([seed["points"][0]["test_uniform"] for seed in seeds]),
+        "difference": spread([a["test_learned"] - b["test_learned"] for a, b in zip(ends, others, strict=True)]),
+        "search_seconds": spread([seed["search_seconds"] for seed in seeds]),
+        "evaluations": seeds[0]["evaluations"],
+        "curve": [
+            {"epochs": of_seeds[0]["epochs"], "test": spread([point["test_learned"] for point in of_seeds])}
+            for of_seeds in zip(*(seed["points"] for seed in seeds), strict=True)
+            if of_seeds[0]["trajectories"] == 2
+        ],
+    }
+
+
+def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
+    """A table for each data set."""
+
+    def cell(value: dict[str, float], digits: int = 4, factor: float = 1) -> str:
+        return f"{factor * value['mean']:.{digits}f} ± {factor * value['std']:.{digits}f}"
+
+    lines = []
+    for data, entry in entries.items():
+        lines += [
+            f"| {data}, {entry['train']} images | epochs | NLL of the first member | equal weights | learned prior | less new "
+            "networks' | disagreement (%) | search (s) |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for i, (name, row) in enumerate(entry["rows"].items()):
+            difference = f"{row['difference']['mean']:+.4f} ± {row['difference']['std']:.4f}" if i else ""
+            seconds = f"{row['search_seconds']['mean']:.0f}" if row["evaluations"] else ""
+            shown = [row["epochs"], cell(row["first_member"]), cell(row["test_uniform"]), cell(row["test_learned"])]
+            shown += [difference, cell(row["disagreement"], 1, 100), seconds]
+            lines.append(f"| {name} | {' | '.join(map(str, shown))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": style.INK, "marker": "s", "ls": "--"},
+    {"color": style.VERMILLION, "marker": "o", "ls": "-"},
+    {"color": style.BLUE, "marker": "^", "ls": "-."},
+    {"color": style.GREEN, "marker": "v", "ls": ":"},
+)
+
+
+@style.styled
+def draw(entries: dict[str, dict[str, Any]]) -> Figure:
+    """Test NLL by total epochs, a panel for each data set; bars are deviations over the seeds."""
+    figure = style.new_figure(3.0)
+    for axes, (data, entry) in zip(figure.subplots(1, len(entries), squeeze=False)[0], entries.items(), strict=True):
+        for (name, row), look in zip(entry["rows"].items(), LOOKS, strict=False):
+            tests = [point["test"] for point in row["curve"]]
+            epochs, means = [point["epochs"] for point in row["curve"]], [test["mean"] for test in tests]
+            look = {**look, "ms": 3, "elinewidth": 0.7, "capsize": 1.5, "label": name}
+            axes.errorbar(epochs, means, [test["std"] for test in tests], **look)
+        axes.set(
+            xlabel="epochs in all, two trajectories", ylabel="test NLL (nats)", title=f"{data}, {entry['train']} images"
+        )
+        axes.legend()
+    return figure
+
+
+def main(arguments: Arguments) -> None:
+    devices.prepare()
+    began = time.monotonic()
+    entries = run(arguments)
+    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    save_pictures(draw(entries), name, arguments.figures)
+    figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
+    settings = {
+        "scale": arguments.scale,
+        "data": named(arguments.data or ()),
+        "es": {name: to_builtins(es) for name, es in ES.items()},
+    }
+    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+    text = as_markdown(entries)
+    write_text(arguments.figures / f"{name}.md", text)
+    print(text)
+    print(path)
+
+
+if __name__ == "__main__":
+    launch(main, Arguments, __doc__)

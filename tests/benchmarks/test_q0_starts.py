@@ -1,0 +1,38 @@
+"""Populations from searched and from new networks, at their smallest."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import q0_images, q0_starts
+from decouple.config import EsConfig
+
+
+def test_every_row_spends_the_same_epochs_and_starts_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = replace(q0_images.SCALES["tiny"]["digits"], train=60, budget=8, precision="float32")
+    monkeypatch.setitem(q0_images.SCALES, "tiny", {"digits": size})
+    monkeypatch.setattr(q0_starts, "ES", dict.fromkeys(("last", "all"), EsConfig(population=4, generations=(2,))))
+    q0_starts.main(q0_starts.Arguments(scale="tiny", device="cpu", figures=tmp_path))
+    entry = json.loads((tmp_path / "q0_starts-tiny.json").read_text())["figures"]["data"]["digits"]
+    rows = entry["rows"]
+    assert list(rows) == list(q0_starts.ROWS)
+    assert {row["epochs"] for row in rows.values()} == {8}
+    assert rows["searched, half the learning"]["members"] == rows["new networks"]["members"] + 2
+    assert rows["new networks"]["difference"]["mean"] == rows["new networks"]["evaluations"] == 0
+    assert rows["searched, all blocks"]["evaluations"] > rows["searched, last block"]["evaluations"] > 0
+    assert rows["searched, last block"]["curve"][-1]["test"] == rows["searched, last block"]["test_learned"]
+    assert (tmp_path / "q0_starts-tiny.png").stat().st_size > 1000
+    assert "| searched, all blocks | 8 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", q0_starts.ROWS)
+@pytest.mark.parametrize("data", ["mnist", "cifar10"])
+def test_budgets_are_equal(name: str, data: str) -> None:
+    size = q0_images.SCALES["small"][data]
+    whole = [q0_starts.recipe_of(start, size.base, size.budget).q0 for start in q0_starts.ROWS.values()]
+    own = q0_starts.recipe_of(q0_starts.ROWS[name], size.base, size.budget).q0
+    assert abs(own.epochs_before(own.cycles) - max(q0.epochs_before(q0.cycles) for q0 in whole)) < size.base.epochs
