@@ -1,0 +1,224 @@
+"""How much more training data a single network needs to match q0: the paper's data efficiency.
+
+    python -m benchmarks.data_efficiency --data-root DATA --text FILE   # two CPU cores
+
+Reads what figures/q0_images.json and figures/q0_text.json say that q0 reached and how the single networks were tuned; trains those
+networks, as long, on 2, 4 and 8 times as much data, and takes the length that is best on validation, mean over the seeds. Where the
+curve crosses q0's figure (straight between measured points, in the logarithm of the data) is the data efficiency. Validation and
+test data are the same. Writes figures/data_efficiency.json, .md, .png and .svg.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from benchmarks import q0_images, q0_text
+from benchmarks.command import launch
+from benchmarks.common import Common, Parts, label, save_pictures
+from benchmarks.populations import Measure, Point, Recipe
+from benchmarks.receipt import spread, write_receipt
+from decouple import device as devices
+from decouple.errors import ConfigError
+from decouple.files import read_json, write_text
+from decouple.progress import Progress
+from decouple.report import style
+
+NAME = "data_efficiency"
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    text: Path | None = None
+    """The text file of figures/q0_text.json; default: images alone."""
+    scale: str = "small"
+    """Of the receipts that are read."""
+    times: tuple[int, ...] = (2, 4, 8)
+    """How many times as much data."""
+    lengths: tuple[int, ...] = (8, 16)
+    """Epochs of the single networks, among those that were tuned."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data of which q0 has been measured."""
+
+    name: str
+    unit: str
+    q0: dict[str, Any]
+    """Where its learned prior's line ends."""
+    regime: Sequence[dict[str, Any]]
+    """The single networks on the same data."""
+    seeds: tuple[int, ...]
+    recipe: Callable[[dict[str, Any]], Recipe]
+    """Of a single network, as it was tuned."""
+    measure: Callable[[int], Measure]
+    """With so many times as much data."""
+
+
+def cases(arguments: Arguments, folder: Path) -> Iterator[Case]:
+    """What the receipts have."""
+    suffix = "" if arguments.scale == "small" else f"-{arguments.scale}"
+
+    def receipt(name: str) -> dict[str, Any]:
+        path = arguments.figures / f"{name}{suffix}.json"
+        if not path.exists():
+            raise ConfigError(f"{path} is missing: make it with python -m benchmarks.{name} --scale {arguments.scale}")
+        found: dict[str, Any] = read_json(path)["figures"]
+        return found
+
+    images = receipt(q0_images.NAME)["data"]
+    for source in arguments.data or tuple(q0_images.SCALES[arguments.scale])[:1]:
+        size = q0_images.SCALES[arguments.scale][q0_images.key(source)]
+        found = images[label(source, arguments.data_root)]
+
+        def on_images(times: int, source: str = source, size: q0_images.ImageSize = size) -> Measure:
+            more = replace(size, train=times * size.train)
+            parts = Parts(arguments.out, NAME, more)
+            return q0_images.Bench(source, more, arguments.data_root, arguments.device, parts).measure
+
+        yield Case(
+            name=label(source, arguments.data_root),
+            unit=q0_images.UNIT,
+            q0=found["lines"]["q0, learned prior"][-1],
+            regime=found["regime"],
+            seeds=size.seeds,
+            recipe=lambda of, base=size.base: single(base, of),  # type: ignore[misc]
+            measure=on_images,
+        )
+    if arguments.text is not None:
+        text, found, file = q0_text.SCALES[arguments.scale], receipt(q0_text.NAME), arguments.text
+
+        def on_text(times: int) -> Measure:
+            more = replace(text, corpus=replace(text.corpus, train=times * (text.corpus.train or 0)))
+            parts = Parts(arguments.out, NAME, more)
+            return q0_text.Bench(file, more, parts, folder / str(times), arguments.device).measure
+
+        yield Case(
+            name=file.stem,
+            unit=q0_text.UNIT,
+            q0=found["lines"]["q0, learned prior"][-1],
+            regime=found["regime"],
+            seeds=text.seeds,
+            recipe=lambda of: single(text.base, of),
+            measure=on_text,
+        )
+
+
+def single(base: Any, tuned: dict[str, Any]) -> Recipe:
+    """A network alone, with what `regime` has for its length."""
+    plain: dict[str, Any] = {"alpha": 0.0, "perturb": 0.0, "lr_floor": 0.0, "wd_floor": 1.0, "shape": "linear"}
+    rates = {"lr": tuned["lr"], "weight_decay": tuned["weight_decay"]}
+    q0 = replace(base, trajectories=1, cycles=1, first_epochs=tuned["epochs"], **plain, **rates)
+    return Recipe("single", f"{tuned['epochs']} epochs", q0, tuned["dropout"])
+
+
+def crossing(points: Sequence[tuple[float, float]], level: float) -> float | None:
+    """Where a falling curve reaches `level`, straight between its points in the logarithm of the first value.
+
+    >>> crossing([(1, 3.0), (2, 2.0), (4, 1.0)], 1.5), crossing([(1, 3.0), (2, 2.0)], 1.5)
+    (2.8284271247461903, None)
+    """
+    for (x, y), (next_x, next_y) in pairwise(points):
+        if next_y <= level <= y:
+            share = (y - level) / (y - next_y)
+            return math.exp(math.log(x) + share * (math.log(next_x) - math.log(x)))
+    return None
+
+
+def of_case(case: Case, arguments: Arguments) -> dict[str, Any]:
+    """The curve of single networks, and where it reaches what q0 has."""
+    tuned = [of for of in case.regime if of["epochs"] in arguments.lengths]
+    alone = min(case.regime, key=lambda of: float(of["validation"]))
+    curve = [{"times": 1, "epochs": alone["epochs"], "test": alone["test"], "test_of_seeds": alone["test_of_seeds"]}]
+    with Progress().task(f"{NAME}, {case.name}", len(arguments.times) * len(tuned) * len(case.seeds), "networks") as advance:
+        for times in arguments.times:
+            measure, options = case.measure(times), []
+            for of in tuned:
+                ends: list[Point] = []
+                for seed in case.seeds:
+                    ends.append(measure(case.recipe(of), seed)[-1])
+                    advance(1)
+                options.append((spread([end["validation_uniform"] for end in ends])["mean"], of["epochs"], ends))
+            _, epochs, ends = min(options, key=lambda option: option[0])
+            tests = [end["test_uniform"] for end in ends]
+            curve.append({"times": times, "epochs": epochs, "test": spread(tests), "test_of_seeds": tests})
+
+    def efficiency(of: Callable[[dict[str, Any]], float]) -> float | None:
+        return crossing([(point["times"], of(point)) for point in curve], of(case.q0))
+
+    return {
+        "unit": case.unit,
+        "q0": case.q0,
+        "curve": curve,
+        "efficiency": efficiency(lambda point: float(point["test"]["mean"])),
+        "efficiency_of_seeds": [
+            efficiency(lambda point, seed=seed: float(point["test_of_seeds"][seed]))  # type: ignore[misc]
+            for seed in range(len(case.seeds))
+        ],
+    }
+
+
+def as_markdown(figures: dict[str, Any]) -> str:
+    """A line for each data set."""
+    lines = []
+    for name, found in figures.items():
+        most = found["curve"][-1]["times"]
+
+        def times(value: float | None, most: int = most) -> str:
+            return f"{value:.1f}" if value else f"above {most}"
+
+        cells = [f"{point['times']}: {point['test']['mean']:.4f}" for point in found["curve"]]
+        seeds = ", ".join(times(value) for value in found["efficiency_of_seeds"])
+        lines.append(
+            f"| {name} ({found['unit']}) | {found['q0']['test']['mean']:.4f} | {'; '.join(cells)} | "
+            f"**{times(found['efficiency'])}** ({seeds}) |"
+        )
+    head = "| | q0, learned prior | a single network, by how many times the data | data efficiency (seeds) |\n|---|---|---|---|\n"
+    return head + "\n".join(lines) + "\n"
+
+
+@style.styled
+def draw(figures: dict[str, Any]) -> Figure:
+    """Test figures of single networks by data, a panel for each data set, and the level of q0."""
+    figure = style.new_figure(2.8)
+    for axes, (name, found) in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures.items(), strict=True):
+        tests = [point["test"] for point in found["curve"]]
+        times, means = [point["times"] for point in found["curve"]], [test["mean"] for test in tests]
+        look: dict[str, Any] = {"color": style.INK, "marker": "o", "ms": 3.5, "capsize": 1.5, "label": "single network"}
+        axes.errorbar(times, means, [test["std"] for test in tests], **look)
+        axes.axhline(found["q0"]["test"]["mean"], color=style.VERMILLION, label="q0, on the least")
+        axes.set(xlabel="times the training data", ylabel=f"test, {found['unit']}", title=name)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.legend()
+    return figure
+
+
+def main(arguments: Arguments) -> None:
+    devices.prepare()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        figures = {case.name: of_case(case, arguments) for case in cases(arguments, arguments.out or Path(temporary))}
+    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    save_pictures(draw(figures), name, arguments.figures)
+    text = as_markdown(figures)
+    settings = {"scale": arguments.scale, "times": arguments.times, "lengths": arguments.lengths}
+    receipt = {"seconds_of_last_sitting": time.monotonic() - began, "data": figures}
+    path = write_receipt(name, receipt, settings=settings, device=arguments.device, folder=arguments.figures)
+    write_text(arguments.figures / f"{name}.md", text)
+    print(text)
+    print(path)
+
+
+if __name__ == "__main__":
+    launch(main, Arguments, __doc__)
