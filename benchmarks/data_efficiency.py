@@ -180,7 +180,7 @@ def as_markdown(figures: dict[str, Any]) -> str:
         cells = [f"{point['times']}: {point['test']['mean']:.4f}" for point in found["curve"]]
         seeds = ", ".join(times(value) for value in found["efficiency_of_seeds"])
         lines.append(
-            f"| {name} ({found['unit']}) | {found['q0']['test']['mean']:.4f} | {'; '.join(cells)} | "
+            f"| {name}, {found['unit']} | {found['q0']['test']['mean']:.4f} | {'; '.join(cells)} | "
             f"**{times(found['efficiency'])}** ({seeds}) |"
         )
     head = "| | q0, learned prior | a single network, by how many times the data | data efficiency (seeds) |\n|---|---|---|---|\n"

@@ -354,7 +354,7 @@ def draw(entries: Mapping[str, dict[str, Any]], unit: str) -> Figure:
     for (title, figures), (left, right) in zip(
         entries.items(), figure.subplots(len(entries), 2, sharey="row", squeeze=False), strict=True
     ):
-        left.set(xlabel="epochs of one network", ylabel=f"test, {unit}", title=f"{title}one network, tuned for each")
+        left.set(xlabel="epochs of one network", ylabel=f"test, {unit}", title=f"{title}one network")
         _plot(left, figures["regime"], color=style.GREY, marker="o")
         right.set(xlabel="epochs in all", title="populations")
         for (label, points), look in zip(figures["lines"].items(), LOOKS, strict=True):

@@ -3,10 +3,11 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import populations, q0_text
+from benchmarks import data_efficiency, populations, q0_images, q0_starts, q0_text
 from benchmarks.trajectories import as_markdown
 
 README = Path(__file__).parents[1] / "README.md"
@@ -157,3 +158,19 @@ def test_what_is_said_of_text_is_what_the_benchmark_found() -> None:
     table = populations.as_markdown(json.loads(file.read_text())["figures"], q0_text.UNIT)
     assert file.with_suffix(".md").read_text() == table
     assert table.strip() in README.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("q0_images", q0_images.tables),
+        ("q0_starts-mnist", q0_starts.as_markdown),
+        ("q0_starts-cifar10", q0_starts.as_markdown),
+        ("data_efficiency", data_efficiency.as_markdown),
+    ],
+)
+def test_what_is_said_of_images_is_what_the_benchmarks_found(name: str, table: Any) -> None:
+    file = README.parent / "figures" / f"{name}.json"
+    written = table(json.loads(file.read_text())["figures"]["data"])
+    assert file.with_suffix(".md").read_text() == written
+    assert written.strip() in README.read_text()

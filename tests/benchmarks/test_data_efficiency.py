@@ -32,7 +32,7 @@ def test_it_reads_what_the_others_left_and_keeps_the_data_apart(
     assert [point["times"] for point in found["digits"]["curve"]] == [1, 2, 4]
     nll = [point["test"]["mean"] for point in found["digits"]["curve"]]
     assert nll[2] < nll[0], "more data, better"
-    assert "| ticks (bits per byte) |" in capsys.readouterr().out
+    assert "| ticks, bits per byte |" in capsys.readouterr().out
     bench = q0_images.Bench("digits", size, None, "cpu", q0_images.Parts(None, "a", size))
     more = q0_images.Bench("digits", replace(size, train=120), None, "cpu", q0_images.Parts(None, "b", size))
     assert bench.data.test.ids.equal(more.data.test.ids)
