@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, named, save_pictures
 from benchmarks.populations import Recipe, cycles_in
-from benchmarks.q0_images import SCALES, Bench
+from benchmarks.q0_images import SCALES, Bench, ImageSize
 from benchmarks.receipt import spread, write_receipt
 from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig
@@ -74,6 +75,16 @@ def recipe_of(start: Start, base: Q0Config, budget: int) -> Recipe:
     return Recipe("q0", "q0", replace(base, trajectories=2, cycles=cycles, first_epochs=first))
 
 
+def comparable(size: ImageSize, rows: Sequence[str]) -> list[str]:
+    """Those that spend as many epochs as the first: where cycles are long, half a learning leaves epochs over."""
+
+    def spent(row: str) -> int:
+        q0 = recipe_of(ROWS[row], size.base, size.budget).q0
+        return q0.epochs_before(q0.cycles)
+
+    return [row for row in rows if spent(row) == spent(rows[0])]
+
+
 def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
     """The points of a population, and what its searches cost."""
     recipe, size = recipe_of(start, bench.size.base, bench.size.budget), bench.size
@@ -106,7 +117,7 @@ def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
         size = sizes[key(source)]
         parts = Parts(arguments.out, NAME, size)
         bench = Bench(source, size, arguments.data_root, arguments.device, parts)
-        made: dict[str, list[Any]] = {row: [] for row in arguments.rows}
+        made: dict[str, list[Any]] = {row: [] for row in comparable(size, arguments.rows)}
         with Progress().task(f"{NAME}, {key(source)}", len(made) * len(size.seeds), "populations") as advance:
             for seed in size.seeds:
                 for row in made:
