@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, Size, key, label, named
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from decouple import device as devices
 from decouple.config import (
     DataConfig,
@@ -34,7 +33,6 @@ from decouple.config import (
     SgdConfig,
 )
 from decouple.data import ImageData, load_data
-from decouple.files import write_text
 from decouple.learn import learn_targets, train_sgd
 from decouple.networks import Stages, paper_network
 from decouple.progress import Progress
@@ -221,13 +219,10 @@ def main(arguments: Arguments) -> None:
     if arguments.seeds is not None:
         size = replace(size, seeds=arguments.seeds)
     entries = run(arguments, size)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     path = write_receipt(name, {"data": entries}, settings=settings, device=arguments.device, folder=arguments.figures)
-    text = as_markdown(entries)
-    write_text(Path(arguments.figures) / f"{name}.md", text)
-    print(text)
-    print(path)
+    write_table(path, as_markdown(entries))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from benchmarks.ablations import AblationSize, Row, measure
 from benchmarks.command import launch
 from benchmarks.common import LINES, Common, Parts, key, label, named, save_pictures
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.receipt import scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.config import DataConfig, PaperConfig, SearchConfig
 from decouple.data import load_data
@@ -178,7 +178,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     size = SCALES[arguments.scale]
     curves = run(arguments, size)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     save_pictures(draw(curves, size), name, arguments.figures)
     settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     path = write_receipt(name, {"curves": curves}, settings=settings, device=arguments.device, folder=arguments.figures)

@@ -41,7 +41,7 @@ from benchmarks.common import (
     search,
     settings_for,
 )
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.receipt import scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig
@@ -261,7 +261,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     size, began = SCALES[arguments.scale], time.monotonic()
     entries = run(arguments, size)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     write_text(arguments.figures / f"{name}.md", as_markdown(entries, size))
     settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
@@ -25,11 +25,11 @@ from matplotlib.ticker import ScalarFormatter
 from benchmarks import q0_images, q0_text
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, label, save_pictures
-from benchmarks.populations import Measure, Point, Recipe
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.populations import Measure, Point, Recipe, alone
+from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from decouple import device as devices
 from decouple.errors import ConfigError
-from decouple.files import read_json, write_text
+from decouple.files import read_json
 from decouple.progress import Progress
 from decouple.report import style
 
@@ -40,7 +40,7 @@ NAME = "data_efficiency"
 class Arguments(Common):
     text: Path | None = None
     """The text file of figures/q0_text.json; default: images alone."""
-    scale: str = "small"
+    scale: Literal["tiny", "small"] = "small"
     """Of the receipts that are read."""
     times: tuple[int, ...] = (2, 4, 8)
     """How many times as much data."""
@@ -67,18 +67,16 @@ class Case:
 
 def cases(arguments: Arguments, folder: Path) -> Iterator[Case]:
     """What the receipts have."""
-    suffix = "" if arguments.scale == "small" else f"-{arguments.scale}"
 
     def receipt(name: str) -> dict[str, Any]:
-        path = arguments.figures / f"{name}{suffix}.json"
+        path = arguments.figures / f"{scaled(name, arguments.scale)}.json"
         if not path.exists():
             raise ConfigError(f"{path} is missing: make it with python -m benchmarks.{name} --scale {arguments.scale}")
         found: dict[str, Any] = read_json(path)["figures"]
         return found
 
     images = receipt(q0_images.NAME)["data"]
-    for source in arguments.data or tuple(q0_images.SCALES[arguments.scale])[:1]:
-        size = q0_images.SCALES[arguments.scale][q0_images.key(source)]
+    for source, size in q0_images.sizes_of(arguments.scale, arguments.data):
         found = images[label(source, arguments.data_root)]
 
         def on_images(times: int, source: str = source, size: q0_images.ImageSize = size) -> Measure:
@@ -116,9 +114,7 @@ def cases(arguments: Arguments, folder: Path) -> Iterator[Case]:
 
 def single(base: Any, tuned: dict[str, Any]) -> Recipe:
     """A network alone, with what `regime` has for its length."""
-    plain: dict[str, Any] = {"alpha": 0.0, "perturb": 0.0, "lr_floor": 0.0, "wd_floor": 1.0, "shape": "linear"}
-    rates = {"lr": tuned["lr"], "weight_decay": tuned["weight_decay"]}
-    q0 = replace(base, trajectories=1, cycles=1, first_epochs=tuned["epochs"], **plain, **rates)
+    q0 = replace(alone(base, tuned["epochs"]), lr=tuned["lr"], weight_decay=tuned["weight_decay"])
     return Recipe("single", f"{tuned['epochs']} epochs", q0, tuned["dropout"])
 
 
@@ -138,8 +134,8 @@ def crossing(points: Sequence[tuple[float, float]], level: float) -> float | Non
 def of_case(case: Case, arguments: Arguments) -> dict[str, Any]:
     """The curve of single networks, and where it reaches what q0 has."""
     tuned = [of for of in case.regime if of["epochs"] in arguments.lengths]
-    alone = min(case.regime, key=lambda of: float(of["validation"]))
-    curve = [{"times": 1, "epochs": alone["epochs"], "test": alone["test"], "test_of_seeds": alone["test_of_seeds"]}]
+    best = min(case.regime, key=lambda of: float(of["validation"]))
+    curve = [{"times": 1, "epochs": best["epochs"], "test": best["test"], "test_of_seeds": best["test_of_seeds"]}]
     with Progress().task(f"{NAME}, {case.name}", len(arguments.times) * len(tuned) * len(case.seeds), "networks") as advance:
         for times in arguments.times:
             measure, options = case.measure(times), []
@@ -209,15 +205,12 @@ def main(arguments: Arguments) -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         figures = {case.name: of_case(case, arguments) for case in cases(arguments, arguments.out or Path(temporary))}
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     save_pictures(draw(figures), name, arguments.figures)
-    text = as_markdown(figures)
     settings = {"scale": arguments.scale, "times": arguments.times, "lengths": arguments.lengths}
     receipt = {"seconds_of_last_sitting": time.monotonic() - began, "data": figures}
     path = write_receipt(name, receipt, settings=settings, device=arguments.device, folder=arguments.figures)
-    write_text(arguments.figures / f"{name}.md", text)
-    print(text)
-    print(path)
+    write_table(path, as_markdown(figures))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ from benchmarks.common import (
     search,
     settings_for,
 )
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.receipt import scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.analysis import effective_solutions
 from decouple.config import PaperConfig
@@ -224,7 +224,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     size, began = SCALES[arguments.scale], time.monotonic()
     curves = run(arguments, size)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     save_pictures(draw(curves), name, arguments.figures)
     figures = {
         "all_grow": all(c["grows"] for c in curves),

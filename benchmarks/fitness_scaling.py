@@ -37,7 +37,7 @@ from benchmarks.common import (
     search,
     settings_for,
 )
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.receipt import scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.progress import Progress
 from decouple.report import style
@@ -177,7 +177,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     size, began = SCALES[arguments.scale], time.monotonic()
     curves = run(arguments, size)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     axes = {
         "population": f"population ({size.generations} generations)",
         "generations": f"generations (population {size.population})",

@@ -46,7 +46,7 @@ from benchmarks.common import (
     search,
     settings_for,
 )
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.receipt import scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.config import PaperConfig, at
 from decouple.progress import Progress
@@ -296,7 +296,7 @@ def main(arguments: Arguments) -> None:
     if arguments.images is not None:
         size = replace(size, images=arguments.images, batch=arguments.images)
     entries = run(arguments, size)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     save_pictures(draw(entries), name, arguments.figures)
     figures = {"variants": VARIANTS, "seconds_of_last_sitting": time.monotonic() - began, "data": entries}
     settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}

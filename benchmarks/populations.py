@@ -79,24 +79,28 @@ class PopulationSize:
     precision: Literal["float32", "bfloat16"] = "bfloat16"
 
 
+PLAIN: dict[str, Any] = {"alpha": 0.0, "perturb": 0.0, "lr_floor": 0.0, "wd_floor": 1.0}
+"""Of the baselines: none of q0's primitives."""
+
+
+def alone(base: Any, epochs: int) -> Any:
+    """Settings of a single network, or of an ensemble's."""
+    return replace(base, trajectories=1, cycles=1, first_epochs=epochs, shape="linear", **PLAIN)
+
+
 def methods(size: PopulationSize) -> list[tuple[Recipe, int, list[int]]]:
     """Each method at each of its lengths: the recipe before tuning, trajectories of its pilot, those of its populations.
 
     A recipe's cycles are those of the pilot; the populations fill the budget.
     """
     base: Any = replace(size.base, trajectories=1)
-    plain: dict[str, Any] = {"alpha": 0.0, "perturb": 0.0, "lr_floor": 0.0, "wd_floor": 1.0}
-    alone = replace(base, cycles=1, shape="linear", **plain)
-    cosine = replace(base, shape="cosine", **plain)
+    cosine = replace(base, shape="cosine", **PLAIN)
 
     def cyclic(q0: Any, epochs: int) -> Any:
         return replace(q0, epochs=epochs, cycles=cycles_in(size.pilot, q0.epochs_in(0), epochs))
 
-    found = [(Recipe("single", f"{n} epochs", replace(alone, first_epochs=n)), 1, [1]) for n in size.singles]
-    found += [
-        (Recipe("ensemble", f"models of {n} epochs", replace(alone, first_epochs=n)), 3, [size.ensembles // n])
-        for n in size.models
-    ]
+    found = [(Recipe("single", f"{n} epochs", alone(base, n)), 1, [1]) for n in size.singles]
+    found += [(Recipe("ensemble", f"models of {n} epochs", alone(base, n)), 3, [size.ensembles // n]) for n in size.models]
     found += [(Recipe("snapshots", f"snapshots of {n} epochs", cyclic(cosine, n)), 1, [1]) for n in size.cycles]
     found += [(Recipe("q0", f"q0, cycles of {n} epochs", cyclic(base, n)), 1, [1, 2]) for n in size.cycles]
     return found
@@ -124,6 +128,18 @@ def changed(main: Recipe, changes: Mapping[str, Mapping[str, Any]]) -> list[Reci
     found = [replace(main.having(**change), method=name, name=name) for name, change in changes.items()]
     return [recipe for recipe in found if recipe.q0 != main.q0]
 
+
+TINY: dict[str, Any] = {
+    "budget": 6,
+    "ensembles": 6,
+    "singles": (2, 4),
+    "models": (2,),
+    "cycles": (1,),
+    "pilot": 3,
+    "q0_grid": {"alpha": (0.0, 0.45)},
+    "seeds": (0, 1),
+}
+"""Of a size to try the program with; its base has a first cycle of 2 epochs and others of 1."""
 
 Point = dict[str, float]
 """A population's size (epochs, members, trajectories), and `validation_WAY` and `test_WAY` for each way of weighting it."""
@@ -158,25 +174,24 @@ def points_of(
 
 def weighted(
     truths: Mapping[str, Tensor],
-    fit: Callable[[Tensor], Tensor],
+    learned: Tensor,
     unit: Callable[[str, float], float] = lambda split, nats: nats,
 ) -> Point:
     """Of some members: with equal weights, with the learned prior, and the last one alone.
 
     Args:
-        truths: for the splits prior, validation and test: (M, N) probability of what is true.
-        fit: the learned prior's weights (M,) from the prior split's.
+        truths: for the splits validation and test: (M, N) float64 probability of what is true.
+        learned: the learned prior's weights (M,).
         unit: of a split's name and its nats: what to report.
     """
-    p = {name: values.double() for name, values in truths.items()}
-    members = len(p["prior"])
+    members = len(learned)
     ways = {
         "uniform": torch.full((members,), 1 / members, dtype=torch.float64),
-        "learned": fit(p["prior"]),
+        "learned": learned,
         "last": torch.tensor([0.0] * (members - 1) + [1.0], dtype=torch.float64),
     }
     return {
-        f"{name}_{way}": unit(name, float(nll(weights @ p[name])))
+        f"{name}_{way}": unit(name, float(nll(weights @ truths[name])))
         for way, weights in ways.items()
         for name in ("validation", "test")
     }

@@ -22,17 +22,17 @@ from torch import Tensor
 
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, named, save_pictures
-from benchmarks.populations import Point, PopulationSize, Recipe, as_markdown, compare, draw, points_of, weighted
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.populations import TINY, Point, PopulationSize, Recipe, as_markdown, compare, draw, points_of, weighted
+from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from decouple import device as devices
 from decouple.config import DataConfig, NetworkConfig, Q0Config
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError
-from decouple.files import read_json, write_json, write_text
+from decouple.files import read_json, write_json
 from decouple.networks import Stages, paper_network
 from decouple.q0 import cross_validated_strength, fit_prior, mixture
 from decouple.q0.plan import Plans
-from decouple.q0.trajectories import Chain, weights_in
+from decouple.q0.trajectories import PREFIX, Chain, weights_in
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.training.evaluate import logits
@@ -72,20 +72,13 @@ SCALES: dict[str, dict[str, ImageSize]] = {
     "tiny": {
         "digits": ImageSize(
             base=replace(BASE, first_epochs=2, epochs=1, batch=32),
-            budget=6,
-            ensembles=6,
-            singles=(2, 4),
-            models=(2,),
-            cycles=(1,),
-            pilot=3,
             grid={"weight_decay": (0.02, 0.06)},
-            q0_grid={"alpha": (0.0, 0.45)},
-            seeds=(0, 1),
             train=200,
             validation=150,
             prior=100,
             test=None,
             network=NetworkConfig(width=8),
+            **TINY,
         )
     },
     "small": {
@@ -160,7 +153,7 @@ class Bench:
             before: dict[str, Tensor] | None = None
             for cycle in range(q0.cycles):
                 if cycle == 0 and starts:
-                    before = {f"network.{name}": value for name, value in starts[trajectory].state_dict().items()}
+                    before = {f"{PREFIX}{name}": value for name, value in starts[trajectory].state_dict().items()}
                 else:
                     before, _ = chain.cycle(cycle, before, self.data.train, self._device)
                 tested.load_state_dict(weights_in(before))
@@ -175,7 +168,7 @@ def population(data: ImageData, members: Sequence[dict[str, Tensor]]) -> Point:
     said = {name: torch.stack([member[name] for member in members]) for name in SPLITS}
     truths = {name: p[..., torch.arange(p.shape[1]), getattr(data, name).labels] for name, p in said.items()}
     prior = learned_prior(truths["prior"])
-    found = weighted(truths, lambda p: prior)
+    found = weighted(truths, prior)
     for way, weights in (("uniform", torch.full_like(prior, 1 / len(prior))), ("learned", prior)):
         right = mixture(said["test"], weights).argmax(1) == data.test.labels
         found[f"accuracy_{way}"] = float(right.double().mean())
@@ -190,14 +183,23 @@ def learned_prior(p: Tensor) -> Tensor:
     return fit_prior(p, strength=strength).weights
 
 
+def sizes_of(scale: str, data: Sequence[str] | None) -> list[tuple[str, ImageSize]]:
+    """Each data set with its size; the scale's first one if none is given.
+
+    Raises:
+        ConfigError: the scale has none for a data set; names it.
+    """
+    sizes = SCALES[scale]
+    sources = data or tuple(sizes)[:1]
+    if unknown := [key(source) for source in sources if key(source) not in sizes]:
+        raise ConfigError(f"--scale {scale} has no sizes for {unknown[0]}: expected {', '.join(sizes)}")
+    return [(source, sizes[key(source)]) for source in sources]
+
+
 def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
     """An entry for each data set, by what it is called."""
-    sizes, entries = SCALES[arguments.scale], {}
-    sources = arguments.data or tuple(sizes)[:1]
-    if unknown := [key(source) for source in sources if key(source) not in sizes]:
-        raise ConfigError(f"--scale {arguments.scale} has no sizes for {unknown[0]}: expected {', '.join(sizes)}")
-    for source in sources:
-        size = sizes[key(source)]
+    entries = {}
+    for source, size in sizes_of(arguments.scale, arguments.data):
         bench = Bench(source, size, arguments.data_root, arguments.device, Parts(arguments.out, NAME, size))
         found = compare(size, bench.measure, CHANGES if size.ablate else {}, f"{NAME}, {key(source)}")
         entries[label(source, arguments.data_root)] = {"train": size.train, "settings": to_builtins(size), **found}
@@ -254,7 +256,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     began = time.monotonic()
     entries = run(arguments)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     pictures = draw({f"{data}, {entry['train']} images: ": entry for data, entry in entries.items()}, UNIT)
     save_pictures(pictures, name, arguments.figures)
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
@@ -264,10 +266,7 @@ def main(arguments: Arguments) -> None:
         plans = plans_of(entries, read_json(path)["made"])
         Plans.check(plans)
         write_json(arguments.plans, plans)
-    text = tables(entries)
-    write_text(arguments.figures / f"{name}.md", text)
-    print(text)
-    print(path)
+    write_table(path, tables(entries))
 
 
 def tables(entries: dict[str, dict[str, Any]]) -> str:

@@ -21,14 +21,14 @@ from typing import Any, Literal
 import torch
 from matplotlib.figure import Figure
 
+from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, named, save_pictures
 from benchmarks.populations import Recipe, cycles_in
-from benchmarks.q0_images import SCALES, Bench, ImageSize
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.q0_images import Bench, ImageSize, sizes_of
+from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig
-from decouple.files import write_text
 from decouple.learn import learn_targets
 from decouple.progress import Progress
 from decouple.report import style
@@ -112,9 +112,9 @@ def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
 
 def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
     """An entry for each data set, by what it is called."""
-    sizes, entries = SCALES[arguments.scale], {}
-    for source in arguments.data or tuple(sizes)[:1]:
-        size = sizes[key(source)]
+    check_rows(arguments.rows, ROWS)
+    entries = {}
+    for source, size in sizes_of(arguments.scale, arguments.data):
         parts = Parts(arguments.out, NAME, size)
         bench = Bench(source, size, arguments.data_root, arguments.device, parts)
         made: dict[str, list[Any]] = {row: [] for row in comparable(size, arguments.rows)}
@@ -205,7 +205,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     began = time.monotonic()
     entries = run(arguments)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     save_pictures(draw(entries), name, arguments.figures)
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
     settings = {
@@ -214,10 +214,7 @@ def main(arguments: Arguments) -> None:
         "es": {name: to_builtins(es) for name, es in ES.items()},
     }
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-    text = as_markdown(entries)
-    write_text(arguments.figures / f"{name}.md", text)
-    print(text)
-    print(path)
+    write_table(path, as_markdown(entries))
 
 
 if __name__ == "__main__":

@@ -19,17 +19,17 @@ import torch
 
 from benchmarks.command import launch
 from benchmarks.common import Parts, save_pictures
-from benchmarks.populations import Point, PopulationSize, Recipe, as_markdown, compare, draw, points_of, weighted
-from benchmarks.receipt import FIGURES, write_receipt
+from benchmarks.populations import TINY, Point, PopulationSize, Recipe, as_markdown, compare, draw, points_of, weighted
+from benchmarks.receipt import FIGURES, scaled, write_receipt, write_table
 from decouple import device as devices
 from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
 from decouple.errors import ConfigError
-from decouple.files import write_text
 from decouple.pipeline.text import TextRun, answers, train
 from decouple.progress import Progress
 from decouple.q0 import fit_prior
 from decouple.settings import fingerprint, to_builtins
 from decouple.text import load_corpus
+from decouple.text.corpus import HELD_OUT
 from decouple.text.group import Group
 
 NAME, UNIT = "q0_text", "bits per byte"
@@ -58,15 +58,8 @@ SCALES = {
         corpus=CorpusConfig(train=3000, validation=500, prior=500, test=500),
         network=GptConfig(layers=1, width=16, heads=2, context=32),
         base=TextQ0Config(first_epochs=2, epochs=1, batch=8, restart="continue", perturb=1.0),
-        budget=6,
-        ensembles=6,
-        singles=(2, 4),
-        models=(2,),
-        cycles=(1,),
-        pilot=3,
         grid={"weight_decay": (1.0, 2.0)},
-        q0_grid={"alpha": (0.0, 0.45)},
-        seeds=(0, 1),
+        **TINY,
     ),
     "small": TextSize(
         corpus=CorpusConfig(train=20_000, validation=20_000, prior=20_000, test=40_000),
@@ -104,10 +97,9 @@ def measure(run: TextRun, recipe: Recipe) -> list[Point]:
     said = {(snapshot.trajectory, snapshot.cycle): answers(run, snapshot, network) for snapshot in snapshots}
 
     def population(members: list[dict[str, torch.Tensor]]) -> Point:
-        truths = {name: torch.stack([member[name] for member in members]) for name in ("prior", "validation", "test")}
-        return weighted(
-            truths, lambda p: fit_prior(p).weights, lambda name, nats: getattr(run.corpus, name).bits_per_byte(nats)
-        )
+        truths = {name: torch.stack([member[name] for member in members]).double() for name in HELD_OUT}
+        prior = fit_prior(truths["prior"]).weights
+        return weighted(truths, prior, lambda name, nats: getattr(run.corpus, name).bits_per_byte(nats))
 
     return points_of(recipe, said, population)
 
@@ -151,15 +143,12 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     size, began = SCALES[arguments.scale], time.monotonic()
     figures = run(arguments, size)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     save_pictures(draw({"": figures}, UNIT), name, arguments.figures)
     figures["seconds_of_last_sitting"] = time.monotonic() - began
     settings = {**to_builtins(size), "scale": arguments.scale}
     path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-    text = as_markdown(figures, UNIT)
-    write_text(arguments.figures / f"{name}.md", text)
-    print(text)
-    print(path)
+    write_table(path, as_markdown(figures, UNIT))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from decouple import device as devices
-from decouple.files import write_json
+from decouple.files import write_json, write_text
 from decouple.pipeline.directory import commit, versions
 
 FIGURES = Path(__file__).parents[1] / "figures"
@@ -31,6 +31,18 @@ def write_receipt(
     }
     write_json(path, {"benchmark": name, "made": made, "settings": settings, "figures": figures})
     return path
+
+
+def scaled(name: str, scale: str) -> str:
+    """What a benchmark's files are called: the figures of scale small are those that are committed."""
+    return name if scale == "small" else f"{name}-{scale}"
+
+
+def write_table(receipt: Path, text: str) -> None:
+    """Write a table beside its receipt, and show both."""
+    write_text(receipt.with_suffix(".md"), text)
+    print(text)
+    print(receipt)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

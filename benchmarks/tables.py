@@ -28,12 +28,11 @@ import torch
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, Size, key, label
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.receipt import spread, write_receipt, write_table
 from decouple import device as devices
 from decouple.config import DataConfig, EsConfig, LearnConfig, PaperConfig, RoundsConfig, SearchConfig, SgdConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError
-from decouple.files import write_text
 from decouple.learn import Fit, learn_targets, train_sgd
 from decouple.networks import Stages, paper_network
 from decouple.progress import Progress
@@ -277,15 +276,13 @@ def tune(setting: Setting, kind: str, first: Trial | None) -> list[dict[str, Any
         kind: one of KINDS.
         first: what was chosen for the first round, for "rounds".
     """
-    tried, found = trials(setting.size, kind, first), []
+    tried = trials(setting.size, kind, first)
     if kind.startswith("sgd"):
         factor = 1 if kind == "sgd" else 1 + setting.size.rounds.count
         validations = [sgd(setting, trial, factor=factor, tested=False)["validation"] for trial in tried]
     else:
         validations = tune_learning(setting, tried, first)
-    for trial, validation in zip(tried, validations, strict=True):
-        found.append({**to_builtins(trial), "validation": validation})
-    return found
+    return [{**to_builtins(trial), "validation": v} for trial, v in zip(tried, validations, strict=True)]
 
 
 def tune_learning(setting: Setting, tried: Sequence[Trial], first: Trial | None) -> list[float]:
@@ -400,10 +397,7 @@ def main(arguments: Arguments) -> None:
     )
     settings = {**to_builtins(size), "scale": arguments.scale}
     path = write_receipt(name, {"entries": entries}, settings=settings, device=arguments.device, folder=arguments.figures)
-    text = as_markdown(entries)
-    write_text(Path(arguments.figures) / f"{name}.md", text)
-    print(text)
-    print(path)
+    write_table(path, as_markdown(entries))
 
 
 if __name__ == "__main__":

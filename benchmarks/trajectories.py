@@ -35,7 +35,7 @@ import torch
 
 from benchmarks.command import launch
 from benchmarks.common import PAPER_NETWORK, Common, Parts, Size, key, label, named, save_pictures
-from benchmarks.receipt import spread, write_receipt
+from benchmarks.receipt import scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.analysis import collision_entropy
 from decouple.config import DataConfig, EsConfig, LearnConfig, SearchConfig, SgdConfig
@@ -439,7 +439,7 @@ def main(arguments: Arguments) -> None:
     if arguments.seeds is not None:
         size = replace(size, seeds=arguments.seeds)
     found = run(arguments, size)
-    name = NAME if arguments.scale == "small" else f"{NAME}-{arguments.scale}"
+    name = scaled(NAME, arguments.scale)
     draw(arguments, name, found.pop("pictures"))
     settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     figures = {"seconds_of_last_sitting": time.monotonic() - began, **found}

@@ -208,8 +208,27 @@ class CompareConfig:
     """Moments of a training, first to last, at which its activations on those images are recorded."""
 
 
+class Cycles:
+    """Counts the epochs of a trajectory."""
+
+    first_epochs: int | None
+    epochs: int
+
+    def epochs_in(self, cycle: int) -> int:
+        """Epochs of a cycle."""
+        return self.epochs if cycle or self.first_epochs is None else self.first_epochs
+
+    def epochs_before(self, cycle: int) -> int:
+        """Epochs of a trajectory until this cycle; before cycle `cycles`: of a whole one.
+
+        >>> Q0Config(first_epochs=8, epochs=4, cycles=3).epochs_before(3)
+        16
+        """
+        return sum(self.epochs_in(earlier) for earlier in range(cycle))
+
+
 @dataclass(frozen=True)
-class Q0Config:
+class Q0Config(Cycles):
     init: Literal["searched", "random"] = "searched"
     """What a trajectory starts from: a network learned from a searched solution, or a new one."""
     trajectories: Positive | None = None
@@ -263,18 +282,6 @@ class Q0Config:
     prior: Literal["shrunk", "exact", "softmax"] = "shrunk"
     """How the weights are fitted: shrunk: the convex optimum, pulled toward equal weights as much as cross-validation on the
     prior split asks for; exact: without the pull; softmax: as the public code does (AdamW on a softmax)."""
-
-    def epochs_in(self, cycle: int) -> int:
-        """Epochs of a cycle."""
-        return self.epochs if cycle or self.first_epochs is None else self.first_epochs
-
-    def epochs_before(self, cycle: int) -> int:
-        """Epochs of a trajectory until this cycle; before cycle `cycles`: of a whole one.
-
-        >>> Q0Config(first_epochs=8, epochs=4, cycles=3).epochs_before(3)
-        16
-        """
-        return sum(self.epochs_in(earlier) for earlier in range(cycle))
 
 
 @dataclass(frozen=True)
@@ -333,7 +340,7 @@ class GptConfig:
 
 
 @dataclass(frozen=True)
-class TextQ0Config:
+class TextQ0Config(Cycles):
     trajectories: Positive = 2
     """Parallel trajectories, each from a network of its own."""
     cycles: Positive = 4
@@ -383,14 +390,6 @@ class TextQ0Config:
     """Members of the reported ensemble; None: all."""
     prior: Literal["exact", "softmax"] = "exact"
     """How the weights are fitted: to the convex optimum, or as the public code does (AdamW on a softmax)."""
-
-    def epochs_in(self, cycle: int) -> int:
-        """Epochs of a cycle."""
-        return self.epochs if cycle else self.first_epochs
-
-    def epochs_before(self, cycle: int) -> int:
-        """Epochs of a trajectory until this cycle; before cycle `cycles`: of a whole one."""
-        return sum(self.epochs_in(earlier) for earlier in range(cycle))
 
 
 @dataclass(frozen=True)

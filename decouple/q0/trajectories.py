@@ -187,8 +187,9 @@ def batch_of(config: Q0Config, cycle: int) -> int:
 
 def gradient_steps(config: Q0Config, images: int) -> int:
     """Steps of a whole trajectory."""
-    steps = (len(even_batches(images, batch_of(config, cycle))) for cycle in range(config.cycles))
-    return sum(config.epochs_in(cycle) * count for cycle, count in enumerate(steps))
+    return sum(
+        config.epochs_in(cycle) * len(even_batches(images, batch_of(config, cycle))) for cycle in range(config.cycles)
+    )
 
 
 def snapshots_of(config: Q0Config, folder: Path, *, trajectory: int, seed: int, identity: str) -> list[Snapshot]:

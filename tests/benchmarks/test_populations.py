@@ -86,8 +86,8 @@ def test_a_recipe_passes_through_smaller_populations() -> None:
 
 
 def test_members_are_weighted_in_each_way() -> None:
-    truths = {name: torch.tensor([[0.5, 0.5], [0.25, 0.25]]) for name in ("prior", "validation", "test")}
-    found = weighted(truths, lambda p: torch.tensor([1.0, 0.0], dtype=torch.float64), lambda name, nats: nats / 2)
+    truths = {name: torch.tensor([[0.5, 0.5], [0.25, 0.25]]).double() for name in ("prior", "validation", "test")}
+    found = weighted(truths, torch.tensor([1.0, 0.0], dtype=torch.float64), lambda name, nats: nats / 2)
     assert found["test_learned"] == pytest.approx(-torch.tensor(0.5).log() / 2)
     assert found["test_last"] == pytest.approx(-torch.tensor(0.25).log() / 2)
     assert found["validation_uniform"] == pytest.approx(-torch.tensor(0.375).log() / 2)
