@@ -123,7 +123,11 @@ def crossing(points: Sequence[tuple[float, float]], level: float) -> float | Non
 
     >>> round(crossing([(1, 3.0), (2, 2.0), (4, 1.0)], 1.5), 3), crossing([(1, 3.0), (2, 2.0)], 1.5)
     (2.828, None)
+
+    Where it begins, if it is not above `level` there; None where it never comes down to it.
     """
+    if points[0][1] <= level:
+        return points[0][0]
     for (x, y), (next_x, next_y) in pairwise(points):
         if next_y <= level <= y:
             share = (y - level) / (y - next_y)

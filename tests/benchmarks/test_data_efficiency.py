@@ -43,3 +43,9 @@ def test_it_reads_what_the_others_left_and_keeps_the_data_apart(
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"q0_images-tiny\.json is missing: make it with python -m benchmarks\.q0_images"):
         data_efficiency.main(Arguments(scale="tiny", figures=tmp_path))
+
+
+def test_who_is_as_good_already_needs_no_more_data() -> None:
+    assert data_efficiency.crossing([(1, 2.0), (2, 1.0)], 3.0) == 1
+    assert data_efficiency.crossing([(1, 2.0), (2, 1.0)], 2.0) == 1
+    assert data_efficiency.crossing([(1, 2.0), (2, 1.0)], 0.5) is None
