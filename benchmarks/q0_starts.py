@@ -197,6 +197,7 @@ def draw(entries: dict[str, dict[str, Any]]) -> Figure:
         axes.set(
             xlabel="epochs in all, two trajectories", ylabel="test NLL (nats)", title=f"{data}, {entry['train']} images"
         )
+        axes.set_yscale("log")  # a first member that learned a search is many times a trained one's
         axes.legend()
     return figure
 
