@@ -69,6 +69,10 @@ class PopulationSize:
     """Epochs of a network of an ensemble."""
     cycles: tuple[int, ...]
     """Epochs of a cycle, of snapshots and q0."""
+    trajectories: tuple[int, ...] = (1, 2)
+    """Of q0's populations: parallel ones that share the budget."""
+    ablations: int
+    """Epochs of the one trajectory of q0 that has one thing changed."""
     pilot: int
     """Epochs of the cyclic populations that tuning compares. Of ensembles: three networks."""
     grid: dict[str, tuple[float, ...]]
@@ -102,7 +106,7 @@ def methods(size: PopulationSize) -> list[tuple[Recipe, int, list[int]]]:
     found = [(Recipe("single", f"{n} epochs", alone(base, n)), 1, [1]) for n in size.singles]
     found += [(Recipe("ensemble", f"models of {n} epochs", alone(base, n)), 3, [size.ensembles // n]) for n in size.models]
     found += [(Recipe("snapshots", f"snapshots of {n} epochs", cyclic(cosine, n)), 1, [1]) for n in size.cycles]
-    found += [(Recipe("q0", f"q0, cycles of {n} epochs", cyclic(base, n)), 1, [1, 2]) for n in size.cycles]
+    found += [(Recipe("q0", f"q0, cycles of {n} epochs", cyclic(base, n)), 1, list(size.trajectories)) for n in size.cycles]
     return found
 
 
@@ -131,6 +135,7 @@ def changed(main: Recipe, changes: Mapping[str, Mapping[str, Any]]) -> list[Reci
 
 TINY: dict[str, Any] = {
     "budget": 6,
+    "ablations": 3,
     "ensembles": 6,
     "singles": (2, 4),
     "models": (2,),
@@ -243,7 +248,7 @@ def compare(size: PopulationSize, measure: Measure, changes: Mapping[str, Mappin
             populations += [filling(best, count, fill) for count in counts]
             tuning.append({"method": recipe.method, "name": recipe.name, "trials": tried})
             if recipe.method == "q0" and recipe.q0.epochs == size.base.epochs:
-                main = filling(best, 1, size.budget // 2)
+                main = filling(best, 1, size.ablations)
     populations += [replace(main, method="q0 itself", name="q0 itself"), *changed(main, changes)]
     with Progress().task(what, len(populations) * len(size.seeds), "populations") as advance:
         for recipe in populations:
