@@ -7,7 +7,7 @@ SGD and learning are tuned alike: as many trials each, by validation accuracy of
 images that is asked for, and what they choose serves all numbers and seeds. Views (--augment) regularise: with them the trials
 have lower weight decays, and networks of one group alone, which won without views. Every network keeps its best epoch on
 validation and is tested once. Rounds go on from the network that was learned from the first search, and are tuned by
-themselves; SGD has a row with as many steps as they take, which is tuned by itself too.
+themselves; SGD and the first search have rows with as many steps as they take, which are tuned by themselves too.
 Writes figures/tables.json and .md. Give --out a folder: parts that are finished are kept there.
 """
 
@@ -43,7 +43,14 @@ from decouple.training.evaluate import accuracy
 
 NAME = "tables"
 
-ROWS = ("SGD", "SGD, steps of the rounds", "searched, paper's algorithm", "searched, es", "searched, es, rounds")
+ROWS = (
+    "SGD",
+    "SGD, steps of the rounds",
+    "searched, paper's algorithm",
+    "searched, es",
+    "searched, es, steps of the rounds",
+    "searched, es, rounds",
+)
 
 PAPER = {"mnist": "99.1 / 99.0", "cifar10": "89.1 / 88.3", "cifar100": "62.3 / 61.6"}
 """The paper's accuracies without augmentation, all training images, 256 channels: SGD / search-based."""
@@ -139,6 +146,7 @@ KINDS = {
     "sgd": ("SGD",),
     "sgd longer": ("SGD, steps of the rounds",),
     "searched": ("searched, paper's algorithm", "searched, es", "searched, es, rounds"),
+    "searched longer": ("searched, es, steps of the rounds",),
     "rounds": ("searched, es, rounds",),
 }
 """What is tuned by itself, and the rows that want it."""
@@ -151,7 +159,7 @@ def trials(size: TableSize, kind: str, first: Trial | None = None) -> list[Trial
         options = product(size.again_weight_decay, size.again_lr)
         return [replace(first, weight_decay=decay, lr=lr) for decay, lr in options]
     common = product(size.groups, size.weight_decay)
-    if kind == "searched":
+    if kind.startswith("searched"):
         return [Trial(groups, decay, lr, kl_weight) for groups, decay in common for lr, kl_weight in size.learn]
     return [Trial(groups, decay, lr) for groups, decay in common for lr in size.lr]
 
@@ -166,6 +174,10 @@ class Setting:
     size: TableSize
     data_root: Path | None
     device: str
+
+    def factor(self, what: str) -> int:
+        """Of a row or a kind: how many times the epochs of one training it has in one go."""
+        return 1 + self.size.rounds.count if what.endswith(("longer", "steps of the rounds")) else 1
 
     def data(self) -> ImageData:
         wanted = DataConfig(name=self.source, train=self.train, validation=self.size.validation, prior=20, seed=self.seed)
@@ -184,9 +196,9 @@ class Setting:
         paper = replace(paper, generations=self.size.paper_generations)
         return SearchConfig(algorithm="paper", blocks="all", batch=self.size.batch, paper=paper)
 
-    def learning(self, trial: Trial, row: str = "es") -> LearnConfig:
+    def learning(self, trial: Trial, row: str) -> LearnConfig:
         return LearnConfig(
-            epochs=self.size.epochs[self.train],
+            epochs=self.factor(row) * self.size.epochs[self.train],
             weight_decay=trial.weight_decay,
             lr=trial.lr,
             supervise="all" if "paper" in row else "last",
@@ -206,9 +218,9 @@ class Setting:
         return search_solution(learned, data.train, folder, config=search, seed=seed, dtype=dtype)
 
     def learn(
-        self, network: Stages, data: ImageData, targets: TargetStore, trial: Trial, number: int, row: str = "es"
+        self, network: Stages, data: ImageData, targets: TargetStore, trial: Trial, number: int, row: str
     ) -> Fit:
-        """The network learns the targets of round `number`."""
+        """The network learns the targets of round `number`, of a row or a kind."""
         return learn_targets(
             network,
             data.train,
@@ -278,26 +290,25 @@ def tune(setting: Setting, kind: str, first: Trial | None) -> list[dict[str, Any
     """
     tried = trials(setting.size, kind, first)
     if kind.startswith("sgd"):
-        factor = 1 if kind == "sgd" else 1 + setting.size.rounds.count
-        validations = [sgd(setting, trial, factor=factor, tested=False)["validation"] for trial in tried]
+        validations = [sgd(setting, trial, factor=setting.factor(kind), tested=False)["validation"] for trial in tried]
     else:
-        validations = tune_learning(setting, tried, first)
+        validations = tune_learning(setting, tried, first, kind)
     return [{**to_builtins(trial), "validation": v} for trial, v in zip(tried, validations, strict=True)]
 
 
-def tune_learning(setting: Setting, tried: Sequence[Trial], first: Trial | None) -> list[float]:
+def tune_learning(setting: Setting, tried: Sequence[Trial], first: Trial | None, kind: str) -> list[float]:
     """Of the first round, or of the second after `first`: all from the same targets."""
     data = setting.data()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as later:
         targets, number, start = setting.targets(data, "es", folder), 0, None
         if first is not None:
             start = setting.network(data, first.groups, "learned")
-            setting.learn(start, data, targets, first, 0)
+            setting.learn(start, data, targets, first, 0, kind)
             targets, number = setting.targets_again(data, start, 1, later), 1
         validations = []
         for trial in tried:
             network = copy.deepcopy(start) if start is not None else setting.network(data, trial.groups, "learned")
-            validations.append(setting.learn(network, data, targets, trial, number).best_validation)
+            validations.append(setting.learn(network, data, targets, trial, number, kind).best_validation)
     return validations
 
 
@@ -351,10 +362,13 @@ def measure(parts: Parts, setting: Setting, row: str, chosen: dict[str, Trial]) 
     """One row for one seed."""
     name = f"{key(setting.source)}-{setting.train}-seed{setting.seed}"
     if row.startswith("SGD"):
-        factor = 1 if row == "SGD" else 1 + setting.size.rounds.count
+        factor = setting.factor(row)
         trial = chosen["sgd" if row == "SGD" else "sgd longer"]
         make: Callable[[], Any] = partial(sgd, setting, trial, factor=factor)
         return parts.get(f"{name}-sgd-{factor}", make)
+    if row.endswith("steps of the rounds"):
+        make = partial(searched, setting, row, [chosen["searched longer"]])
+        return parts.get(f"{name}-searched-longer", make)[0]
     kind = "paper" if "paper" in row else "es"
     again = [chosen["rounds"]] * setting.size.rounds.count if "rounds" in chosen and kind == "es" else []
     make = partial(searched, setting, kind, [chosen["searched"], *again])
