@@ -106,7 +106,9 @@ def cross_validated_strength(
 
     Args:
         p_truth: (M, N) as in `fit_prior`, N at least 2.
-        candidates: strengths, in examples; default: 0, ten from N/64 to 8·N by factors of 2, and infinite.
+        candidates: strengths, in examples; default: M/4, those from N/64 to 8·N by factors of 2 that are above it, and
+            infinite. Not 0: folds are too small to hold the rare error of a member that is sure of itself, which then takes
+            all the weight and pays for it elsewhere.
         folds: parts of the examples, each held out once; at most N.
         repeats: partitions to average over.
         seed: of the partitions.
@@ -120,7 +122,8 @@ def cross_validated_strength(
     if folds < 2 or repeats < 1:
         raise ValueError(f"{count} examples, folds = {folds}, repeats = {repeats}: expected at least 2, 2 and 1")
     if candidates is None:
-        candidates = (0.0, *(count * 2.0**power for power in range(-6, 4)), math.inf)
+        least = len(p) / 4
+        candidates = (least, *(s for s in (count * 2.0**power for power in range(-6, 4)) if s > least), math.inf)
     totals = torch.zeros(len(candidates), dtype=p.dtype)
     for repeat in range(repeats):
         order = torch.randperm(count, generator=generator(seed, "prior folds", repeat))

@@ -203,7 +203,8 @@ class TestPull:
         found = cross_validated_strength(p)
         assert found.strength >= 60
         assert fit_prior(p, strength=found.strength).weights.max() < 0.15 < fit_prior(p).weights.max()
-        assert len(found.candidates) == len(found.nll) == 12
+        assert found.candidates[:2] == (5, 7.5), "a quarter of the members, and what of N/64, N/32 … is above it"
+        assert len(found.candidates) == len(found.nll) == 9
         assert found == cross_validated_strength(p), "the folds are seeded"
 
     def test_with_many_examples_and_a_useless_member_it_trusts_them(self) -> None:
@@ -211,6 +212,12 @@ class TestPull:
         found = cross_validated_strength(p, repeats=1)
         assert found.strength <= 500
         assert float(fit_prior(p, strength=found.strength).weights[3:].sum()) < 0.1
+
+    def test_a_member_that_is_sure_and_rarely_wrong_does_not_take_all_where_no_error_of_its_own_is_seen(self) -> None:
+        sure, modest = torch.full((1, 75), 0.999, dtype=torch.float64), torch.full((7, 75), 0.98, dtype=torch.float64)
+        p = torch.cat([sure, modest])
+        assert float(fit_prior(p).weights[0]) == pytest.approx(1)
+        assert float(fit_prior(p, strength=cross_validated_strength(p).strength).weights[0]) < 0.6
 
     def test_the_strongest_of_equals_is_taken(self) -> None:
         assert cross_validated_strength(population(1, 10)).strength == math.inf
