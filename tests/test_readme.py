@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import data_efficiency, populations, q0_images, q0_starts, q0_text
+from benchmarks import ablations, data_efficiency, populations, q0_images, q0_starts, q0_text
 from benchmarks.trajectories import as_markdown
 
 README = Path(__file__).parents[1] / "README.md"
@@ -123,6 +123,14 @@ def test_the_tables_of_learning_are_the_benchmarks() -> None:
         lines = table.read_text().strip().splitlines()[2:]
         assert len(lines) == sum(len(entry["rows"]) for entry in rows)
         assert all(line in text for line in lines)
+
+
+def test_the_ablations_are_the_benchmarks() -> None:
+    file = README.parent / "figures" / "ablations.md"
+    entries = json.loads(file.with_suffix(".json").read_text())["figures"]["data"]
+    assert file.read_text() == ablations.as_markdown(entries)
+    rows = [line for line in file.read_text().splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 23 and all(row in README.read_text() for row in rows)
 
 
 def test_accuracy_grows_with_the_compute_of_the_search() -> None:
