@@ -24,13 +24,13 @@ from benchmarks.receipt import FIGURES, scaled, write_receipt, write_table
 from decouple import device as devices
 from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
 from decouple.errors import ConfigError
+from decouple.group import Group
 from decouple.pipeline.text import TextRun, answers, train
 from decouple.progress import Progress
 from decouple.q0 import fit_prior
 from decouple.settings import fingerprint, to_builtins
 from decouple.text import load_corpus
 from decouple.text.corpus import HELD_OUT
-from decouple.text.group import Group
 
 NAME, UNIT = "q0_text", "bits per byte"
 

@@ -217,9 +217,7 @@ class Setting:
         dtype = getattr(torch, self.size.dtype)
         return search_solution(learned, data.train, folder, config=search, seed=seed, dtype=dtype)
 
-    def learn(
-        self, network: Stages, data: ImageData, targets: TargetStore, trial: Trial, number: int, row: str
-    ) -> Fit:
+    def learn(self, network: Stages, data: ImageData, targets: TargetStore, trial: Trial, number: int, row: str) -> Fit:
         """The network learns the targets of round `number`, of a row or a kind."""
         return learn_targets(
             network,

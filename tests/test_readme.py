@@ -130,7 +130,8 @@ def test_the_ablations_are_the_benchmarks() -> None:
     entries = json.loads(file.with_suffix(".json").read_text())["figures"]["data"]
     assert file.read_text() == ablations.as_markdown(entries)
     rows = [line for line in file.read_text().splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == 23 and all(row in README.read_text() for row in rows)
+    assert len(rows) == 23
+    assert all(row in README.read_text() for row in rows)
 
 
 def test_accuracy_grows_with_the_compute_of_the_search() -> None:

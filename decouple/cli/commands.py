@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,8 @@ def _run(argv: list[str]) -> None:
     out = options.out or default_out(config)
     from decouple.pipeline.directory import RunDirectory
 
-    with RunDirectory.create(out, config, resume=options.resume) as directory:
-        _execute(directory, config, options, "report")
+    with _opened(out, options.device, lambda: RunDirectory.create(out, config, resume=options.resume)) as (directory, group):
+        _execute(directory, group, config, options, "report")
 
 
 def _stage(stage: str, argv: list[str]) -> None:
@@ -69,20 +70,36 @@ def _stage(stage: str, argv: list[str]) -> None:
         return
     from decouple.pipeline.directory import RunDirectory
 
-    with RunDirectory.open(Path(argv[0])) as directory:
+    path = Path(argv[0])
+    device = value_of("--device", argv) or "auto"
+    with _opened(path, device, lambda: RunDirectory.open(path)) as (directory, group):
         before = directory.read_config()
         _refuse_foreign(stage, argv[1:])
         parsed = parse(f"{stage} RUN_DIR", argv[1:], stage_arguments(stage, before))
         config = settings.check(RunConfig(**vars(parsed.settings)))
-        _execute(directory, config, parsed.options, stage)
+        _execute(directory, group, config, parsed.options, stage)
         # Only now: settings that are refused, or that fail, must not become the run's.
         directory.write_config(config)
-        later = list(STAGE_SECTIONS)[list(STAGE_SECTIONS).index(stage) + 1 :]
-        if later:
-            print(f"{stage}: done. 'decouple report {argv[0]}' brings the results and the report up to date.")
+    if not group.first:
+        return
+    later = list(STAGE_SECTIONS)[list(STAGE_SECTIONS).index(stage) + 1 :]
+    if later:
+        print(f"{stage}: done. 'decouple report {path}' brings the results and the report up to date.")
     if stage == "compare":
         options = parsed.options
-        _write_comparison([Path(argv[0])], Path(argv[0]) / "comparison", options.device, options.data_root, options.quiet)
+        _write_comparison([path], path / "comparison", options.device, options.data_root, options.quiet)
+
+
+@contextmanager
+def _opened(path: Path, device: str, hold: Callable[[], Any]) -> Iterator[tuple[Any, Any]]:
+    """A run directory and the processes that work on it: the first one holds it, and the others of a torchrun only read."""
+    from decouple.group import process_group
+    from decouple.pipeline.directory import SharedDirectory
+
+    with process_group(device) as group, ExitStack() as stack:
+        with group.first_alone():
+            directory = stack.enter_context(hold() if group.first else SharedDirectory(path))
+        yield directory, group
 
 
 def _refuse_foreign(stage: str, argv: list[str]) -> None:
@@ -128,16 +145,17 @@ def _text(argv: list[str]) -> None:
         print(f"Report: {(out / 'report.md').resolve()}")
 
 
-def _execute(directory: Any, config: RunConfig, options: StageOptions, last: str) -> None:
+def _execute(directory: Any, group: Any, config: RunConfig, options: StageOptions, last: str) -> None:
     from decouple.pipeline.context import open_run
     from decouple.pipeline.stages import run_stages
     from decouple.progress import Progress
 
-    progress = Progress(quiet=options.quiet)
+    progress = Progress(quiet=options.quiet or not group.first)
+    report = None
     with open_run(
         directory,
         config,
-        device=options.device,
+        group=group,
         data_root=options.data_root,
         progress=progress,
         tensorboard=options.tensorboard,
@@ -150,7 +168,11 @@ def _execute(directory: Any, config: RunConfig, options: StageOptions, last: str
                 f"Note: {config.preset} is meant for a GPU; 'decouple estimate {config.preset}' says how long it takes here."
             )
         progress.say(f"{config.preset}, seed {config.seed}: {sizes}, on {run.device}; in {directory.path}")
-        report = run_stages(run, last)
+        if group.size > 1:  # they share the learning; all else is the first one's work
+            run_stages(run, "search" if last == "search" else "learn")
+            run.group = group.leave()
+        if group.first:
+            report = run_stages(run, last)
     if report is not None:
         from decouple.pipeline.summary import summary
 

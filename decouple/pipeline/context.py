@@ -16,6 +16,7 @@ from decouple import device as devices
 from decouple.config import NetworkConfig, RunConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError, RunDirectoryError
+from decouple.group import Group
 from decouple.learn.objective import blocks_without_target
 from decouple.networks import Stages, paper_network
 from decouple.pipeline.directory import RunDirectory
@@ -31,7 +32,8 @@ class Run:
     directory: RunDirectory
     config: RunConfig
     data: ImageData
-    device: torch.device
+    group: Group
+    """The processes that learn together: those of a torchrun, or this one alone."""
     progress: Progress = field(default_factory=Progress)
     workers: int = 1
     """Processes of the search."""
@@ -39,6 +41,11 @@ class Run:
     """The Ray cluster that they are on; None: this machine."""
     tensorboard: Any = None
     """A torch.utils.tensorboard.SummaryWriter, or None."""
+
+    @property
+    def device(self) -> torch.device:
+        """This process's."""
+        return self.group.device
 
     @cached_property
     def base(self) -> str:
@@ -83,6 +90,7 @@ def open_run(
     config: RunConfig,
     *,
     device: str = "auto",
+    group: Group | None = None,
     data_root: str | Path | None = None,
     progress: Progress | None = None,
     tensorboard: bool = False,
@@ -91,15 +99,45 @@ def open_run(
 ) -> Iterator[Run]:
     """Load the data, note how the run is made, and give the `Run`.
 
+    Args:
+        group: the processes of a torchrun, each with its device; every one calls this. None: this process alone, on `device`.
+
     Raises:
         ConfigError: the device, TensorBoard or a worker is not there, or the network does not fit the images.
         DataError: the data cannot be loaded.
         RunDirectoryError: the directory's results were made from other data.
     """
     devices.check_workers(workers)
-    chosen = devices.resolve(device)
+    group = group or Group(devices.resolve(device))
     devices.prepare()
-    writer = _tensorboard(directory.path) if tensorboard else None
+    writer = _tensorboard(directory.path) if tensorboard and group.first else None
+    with group.first_alone():  # it may download, and what it has found about the directory holds for the others
+        data = _data_of(directory, config, data_root, group, workers, ray_address)
+    try:
+        run = Run(directory, config, data, group, progress or Progress(), workers, ray_address, writer)
+        sittings = directory.read_run()["sittings"]
+        if changed := _changes(sittings[0], sittings[-1]):
+            run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
+        blocks = len(run.network_to_search) - 1
+        first_searched = 0 if config.search.blocks == "all" else blocks - 1
+        blocks_without_target(config.learn.supervise, blocks, first_searched)  # refuse now what it cannot have
+        _refuse_poor_probe(run)
+        _refuse_single_images(run)
+        yield run
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _data_of(
+    directory: RunDirectory,
+    config: RunConfig,
+    data_root: str | Path | None,
+    group: Group,
+    workers: int,
+    ray_address: str | None,
+) -> ImageData:
+    """The data, if they are those that the directory's results were made from; noted in run.json."""
     known = directory.read_run().get("data", {})
     root = data_root if data_root is not None else known.get("root")
     data = load_data(config.data, data_root=root)
@@ -113,25 +151,13 @@ def open_run(
     where = str(Path(root).resolve()) if root is not None else None
     directory.describe(
         seed=config.seed,
-        device=chosen,
+        device=group.device,
         data={"digest": data.digest, "settings": settings, "root": where},
+        processes=group.size,
         workers=workers,
         ray_address=ray_address,
     )
-    try:
-        run = Run(directory, config, data, chosen, progress or Progress(), workers, ray_address, writer)
-        sittings = directory.read_run()["sittings"]
-        if changed := _changes(sittings[0], sittings[-1]):
-            run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
-        blocks = len(run.network_to_search) - 1
-        first_searched = 0 if config.search.blocks == "all" else blocks - 1
-        blocks_without_target(config.learn.supervise, blocks, first_searched)  # refuse now what it cannot have
-        _refuse_poor_probe(run)
-        _refuse_single_images(run)
-        yield run
-    finally:
-        if writer is not None:
-            writer.close()
+    return data
 
 
 def _refuse_poor_probe(run: Run) -> None:
@@ -157,7 +183,9 @@ def _refuse_single_images(run: Run) -> None:
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """What the promise of equal results asks to stay the same, and has not."""
-    pairs = {name: (before.get(name), now[name]) for name in ("device_name", "device", "threads", "search_threads")}
+    pairs = {
+        name: (before.get(name), now[name]) for name in ("device_name", "device", "threads", "processes", "search_threads")
+    }
     pairs |= {name: (before.get("versions", {}).get(name), version) for name, version in now["versions"].items()}
     return ", ".join(f"{name} {old} (now {new})" for name, (old, new) in pairs.items() if old not in (None, new))
 

@@ -157,7 +157,14 @@ class RunDirectory:
         return run if isinstance(run, dict) else {}
 
     def describe(
-        self, *, seed: int, device: torch.device, data: dict[str, Any], workers: int = 1, ray_address: str | None = None
+        self,
+        *,
+        seed: int,
+        device: torch.device,
+        data: dict[str, Any],
+        processes: int = 1,
+        workers: int = 1,
+        ray_address: str | None = None,
     ) -> None:
         """Note in run.json how and on what this run is being made: the first sitting, and every one."""
         run = self.read_run()
@@ -169,6 +176,7 @@ class RunDirectory:
             "device": str(device),
             "device_name": devices.name_of(device),
             "threads": torch.get_num_threads(),
+            "processes": processes,
             "workers": workers,
             "ray_address": ray_address,
             # What a worker of a cluster computes with is known when it is there, which it need not be.
@@ -204,6 +212,28 @@ class RunDirectory:
         log = self.path / "metrics.jsonl"
         if log.is_file() and (data := log.read_bytes()) and not data.endswith(b"\n"):
             write_bytes(log, data[: data.rfind(b"\n") + 1])
+
+
+class SharedDirectory(RunDirectory):
+    """The run directory that the first process of a torchrun has open, as the other processes see it: they only read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def write_config(self, config: RunConfig | TextConfig) -> None:
+        pass
+
+    def log(self, stage: str, **values: Any) -> None:
+        pass
+
+    def describe(self, **_: Any) -> None:
+        pass
+
+    def add_seconds(self, stage: str, identity: str, seconds: float) -> None:
+        pass
 
 
 def versions() -> dict[str, str]:

@@ -133,7 +133,7 @@ def rounds_of(run: Run, first: Trained) -> list[Trained]:
 
 
 def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
-    """Train the networks that are not there yet."""
+    """Train the networks that are not there yet; the processes of the run's group share every batch."""
     config = run.config
     networks = networks_of(run)
     with run.timed("learn", fingerprint([(trained.name, trained.identity) for trained in networks])):
@@ -144,11 +144,16 @@ def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
             evaluations = 0
             if trained.solution is not None:
                 skip = blocks_without_target(config.learn.supervise, len(run.network_to_search) - 1)
-                targets = stores[trained.solution] if trained.after is None else search_again(run, trained, trained.after)
+                if trained.after is None:
+                    targets = stores[trained.solution]
+                else:
+                    with run.group.first_alone():
+                        targets = search_again(run, trained, trained.after)
                 objective = Regression(targets, config.learn.kl_weight, skip)
                 evaluations = targets.evaluations * len(run.data.train)
             _train(run, trained, objective, evaluations)
-            shutil.rmtree(_targets_of(trained), ignore_errors=True)
+            if run.group.first:
+                shutil.rmtree(_targets_of(trained), ignore_errors=True)
     return networks
 
 
@@ -196,6 +201,8 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
             record=_recorder(run, trained),
             advance=advance,
         )
+    if not run.group.first:
+        return
     for epoch, (loss, validation) in enumerate(zip(found.losses, found.validation, strict=True), 1):
         run.log("learn", epoch, trained.name, {"loss": loss, "validation_accuracy": validation})
     meta = {"losses": found.losses, "validation": found.validation, "gradient_steps": found.gradient_steps}

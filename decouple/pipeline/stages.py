@@ -23,7 +23,8 @@ def run_stages(run: Run, last: str = "report") -> Path | None:
     Returns:
         The report's path, when `last` is "report".
     """
-    stores = search(run)
+    with run.group.first_alone():
+        stores = search(run)
     if last == "search":
         return None
     networks = learn(run, stores)

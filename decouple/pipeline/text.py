@@ -14,6 +14,7 @@ from decouple import device as devices
 from decouple import results
 from decouple.config import TextConfig
 from decouple.files import save_tensors, try_tensors, write_json, write_text
+from decouple.group import Group, process_group
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
 from decouple.q0 import fit_prior, greedy_members, nll, select_members
@@ -24,7 +25,6 @@ from decouple.settings import fingerprint, to_builtins
 from decouple.text.corpus import HELD_OUT, Corpus, load_corpus
 from decouple.text.evaluate import p_truth
 from decouple.text.gpt import Gpt
-from decouple.text.group import Group, process_group
 from decouple.text.training import text_snapshots, train_text_trajectory
 
 FORMAT = 1
@@ -78,7 +78,8 @@ def run_text(
         group.wait()  # the first process has made the token file
         corpus = load_corpus(data, config.corpus, tokens)
         if directory is not None:
-            directory.describe(seed=config.seed, device=group.device, data={"digest": corpus.digest, "file": str(data)})
+            described = {"digest": corpus.digest, "file": str(data)}
+            directory.describe(seed=config.seed, device=group.device, data=described, processes=group.size)
         run = TextRun(config, corpus, group, Path(out), directory, Progress(quiet=quiet or not group.first))
         run.progress.say(_about(run))
         snapshots = train(run)

@@ -16,6 +16,7 @@ from decouple import device as devices
 from decouple.config import TextConfig
 from decouple.errors import DataError, NotFiniteError
 from decouple.files import save_tensors
+from decouple.group import Group
 from decouple.q0.distill import IGNORED, distillation_loss
 from decouple.q0.optimizers import forget, restore_state, set_lr, state_tensors
 from decouple.q0.perturb import perturb_, perturbation_scale
@@ -23,7 +24,6 @@ from decouple.q0.schedule import cyclic_multipliers
 from decouple.q0.trajectories import Snapshot
 from decouple.seeds import derive, generator
 from decouple.text.gpt import Gpt
-from decouple.text.group import Group
 from decouple.text.optimizers import optimizer_of
 from decouple.text.stream import Part
 from decouple.training.batches import epoch_batches, even_batches

@@ -8,6 +8,7 @@ alone, so the statistics are reduced here, on any device.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,10 @@ from decouple.errors import ConfigError
 from decouple.networks.stages import Stages
 from decouple.training.stream import Batch
 
+_NAMES = inspect.signature(DistributedDataParallel).parameters
+_UNSENT: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False}
+"""Buffers are equal already, and not sent at each step; torch has renamed the option."""
+
 Loss = Callable[[Stages, Batch], Tensor]
 
 
@@ -30,7 +35,7 @@ class Team:
 
     def __init__(self, network: Stages, loss: Loss) -> None:
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
-        self._replica = DistributedDataParallel(_Loss(network, loss), broadcast_buffers=False)
+        self._replica = DistributedDataParallel(_Loss(network, loss), **_UNSENT)
 
     @property
     def leads(self) -> bool:

@@ -17,10 +17,10 @@ from torch.nn import functional
 from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
 from decouple.errors import DataError, NotFiniteError
 from decouple.files import save_tensors
+from decouple.group import Group
 from decouple.seeds import derive
 from decouple.text import Corpus, Gpt, load_corpus
 from decouple.text.evaluate import p_truth
-from decouple.text.group import Group
 from decouple.text.training import Steps, text_snapshots, train_text_trajectory
 
 CONFIG = TextConfig(
@@ -164,7 +164,7 @@ import torch
 from decouple import settings
 from decouple.config import TextConfig
 from decouple.text import Gpt, load_corpus
-from decouple.text.group import process_group
+from decouple.group import process_group
 from decouple.text.training import text_snapshots, train_text_trajectory
 
 torch.set_num_threads(1)

@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 
 from decouple import device as devices
+from decouple.errors import WorkerError
 
 PATIENCE = datetime.timedelta(days=1)
 """How long a process waits for the others: one may be writing or evaluating."""
@@ -31,9 +32,32 @@ class Group:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until every process has come here."""
+        """Until every process has come here.
+
+        Raises:
+            WorkerError: one has ended instead.
+        """
         if self.size > 1:
-            distributed.barrier()
+            try:
+                distributed.barrier()
+            except RuntimeError:
+                raise WorkerError("another process of this torchrun has ended; its own message says why") from None
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """What is inside is done by the first process, and then by the others, who find what it has made."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+    def leave(self) -> Group:
+        """All leave, and each is alone from here on; called by every process, or none leaves."""
+        if self.size > 1:
+            self.wait()
+            distributed.destroy_process_group()
+        return Group(self.device)
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """Over the processes."""
@@ -68,4 +92,5 @@ def process_group(device: str = "auto") -> Iterator[Group]:
     try:
         yield Group(place, distributed.get_rank(), distributed.get_world_size())
     finally:
-        distributed.destroy_process_group()
+        if distributed.is_initialized():  # or left already
+            distributed.destroy_process_group()

@@ -1,0 +1,97 @@
+"""A run under torchrun: the processes learn together, and the first one does everything else."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from decouple.config import RunConfig
+from decouple.group import Group
+from decouple.pipeline import RunDirectory, open_run, run_stages
+from decouple.pipeline.directory import SharedDirectory
+from decouple.settings import from_builtins
+
+
+def together(arguments: list[str]) -> list[tuple[int, str, str]]:
+    """Two processes of `decouple`, as torchrun starts them: exit status, what they print, and their messages."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "decouple", *arguments],
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in started]
+    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+
+
+def test_two_processes_make_what_one_makes(tiny: RunConfig, tmp_path: Path) -> None:
+    config = from_builtins({"rounds": {"count": 1, "es": {"population": 4, "generations": [2]}}}, tiny)
+    for name in ("one", "two"):
+        with RunDirectory.create(tmp_path / name, config, resume=False) as directory:
+            if name == "one":
+                with open_run(directory, config, device="cpu") as opened:
+                    run_stages(opened, "q0")
+    (status, printed, errors), (other_status, other_printed, other_errors) = together(
+        ["q0", str(tmp_path / "two"), "--device", "cpu", "--quiet"]
+    )
+    assert status == other_status == 0, errors + other_errors
+    assert (printed[:9], other_printed) == ("q0: done.", "")
+    made, found = (
+        {
+            path.relative_to(tmp_path / name)
+            for stage in ("search", "learn", "q0")
+            for path in (tmp_path / name).rglob(f"{stage}/**/*")
+        }
+        for name in ("one", "two")
+    )
+    assert made == found, "the targets of a round, and checkpoints, are removed"
+    networks = [path for path in made if path.name == "network.safetensors"]
+    assert len(networks) == 5
+    for path in networks:
+        a, b = (load_file(tmp_path / name / path) for name in ("one", "two"))
+        for name in a:
+            assert torch.allclose(a[name].double(), b[name].double(), rtol=1e-2, atol=1e-3), (path, name)
+    about = json.loads((tmp_path / "two" / "run.json").read_text())
+    assert [sitting["processes"] for sitting in about["sittings"]] == [2]
+    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert len({(line["stage"], line["unit"], line["step"]) for line in lines}) == len(lines), "one process logs"
+
+
+def test_where_the_first_process_refuses_the_other_says_where_to_look(tmp_path: Path) -> None:
+    (status, _, errors), (other_status, _, other_errors) = together(["learn", str(tmp_path / "none"), "--device", "cpu"])
+    assert status == other_status == 1
+    assert "is not a run directory" in errors
+    assert "another process of this torchrun has ended" in other_errors
+    assert "Traceback" not in errors + other_errors
+
+
+def test_a_shared_directory_is_read_and_not_written(tiny: RunConfig, tmp_path: Path) -> None:
+    with RunDirectory.create(tmp_path / "run", tiny, resume=False) as held, SharedDirectory(tmp_path / "run") as shared:
+        before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+        assert shared.read_config() == held.read_config() == tiny
+        shared.write_config(from_builtins({"seed": 3}, tiny))
+        shared.log("learn", step=1)
+        shared.describe(seed=1)
+        shared.add_seconds("learn", "", 1.0)
+        assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+@pytest.mark.parametrize("group", [Group(torch.device("cpu"))])
+def test_a_process_alone_waits_for_nobody(group: Group) -> None:
+    with group.first_alone():
+        group.wait()
+    assert group.leave() == group
