@@ -258,12 +258,13 @@ class Q0Config(Cycles):
     """Share of a cycle in which the learning rate rises from the floor to its peak."""
     warmdown: Fraction = 0.0
     """Share of a cycle in which it falls from the floor to 0, and the weight decay rises above its base."""
-    lr_floor: BelowOne = 0.08
-    """Learning-rate multiplier towards which a cycle falls."""
+    lr_floor: BelowOne = 0.0
+    """Learning-rate multiplier towards which a cycle falls. The public code uses 0.08."""
     wd_floor: Fraction = 0.7
     """Weight-decay multiplier at the peak of the learning rate; it rises to 1 as the learning rate falls."""
-    alpha: Fraction = 0.45
-    """Weight of the distillation from the preceding snapshot; 0: off."""
+    alpha: Fraction = 0.0
+    """Weight of the distillation from the preceding snapshot; 0: off. The paper's language models have 0.45; on images none did
+    better (README)."""
     temperature: Rate = 1.2
     """Softens both sides of the distillation."""
     distill_after: Positive = 1

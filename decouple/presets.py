@@ -50,7 +50,7 @@ def _paper(
         learn=LearnConfig(**training, kl_weight=0.03, supervise="skip-first" if augment != "none" else "all"),  # type: ignore[arg-type]
         sgd=SgdConfig(**training, groups=(1, 2, 3)),  # type: ignore[arg-type]
         compare=CompareConfig(images=500),
-        q0=Q0Config(cycles=8, epochs=8, batch=500),
+        q0=Q0Config(cycles=8, epochs=8, batch=500, alpha=0.45, lr_floor=0.08),
     )
 
 

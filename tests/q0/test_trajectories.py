@@ -24,7 +24,7 @@ from decouple.q0.trajectories import (
     weights_in,
 )
 
-CONFIG = Q0Config(cycles=3, epochs=1, batch=24, perturb=0.1, augment="crop")
+CONFIG = Q0Config(cycles=3, epochs=1, batch=24, alpha=0.45, perturb=0.1, augment="crop")
 
 
 def chains(network: Stages, config: Q0Config = CONFIG, count: int = 2) -> list[Chain]:
