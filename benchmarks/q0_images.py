@@ -98,15 +98,16 @@ SCALES: dict[str, dict[str, ImageSize]] = {
         "cifar10": ImageSize(
             base=replace(BASE, epochs=8),
             budget=48,
-            ensembles=192,
+            ensembles=96,
             singles=(1, 2, 4, 8, 16, 32),
             models=(16, 32),
             cycles=(8,),
             ablations=24,
             pilot=24,
-            grid={"lr": (0.15, 0.3, 0.6), "weight_decay": (0.03, 0.06, 0.12)},
+            grid={"weight_decay": (0.03, 0.06, 0.12)},
             q0_grid={"perturb": (0.5, 1.0), "alpha": (0.0, 0.45)},
             train=5000,
+            ablate=False,
         ),
     },
 }
