@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
 from benchmarks import q0_images, q0_text
 from benchmarks.command import launch
@@ -199,7 +198,7 @@ def draw(figures: dict[str, Any]) -> Figure:
         axes.axhline(found["q0"]["test"]["mean"], color=style.VERMILLION, label="q0, on the least")
         axes.set(xlabel="times the training data", ylabel=f"test, {found['unit']}", title=name)
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.legend()
     return figure
 

@@ -22,7 +22,6 @@ from typing import Any, Literal
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
 from benchmarks.receipt import spread
@@ -382,7 +381,7 @@ def draw(entries: Mapping[str, dict[str, Any]], unit: str) -> Figure:
         right.legend()
         for axes in (left, right):
             axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter(ScalarFormatter())
+            axes.xaxis.set_major_formatter("{x:g}")
     return figure
 
 
@@ -417,8 +416,9 @@ def as_markdown(figures: Mapping[str, Any], unit: str) -> str:
     rows.append("")
     ensemble = figures["lines"]["ensemble"]
     for most in (ensemble[-1]["epochs"], ensemble[-1]["epochs"] // 2):  # the ratio depends on how far the ensemble went
-        for name in ("q0, uniform", "q0, learned prior"):
-            found = headline([point for point in ensemble if point["epochs"] <= most], figures["lines"][name])
+        smaller = [point for point in ensemble if point["epochs"] <= most]
+        for name in ("q0, uniform", "q0, learned prior") if smaller else ():
+            found = headline(smaller, figures["lines"][name])
             seeds = ", ".join(f"{ratio:.1f}" for ratio in found["ratio_of_seeds"])
             rows.append(
                 f"- ensembles of up to {most} epochs, {name}: {found['target']:.4f} takes the ensemble {found['ensemble_epochs']} "

@@ -106,7 +106,7 @@ class Plans(msgspec.Struct):
             lines += [
                 f"{row.data}, {row.images} training images: {row.method}",
                 f"  {row.recipe}",
-                f"  {many}; {row.epochs} epochs in all; test NLL {nll} ({row.test_nll.n} seed{'s' if row.test_nll.n > 1 else ''})",
+                f"  {many}; {_counted(row.epochs, 'epoch')} in all; test NLL {nll} ({_counted(row.test_nll.n, 'seed')})",
             ]
             largest = max(other.epochs for other in self.rows if other.data == row.data)
             if epochs > largest:
@@ -120,3 +120,7 @@ class Plans(msgspec.Struct):
             f"batch {self.settings.get('batch', '?')}. Other data and networks may differ: measure your own with --plans.",
         ]
         return "\n".join(lines)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
