@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from decouple import settings
 from decouple.cli.options import (
@@ -26,6 +26,10 @@ from decouple.cli.parsing import base_settings, parse, value_of, with_file
 from decouple.config import RunConfig
 from decouple.errors import ConfigError
 from decouple.presets import PRESETS, text_preset
+
+if TYPE_CHECKING:
+    from decouple.group import Group
+    from decouple.pipeline.directory import RunDirectory
 
 
 def commands() -> dict[str, Callable[[list[str]], None]]:
@@ -91,7 +95,7 @@ def _stage(stage: str, argv: list[str]) -> None:
 
 
 @contextmanager
-def _opened(path: Path, device: str, hold: Callable[[], Any]) -> Iterator[tuple[Any, Any]]:
+def _opened(path: Path, device: str, hold: Callable[[], RunDirectory]) -> Iterator[tuple[RunDirectory, Group]]:
     """A run directory and the processes that work on it: the first one holds it, and the others of a torchrun only read."""
     from decouple.group import process_group
     from decouple.pipeline.directory import SharedDirectory
@@ -145,7 +149,7 @@ def _text(argv: list[str]) -> None:
         print(f"Report: {(out / 'report.md').resolve()}")
 
 
-def _execute(directory: Any, group: Any, config: RunConfig, options: StageOptions, last: str) -> None:
+def _execute(directory: RunDirectory, group: Group, config: RunConfig, options: StageOptions, last: str) -> None:
     from decouple.pipeline.context import open_run
     from decouple.pipeline.stages import run_stages
     from decouple.progress import Progress
