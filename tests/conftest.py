@@ -1,5 +1,11 @@
 """A small network and a few images, for everything that searches or learns."""
 
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -23,3 +29,31 @@ def data() -> ImageData:
 @pytest.fixture(scope="session")
 def network(data: ImageData) -> Stages:
     return paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=0)
+
+
+Together = Callable[[list[str]], list[tuple[int, str, str]]]
+
+
+@pytest.fixture
+def together() -> Together:
+    """Two processes of Python with the same arguments, as torchrun starts them: exit status, what they print, their messages."""
+
+    def run(arguments: list[str]) -> list[tuple[int, str, str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+        started = [
+            subprocess.Popen(
+                [sys.executable, *arguments],
+                env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        said = [process.communicate(timeout=300) for process in started]
+        return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+
+    return run

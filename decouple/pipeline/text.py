@@ -71,12 +71,9 @@ def run_text(
     devices.prepare()
     with ExitStack() as stack:
         group = stack.enter_context(process_group(device))
-        directory = stack.enter_context(RunDirectory.create(out, config, resume=resume)) if group.first else None
-        tokens = Path(out) / "q0"
-        if directory is not None:
-            load_corpus(data, config.corpus, tokens)
-        group.wait()  # the first process has made the token file
-        corpus = load_corpus(data, config.corpus, tokens)
+        with group.first_alone():  # it makes the token file
+            directory = stack.enter_context(RunDirectory.create(out, config, resume=resume)) if group.first else None
+            corpus = load_corpus(data, config.corpus, Path(out) / "q0")
         if directory is not None:
             described = {"digest": corpus.digest, "file": str(data)}
             directory.describe(seed=config.seed, device=group.device, data=described, processes=group.size)

@@ -1,13 +1,9 @@
 """A run under torchrun: the processes learn together, and the first one does everything else."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -17,28 +13,10 @@ from decouple.pipeline import RunDirectory, open_run, run_stages
 from decouple.pipeline.directory import SharedDirectory
 from decouple.settings import from_builtins
 
-
-def together(arguments: list[str]) -> list[tuple[int, str, str]]:
-    """Two processes of `decouple`, as torchrun starts them: exit status, what they print, and their messages."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "decouple", *arguments],
-            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=300) for process in started]
-    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+Together = Callable[[list[str]], list[tuple[int, str, str]]]
 
 
-def test_two_processes_make_what_one_makes(tiny: RunConfig, tmp_path: Path) -> None:
+def test_two_processes_make_what_one_makes(tiny: RunConfig, tmp_path: Path, together: Together) -> None:
     config = from_builtins({"rounds": {"count": 1, "es": {"population": 4, "generations": [2]}}}, tiny)
     for name in ("one", "two"):
         with RunDirectory.create(tmp_path / name, config, resume=False) as directory:
@@ -46,7 +24,7 @@ def test_two_processes_make_what_one_makes(tiny: RunConfig, tmp_path: Path) -> N
                 with open_run(directory, config, device="cpu") as opened:
                     run_stages(opened, "q0")
     (status, printed, errors), (other_status, other_printed, other_errors) = together(
-        ["q0", str(tmp_path / "two"), "--device", "cpu", "--quiet"]
+        ["-m", "decouple", "q0", str(tmp_path / "two"), "--device", "cpu", "--quiet"]
     )
     assert status == other_status == 0, errors + other_errors
     assert (printed[:9], other_printed) == ("q0: done.", "")
@@ -71,8 +49,10 @@ def test_two_processes_make_what_one_makes(tiny: RunConfig, tmp_path: Path) -> N
     assert len({(line["stage"], line["unit"], line["step"]) for line in lines}) == len(lines), "one process logs"
 
 
-def test_where_the_first_process_refuses_the_other_says_where_to_look(tmp_path: Path) -> None:
-    (status, _, errors), (other_status, _, other_errors) = together(["learn", str(tmp_path / "none"), "--device", "cpu"])
+def test_where_the_first_process_refuses_the_other_says_where_to_look(tmp_path: Path, together: Together) -> None:
+    (status, _, errors), (other_status, _, other_errors) = together(
+        ["-m", "decouple", "learn", str(tmp_path / "none"), "--device", "cpu"]
+    )
     assert status == other_status == 1
     assert "is not a run directory" in errors
     assert "another process of this torchrun has ended" in other_errors
@@ -90,8 +70,8 @@ def test_a_shared_directory_is_read_and_not_written(tiny: RunConfig, tmp_path: P
         assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
-@pytest.mark.parametrize("group", [Group(torch.device("cpu"))])
-def test_a_process_alone_waits_for_nobody(group: Group) -> None:
+def test_a_process_alone_waits_for_nobody() -> None:
+    group = Group(torch.device("cpu"))
     with group.first_alone():
         group.wait()
     assert group.leave() == group

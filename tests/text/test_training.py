@@ -1,10 +1,7 @@
 """Trajectories on text: the loss, the rates, resuming, and two processes for one."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -157,6 +154,8 @@ def test_more_processes_than_rows_are_refused(corpus: Corpus) -> None:
         step(*corpus.train.stream().batch(torch.arange(2), 16), distilled=False, what="here")
 
 
+Together = Callable[[list[str]], list[tuple[int, str, str]]]
+
 PROGRAM = """
 import json, sys, warnings
 from pathlib import Path
@@ -178,28 +177,14 @@ with process_group("cpu") as group:
 """
 
 
-def test_two_processes_give_what_one_gives(text: Path, corpus: Corpus, tmp_path: Path) -> None:
+def test_two_processes_give_what_one_gives(text: Path, corpus: Corpus, tmp_path: Path, together: Together) -> None:
     from decouple import settings
 
     config = replace(CONFIG, q0=replace(CONFIG.q0, optimizer="adamw", cycles=2))
     one = train(corpus, tmp_path / "one", config)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     arguments = [str(text), str(tmp_path / "two"), json.dumps(settings.to_builtins(config))]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *arguments],
-            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    for process in started:
-        _, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
+    for status, _, errors in together(["-c", PROGRAM, *arguments]):
+        assert status == 0, errors
     two = [snapshot.read() for snapshot in text_snapshots(config, tmp_path / "two", trajectory=0, identity="test")]
     for a, b in zip(one, two, strict=True):
         for name in a:
