@@ -24,8 +24,10 @@ from matplotlib.figure import Figure
 from benchmarks import q0_images, q0_text
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, label, save_pictures
-from benchmarks.populations import Measure, Point, Recipe, alone
+from benchmarks.headline import Point
+from benchmarks.populations import Measure
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.recipes import Recipe, alone
 from decouple import device as devices
 from decouple.errors import ConfigError
 from decouple.files import read_json

@@ -3,8 +3,9 @@
     python -m benchmarks.q0_images --data-root DATA                              # 2000 images of MNIST; two CPU cores
     python -m benchmarks.q0_images --data-root DATA --data mnist folder:cifar10  # and 5000 of CIFAR-10, as a folder of images
 
-The methods, their tuning and the headline are those of `benchmarks.populations`; the networks are the paper's with 16 channels.
-Writes figures/q0_images.json, .md, .png and .svg; --plans PATH also writes what `decouple q0 plan` reads.
+Methods: `benchmarks.recipes`; their tuning: `benchmarks.populations`; the headline: `benchmarks.headline`.
+The networks are the paper's with 16 channels. Writes figures/q0_images.json, .md, .png and .svg; --plans PATH also writes what
+`decouple q0 plan` reads.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from torch import Tensor
 
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, named, save_pictures
-from benchmarks.populations import TINY, Point, PopulationSize, Recipe, as_markdown, compare, draw, points_of, weighted
+from benchmarks.headline import Point, as_markdown, draw
+from benchmarks.populations import compare, points_of, weighted
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.recipes import TINY, PopulationSize, Recipe
 from decouple import device as devices
 from decouple.config import DataConfig, NetworkConfig, Q0Config
 from decouple.data import ImageData, load_data
@@ -48,8 +51,6 @@ class ImageSize(PopulationSize):
     validation: int = 1000
     prior: int = 500
     test: int | None = 5000
-    ablate: bool = True
-    """Whether q0 with one thing changed is measured too."""
     network: NetworkConfig = NetworkConfig(width=16)  # noqa: RUF009 (frozen)
 
 
@@ -63,9 +64,15 @@ CHANGES: dict[str, dict[str, Any]] = {
     "q0 with flat weight decay": {"wd_floor": 1.0},
     "q0 with a cosine": {"shape": "cosine"},
     "q0 falling to the public code's floor": {"lr_floor": 0.08},
+    "q0 with cycles of 2 epochs": {"epochs": 2},
+    "q0 with cycles of 4 epochs": {"epochs": 4},
+    "q0 with cycles of 8 epochs": {"epochs": 8},
+    "q0 with cycles of 16 epochs": {"epochs": 16},
+    "q0 with a first cycle of 4 epochs": {"first_epochs": 4},
+    "q0 with a first cycle of 16 epochs": {"first_epochs": 16},
 }
 
-BASE = Q0Config(first_epochs=8, epochs=4, weight_decay=0.06, alpha=0.0, perturb=1.0, lr_floor=0.0)
+BASE = Q0Config(init="random", first_epochs=8, epochs=4, weight_decay=0.06, alpha=0.0, perturb=1.0, lr_floor=0.0)
 """What did well in trials. Networks want a long first cycle, noise and rates that fall to 0."""
 
 SCALES: dict[str, dict[str, ImageSize]] = {
@@ -97,17 +104,16 @@ SCALES: dict[str, dict[str, ImageSize]] = {
         ),
         "cifar10": ImageSize(
             base=replace(BASE, epochs=8),
-            budget=48,
-            ensembles=96,
+            budget=96,
+            ensembles=192,
             singles=(1, 2, 4, 8, 16, 32),
             models=(16, 32),
             cycles=(8,),
             ablations=24,
             pilot=24,
-            grid={"weight_decay": (0.03, 0.06, 0.12)},
+            grid={"lr": (0.15, 0.3, 0.6), "weight_decay": (0.06, 0.12, 0.24)},
             q0_grid={"perturb": (0.5, 1.0), "alpha": (0.0, 0.45)},
             train=5000,
-            ablate=False,
         ),
     },
 }
@@ -203,7 +209,7 @@ def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
     entries = {}
     for source, size in sizes_of(arguments.scale, arguments.data):
         bench = Bench(source, size, arguments.data_root, arguments.device, Parts(arguments.out, NAME, size))
-        found = compare(size, bench.measure, CHANGES if size.ablate else {}, f"{NAME}, {key(source)}")
+        found = compare(size, bench.measure, CHANGES, f"{NAME}, {key(source)}")
         entries[label(source, arguments.data_root)] = {"train": size.train, "settings": to_builtins(size), **found}
     return entries
 
@@ -227,6 +233,7 @@ def plans_of(entries: dict[str, dict[str, Any]], made: dict[str, Any]) -> dict[s
                         "members": of_seeds[0]["members"],
                         "weights": way,
                         "recipe": text_of(recipe, of_seeds[0]),
+                        "settings": settings_of(recipe, of_seeds[0]),
                         "validation_nll": validations[way],
                         "test_nll": spread([point[f"test_{way}"] for point in of_seeds]),
                     }
@@ -236,12 +243,23 @@ def plans_of(entries: dict[str, dict[str, Any]], made: dict[str, Any]) -> dict[s
     return {"benchmark": NAME, "made": made, "settings": settings, "rows": rows}
 
 
+CHOSEN = ("first_epochs", "epochs", "lr", "weight_decay", "shape", "lr_floor", "wd_floor", "alpha", "perturb")
+"""Settings of q0 in which recipes differ, or presets from them."""
+
+
+def settings_of(recipe: dict[str, Any], point: Point) -> dict[str, Any]:
+    """What `decouple q0` is given for a recipe, as far as a point of it has gone."""
+    trajectories = int(point["trajectories"])
+    size = {"init": "random", "trajectories": trajectories, "cycles": int(point["members"]) // trajectories}
+    return size | {name: recipe[name] for name in CHOSEN}
+
+
 def text_of(recipe: dict[str, Any], point: Point) -> str:
     """A recipe in words, as far as a point of it has gone."""
     rates = f"lr {recipe['lr']:g}, weight decay {recipe['weight_decay']:g}"
     cycles = int(point["members"] / point["trajectories"])
     if recipe["cycles"] == 1:
-        return f"{int(point['trajectories'])} × {recipe['first_epochs']} epochs, {rates}"
+        return f"{int(point['trajectories'])} × {recipe['first_epochs']} epoch{'s' * (recipe['first_epochs'] > 1)}, {rates}"
     extras = {
         f"noise {recipe['perturb']:g}": recipe["perturb"] > 0,
         f"distillation {recipe['alpha']:g}": recipe["alpha"] > 0,

@@ -3,7 +3,8 @@
     python -m benchmarks.q0_text --data FILE                # tiny Shakespeare; two CPU cores
     python -m benchmarks.q0_text --data FILE --scale tiny   # to try the program
 
-The methods, their tuning and the headline are those of `benchmarks.populations`. Writes figures/q0_text.json, .md, .png and .svg.
+Methods: `benchmarks.recipes`; their tuning: `benchmarks.populations`; the headline: `benchmarks.headline`.
+Writes figures/q0_text.json, .md, .png and .svg.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import torch
 
 from benchmarks.command import launch
 from benchmarks.common import Parts, save_pictures
-from benchmarks.populations import TINY, Point, PopulationSize, Recipe, as_markdown, compare, draw, points_of, weighted
+from benchmarks.headline import Point, as_markdown, draw
+from benchmarks.populations import compare, points_of, weighted
 from benchmarks.receipt import FIGURES, scaled, write_receipt, write_table
+from benchmarks.recipes import TINY, PopulationSize, Recipe
 from decouple import device as devices
 from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
 from decouple.errors import ConfigError

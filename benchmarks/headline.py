@@ -1,0 +1,196 @@
+"""What measured populations say: lines by total epochs, the headline, its table and its picture.
+
+At every budget the best on validation, mean over the seeds, counts, and is reported on test. The headline: epochs that the
+ensemble needs over epochs that q0 needs, for the lowest test figure that both reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.receipt import spread
+from benchmarks.recipes import Recipe
+from decouple.report import style
+from decouple.settings import to_builtins
+
+Point = dict[str, float]
+"""A population's size (epochs, members, trajectories), and `validation_WAY` and `test_WAY` for each way of weighting it."""
+
+LINES = {
+    "single": ("single", "uniform"),
+    "ensemble": ("ensemble", "uniform"),
+    "snapshots": ("snapshots", "uniform"),
+    "q0, uniform": ("q0", "uniform"),
+    "q0, learned prior": ("q0", "learned"),
+}
+"""The figure's lines: a method, and how its members are weighted."""
+
+FAIR = {"ensemble, learned prior": ("ensemble", "learned"), "snapshots, learned prior": ("snapshots", "learned")}
+"""In the table beside them: what q0's prior does for the baselines."""
+
+LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": style.GREY, "marker": "o", "ls": ":"},
+    {"color": style.INK, "marker": "s", "ls": "-"},
+    {"color": style.GREEN, "marker": "^", "ls": "-."},
+    {"color": style.BLUE, "marker": "o", "ls": "--"},
+    {"color": style.VERMILLION, "marker": "o", "ls": "-"},
+)
+"""Of the lines, in their order."""
+
+
+def line(made: Mapping[str, list[list[Point]]], chosen: Sequence[str], way: str) -> list[dict[str, Any]]:
+    """By total epochs: the test figure of the best population on validation that costs no more.
+
+    Args:
+        made: by recipe, for each seed, what was measured.
+        chosen: recipes to choose from.
+    """
+    points = []
+    for name in chosen:
+        for of_seeds in zip(*made[name], strict=True):
+            validation = spread([point[f"validation_{way}"] for point in of_seeds])["mean"]
+            points.append((of_seeds[0]["epochs"], validation, name, of_seeds))
+    best, found = float("inf"), []
+    for epochs, validation, name, of_seeds in sorted(points, key=lambda point: (point[0], point[1])):
+        if validation < best:
+            best = validation
+            entry = {
+                "epochs": epochs,
+                "recipe": name,
+                "members": of_seeds[0]["members"],
+                "trajectories": of_seeds[0]["trajectories"],
+                "validation": validation,
+                "test": spread([point[f"test_{way}"] for point in of_seeds]),
+                "test_of_seeds": [point[f"test_{way}"] for point in of_seeds],
+            }
+            if f"accuracy_{way}" in of_seeds[0]:
+                entry["accuracy"] = spread([100 * point[f"accuracy_{way}"] for point in of_seeds])
+            found.append(entry)
+    return found
+
+
+def regime(made: Mapping[str, list[list[Point]]], singles: Sequence[Recipe]) -> list[dict[str, Any]]:
+    """A single network by epochs, also where more of them make it worse."""
+    found = []
+    for recipe in sorted(singles, key=lambda single: single.q0.epochs_in(0)):
+        settings = {"lr": recipe.q0.lr, "weight_decay": recipe.q0.weight_decay, "dropout": recipe.dropout}
+        found.append(settings | line(made, [recipe.name], "uniform")[0])
+    return found
+
+
+def headline(ensemble: Sequence[dict[str, Any]], q0: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Epochs that each needs for the lowest test figure that both reach: of the means, and seed by seed."""
+
+    def needed(points: Sequence[dict[str, Any]], of: Any, target: float) -> int:
+        return next(int(point["epochs"]) for point in points if of(point) <= target)
+
+    def ratio(of: Any) -> tuple[float, int, int]:
+        target = max(min(of(point) for point in points) for points in (ensemble, q0))
+        return target, needed(ensemble, of, target), needed(q0, of, target)
+
+    target, theirs, ours = ratio(lambda point: point["test"]["mean"])
+    of_seeds = []
+    for seed in range(len(ensemble[0]["test_of_seeds"])):
+        _, a, b = ratio(lambda point, seed=seed: point["test_of_seeds"][seed])
+        of_seeds.append(a / b)
+    return {
+        "target": target,
+        "ensemble_epochs": theirs,
+        "q0_epochs": ours,
+        "ratio": theirs / ours,
+        "ratio_of_seeds": of_seeds,
+    }
+
+
+def summarise(made: Mapping[str, list[list[Point]]], populations: Sequence[Recipe]) -> dict[str, Any]:
+    """What the points of all seeds say."""
+    of_method: dict[str, list[str]] = {}
+    for recipe in populations:
+        of_method.setdefault(recipe.method, []).append(recipe.name)
+    lines = {name: line(made, of_method[method], way) for name, (method, way) in LINES.items()}
+    ablated = [method for method in of_method if method.startswith("q0 ")]
+    return {
+        "regime": regime(made, [recipe for recipe in populations if recipe.method == "single"]),
+        "lines": lines,
+        "ablation": {
+            method: {
+                "epochs": made[method][0][-1]["epochs"],
+                **{way: spread([seed[-1][f"test_{way}"] for seed in made[method]]) for way in ("uniform", "learned")},
+            }
+            for method in ablated
+        },
+        "recipes": {
+            recipe.name: {"method": recipe.method, **to_builtins(recipe.q0), "dropout": recipe.dropout}
+            for recipe in populations
+        },
+        "all": made,
+    }
+
+
+@style.styled
+def draw(entries: Mapping[str, dict[str, Any]], unit: str) -> Figure:
+    """A row for each entry: left the regime, right the populations by total epochs; bars are deviations over the seeds."""
+    figure = style.new_figure(3.2 * len(entries))
+    for (title, figures), (left, right) in zip(
+        entries.items(), figure.subplots(len(entries), 2, sharey="row", squeeze=False), strict=True
+    ):
+        left.set(xlabel="epochs of one network", ylabel=f"test, {unit}", title=f"{title}one network")
+        _plot(left, figures["regime"], color=style.GREY, marker="o")
+        right.set(xlabel="epochs in all", title="populations")
+        for (label, points), look in zip(figures["lines"].items(), LOOKS, strict=True):
+            _plot(right, points, label=label, **look)
+        right.legend()
+        for axes in (left, right):
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:g}")
+    return figure
+
+
+def _plot(axes: Axes, points: Sequence[dict[str, Any]], **look: Any) -> None:
+    tests = [point["test"] for point in points]
+    means, stds = [test["mean"] for test in tests], [test["std"] for test in tests]
+    axes.errorbar([point["epochs"] for point in points], means, stds, ms=3.5, elinewidth=0.8, capsize=1.5, **look)
+
+
+def as_markdown(figures: Mapping[str, Any], unit: str) -> str:
+    """The lines at their end, q0 with one thing changed, and the headline."""
+
+    def cell(at: Mapping[str, Any], digits: int = 4) -> str:
+        return f"{at['mean']:.{digits}f} ± {at['std']:.{digits}f}"
+
+    def row(name: str, at: Mapping[str, Any], members: int) -> str:
+        accuracy = f" {cell(at['accuracy'], 1)} |" if "accuracy" in at else ""
+        return f"| {name} | {at['epochs']} | {members} | {cell(at['test'])} |{accuracy}"
+
+    one = min(figures["regime"], key=lambda point: point["validation"])
+    more = " accuracy (%) |" if "accuracy" in one else ""
+    rows = [f"| | epochs | members | test, {unit} |{more}", "|---|---|---|---|" + "---|" * bool(more)]
+    rows.append(row("best single network", one, 1))
+    fair = {
+        name: line(figures["all"], [r for r, recipe in figures["recipes"].items() if recipe["method"] == method], way)
+        for name, (method, way) in FAIR.items()
+    }
+    for name, points in {**figures["lines"], **fair}.items():
+        if name != "single":
+            rows.append(row(f"{name} ({points[-1]['recipe']})", points[-1], points[-1]["members"]))
+    rows += ["", "| one trajectory | epochs | equal weights | learned prior |", "|---|---|---|---|"]
+    rows += [
+        f"| {name} | {at['epochs']} | {cell(at['uniform'])} | {cell(at['learned'])} |"
+        for name, at in figures["ablation"].items()
+    ]
+    rows.append("")
+    ensemble = figures["lines"]["ensemble"]
+    for most in (ensemble[-1]["epochs"], ensemble[-1]["epochs"] // 2):  # the ratio depends on how far the ensemble went
+        smaller = [point for point in ensemble if point["epochs"] <= most]
+        for name in ("q0, uniform", "q0, learned prior") if smaller else ():
+            found = headline(smaller, figures["lines"][name])
+            seeds = ", ".join(f"{ratio:.1f}" for ratio in found["ratio_of_seeds"])
+            rows.append(
+                f"- ensembles of up to {most} epochs, {name}: {found['target']:.4f} takes the ensemble {found['ensemble_epochs']} "
+                f"epochs and q0 {found['q0_epochs']}: {found['ratio']:.1f} times fewer (seeds: {seeds})"
+            )
+    return "\n".join(rows) + "\n"
