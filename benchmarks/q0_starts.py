@@ -6,7 +6,7 @@
 Two trajectories of q0 as in `benchmarks.q0_images`, at equal total epochs, from pairs of equal initial networks. In the rows
 "searched" the first cycle of each is replaced by learning a searched solution of its own, for as many epochs; what was learned
 is the first member. The searches' cost is stated apart. Variants: all blocks searched and supervised (more different targets),
-and half as long a learning, with one cycle more. Writes figures/q0_starts.json, .md, .png and .svg.
+other blocks for each trajectory, and half as long a learning, with one cycle more. Writes figures/q0_starts.json, .md, .png and .svg.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, named, save_pictures
-from benchmarks.populations import Recipe, cycles_in
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.recipes import Recipe, cycles_in
 from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig
 from decouple.learn import learn_targets
@@ -41,19 +41,20 @@ NAME = "q0_starts"
 
 @dataclass(frozen=True)
 class Start:
-    """What a trajectory begins with."""
+    """What trajectories begin with."""
 
-    blocks: Literal["last", "all"] | None = None
-    """Blocks that are searched and supervised; None: a new network, which a first cycle trains."""
+    blocks: tuple[Literal["last", "all"], ...] = ()
+    """Of each trajectory, the blocks that are searched and supervised; empty: new networks, which a first cycle trains."""
     share: float = 1.0
     """Of the first cycle's epochs, for the learning; the rest is a cycle more."""
 
 
 ROWS = {
     "new networks": Start(),
-    "searched, last block": Start("last"),
-    "searched, half the learning": Start("last", 0.5),
-    "searched, all blocks": Start("all"),
+    "searched, last block": Start(("last", "last")),
+    "searched, half the learning": Start(("last", "last"), 0.5),
+    "searched, all blocks": Start(("all", "all")),
+    "searched, last block and all blocks": Start(("last", "all")),
 }
 
 ES = {"last": EsConfig(population=32), "all": EsConfig(population=32, generations=(24, 12, 12, 10))}
@@ -88,13 +89,13 @@ def comparable(size: ImageSize, rows: Sequence[str]) -> list[str]:
 def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
     """The points of a population, and what its searches cost."""
     recipe, size = recipe_of(start, bench.size.base, bench.size.budget), bench.size
-    if start.blocks is None:
+    if not start.blocks:
         return {"points": bench.train(recipe, seed), "search_seconds": 0.0, "evaluations": 0}
     starts, seconds, evaluations = [], 0.0, 0
     train, validation = bench.data.train, bench.data.validation
     judge = bench.network(derive(seed, NAME, "judge"))
-    search = SearchConfig(batch=min(125, len(train)), blocks=start.blocks, es=ES[start.blocks])
-    for trajectory in range(2):
+    for trajectory, blocks in enumerate(start.blocks):
+        search = SearchConfig(batch=min(125, len(train)), blocks=blocks, es=ES[blocks])
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             own = derive(seed, NAME, trajectory)
@@ -102,7 +103,7 @@ def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
             seconds, evaluations = seconds + time.monotonic() - began, evaluations + targets.evaluations
             # The network that the same trajectory of new networks begins with.
             network = bench.new(seed, trajectory)
-            learning = LearnConfig(epochs=recipe.q0.epochs_in(0), batch=size.base.batch, supervise=start.blocks)
+            learning = LearnConfig(epochs=recipe.q0.epochs_in(0), batch=size.base.batch, supervise=blocks)
             learn_targets(
                 network, train, targets, validation=validation, config=learning, seed=own, precision=size.precision
             )
@@ -181,6 +182,7 @@ LOOKS: tuple[dict[str, Any], ...] = (
     {"color": style.VERMILLION, "marker": "o", "ls": "-"},
     {"color": style.BLUE, "marker": "^", "ls": "-."},
     {"color": style.GREEN, "marker": "v", "ls": ":"},
+    {"color": style.GREY, "marker": "D", "ls": "-"},
 )
 
 
