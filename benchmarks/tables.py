@@ -2,6 +2,7 @@
 
     python -m benchmarks.tables --data-root DATA                                   # MNIST, two CPU cores
     python -m benchmarks.tables --data-root DATA --data mnist folder:cifar10       # CIFAR-10 as a folder of images
+    python -m benchmarks.tables --data-root DATA --scale paper --out PARTS         # all images, 256 channels; for a GPU
 
 SGD and learning are tuned alike: as many trials each, by validation accuracy of the first seed at the smallest number of
 images that is asked for, and what they choose serves all numbers and seeds. Views (--augment) regularise: with them the trials
@@ -30,11 +31,12 @@ from benchmarks.command import launch
 from benchmarks.common import Common, Parts, Size, key, label
 from benchmarks.receipt import spread, write_receipt, write_table
 from decouple import device as devices
-from decouple.config import DataConfig, EsConfig, LearnConfig, PaperConfig, RoundsConfig, SearchConfig, SgdConfig
+from decouple.config import DataConfig, EsConfig, LearnConfig, PaperConfig, RoundsConfig, RunConfig, SearchConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError
 from decouple.learn import Fit, learn_targets, train_sgd
 from decouple.networks import Stages, paper_network
+from decouple.presets import preset
 from decouple.progress import Progress
 from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
@@ -68,8 +70,14 @@ class TableSize(Size):
     augment: str = "none"
     es: EsConfig = field(default_factory=lambda: EsConfig(population=32))
     rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(count=1))
-    paper_generations: tuple[int, ...] = (17, 8, 8, 7)
-    """Of its algorithm, at every block, with a population of 48: with those it scores about as many candidates as es does."""
+    presets: bool = False
+    """Whether networks, the paper's search and training are those of the preset that a data set has, rather than small ones."""
+    paper: PaperConfig = field(
+        default_factory=lambda: PaperConfig(
+            population=48, parents=4, explorers=20, smoothing="noise", generations=(17, 8, 8, 7)
+        )
+    )
+    """Its algorithm, where it is not the presets': with those generations it scores about as many candidates as es does."""
     paper_up_to: int = 3000
     """Training images up to which the paper's algorithm has a row."""
     groups: tuple[int, ...] = (1, 2)
@@ -104,6 +112,21 @@ SCALES = {
         train={"mnist": (1000, 3000, 10_000), "cifar10": (2000, 10_000)},
         epochs={1000: 50, 2000: 50, 3000: 40, 10_000: 20, 46_000: 10, 58_000: 10},
     ),
+    "paper": TableSize(
+        data=("mnist", "cifar10", "cifar100"),
+        images=0,
+        batch=125,
+        presets=True,
+        train={"mnist": (58_000,), "cifar10": (48_000,), "cifar100": (48_000,)},
+        epochs={48_000: 90, 58_000: 1000},
+        paper_up_to=58_000,
+        groups=(1, 2, 3),
+        weight_decay=(0.0153,),
+        lr=(2.0, 4.0),
+        learn=((4.0, 0.03), (4.0, 0.3)),
+        again_weight_decay=(0.002, 0.0153),
+        again_lr=(0.5, 1.0, 2.0),
+    ),
 }
 
 
@@ -114,13 +137,13 @@ AUGMENTED: dict[str, Any] = {
     "again_weight_decay": (0.002, 0.005),
     "validation": 2500,
 }
-"""What is tried where the training images are augmented; differences are smaller there, so more images choose."""
+"""What scale small tries where the training images are augmented; differences are smaller there, so more images choose."""
 
 
 @dataclass(frozen=True)
 class Arguments(Common):
-    scale: Literal["tiny", "small"] = "small"
-    """tiny: digits, to try the program; small: 1000 to 10,000 images, 32 channels."""
+    scale: Literal["tiny", "small", "paper"] = "small"
+    """tiny: digits, to try the program; small: 1000 to 10,000 images, 32 channels; paper: the paper's, for a GPU."""
     rows: tuple[str, ...] = ()
     """Names of the rows to measure; default: all."""
     train: tuple[int, ...] = ()
@@ -183,25 +206,32 @@ class Setting:
         wanted = DataConfig(name=self.source, train=self.train, validation=self.size.validation, prior=20, seed=self.seed)
         return load_data(wanted, data_root=self.data_root)
 
+    @property
+    def base(self) -> RunConfig:
+        """What rows and trials change: the data set's preset, or small settings."""
+        if self.size.presets:
+            return preset(key(self.source))
+        alpha = (0.1,) if key(self.source) in ("mnist", "digits") else PaperConfig().alpha
+        paper = replace(self.size.paper, alpha=alpha)
+        search = SearchConfig(algorithm="paper", blocks="all", batch=self.size.batch, paper=paper)
+        return RunConfig(network=self.size.network, search=search)
+
     def network(self, data: ImageData, groups: int, *what: str | int) -> Stages:
         seed = derive(self.seed, *what)
-        network = paper_network(data.train.images, data.num_classes, self.size.network, groups=groups, seed=seed)
+        network = paper_network(data.train.images, data.num_classes, self.base.network, groups=groups, seed=seed)
         return network.to(devices.resolve(self.device))
 
     def search(self, row: str) -> SearchConfig:
-        if "paper" not in row:
-            return SearchConfig(batch=self.size.batch, es=self.size.es)
-        alpha = (0.1,) if key(self.source) in ("mnist", "digits") else PaperConfig().alpha
-        paper = PaperConfig(population=48, parents=4, explorers=20, alpha=alpha, smoothing="noise")
-        paper = replace(paper, generations=self.size.paper_generations)
-        return SearchConfig(algorithm="paper", blocks="all", batch=self.size.batch, paper=paper)
+        return self.base.search if "paper" in row else SearchConfig(batch=self.size.batch, es=self.size.es)
 
     def learning(self, trial: Trial, row: str) -> LearnConfig:
-        return LearnConfig(
+        papers = "skip-first" if self.size.augment != "none" else "all"
+        return replace(
+            self.base.learn,
             epochs=self.factor(row) * self.size.epochs[self.train],
             weight_decay=trial.weight_decay,
             lr=trial.lr,
-            supervise="all" if "paper" in row else "last",
+            supervise=papers if "paper" in row else "last",  # type: ignore[arg-type]
             kl_weight=trial.kl_weight,
             augment=self.size.augment,  # type: ignore[arg-type]
         )
@@ -234,7 +264,8 @@ def sgd(setting: Setting, trial: Trial, *, factor: int = 1, tested: bool = True)
     """A network trained on the labels, for `factor` times the epochs."""
     data, size = setting.data(), setting.size
     network = setting.network(data, trial.groups, "learned")
-    settings = SgdConfig(
+    settings = replace(
+        setting.base.sgd,
         epochs=factor * size.epochs[setting.train],
         weight_decay=trial.weight_decay,
         lr=trial.lr,
@@ -399,7 +430,7 @@ def as_markdown(entries: list[dict[str, Any]]) -> str:
 def main(arguments: Arguments) -> None:
     devices.prepare()
     size = replace(SCALES[arguments.scale], augment=arguments.augment)
-    if arguments.augment != "none":
+    if arguments.augment != "none" and arguments.scale == "small":
         size = replace(size, **AUGMENTED)
     if arguments.seeds is not None:
         size = replace(size, seeds=arguments.seeds)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks import ablations, accuracy_scaling, tables
-from decouple.config import EsConfig, NetworkConfig, RoundsConfig
+from decouple.config import EsConfig, LearnConfig, NetworkConfig, RoundsConfig
 from decouple.errors import ConfigError
+from decouple.presets import preset
 
 
 def test_both_sides_are_tuned_with_as_many_trials() -> None:
@@ -27,7 +28,9 @@ def test_a_summary_compares_the_same_images() -> None:
     assert row["test"]["mean"] == pytest.approx(85)
 
 
-@pytest.mark.parametrize("size", [tables.SCALES["small"], replace(tables.SCALES["small"], **tables.AUGMENTED)])
+@pytest.mark.parametrize(
+    "size", [tables.SCALES["small"], tables.SCALES["paper"], replace(tables.SCALES["small"], **tables.AUGMENTED)]
+)
 def test_sgd_and_learning_have_as_many_trials(size: tables.TableSize) -> None:
     counts = {len(tables.trials(size, kind, tables.Trial(1, 0.02, 0.2))) for kind in tables.KINDS}
     assert len(counts) == 1
@@ -72,3 +75,29 @@ def test_a_benchmark_of_learning_leaves_receipt_and_table(
         rows = receipt["figures"]["data"][0]["rows"]
         assert list(rows) == list(arguments["rows"])
         assert rows["es, one more round"]["evaluations"] > rows["es, the last block"]["evaluations"]
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "groups"), [("mnist", 58_000, 2), ("cifar10", 48_000, 3), ("cifar100", 48_000, 3)]
+)
+def test_the_scale_paper_is_the_papers(name: str, train: int, groups: int) -> None:
+    """Among its trials are the preset's own settings, and the paper's row searches as the preset does."""
+    size, papers, row = tables.SCALES["paper"], preset(name), "searched, paper's algorithm"
+    size = replace(size, augment=papers.learn.augment)
+    setting = tables.Setting(name, train, 0, size, None, "cpu")
+    assert train in size.train[name]
+    assert setting.search(row) == papers.search
+    assert setting.search("searched, es").algorithm == "es"
+    assert setting.base.network.width == 256
+    options = tables.trials(size, "searched")
+    assert papers.learn in [setting.learning(trial, row) for trial in options if trial.groups == groups]
+    assert setting.learning(options[0], "searched, es").supervise == "last"
+    assert len(tables.trials(size, "sgd")) == len(options), "SGD is tuned as hard"
+
+
+def test_small_settings_are_small() -> None:
+    setting = tables.Setting("mnist", 1000, 0, tables.SCALES["small"], None, "cpu")
+    learning = setting.learning(tables.Trial(2, 0.05, 0.2, 0.3), "searched, es")
+    assert learning == LearnConfig(epochs=50, weight_decay=0.05, lr=0.2, kl_weight=0.3, supervise="last")
+    paper = setting.search("searched, paper's algorithm").paper
+    assert (paper.population, paper.generations, paper.alpha) == (48, (17, 8, 8, 7), (0.1,))
