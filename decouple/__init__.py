@@ -68,6 +68,9 @@ _HOMES = {
 }
 """Where each name lives: they are imported when first used, so that the command line answers before torch is loaded."""
 
+_PARTS = ("analysis", "q0", "text")
+"""Packages whose names are used through them: decouple.q0.fit_prior."""
+
 __all__ = [
     "DecoupleError",
     "Ensemble",
@@ -102,6 +105,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return importlib.import_module(f"decouple.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'decouple' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -117,10 +117,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: there is none, or it is in use.
         """
-        if not (Path(path) / "config.json").is_file():
-            raise RunDirectoryError(
-                f"{path} is not a run directory (it has no config.json); make one with 'decouple run PRESET'"
-            )
+        _expect_run(Path(path))
         return cls(path)
 
     @overload
@@ -130,7 +127,13 @@ class RunDirectory:
     def read_config(self, kind: type[TextConfig]) -> TextConfig: ...
 
     def read_config(self, kind: type[RunConfig] | type[TextConfig] = RunConfig) -> RunConfig | TextConfig:
-        """The configuration that the run was made with."""
+        """The configuration that the run was made with.
+
+        Raises:
+            RunDirectoryError: no run directory, or a run on text where one on images is wanted.
+            DamagedFileError: config.json is damaged.
+        """
+        _expect_run(self.path)
         try:
             values = read_json(self.path / "config.json")
         except DamagedFileError:
@@ -138,6 +141,11 @@ class RunDirectory:
                 f"{self.path / 'config.json'} is damaged; remove it and repeat the 'decouple run' command with its settings "
                 "and --resume: finished work is found again"
             ) from None
+        if kind is RunConfig and "corpus" in values:
+            raise RunDirectoryError(
+                f"{self.path} is a run of 'decouple q0 text', which has no other stages; go on with it by 'decouple q0 text "
+                f"--data FILE --out {self.path} --resume'"
+            )
         return settings.from_builtins(values, kind(), source=str(self.path / "config.json"))
 
     def write_config(self, config: RunConfig | TextConfig) -> None:
@@ -234,6 +242,13 @@ class SharedDirectory(RunDirectory):
 
     def add_seconds(self, stage: str, identity: str, seconds: float) -> None:
         pass
+
+
+def _expect_run(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        raise RunDirectoryError(
+            f"{path} is not a run directory (it has no config.json); make one with 'decouple run PRESET'"
+        )
 
 
 def versions() -> dict[str, str]:

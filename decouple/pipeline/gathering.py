@@ -11,7 +11,7 @@ from decouple.errors import ConfigError
 from decouple.files import try_tensors
 from decouple.pipeline.comparing import probe_targets
 from decouple.pipeline.context import Run, open_run
-from decouple.pipeline.directory import RunDirectory
+from decouple.pipeline.directory import RunDirectory, SharedDirectory
 from decouple.pipeline.learning import Trained, networks_of, probe_of
 from decouple.pipeline.population import empty_member, q0_identity
 from decouple.pipeline.searching import search_identity
@@ -52,6 +52,8 @@ def compare_runs(
     targets: dict[str, Targets] = {}
     known: dict[tuple[str, int], str] = {}
     """Solutions by what decides them: runs may share one."""
+    for folder in folders:
+        SharedDirectory(folder).read_config()  # before any of them is brought up to date
     for folder, label in zip(folders, labels, strict=True):
         with (
             RunDirectory.open(folder) as directory,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,17 +10,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from decouple import settings
 from decouple.data import load_data
 from decouple.data.images import Split
-from decouple.files import read_json, save_record, save_tensors, try_record, try_tensors
+from decouple.errors import ConfigError
+from decouple.files import read_json, save_tensors, try_tensors
 from decouple.networks import Stages, paper_network
 from decouple.pipeline.context import Run
+from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
 from decouple.progress import Progress
 from decouple.q0 import Prior, cross_validated_strength, fit_prior, greedy_members, mixture, nll, select_members
+from decouple.q0.architecture import GptArchitecture, PaperArchitecture
 from decouple.q0.compress import distill
-from decouple.q0.ensemble import INDEX, INDEX_UNIT, Architecture, Ensemble, index_of
+from decouple.q0.ensemble import Ensemble, write_index
 from decouple.q0.measures import bootstrap_mean, brier_score, calibration_error
 from decouple.q0.prior import FLOOR
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
@@ -156,7 +157,8 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         ],
         epochs=len(snapshots) // config.cycles * config.epochs_before(config.cycles),
     )
-    _index(run, snapshots, fitted.weights)
+    shape = PaperArchitecture(run.config.network, run.config.network.groups, tuple(data.image_shape), data.num_classes)
+    write_index(run.directory.path, snapshots, fitted.weights, members, shape)
     steps = len(snapshots) // config.cycles * gradient_steps(config, len(data.train))
     return Population(results, _sizes(tests, prior_truth, data.test, fitted.weights, snapshots), steps)
 
@@ -185,7 +187,9 @@ def _accuracy(probabilities: Tensor, split: Split) -> float:
 
 def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path | None = None) -> Ensemble:
     """The ensemble of a run as one network, trained on the run's images with its q0 settings for so many epochs."""
-    config = settings.from_builtins(read_json(folder / "config.json"), source=str(folder / "config.json"))
+    if isinstance(ensemble.architecture, GptArchitecture):
+        raise ConfigError(f"{folder} is a run on text, whose members are not made one network: leave out --distill")
+    config = SharedDirectory(folder).read_config()
     known = read_json(folder / "run.json").get("data", {})
     data = load_data(config.data, data_root=data_root or known.get("root"))
     seed = derive(config.seed, "q0", "compressed")
@@ -193,24 +197,6 @@ def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path
     q0 = replace(config.q0, epochs=epochs)
     with Progress().task("distillation", epochs, "epochs") as advance:
         return distill(ensemble, student, data.train, q0, seed=seed, precision=config.precision, advance=advance)
-
-
-def _index(run: Run, snapshots: list[Snapshot], weights: Tensor) -> None:
-    """Note which members the population has, for `Ensemble.load`; of those that were not chosen the weight is 0."""
-    config = run.config
-    kept = torch.zeros_like(weights)
-    chosen, share = select_members(weights, min(config.q0.members or len(snapshots), len(snapshots)))
-    kept[chosen] = share
-    members = [
-        {"path": str(snapshot.path.relative_to(run.directory.path)), "unit": snapshot.unit, "weight": float(weight)}
-        for snapshot, weight in zip(snapshots, kept, strict=True)
-    ]
-    shape = tuple(run.data.image_shape)
-    architecture = Architecture(config.network, config.network.groups, shape, run.data.num_classes)
-    path, index = run.directory.path / INDEX, index_of(members, architecture)
-    index = json.loads(json.dumps(index))
-    if try_record(path, unit=INDEX_UNIT) != index:
-        save_record(path, index, unit=INDEX_UNIT)
 
 
 def _fitted(method: str, prior_truth: Tensor, seed: int) -> Prior:

@@ -11,32 +11,33 @@ from decouple.pipeline.context import Run
 from decouple.pipeline.learning import learn, learn_results
 from decouple.pipeline.population import population
 from decouple.pipeline.searching import search, search_results
+from decouple.pipeline.summary import population_summary, summary
 from decouple.results import Accuracies, Cost, Curves, Results
 
 STAGES = ("search", "learn", "compare", "q0", "report")
 """In the order in which they need each other: each brings those before it up to date."""
 
 
-def run_stages(run: Run, last: str = "report") -> Path | None:
+def run_stages(run: Run, last: str = "report") -> str:
     """Do every stage up to `last`; what is done already is not done again.
 
     Returns:
-        The report's path, when `last` is "report".
+        What has come of it, for people: of the population, or of everything and the report's path; empty for earlier stages.
     """
     with run.group.first_alone():
         stores = search(run)
     if last == "search":
-        return None
+        return ""
     networks = learn(run, stores)
     if last == "learn":
-        return None
+        return ""
     if last in ("compare", "report"):
         compared = compare(run, networks)
         if last == "compare":
-            return None
+            return ""
     found = population(run, networks)
     if last == "q0":
-        return None
+        return population_summary(found.results)
     searched, diversity, search_curves = search_results(run, stores)
     trained, training_curves = learn_results(run, networks)
     data = run.data
@@ -77,7 +78,8 @@ def run_stages(run: Run, last: str = "report") -> Path | None:
     )
     write_json(run.directory.path / "results.json", results.to_json(record))
     write_json(run.directory.path / "curves.json", results.to_json(curves))
-    return _report(run)
+    report = _report(run)
+    return f"{summary(run.directory.path)}\nReport: {report.resolve()}"
 
 
 def _report(run: Run) -> Path:

@@ -7,7 +7,11 @@ from pathlib import Path
 import msgspec
 
 from decouple.files import read_json
-from decouple.results import Results
+from decouple.results import Q0Results, Results
+
+Row = tuple[str, str, str]
+
+HEAD: Row = ("", "test accuracy", "test NLL")
 
 
 def summary(folder: Path) -> str:
@@ -18,12 +22,24 @@ def summary(folder: Path) -> str:
     nll = {kind: [network.test_nll for network in tested if network.kind == kind] for kind in ("sgd", "search")}
     baselines = sum(network.kind == "sgd" for network in results.networks.values())
     rows = [
-        ("", "test accuracy", "test NLL"),
+        HEAD,
         ("SGD, best depth on validation" if baselines > 1 else "SGD", f"{accuracy.sgd:.2%}", f"{nll['sgd'][0]:.4f}"),
         *(
             (f"learned from searched solution {i}", f"{a:.2%}", f"{n:.4f}")
             for i, (a, n) in enumerate(zip(accuracy.search, nll["search"], strict=True))
         ),
+        *_rows(q0),
+    ]
+    return _table(rows)
+
+
+def population_summary(q0: Q0Results) -> str:
+    """The headline figures of a population, as text."""
+    return _table([HEAD, *_rows(q0)])
+
+
+def _rows(q0: Q0Results) -> list[Row]:
+    return [
         ("q0: best single member", f"{q0.test_accuracy.single:.2%}", f"{q0.test_nll.single:.4f}"),
         (f"q0: all {len(q0.members)} members, uniform", f"{q0.test_accuracy.uniform:.2%}", f"{q0.test_nll.uniform:.4f}"),
         (
@@ -32,5 +48,8 @@ def summary(folder: Path) -> str:
             f"{q0.test_nll.learned_prior:.4f}",
         ),
     ]
+
+
+def _table(rows: list[Row]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     return "\n".join(f"{name:<{widths[0]}}  {a:>{widths[1]}}  {n:>{widths[2]}}".rstrip() for name, a, n in rows)

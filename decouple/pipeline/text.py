@@ -18,6 +18,8 @@ from decouple.group import Group, process_group
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
 from decouple.q0 import fit_prior, greedy_members, nll, select_members
+from decouple.q0.architecture import GptArchitecture
+from decouple.q0.ensemble import write_index
 from decouple.q0.trajectories import Snapshot
 from decouple.results import TextMember, TextResults, TextWays
 from decouple.seeds import derive
@@ -131,6 +133,7 @@ def evaluate(run: TextRun, snapshots: Sequence[Snapshot]) -> TextResults | None:
     weights = fit_prior(held_out["prior"], method=run.config.q0.prior).weights
     corpus, config = run.corpus, run.config
     members = min(config.q0.members or len(snapshots), len(snapshots))
+    write_index(run.folder, snapshots, weights, members, GptArchitecture(config.network, corpus.vocabulary))
     sizes = [ways(held_out["prior"], held_out["test"], weights, k, snapshots) for k in range(1, len(snapshots) + 1)]
     test = sizes[members - 1]
     return TextResults(

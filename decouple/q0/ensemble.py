@@ -6,23 +6,22 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from decouple.config import NetworkConfig
 from decouple.errors import ConfigError, DamagedFileError, NetworkError
-from decouple.files import load_record, load_tensors, save_tensors
-from decouple.networks.paper import paper_network
-from decouple.networks.stages import Stages
+from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record
+from decouple.q0.architecture import Architecture, architecture_from
 from decouple.q0.prior import select_members
-from decouple.q0.trajectories import weights_in
+from decouple.q0.trajectories import Snapshot, weights_in
+from decouple.settings import to_builtins
 
 UNIT = "q0/ensemble"
 """Identity of an ensemble's file: it may be moved and copied at will."""
@@ -34,22 +33,6 @@ PROGRAMS = 8
 """Shapes of input for which traced members are kept."""
 
 Evaluation = Literal["batched", "loop", "threads"]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """From what a member is built, so that a file of weights is enough: the paper's network."""
-
-    network: NetworkConfig
-    groups: int
-    image_shape: tuple[int, ...]
-    """(C, H, W)."""
-    classes: int
-
-    def build(self) -> Stages:
-        """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights."""
-        noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
-        return paper_network(noise, self.classes, self.network, groups=self.groups, seed=0)
 
 
 class Ensemble(nn.Module):
@@ -165,7 +148,8 @@ class Ensemble(nn.Module):
             found: Tensor = functional_call(self.members[0], (parameters, buffers), (images,))
             return found
 
-        return vmap(one)(parameters, buffers)
+        with sdpa_kernel(SDPBackend.MATH):  # vmap runs torch's fused attention member by member, and warns
+            return vmap(one)(parameters, buffers)
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
         """torch calls this to move or convert: what is stacked no longer holds."""
@@ -200,40 +184,51 @@ class Ensemble(nn.Module):
         save_tensors(Path(path), tensors, meta, unit=UNIT)
 
     @classmethod
-    def load(cls, source: Path | str, k: int | None = None, *, network: nn.Module | None = None) -> Ensemble:
+    def load(
+        cls, source: Path | str, k: int | None = None, *, network: nn.Module | None = None, equal: bool = False
+    ) -> Ensemble:
         """The `k` heaviest members of a run directory's population, or of a file that `save` wrote.
 
         Args:
             source: a run directory whose q0 stage is done, or a file.
             k: members; None: all that have a weight.
             network: of the members' shape; needed only for a file of networks of your own.
+            equal: weigh the chosen members equally; all of them if `k` is None.
 
         Raises:
-            ConfigError: the run has no population yet, or k is out of range.
+            ConfigError: there is nothing at `source`, the run has no population yet, or k is out of range.
             DamagedFileError: a file is missing, truncated, altered or another unit's; names it.
         """
         source = Path(source)
         if source.is_dir():
-            return cls._of_run(source, k)
+            return cls._of_run(source, k, equal)
+        if not source.exists():
+            raise ConfigError(
+                f"there is no run directory or file {source}; give one that 'decouple q0' or Ensemble.save wrote"
+            )
         tensors, meta = load_tensors(source, unit=UNIT)
-        architecture = msgspec.convert(meta["architecture"], Architecture | None)
-        if network is None and architecture is None:
-            raise ConfigError(f"{source} holds networks of your own: pass network=, one of their shape")
-        skeleton = network if network is not None else architecture.build()
-        chosen, share = _chosen(meta["weights"], k)
-        return cls._from(skeleton, [_member(tensors, i) for i in chosen], share, architecture)
+        architecture = None if meta["architecture"] is None else architecture_from(meta["architecture"])
+        if network is None:
+            if architecture is None:
+                raise ConfigError(f"{source} holds networks of your own: pass network=, one of their shape")
+            network = architecture.build()
+        chosen, share = _chosen(meta["weights"], k, equal)
+        return cls._from(network, [_member(tensors, i) for i in chosen], share, architecture)
 
     @classmethod
-    def _of_run(cls, run: Path, k: int | None) -> Ensemble:
+    def _of_run(cls, run: Path, k: int | None, equal: bool) -> Ensemble:
         if not (run / INDEX).exists():
             raise ConfigError(f"{run} has no population yet; make it with 'decouple q0 {run}'")
         index = load_record(run / INDEX, unit=INDEX_UNIT)
-        chosen, share = _chosen([member["weight"] for member in index["members"]], k)
+        chosen, share = _chosen([member["weight"] for member in index["members"]], k, equal)
         states = []
         for i in chosen:
             member = index["members"][i]
-            states.append(weights_in(load_tensors(run / member["path"], unit=member["unit"])[0]))
-        architecture = msgspec.convert(index["architecture"], Architecture)
+            try:
+                states.append(weights_in(load_tensors(run / member["path"], unit=member["unit"])[0]))
+            except DamagedFileError as error:
+                raise DamagedFileError(f"{error}; what trained {run} makes it again, to the same weights") from None
+        architecture = architecture_from(index["architecture"])
         return cls._from(architecture.build(), states, share, architecture)
 
     @classmethod
@@ -251,18 +246,32 @@ class Ensemble(nn.Module):
         return cls(members, share, architecture=architecture)
 
 
-def index_of(members: Sequence[Mapping[str, Any]], architecture: Architecture) -> dict[str, Any]:
-    """What `INDEX` holds: each member's path in the run directory, unit and weight."""
-    return {"members": [dict(member) for member in members], "architecture": asdict(architecture)}
+def write_index(run: Path, snapshots: Sequence[Snapshot], weights: Tensor, k: int, architecture: Architecture) -> None:
+    """Note which members the population of a run directory has, for `Ensemble.load`.
+
+    Args:
+        weights: (M,) of the snapshots.
+        k: the heaviest members to keep; the weight of the others is 0.
+    """
+    kept = torch.zeros_like(weights)
+    chosen, share = select_members(weights, k)
+    kept[chosen] = share
+    members = [
+        {"path": str(snapshot.path.relative_to(run)), "unit": snapshot.unit, "weight": float(weight)}
+        for snapshot, weight in zip(snapshots, kept, strict=True)
+    ]
+    index = {"members": members, "architecture": to_builtins(architecture)}
+    if try_record(run / INDEX, unit=INDEX_UNIT) != index:
+        save_record(run / INDEX, index, unit=INDEX_UNIT)
 
 
-def _chosen(weights: Sequence[float], k: int | None) -> tuple[list[int], Tensor]:
+def _chosen(weights: Sequence[float], k: int | None, equal: bool) -> tuple[list[int], Tensor]:
     values = torch.tensor(weights, dtype=torch.float64)
-    positive = int((values > 0).sum())
+    positive = len(values) if equal else int((values > 0).sum())
     if k is not None and not 1 <= k <= len(values):
         raise ConfigError(f"k = {k}: expected 1 … {len(values)}, the members that there are")
     indices, share = select_members(values, k or positive)
-    return indices.tolist(), share
+    return indices.tolist(), torch.full_like(share, 1 / len(share)) if equal else share
 
 
 def _member(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:

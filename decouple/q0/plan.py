@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,23 @@ class Row(msgspec.Struct):
     weights: str
     """How the members were weighted; chosen on validation."""
     recipe: str
+    settings: dict[str, Any]
+    """What `decouple q0` is given for it, whatever the run's own settings."""
     validation_nll: float
     """What recipes are chosen by, nats."""
     test_nll: _Spread
+
+    def cost(self) -> str:
+        """Members, epochs and what they reach, for people."""
+        nll = f"{self.test_nll.mean:.4f} ± {self.test_nll.std:.4f}" if self.test_nll.n > 1 else f"{self.test_nll.mean:.4f}"
+        many = f"{self.members} members, {self.weights.replace('_', ' ')} weights" if self.members > 1 else "1 member"
+        return f"{many}; {_counted(self.epochs, 'epoch')} in all; test NLL {nll}"
+
+    def command(self) -> str:
+        """What trains such a population, on the data and with the networks of a run."""
+        options = [f"--q0.{name.replace('_', '-')} {value}" for name, value in self.settings.items()]
+        lines = textwrap.wrap(" ".join(["decouple q0 RUN_DIR", *options]), 110, break_on_hyphens=False)
+        return " \\\n    ".join(lines)
 
 
 class Plans(msgspec.Struct):
@@ -68,6 +83,10 @@ class Plans(msgspec.Struct):
         """
         try:
             return cls.check(read_json(path))
+        except DamagedFileError:
+            raise DamagedFileError(
+                f"{path} holds no plans; make it with python -m benchmarks.q0_images --plans {path}"
+            ) from None
         except msgspec.ValidationError as error:
             raise DamagedFileError(f"{path} holds no plans ({error}); make it with python -m benchmarks.q0_images") from None
 
@@ -81,33 +100,41 @@ class Plans(msgspec.Struct):
         Raises:
             ConfigError: a budget below 1, or none that was measured fits.
         """
-        if epochs < 1 or (members is not None and members < 1):
-            raise ConfigError(f"epochs = {epochs}, members = {members}: expected at least 1; give another value")
-        found = []
-        for data in dict.fromkeys(row.data for row in self.rows):
-            fitting = [
-                row
-                for row in self.rows
-                if row.data == data and row.epochs <= epochs and row.members <= (members or row.members)
-            ]
-            if fitting:
-                found.append(min(fitting, key=lambda row: (row.validation_nll, row.epochs)))
+        for what, budget in (("epochs", epochs), ("members", members)):
+            if budget is not None and budget < 1:
+                raise ConfigError(f"{what} = {budget}: expected at least 1; give another value")
+        found = [
+            rows[0]
+            for data in dict.fromkeys(row.data for row in self.rows)
+            if (rows := self.of_methods(data, epochs, members))
+        ]
         if not found:
             least = min(row.epochs for row in self.rows)
-            raise ConfigError(f"nothing was measured for {epochs} epochs and {members} members; the least is {least} epochs")
+            raise ConfigError(
+                f"nothing was measured for {_budget(epochs, members)}; the least is {_counted(least, 'epoch')}"
+            )
         return found
 
+    def of_methods(self, data: str, epochs: int, members: int | None = None) -> list[Row]:
+        """The best of each method on a data set within the budgets, by validation NLL, the best first."""
+        best: dict[str, Row] = {}
+        for row in sorted(self.rows, key=lambda row: (row.validation_nll, row.epochs)):
+            if row.data == data and row.epochs <= epochs and row.members <= (members or row.members):
+                best.setdefault(row.method, row)
+        return list(best.values())
+
     def text(self, epochs: int, members: int | None = None) -> str:
-        """`best`, and how it was measured, for people."""
-        lines = []
+        """`best` with the command that trains it, and how it was measured, for people."""
+        lines = [f"The best that was measured for {_budget(epochs, members)}:", ""]
         for row in self.best(epochs, members):
-            nll = f"{row.test_nll.mean:.4f} ± {row.test_nll.std:.4f}" if row.test_nll.n > 1 else f"{row.test_nll.mean:.4f}"
-            many = f"{row.members} members, {row.weights.replace('_', ' ')} weights" if row.members > 1 else "1 member"
             lines += [
                 f"{row.data}, {row.images} training images: {row.method}",
                 f"  {row.recipe}",
-                f"  {many}; {_counted(row.epochs, 'epoch')} in all; test NLL {nll} ({_counted(row.test_nll.n, 'seed')})",
+                f"  {row.cost()} ({_counted(row.test_nll.n, 'seed')})",
+                f"  {row.command()}",
             ]
+            for other in self.of_methods(row.data, epochs, members)[1:]:
+                lines.append(f"  not chosen: {other.method}, {other.cost()}")
             largest = max(other.epochs for other in self.rows if other.data == row.data)
             if epochs > largest:
                 lines.append(f"  Nothing above {largest} epochs was measured.")
@@ -117,9 +144,14 @@ class Plans(msgspec.Struct):
             f"Chosen by validation NLL among {len(self.rows)} points that benchmarks.{self.benchmark} measured on "
             f"{self.made.get('date', 'an unknown date')[:10]} ({self.made.get('device', 'unknown device')}, torch "
             f"{self.made.get('versions', {}).get('torch', '?')}): the paper's network with {network.get('width', '?')} channels, "
-            f"batch {self.settings.get('batch', '?')}. Other data and networks may differ: measure your own with --plans.",
+            f"batch {self.settings.get('batch', '?')}. Other data and networks may differ: measure your own with --plans. "
+            "All else stays the run's; where a recipe is the first cycles of more, noise falls sooner in the command's.",
         ]
         return "\n".join(lines)
+
+
+def _budget(epochs: int, members: int | None) -> str:
+    return f"{_counted(epochs, 'epoch')} and {'any number of members' if members is None else _counted(members, 'member')}"
 
 
 def _counted(count: int, what: str) -> str:

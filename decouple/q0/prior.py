@@ -289,9 +289,12 @@ def _exact(p: Tensor, shares: Tensor, weights: Tensor, gap: float, max_iteration
         candidates /= candidates.sum(1, keepdim=True)
         losses = -((candidates @ p).log() @ shares)
         least = int(losses.argmin())
-        if float(losses[least]) >= loss:  # all that is left is rounding
-            return weights, iteration
-        weights, loss = candidates[least], float(losses[least])
+        if float(losses[least]) >= loss:  # what is left of it is rounding: go by the gap, which is seen more finely
+            gaps = ((shares / (candidates @ p)) @ p.T).amax(1).masked_fill(losses > loss + 1e-15, torch.inf)
+            least = int(gaps.argmin())
+            if float(gaps[least]) >= float(gain.max()):
+                return weights, iteration
+        weights, loss = candidates[least], min(loss, float(losses[least]))
     return weights, max_iterations
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,19 +84,34 @@ def deal(lengths: NDArray[np.int64], config: CorpusConfig, *, name: str = "the t
     Raises:
         DataError: too few documents for the parts.
     """
-    order = torch.randperm(len(lengths), generator=generator(config.seed, "corpus", "deal")).numpy()
-    ends = np.cumsum(lengths[order])
     wanted = {**{part: getattr(config, part) for part in HELD_OUT}, "train": config.train}
+    if (dealt := _dealt(lengths, wanted, config.seed)) is not None:
+        return dealt
+    total = int(lengths.sum())
+    smaller: dict[str, int | None] = {**dict.fromkeys(HELD_OUT, total // 8), "train": total // 2}
+    if _dealt(lengths, smaller, config.seed) is not None:
+        give = "smaller sizes, such as " + " ".join(f"--corpus.{part} {size}" for part, size in smaller.items())
+    else:
+        give = "a longer text, or another --corpus.separator: it is what stands between two documents, now " + repr(
+            config.separator
+        )
+    many = "1 document" if len(lengths) == 1 else f"{len(lengths)} documents"
+    raise DataError(
+        f"{name} has {many} of {total} bytes in all, too few for corpus.validation + prior + "
+        f"test + train = {' + '.join('the rest' if w is None else str(w) for w in wanted.values())} bytes; give {give}"
+    )
+
+
+def _dealt(lengths: NDArray[np.int64], wanted: Mapping[str, int | None], seed: int) -> dict[str, NDArray[np.int64]] | None:
+    """What `deal` returns for these sizes; None: there is too little."""
+    order = torch.randperm(len(lengths), generator=generator(seed, "corpus", "deal")).numpy()
+    ends = np.cumsum(lengths[order])
     dealt, first = {}, 0
     for part, size in wanted.items():
         before = int(ends[first - 1]) if first else 0
         last = len(order) if size is None else int(np.searchsorted(ends, before + size)) + 1
         if last > len(order) or last == first:
-            raise DataError(
-                f"{name} has {len(lengths)} documents of {int(lengths.sum())} bytes in all, too few for corpus.validation + prior + "
-                f"test + train = {' + '.join('the rest' if w is None else str(w) for w in wanted.values())} bytes; give "
-                "--corpus.* smaller sizes, or another --corpus.separator if the documents are too long"
-            )
+            return None
         dealt[part], first = np.sort(order[first:last]), last
     return dealt
 
@@ -105,6 +121,11 @@ def _tokenise(text: bytes, config: CorpusConfig, path: Path, unit: str, *, name:
     if not separator:
         raise DataError("corpus.separator is empty: give what stands between two documents, such as a blank line")
     documents = documents_of(text, separator)
+    if len(documents) == 1 and b"\r\n" in text and b"\r" not in separator:
+        raise DataError(
+            f"{name} ends its lines with CR LF, and corpus.separator = {config.separator!r} does not occur in it; give "
+            r"--corpus.separator $'\r\n\r\n'"
+        )
     lengths = np.array([len(document) + len(separator) for document in documents], dtype=np.int64)
     dealt = deal(lengths, config, name=name)
     tokenizer = tokenizer_of(config, [documents[i] for i in dealt["train"]])

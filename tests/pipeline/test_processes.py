@@ -27,7 +27,8 @@ def test_two_processes_make_what_one_makes(tiny: RunConfig, tmp_path: Path, toge
         ["-m", "decouple", "q0", str(tmp_path / "two"), "--device", "cpu", "--quiet"]
     )
     assert status == other_status == 0, errors + other_errors
-    assert (printed[:9], other_printed) == ("q0: done.", "")
+    assert printed.splitlines()[-1].startswith("q0: done.")
+    assert other_printed == "", "the first process speaks for both"
     made, found = (
         {
             path.relative_to(tmp_path / name)

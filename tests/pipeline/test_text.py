@@ -12,13 +12,17 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from decouple.cli import run_command
 from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
 from decouple.errors import RunDirectoryError
 from decouple.files import read_json
 from decouple.pipeline.text import run_text
+from decouple.q0.distill import IGNORED
+from decouple.q0.ensemble import Ensemble
 from decouple.results import TextResults
+from decouple.text import load_corpus
 
 TINY = TextConfig(
     precision="float32",
@@ -58,6 +62,31 @@ def test_a_run_reports_every_way_to_choose_members(whole: Path) -> None:
     assert len((whole / "metrics.jsonl").read_text().splitlines()) == 10
 
 
+def test_its_population_is_an_ensemble(whole: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its bits on the test part are those that the run reported, from the run's directory and from a file."""
+    found = msgspec.convert(read_json(whole / "results.json"), TextResults)
+    test = load_corpus(text, TINY.corpus, whole / "q0").test
+
+    def test_nll(ensemble: Ensemble) -> float:
+        inputs, targets = test.stream().batch(torch.arange(test.rows(16)), 16)
+        said = ensemble(inputs)[targets != IGNORED]
+        return float(cross_entropy(said, targets[targets != IGNORED]))  # of log-probabilities: their softmax is themselves
+
+    ensemble = Ensemble.load(whole)
+    assert ensemble.evaluation == "batched"
+    assert test_nll(ensemble) == pytest.approx(found.test_nll.learned_prior, rel=1e-5)
+
+    assert run_command(["q0", "export", str(whole), "--out", str(tmp_path / "few.safetensors"), "--members", "2"]) == 0
+    few = Ensemble.load(tmp_path / "few.safetensors")
+    assert test_nll(few) == pytest.approx(found.by_size[1].learned_prior, rel=1e-5)
+
+    capsys.readouterr()
+    assert run_command(["q0", "export", str(whole), "--distill"]) == 2
+    assert "a run on text" in capsys.readouterr().err
+    assert run_command(["report", str(whole)]) == 1
+    assert "is a run of 'decouple q0 text'" in capsys.readouterr().err
+
+
 def test_another_prior_trains_nothing_again(whole: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise AssertionError("trained again")
@@ -83,7 +112,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(whole: Path, text: Path, tmp_pat
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "run" / "results.json").exists()
-    assert run_command([*arguments, "--resume"]) == 0
+    assert run_command(["q0", "text", "--out", str(tmp_path / "run"), "--resume", "--quiet"]) == 0, (
+        "settings and text are known"
+    )
     assert (tmp_path / "run" / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     for path in whole.glob("q0/*/*/*.safetensors"):
         assert (tmp_path / "run" / path.relative_to(whole)).read_bytes() == path.read_bytes()

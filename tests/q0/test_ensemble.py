@@ -11,11 +11,12 @@ from decouple.config import NetworkConfig, Q0Config
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DamagedFileError, NetworkError
 from decouple.networks import paper_network
+from decouple.q0.architecture import PaperArchitecture
 from decouple.q0.compress import distill
-from decouple.q0.ensemble import Architecture, Ensemble
+from decouple.q0.ensemble import Ensemble
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
-SHAPE = Architecture(NetworkConfig(width=8), 1, (1, 8, 8), 3)
+SHAPE = PaperArchitecture(NetworkConfig(width=8), 1, (1, 8, 8), 3)
 
 
 def mlps(count: int = 3) -> list[nn.Module]:
@@ -89,6 +90,11 @@ def test_a_file_gives_the_ensemble_back_and_its_heaviest_members(data: ImageData
     two = Ensemble.load(tmp_path / "ensemble.safetensors", k=2)
     expected = by_hand([members[1], members[2]], torch.tensor([0.625, 0.375]), data.test.images)
     torch.testing.assert_close(two(data.test.images).double(), expected, rtol=0, atol=2e-5)
+    same = Ensemble.load(tmp_path / "ensemble.safetensors", equal=True)
+    expected = by_hand(members, torch.ones(3) / 3, data.test.images)
+    torch.testing.assert_close(same(data.test.images).double(), expected, rtol=0, atol=2e-5)
+    with pytest.raises(ConfigError, match=r"there is no run directory or file .*none"):
+        Ensemble.load(tmp_path / "none")
     for k in (0, 4):
         with pytest.raises(ConfigError, match=rf"k = {k}: expected 1 … 3"):
             Ensemble.load(tmp_path / "ensemble.safetensors", k=k)

@@ -1,11 +1,16 @@
 """Plans: the best measured recipe within a budget, and how it was measured."""
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from decouple.cli import run_command
+from decouple.cli.options import stage_arguments
+from decouple.cli.parsing import parse
+from decouple.config import Q0Config, RunConfig
 from decouple.errors import ConfigError, DamagedFileError
 from decouple.q0.plan import Plans
 
@@ -19,6 +24,7 @@ def row(epochs: int, members: int, nll: float, data: str = "ants") -> dict[str, 
         "members": members,
         "weights": "later_half",
         "recipe": f"recipe of {epochs}",
+        "settings": {"init": "random", "cycles": members, "lr_floor": 0.08},
         "validation_nll": nll,
         "test_nll": {"mean": nll + 0.1, "std": 0.01, "n": 3},
     }
@@ -42,6 +48,11 @@ def test_the_best_on_validation_within_both_budgets(epochs: int, members: int | 
     assert PLANS.best(epochs, members)[0].validation_nll == expected
 
 
+def test_the_other_methods_are_beside_the_chosen_one() -> None:
+    assert [(r.method, r.epochs, r.members) for r in PLANS.of_methods("ants", 16)] == [("q0", 8, 4), ("single", 8, 1)]
+    assert "  not chosen: single, 1 member; 8 epochs in all; test NLL 1.1000 ± 0.0100" in PLANS.text(16)
+
+
 def test_the_text_says_how_it_was_measured_and_where_it_ends() -> None:
     text = PLANS.text(1000)
     for part in (
@@ -51,16 +62,22 @@ def test_the_text_says_how_it_was_measured_and_where_it_ends() -> None:
         "0.6000 ± 0.0100 (3 seeds)",
     ):
         assert part in text
+    assert "The best that was measured for 1000 epochs and any number of members:" in text
+    assert "  decouple q0 RUN_DIR --q0.init random --q0.cycles 8 --q0.lr-floor 0.08\n" in text
     assert "Nothing above 32 epochs was measured." in text
     assert "benchmarks.q0_images measured on 2026-01-02 (a CPU, torch 2.9): the paper's network with 16 channels" in text
     assert "bees" in text
 
 
 def test_what_was_not_measured_is_said() -> None:
-    with pytest.raises(ConfigError, match="epochs = 0, members = None: expected at least 1"):
+    with pytest.raises(ConfigError, match="epochs = 0: expected at least 1"):
         PLANS.best(0)
+    with pytest.raises(ConfigError, match="members = -1: expected at least 1"):
+        PLANS.best(8, -1)
     few = Plans(PLANS.benchmark, PLANS.made, PLANS.settings, PLANS.rows[1:])
-    with pytest.raises(ConfigError, match="nothing was measured for 3 epochs and None members; the least is 8 epochs"):
+    with pytest.raises(
+        ConfigError, match="nothing was measured for 3 epochs and any number of members; the least is 8 epochs"
+    ):
         few.best(3)
 
 
@@ -71,7 +88,19 @@ def test_the_command_reads_the_shipped_plans(capsys: pytest.CaptureFixture[str])
     assert run_command(["q0", "plan", "--epoch", "3"]) == 2
 
 
+def test_the_shipped_commands_are_what_q0_takes() -> None:
+    """Read back, a printed command gives the settings of its row."""
+    for row in Plans.shipped().rows:
+        words = shlex.split(row.command().replace("\\\n", ""))  # as a shell goes on in the next line
+        assert words[:3] == ["decouple", "q0", "RUN_DIR"]
+        read = parse("q0 RUN_DIR", words[3:], stage_arguments("q0", RunConfig())).settings.q0
+        assert read == replace(Q0Config(), **row.settings)
+
+
 def test_a_file_that_holds_no_plans_is_named(tmp_path: Path) -> None:
     (tmp_path / "plans.json").write_text(json.dumps({"rows": 3}))
     with pytest.raises(DamagedFileError, match=r"plans\.json holds no plans .* benchmarks\.q0_images"):
         Plans.read(tmp_path / "plans.json")
+    for wrong in (tmp_path / "none.json", Path(__file__)):
+        with pytest.raises(DamagedFileError, match="holds no plans; make it with"):
+            Plans.read(wrong)

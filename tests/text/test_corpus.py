@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,13 +110,30 @@ def test_tokens_are_mapped_not_copied(text: Path, tmp_path: Path) -> None:
     [
         ({"test": 100_000}, r"text\.txt has 200 documents of \d+ bytes in all, too few"),
         ({"train": 100_000}, r"too few for .* = 300 \+ 300 \+ 400 \+ 100000 bytes"),
-        ({"separator": "no such thing"}, r"has 1 documents .*another --corpus\.separator"),
+        ({"separator": "no such thing"}, r"has 1 document of .*another --corpus\.separator.* now 'no such thing'"),
         ({"separator": ""}, r"corpus\.separator is empty"),
     ],
 )
 def test_texts_that_do_not_suffice_are_refused(text: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_corpus(text, replace(SETTINGS, **change), tmp_path)  # type: ignore[arg-type]
+
+
+def test_the_sizes_that_a_refusal_names_suffice(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="smaller sizes, such as") as refused:
+        load_corpus(text, replace(SETTINGS, test=100_000), tmp_path)
+    sizes = {part: int(size) for part, size in re.findall(r"--corpus\.(\w+) (\d+)", str(refused.value))}
+    assert set(sizes) == {"train", "validation", "prior", "test"}
+    corpus = load_corpus(text, replace(SETTINGS, **sizes), tmp_path)  # type: ignore[arg-type]
+    assert len(corpus.train) > 2 * len(corpus.test) > 0
+
+
+def test_other_line_ends_are_said(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "windows.txt").write_bytes(text.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(DataError, match="ends its lines with CR LF") as refused:
+        load_corpus(tmp_path / "windows.txt", SETTINGS, tmp_path)
+    assert str(refused.value).endswith(r"give --corpus.separator $'\r\n\r\n'")
+    assert load_corpus(tmp_path / "windows.txt", replace(SETTINGS, separator="\r\n\r\n"), tmp_path).train.bytes > 0
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

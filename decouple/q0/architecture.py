@@ -1,0 +1,57 @@
+"""From what a member is built, so that a file of weights is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import torch
+
+from decouple.config import GptConfig, NetworkConfig
+from decouple.networks.paper import paper_network
+from decouple.networks.stages import Stages
+
+if TYPE_CHECKING:
+    from decouple.text.gpt import Gpt
+
+
+@dataclass(frozen=True)
+class PaperArchitecture:
+    """The paper's network."""
+
+    network: NetworkConfig
+    groups: int
+    image_shape: tuple[int, ...]
+    """(C, H, W)."""
+    classes: int
+
+    def build(self) -> Stages:
+        """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights."""
+        noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
+        return paper_network(noise, self.classes, self.network, groups=self.groups, seed=0)
+
+
+@dataclass(frozen=True)
+class GptArchitecture:
+    """The GPT of `decouple q0 text`."""
+
+    network: GptConfig
+    vocabulary: int
+
+    def build(self) -> Gpt:
+        """A network of this shape."""
+        from decouple.text.gpt import Gpt  # decouple.text builds on decouple.q0
+
+        return Gpt(self.network, vocabulary=self.vocabulary, seed=0)
+
+
+Architecture = PaperArchitecture | GptArchitecture
+
+
+def architecture_from(values: Mapping[str, Any]) -> Architecture:
+    """The one that `dataclasses.asdict` made `values` of."""
+    if "vocabulary" in values:
+        return msgspec.convert(values, GptArchitecture)
+    return msgspec.convert(values, PaperArchitecture)
