@@ -71,7 +71,7 @@ def _small(name: str, *, rounds: int) -> RunConfig:
 
 
 _PRESETS: dict[str, tuple[str, RunConfig]] = {
-    "digits": ("scikit-learn's 8×8 digits; nothing to download, about a minute on two cores", RunConfig()),
+    "digits": ("scikit-learn's 8×8 digits; nothing to download, half a minute on two cores", RunConfig()),
     "mnist-small": (
         "MNIST, 10,000 images, 32 channels: minutes on two cores",
         _small("mnist", rounds=0),

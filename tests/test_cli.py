@@ -40,7 +40,7 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["run", "digit"], "there is no preset 'digit'; did you mean 'digits'?"),
         (["run", "digits", "--sed", "3"], "unknown option '--sed'; did you mean '--seed'?"),
         (["run", "digits", "--serch.batch", "3"], "unknown option '--serch.batch'; did you mean '--search.batch'?"),
-        (["run", "digits", "--seed", "three"], "--seed: invalid literal for int() with base 10: 'three'"),
+        (["run", "digits", "--seed", "three"], "--seed: expected a whole number, got 'three'"),
         (["run", "digits", "--search.algorithm", "cma"], "invalid choice 'cma' for argument '--search.algorithm'"),
         (["run", "digits", "stray"], "unexpected argument 'stray'"),
         (["run", "digits", "--network.width", "0"], "network.width = 0: expected int >= 1; give --network.width"),
@@ -161,9 +161,13 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     assert "'decouple q0' may change --q0.*, not --learn.lr" in foreign
 
     assert run_command(["q0", out, "--q0.cycles", "3", "--quiet"]) == 0
-    assert "'decouple report" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "'decouple report" in printed
+    population = [line for line in printed.splitlines() if line.startswith("q0: ") and "%" in line]
+    assert len(population) == 3, "best member, uniform, learned prior"
     assert run_command(["report", out, "--quiet"]) == 0
-    capsys.readouterr()
+    reported = capsys.readouterr().out
+    assert all(" ".join(line.split()) in " ".join(reported.split()) for line in population)
     second = json.loads((tmp_path / "run" / "results.json").read_text())
     assert (len(first["q0"]["members"]), len(second["q0"]["members"])) == (4, 6)
     assert second["test_accuracy"] == first["test_accuracy"]

@@ -15,6 +15,8 @@ def test_every_name_at_the_root_is_there() -> None:
     for name in decouple.__all__:
         assert getattr(decouple, name) is not None
     assert set(decouple.__all__) <= set(dir(decouple))
+    for part in ("analysis", "q0", "text"):
+        assert getattr(decouple, part).__name__ == f"decouple.{part}"
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         decouple.nothing  # noqa: B018
 

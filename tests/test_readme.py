@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablations, data_efficiency, populations, q0_images, q0_starts, q0_text
+from benchmarks import ablations, data_efficiency, headline, q0_images, q0_starts, q0_text
 from benchmarks.trajectories import as_markdown
 
 README = Path(__file__).parents[1] / "README.md"
@@ -117,7 +117,7 @@ def test_the_ratios_of_learning_are_the_benchmarks() -> None:
 
 def test_the_tables_of_learning_are_the_benchmarks() -> None:
     text, tables = README.read_text(), sorted((README.parent / "figures").glob("tables-*.md"))
-    assert len(tables) == 5
+    assert len(tables) == 6
     for table in tables:
         rows = json.loads(table.with_suffix(".json").read_text())["figures"]["entries"]
         lines = table.read_text().strip().splitlines()[2:]
@@ -162,9 +162,15 @@ def test_what_is_said_of_trajectories_is_what_the_benchmark_found() -> None:
                 assert all(low > 0 for _, low, _ in correlation["representations"]["seeds"])
 
 
+def test_the_plans_are_what_the_benchmark_found() -> None:
+    receipt = json.loads((README.parent / "figures" / "q0_images.json").read_text())
+    plans = q0_images.plans_of(receipt["figures"]["data"], receipt["made"])
+    assert json.loads((README.parent / "decouple" / "q0" / "plans.json").read_text()) == plans
+
+
 def test_what_is_said_of_text_is_what_the_benchmark_found() -> None:
     file = README.parent / "figures" / "q0_text.json"
-    table = populations.as_markdown(json.loads(file.read_text())["figures"], q0_text.UNIT)
+    table = headline.as_markdown(json.loads(file.read_text())["figures"], q0_text.UNIT)
     assert file.with_suffix(".md").read_text() == table
     assert table.strip() in README.read_text()
 

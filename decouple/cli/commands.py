@@ -23,7 +23,7 @@ from decouple.cli.options import (
     stage_arguments,
 )
 from decouple.cli.parsing import base_settings, parse, value_of, with_file
-from decouple.config import RunConfig
+from decouple.config import RunConfig, TextConfig
 from decouple.errors import ConfigError
 from decouple.presets import PRESETS, text_preset
 
@@ -134,8 +134,17 @@ def _write_comparison(folders: list[Path], out: Path, device: str, data_root: Pa
 
 
 def _text(argv: list[str]) -> None:
-    base = with_file(text_preset(value_of("--preset", argv) or "tiny"), argv)
-    defaults = TextOptions(preset=base.preset)
+    from decouple.pipeline.directory import SharedDirectory
+
+    kept = value_of("--out", argv)
+    if "--resume" in argv and kept and value_of("--preset", argv) is None and (Path(kept) / "config.json").is_file():
+        run = SharedDirectory(Path(kept))
+        base = with_file(run.read_config(TextConfig), argv)
+        file = run.read_run().get("data", {}).get("file")
+        defaults = TextOptions(preset=base.preset, data=Path(file) if file else None)
+    else:
+        base = with_file(text_preset(value_of("--preset", argv) or "tiny"), argv)
+        defaults = TextOptions(preset=base.preset)
     parsed = parse("q0 text", argv, TextArguments(defaults, base))
     options, config = parsed.options, settings.check(parsed.settings)
     if options.data is None:
@@ -155,7 +164,7 @@ def _execute(directory: RunDirectory, group: Group, config: RunConfig, options: 
     from decouple.progress import Progress
 
     progress = Progress(quiet=options.quiet or not group.first)
-    report = None
+    said = ""
     with open_run(
         directory,
         config,
@@ -176,12 +185,9 @@ def _execute(directory: RunDirectory, group: Group, config: RunConfig, options: 
             run_stages(run, "search" if last == "search" else "learn")
             run.group = group.leave()
         if group.first:
-            report = run_stages(run, last)
-    if report is not None:
-        from decouple.pipeline.summary import summary
-
-        print(summary(directory.path))
-        print(f"Report: {report.resolve()}")
+            said = run_stages(run, last)
+    if said:
+        print(said)
 
 
 def _plan(argv: list[str]) -> None:
@@ -203,7 +209,7 @@ def _export(argv: list[str]) -> None:
     from decouple.pipeline.population import compressed
     from decouple.q0.ensemble import Ensemble
 
-    ensemble = Ensemble.load(Path(argv[0]), options.members)
+    ensemble = Ensemble.load(Path(argv[0]), options.members, equal=options.equal)
     many = len(ensemble.members)
     if options.distill:
         ensemble = compressed(Path(argv[0]), ensemble, epochs=options.distill_epochs, data_root=options.data_root)

@@ -67,6 +67,8 @@ class ExportOptions:
     """The file to write: weights, members and their shape."""
     members: int | None = None
     """The heaviest members; default: all that have a weight."""
+    equal: bool = False
+    """Weigh them equally, not by the learned prior; without --members: all."""
     distill: bool = False
     """Compress them into one network, trained on their probabilities with the run's q0 settings."""
     distill_epochs: int = 32
@@ -102,13 +104,13 @@ class TextOptions:
     """How to run: nothing here decides a result, but the text."""
 
     data: Path | None = None
-    """The text file."""
+    """The text file; with --resume by default the run's."""
     preset: str = "tiny"
     """tiny: minutes on two cores; paper: the paper's scale, for GPUs under torchrun."""
     out: Path | None = None
     """Run directory; default: runs/text-PRESET-seedN."""
     resume: bool = False
-    """Go on with the run that --out holds: finished work is not done again."""
+    """Go on with the run that --out holds, with its settings: finished work is not done again."""
     config: Path | None = None
     """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
     device: str = "auto"

@@ -70,7 +70,7 @@ def parse(usage: str, argv: list[str], defaults: Arguments) -> Arguments:
                 args=argv,
                 default=defaults,
                 prog=f"decouple {usage}",
-                description=f"Every setting, with its value in {'this run' if 'RUN_DIR' in usage else 'this preset'}.",
+                description=_described(usage, defaults),
                 return_unknown_args=True,
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
@@ -85,6 +85,12 @@ def parse(usage: str, argv: list[str], defaults: Arguments) -> Arguments:
         known = _options(defaults)
         raise ConfigError(f"unknown option '{option}'{did_you_mean(option.partition('=')[0].replace('_', '-'), known)}")
     return parsed
+
+
+def _described(usage: str, defaults: Any) -> str:
+    if not hasattr(defaults, "settings"):
+        return "Every option, with its default."
+    return f"Every setting, with its value in {'this run' if 'RUN_DIR' in usage else 'this preset'}."
 
 
 def _options(arguments: Any, prefix: str = "") -> list[str]:
@@ -102,6 +108,14 @@ def _options(arguments: Any, prefix: str = "") -> list[str]:
     return found
 
 
+_PLAIN = {
+    r"invalid literal for int\(\) with base 10: (\S+)": r"expected a whole number, got \1",
+    r"could not convert string to float: (\S+)": r"expected a number, got \1",
+    r"no type matching (\S+) could be instantiated from \[(\S+)\]\..*": r"expected \1, got \2",
+}
+"""What Python and tyro say of a value, for people."""
+
+
 def _unboxed(text: str) -> str:
     """The message of one of tyro's boxes, on one line, without the help that follows it."""
     lines = [line.strip("│ ").strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
@@ -112,4 +126,6 @@ def _unboxed(text: str) -> str:
         if line and not line.startswith(("╭", "╰")):
             message.append(line)
     text = " ".join(message).removeprefix("Error parsing ")
+    for python, plain in _PLAIN.items():
+        text = re.sub(python, plain, text)
     return f"{text} (see --help)" if text else "the options cannot be parsed; see --help"
