@@ -158,12 +158,33 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class LiveConfig:
+    """Search at every step of learning: what the network makes of the views is displaced too, with its own head as the judge,
+    and the last block's target with it."""
+
+    weight: NonNegative = 0.0
+    """Weight of the fitness, log p(true class), against the MSE to the stored target; 0: off (paper)."""
+    directions: Positive = 32
+    """Directions a step, along which and against which candidates are scored; all images share them."""
+    guided: Fraction = 0.5
+    """Share of the directions that combine the displacements of the step before; the rest are new at random."""
+    radius: Rate = 0.3
+    """Size of a trial displacement, in standard deviations of the sample."""
+
+
+@dataclass(frozen=True)
 class LearnConfig(TrainConfig):
     kl_weight: NonNegative = 0.3
     """Weight λ of the head's KL against the blocks' MSE (paper: 0.03)."""
     supervise: Literal["last", "all", "skip-first"] = "last"
     """Blocks that have a target: the last alone, all, or all but block 0 (both the paper's). The others learn through the
     later ones."""
+    live: LiveConfig = field(default_factory=LiveConfig)
+
+    @property
+    def evaluations(self) -> int:
+        """Candidates that live search scores for an image."""
+        return 2 * self.live.directions * self.epochs if self.live.weight else 0
 
 
 @dataclass(frozen=True)

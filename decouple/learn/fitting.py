@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +15,13 @@ from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
-from decouple.learn.objective import CrossEntropy, Regression, Targets, blocks_without_target
+from decouple.learn.objective import CrossEntropy, Targets, regression
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
 from decouple.settings import check_section
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.evaluate import accuracy
-from decouple.training.loop import Objective, loss_of, train_epoch
+from decouple.training.loop import Objective, Remembering, train_epoch
 from decouple.training.optimizer import Factory, make_optimizer, rates, set_rates
 from decouple.training.schedule import multiplier
 from decouple.training.state import pack_state, restore_state
@@ -107,8 +106,8 @@ def fit(
     state = Fit()
     best = copy.deepcopy(network.state_dict())
     if checkpoint is not None:
-        best = _restore(checkpoint, network, stepper, state, best)
-    with team_of(network, functools.partial(loss_of, objective), len(state.losses)) as team:
+        best = _restore(checkpoint, network, stepper, objective, state, best)
+    with team_of(network, objective, len(state.losses)) as team:
         leads = team is None or team.leads
         if leads:
             advance(len(state.losses))
@@ -144,7 +143,7 @@ def fit(
                 continue
             record(epoch + 1, network)
             if checkpoint is not None and time.monotonic() - written >= checkpoint.seconds:
-                _save(checkpoint, network, stepper, state, best)
+                _save(checkpoint, network, stepper, objective, state, best)
                 written = time.monotonic()
             advance(1)
     network.load_state_dict(best)
@@ -187,13 +186,11 @@ def learn_targets(
             f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
             "with the same points, or cut this one elsewhere"
         )
-    skip = blocks_without_target(config.supervise, len(shapes) - 1, targets.first_searched)
-    objective = Regression(targets, config.kl_weight, skip)
     return fit(
         network,
         train,
         validation,
-        objective,
+        regression(targets, config, len(shapes) - 1),
         config,
         seed=seed,
         name="learn",
@@ -240,17 +237,29 @@ def _check_arguments(network: Stages, train: Split, validation: Split) -> None:
 
 
 def _save(
-    checkpoint: Checkpoint, network: Stages, optimizer: torch.optim.Optimizer, state: Fit, best: dict[str, Tensor]
+    checkpoint: Checkpoint,
+    network: Stages,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    state: Fit,
+    best: dict[str, Tensor],
 ) -> None:
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
+    if isinstance(objective, Remembering):
+        tensors |= {f"objective.{name}": value for name, value in objective.memory().items()}
     kept, rest = pack_state(optimizer)
     meta = {"losses": state.losses, "validation": state.validation, "gradient_steps": state.gradient_steps}
     save_tensors(checkpoint.path, tensors | kept, meta | {"optimizer": rest}, unit=checkpoint.unit)
 
 
 def _restore(
-    checkpoint: Checkpoint, network: Stages, optimizer: torch.optim.Optimizer, state: Fit, best: dict[str, Tensor]
+    checkpoint: Checkpoint,
+    network: Stages,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    state: Fit,
+    best: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     """Go on from the checkpoint where there is a sound one; returns the best weights so far."""
     found = try_tensors(checkpoint.path, unit=checkpoint.unit)
@@ -259,6 +268,8 @@ def _restore(
     tensors, meta = found
     network.load_state_dict(_with_prefix(tensors, "network."))
     restore_state(optimizer, tensors, meta["optimizer"])
+    if isinstance(objective, Remembering):
+        objective.remember(_with_prefix(tensors, "objective."))
     state.losses, state.validation = meta["losses"], meta["validation"]
     state.gradient_steps = meta["gradient_steps"]
     return {name: value.clone() for name, value in _with_prefix(tensors, "best.").items()}

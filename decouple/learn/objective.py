@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,9 +11,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from decouple.config import LearnConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError
+from decouple.learn.live import LiveSearch
 from decouple.networks.stages import Stages
+from decouple.training.stream import Batch
 
 
 class Targets(Protocol):
@@ -65,30 +68,41 @@ def blocks_without_target(supervise: str, blocks: int, first_searched: int = 0) 
 class Regression:
     """mean over blocks of MSE(H_θ(ℓ), Ĥ(ℓ)) + λ · KL(p̂ ‖ p_φ(· | stop-gradient(H_θ(last)))).
 
-    The body learns from the MSE alone, the head from the KL alone: no classification gradient enters the body, and the
-    labels are not used at all. Source: Vegesna and Dahal, arXiv 2509.10973, "Learning".
+    The body learns from the MSE alone, the head from the KL alone: no classification gradient enters the body, and
+    without live search the labels are not used at all. Source: Vegesna and Dahal, arXiv 2509.10973, "Learning".
+
+    Live search (ours) displaces the last block's target at each step. Its weight is that of the fitness against the MSE.
     """
 
     targets: Targets
     kl_weight: float = 0.03
     skip: int = 0
     """Blocks without a target, from the front."""
-
-    def __call__(self, network: Stages, images: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
-        rows = [rows.to(images.device, torch.float32) for rows in self.fetch(positions)]
-        return self.loss(network, images, labels, rows)
+    live: LiveSearch | None = None
 
     def fetch(self, positions: Tensor) -> list[Tensor]:
         """The targets of the supervised blocks and of the logits."""
         return self.targets.rows(positions)[self.skip :]
 
-    def loss(self, network: Stages, images: Tensor, labels: Tensor, rows: Sequence[Tensor]) -> Tensor:
-        """The loss, given what `fetch` found, as float; targets of maps in the type that the maps have, or in a wider one."""
+    def memory(self) -> dict[str, Tensor]:
+        """What live search has learned, for a checkpoint."""
+        return {} if self.live is None or self.live.guides is None else {"guides": self.live.guides}
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """Go on with what `memory` gave."""
+        if self.live is not None:
+            self.live.guides = memory.get("guides")
+
+    def __call__(self, network: Stages, batch: Batch) -> Tensor:
+        """The loss as float; the batch's targets of maps are in the type that the maps have, or in a wider one."""
         body, head = list(network)[:-1], network.stages[-1]
-        *wanted, searched = rows
-        values, errors = images, []
+        *wanted, searched = batch.rows
+        values, errors = batch.images, []
         for block, stage in enumerate(body):
             values = stage(values)
+            if block == len(body) - 1 and self.live is not None:
+                gain = self.live.config.weight * values[0].numel() / 2 * len(wanted)  # a mean over elements, and over blocks
+                wanted[-1] = wanted[-1] + gain * self.live.displacement(head, values, batch)
             if block >= self.skip:
                 errors.append(_SquaredError.apply(values, wanted[block - self.skip]))
         log_probabilities = functional.log_softmax(head(values.detach()).float(), 1)
@@ -96,6 +110,16 @@ class Regression:
             log_probabilities, functional.log_softmax(searched, 1), reduction="batchmean", log_target=True
         )
         return torch.stack(errors).mean() + self.kl_weight * divergence
+
+
+def regression(targets: Targets, config: LearnConfig, blocks: int) -> Regression:
+    """The objective that `config` asks for, of a network with so many blocks before the logits.
+
+    Raises:
+        ConfigError: no block has a target, or one that should have was not evolved.
+    """
+    skip = blocks_without_target(config.supervise, blocks, targets.first_searched)
+    return Regression(targets, config.kl_weight, skip, LiveSearch(config.live) if config.live.weight else None)
 
 
 class _SquaredError(torch.autograd.Function):
@@ -125,5 +149,5 @@ class _SquaredError(torch.autograd.Function):
 class CrossEntropy:
     """The baseline's loss."""
 
-    def __call__(self, network: Stages, images: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
-        return functional.cross_entropy(network(images).float(), labels)
+    def __call__(self, network: Stages, batch: Batch) -> Tensor:
+        return functional.cross_entropy(network(batch.images).float(), batch.labels)

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from decouple.config import TrainConfig
+from decouple.config import LearnConfig, TrainConfig
 from decouple.data.images import Split, as_float
 from decouple.device import search_dtype
 from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
 from decouple.learn.fitting import Checkpoint, Fit, fit, recorded_epochs
-from decouple.learn.objective import CrossEntropy, Regression, blocks_without_target
+from decouple.learn.objective import CrossEntropy, regression
 from decouple.networks import Stages
 from decouple.pipeline.context import Run
 from decouple.pipeline.searching import search_identity
@@ -134,7 +134,6 @@ def rounds_of(run: Run, first: Trained) -> list[Trained]:
 
 def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
     """Train the networks that are not there yet; the processes of the run's group share every batch."""
-    config = run.config
     networks = networks_of(run)
     with run.timed("learn", fingerprint([(trained.name, trained.identity) for trained in networks])):
         for trained in networks:
@@ -143,14 +142,14 @@ def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
             objective: Objective = CrossEntropy()
             evaluations = 0
             if trained.solution is not None:
-                skip = blocks_without_target(config.learn.supervise, len(run.network_to_search) - 1)
                 if trained.after is None:
                     targets = stores[trained.solution]
                 else:
                     with run.group.first_alone():
                         targets = search_again(run, trained, trained.after)
-                objective = Regression(targets, config.learn.kl_weight, skip)
-                evaluations = targets.evaluations * len(run.data.train)
+                assert isinstance(trained.settings, LearnConfig)
+                objective = regression(targets, trained.settings, len(run.network_to_search) - 1)
+                evaluations = (targets.evaluations + trained.settings.evaluations) * len(run.data.train)
             _train(run, trained, objective, evaluations)
             if run.group.first:
                 shutil.rmtree(_targets_of(trained), ignore_errors=True)

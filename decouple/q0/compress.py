@@ -18,6 +18,7 @@ from decouple.q0.trajectories import multipliers
 from decouple.seeds import derive
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
+from decouple.training.stream import Batch
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,11 @@ class _Taught:
     alpha: float
     temperature: float
 
-    def __call__(self, network: Stages, images: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
+    def __call__(self, network: Stages, batch: Batch) -> Tensor:
         with torch.no_grad():
-            taught = self.ensemble(images)  # log-probabilities are logits
-        return distillation_loss(network(images).float(), taught, labels, alpha=self.alpha, temperature=self.temperature)
+            taught = self.ensemble(batch.images)  # log-probabilities are logits
+        logits = network(batch.images).float()
+        return distillation_loss(logits, taught, batch.labels, alpha=self.alpha, temperature=self.temperature)
 
 
 def distill(

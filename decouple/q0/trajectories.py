@@ -21,6 +21,7 @@ from decouple.q0.schedule import cyclic_multipliers
 from decouple.seeds import derive, generator
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
+from decouple.training.stream import Batch
 
 PREFIX = "network."
 """Of the names of weights and buffers in a snapshot; the optimiser's state is beside them."""
@@ -64,13 +65,13 @@ class ChainObjective:
     alpha: float
     temperature: float
 
-    def __call__(self, network: Stages, images: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
-        logits = network(images).float()
+    def __call__(self, network: Stages, batch: Batch) -> Tensor:
+        logits = network(batch.images).float()
         if self.teacher is None:
-            return torch.nn.functional.cross_entropy(logits, labels)
+            return torch.nn.functional.cross_entropy(logits, batch.labels)
         with torch.no_grad():
-            taught = self.teacher(images).float()
-        return distillation_loss(logits, taught, labels, alpha=self.alpha, temperature=self.temperature)
+            taught = self.teacher(batch.images).float()
+        return distillation_loss(logits, taught, batch.labels, alpha=self.alpha, temperature=self.temperature)
 
 
 @dataclass(frozen=True)

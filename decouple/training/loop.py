@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Protocol, runtime_checkable
 
@@ -13,7 +13,7 @@ from decouple import device as devices
 from decouple.data.images import Split
 from decouple.errors import NotFiniteError
 from decouple.networks.stages import Stages
-from decouple.seeds import generator
+from decouple.seeds import derive, generator
 from decouple.training.stream import AHEAD, Batch, Loader, made_ahead
 from decouple.training.team import Team
 
@@ -21,12 +21,8 @@ from decouple.training.team import Team
 class Objective(Protocol):
     """A loss of a network on a batch."""
 
-    def __call__(self, network: Stages, images: Tensor, labels: Tensor, positions: Tensor) -> Tensor:
-        """The mean loss.
-
-        Args:
-            positions: (B,) places of the images in their split, by which cached targets are found.
-        """
+    def __call__(self, network: Stages, batch: Batch) -> Tensor:
+        """The mean loss; whatever is random in it comes from the batch's seed."""
         ...
 
 
@@ -35,20 +31,22 @@ class Fetching(Objective, Protocol):
     """An objective that needs something for each image, which is fetched while the preceding steps are taken."""
 
     def fetch(self, positions: Tensor) -> Sequence[Tensor]:
-        """Tensors (B, …) for the images at `positions`, on the CPU. Called in another thread, ahead of the step."""
-        ...
-
-    def loss(self, network: Stages, images: Tensor, labels: Tensor, rows: Sequence[Tensor]) -> Tensor:
-        """The mean loss, given what `fetch` found: on the network's device, in its layout; float32, or bfloat16 for maps
-        under autocast to it."""
+        """Tensors (B, …) for the images at `positions`, on the CPU. Called in another thread, ahead of the step; the batch
+        has them as its rows: on the network's device, in its layout; float32, or bfloat16 for maps under autocast to it."""
         ...
 
 
-def loss_of(objective: Objective, network: Stages, batch: Batch) -> Tensor:
-    """The objective's loss on a batch that is ready."""
-    if isinstance(objective, Fetching):
-        return objective.loss(network, batch.images, batch.labels, batch.rows)
-    return objective(network, batch.images, batch.labels, batch.positions)
+@runtime_checkable
+class Remembering(Objective, Protocol):
+    """An objective that carries something from step to step: kept where the training's state is kept."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """What it carries, by name."""
+        ...
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """Go on with what `memory` gave."""
+        ...
 
 
 def train_epoch(
@@ -85,15 +83,14 @@ def train_epoch(
     device = parameters[0].device
     fetch = objective.fetch if isinstance(objective, Fetching) else _nothing
     stream = generator(seed, "augment")
-    part = team.part if team is not None else _all_of
-    loader = Loader(network, split, fetch, augmentation=augmentation, precision=precision, generator=stream, part=part)
+    loader = Loader(network, split, fetch, augmentation=augmentation, precision=precision, generator=stream, team=team)
     total = torch.zeros((), device=device)
     with closing(made_ahead(loader.make, batches, ahead)) as ready:
         for step, batch in enumerate(ready):
             before_step(step)
-            batch = loader.received(batch)
+            batch = loader.received(batch)._replace(seed=derive(seed, "step", step))
             with devices.autocast(precision, device):
-                loss = loss_of(objective, network, batch) if team is None else team.loss(batch)
+                loss = objective(network, batch) if team is None else team.loss(batch)
             optimizer.zero_grad(set_to_none=True)
             weighted = loss if team is None else loss * team.weight(len(batch.positions), len(batches[step]))
             weighted.backward()
@@ -114,7 +111,3 @@ def train_epoch(
 
 def _nothing(positions: Tensor) -> list[Tensor]:
     return []
-
-
-def _all_of(size: int) -> slice:
-    return slice(0, size)

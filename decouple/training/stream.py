@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,12 +14,15 @@ from decouple.data.images import Split, as_float
 from decouple.networks.stages import Stages
 from decouple.training.augment import augment
 
+if TYPE_CHECKING:
+    from decouple.training.team import Team
+
 AHEAD = 2
 """Batches that are ready or being made ready while a step is taken: what a stream holds in memory, at most."""
 
 
 class Batch(NamedTuple):
-    """What a step works with, on the network's device but for the positions."""
+    """What a step works with, on the network's device but for the positions. B images: this process's part of the step's."""
 
     positions: Tensor
     """(B,) places in the split, on the CPU."""
@@ -28,6 +31,21 @@ class Batch(NamedTuple):
     labels: Tensor
     rows: list[Tensor]
     """What the objective fetched for the images, in its own order."""
+    seed: int = 0
+    """Of what the objective draws for this step."""
+    team: Team | None = None
+    """The processes that share the step's images; None: these are all of them."""
+    size: int = 0
+    """Of them all together; 0: B."""
+
+    @property
+    def part(self) -> slice:
+        """Which of the step's images these are."""
+        return slice(None) if self.team is None else self.team.part(self.size)
+
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over the processes of what each has for its images."""
+        return value if self.team is None else self.team.total(value)
 
 
 class Loader:
@@ -40,7 +58,7 @@ class Loader:
         precision: "bfloat16" rounds rows that are maps to the type that autocast gives the network's own maps.
         augmentation: see `augment`.
         generator: of the views. Batches must be made in the order of the steps.
-        part: of a batch of so many images, those that this process works on.
+        team: the processes that share each batch; None: this one has all of it.
     """
 
     def __init__(
@@ -52,9 +70,9 @@ class Loader:
         augmentation: str,
         precision: str,
         generator: torch.Generator,
-        part: Callable[[int], slice],
+        team: Team | None,
     ) -> None:
-        self._split, self._fetch, self._part = split, fetch, part
+        self._split, self._fetch, self._team = split, fetch, team
         self._augmentation, self._generator = augmentation, generator
         self._device = next(network.parameters()).device
         self._layout = layout(network)
@@ -63,7 +81,8 @@ class Loader:
 
     def make(self, positions: Tensor) -> Batch:
         """This process's part of the batch of the images at `positions`."""
-        size, part = len(positions), self._part(len(positions))
+        size = len(positions)
+        part = slice(0, size) if self._team is None else self._team.part(size)
         positions = positions[part]
         with torch.no_grad(), torch.cuda.stream(self._stream):
             rows = [self._moved(rows) for rows in self._fetch(positions)]
@@ -73,6 +92,8 @@ class Loader:
                 augment(images, self._augmentation, self._generator, batch=size, part=part),
                 self._moved(self._split.labels.index_select(0, positions)),
                 [self._converted(each) for each in rows],
+                team=self._team,
+                size=size,
             )
         if self._stream is not None:
             self._stream.synchronize()  # this thread waits, not the one that takes the steps

@@ -1,6 +1,5 @@
 """Learning from targets: the objective, what it keeps out of the body, and resuming."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from decouple.networks import Stages, paper_network
 from decouple.search import search_solution
 from decouple.training.evaluate import accuracy
 from decouple.training.optimizer import Factory
+from decouple.training.stream import Batch
 
 LEARN = LearnConfig(epochs=4, batch=24)
 
@@ -57,13 +57,14 @@ def test_the_objective_equals_its_formula(data: ImageData, targets: _Targets) ->
     mse = sum(functional.mse_loss(p, t.double()) for p, t in zip(points[:-1], rows[:-1], strict=True)) / 2
     p, q = rows[-1].double().softmax(1), points[-1].softmax(1)
     kl = (p * (p.log() - q.log())).sum(1).mean()
-    found = Regression(targets, kl_weight=0.3)(net, images, labels, positions).detach()
+    batch = Batch(positions, images, labels, rows)
+    found = Regression(targets, kl_weight=0.3)(net, batch).detach()
     assert float(found) == pytest.approx(float((mse + 0.3 * kl).detach()), rel=1e-5)
-    single = Regression(targets, kl_weight=0.3)(net.float(), images.float(), labels, positions)
+    single = Regression(targets, kl_weight=0.3)(net.float(), batch._replace(images=images.float()))
     assert single.dtype == torch.float32
     assert float(single.detach()) == pytest.approx(float((mse + 0.3 * kl).detach()), rel=1e-5)
     net.double()
-    skipped = Regression(targets, kl_weight=0.0, skip=1)(net, images, labels, positions).detach()
+    skipped = Regression(targets, kl_weight=0.0, skip=1)(net, batch._replace(rows=rows[1:])).detach()
     wanted = functional.mse_loss(points[1], rows[1].double()).detach()
     assert float(skipped) == pytest.approx(float(wanted), rel=1e-5)
 
@@ -76,7 +77,7 @@ def test_the_gradient_is_that_of_the_formula(data: ImageData, targets: _Targets)
         images, labels = data.train.images[positions].double(), data.train.labels[positions]
         if ours:
             rows = [rows.double() for rows in targets.rows(positions)]
-            Regression(targets, kl_weight=0.0).loss(net, images, labels, rows).backward()
+            Regression(targets, kl_weight=0.0)(net, Batch(positions, images, labels, rows)).backward()
         else:
             points = zip(net.activations(images)[:-1], targets.rows(positions)[:-1], strict=True)
             torch.stack([(p - t.double()).square().mean() for p, t in points]).mean().backward()
@@ -90,7 +91,8 @@ def test_the_kl_alone_leaves_the_body_without_a_gradient(data: ImageData, target
     rows = targets.rows(positions)
     with torch.no_grad():  # the blocks are where they should be: no error is left
         own = [*net.eval().activations(data.train.images[positions])[:2], rows[-1]]
-    loss = Regression(targets, kl_weight=1.0).loss(net, data.train.images[positions], data.train.labels[positions], own)
+    batch = Batch(positions, data.train.images[positions], data.train.labels[positions], own)
+    loss = Regression(targets, kl_weight=1.0)(net, batch)
     loss.backward()
     body = [p.grad for stage in list(net)[:-1] for p in stage.parameters() if p.requires_grad]
     assert all(gradient.abs().max() == 0 for gradient in body)
@@ -106,7 +108,7 @@ def test_no_classification_gradient_enters_the_body(data: ImageData, targets: _T
     gradients = []
     for wanted, used in ((targets, labels), (targets, shuffled), (other_logits, labels)):
         net = _network(data)
-        Regression(wanted, 0.03)(net, images, used, positions).backward()
+        Regression(wanted, 0.03)(net, Batch(positions, images, used, wanted.rows(positions))).backward()
         body = [p.grad for stage in list(net)[:-1] for p in stage.parameters() if p.requires_grad]
         gradients.append((body, net.stages[-1][1].weight.grad))
     assert all(g is not None and g.abs().sum() > 0 for g in gradients[0][0])
@@ -118,7 +120,8 @@ def test_no_classification_gradient_enters_the_body(data: ImageData, targets: _T
 
 def test_the_head_receives_nothing_from_the_blocks(data: ImageData, targets: _Targets) -> None:
     net = _network(data)
-    Regression(targets, kl_weight=0.0)(net, data.train.images[:9], data.train.labels[:9], torch.arange(9)).backward()
+    batch = Batch(torch.arange(9), data.train.images[:9], data.train.labels[:9], targets.rows(torch.arange(9)))
+    Regression(targets, kl_weight=0.0)(net, batch).backward()
     assert net.stages[-1][1].weight.grad.abs().max() == 0
 
 
@@ -295,9 +298,9 @@ def test_every_view_of_an_image_has_its_cached_target(data: ImageData, targets: 
     seen: list[tuple[Tensor, Tensor]] = []
 
     class Seen(Regression):
-        def loss(self, network: Stages, images: Tensor, labels: Tensor, rows: Sequence[Tensor]) -> Tensor:
-            seen.append((images, rows[-1]))
-            return super().loss(network, images, labels, rows)
+        def __call__(self, network: Stages, batch: Batch) -> Tensor:
+            seen.append((batch.images, batch.rows[-1]))
+            return super().__call__(network, batch)
 
     config = replace(LEARN, epochs=2, augment="flip-crop", shuffle="fixed", batch=72)
     fit(_network(data), data.train, data.validation, Seen(targets), config, seed=0)

@@ -17,7 +17,7 @@ from decouple.search import TargetStore, search_solution, store
 from decouple.training.batches import epoch_batches
 from decouple.training.loop import Objective, train_epoch
 from decouple.training.optimizer import sgd
-from decouple.training.stream import AHEAD, layout, made_ahead
+from decouple.training.stream import AHEAD, Batch, layout, made_ahead
 
 
 @dataclass
@@ -110,7 +110,7 @@ def test_what_fails_in_the_thread_is_raised_here(data: ImageData, targets: _Targ
 def test_ctrl_c_leaves_no_thread(data: ImageData, targets: _Targets) -> None:
     @dataclass(frozen=True)
     class Interrupted(Regression):
-        def loss(self, network: Stages, images: Tensor, labels: Tensor, rows: list[Tensor]) -> Tensor:  # type: ignore[override]
+        def __call__(self, network: Stages, batch: Batch) -> Tensor:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

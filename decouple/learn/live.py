@@ -1,0 +1,115 @@
+"""Live search: at every step of learning, a search around what the network makes of the views now.
+
+The targets of a store were searched once, for the images as they are, before anything was learned. Live search displaces them
+at each step by one generation of an antithetic strategy at the last block, with the learning network's own head as the
+judge. It is the rounds' loop (learn, search again from what was learned) at its tightest, and costs little: candidates
+there are scored by the head alone.
+
+What makes a few dozen directions do in hundreds of dimensions:
+- they are orthonormal, so that the displacement is the gradient of the smoothed fitness within their span, and no noise comes
+  from outside it;
+- the search learns where to look: part of them are random combinations of the displacements that the step before has found, for
+  all its images; the rest are new at random, and find what those miss.
+
+Sources: Sehnke et al., "Parameter-exploring policy gradients" (2010), symmetric sampling; Maheswaranathan et al., "Guided
+evolutionary strategies" (2019), the subspace that guides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from decouple.config import LiveConfig
+from decouple.seeds import generator
+from decouple.training.stream import Batch
+
+AFFINE = (nn.Flatten, nn.Linear, nn.Identity)
+"""A head of these alone is affine: the logits of c + r·e are those of c, and r times what e adds."""
+
+CANDIDATE_VALUES = 2**24
+"""Activations of candidates that are made at once, where the head is not affine."""
+
+
+class LiveSearch:
+    """See the module's text."""
+
+    def __init__(self, config: LiveConfig) -> None:
+        self.config = config
+        self.guides: Tensor | None = None
+        """(D, G) float32, combinations of the last step's displacements: what goes on from step to step."""
+
+    @torch.no_grad()
+    def displacement(self, head: nn.Module, values: Tensor, batch: Batch) -> Tensor:
+        """Where the activations should go for the head to answer better.
+
+        Args:
+            head: the last stage; it is evaluated as in eval mode, and left as it is.
+            values: (B, …) activations at the last block, any float type.
+            batch: their labels, and the seed of the directions.
+
+        Returns:
+            (B, …) float32, log p(true class) for a unit of activation: along each direction the difference of a mirrored
+            pair of candidates over their distance, and nothing across the directions.
+        """
+        with torch.autocast(values.device.type, enabled=False), _evaluated(head):
+            centers = values.float().flatten(1)
+            images, elements = centers.shape
+            count = min(self.config.directions, elements)
+            stream = generator(batch.seed, "live", device=centers.device)
+            drawn = torch.randn(elements, count, generator=stream, device=centers.device)
+            if self.guides is not None:
+                drawn[:, : self.guides.shape[1]] = self.guides.to(drawn)
+            directions = torch.linalg.qr(drawn)[0].T
+            radius = self.config.radius * centers.std(1, keepdim=True) * elements**0.5
+            up, down = _log_probabilities(head, centers, directions, radius, batch.labels, values.shape[1:])
+            slopes = (up - down) / (2 * radius).clamp_min(torch.finfo(torch.float32).tiny)
+            found = torch.nan_to_num(slopes, 0.0, 0.0, 0.0) @ directions
+            # Drawn for all images of the step, so that processes which share it combine the same.
+            weights = torch.randn(
+                batch.size or images, round(self.config.guided * count), generator=stream, device=found.device
+            )
+            self.guides = batch.total(found.T @ weights[batch.part])
+            return found.view(values.shape)
+
+
+def _log_probabilities(
+    head: nn.Module, centers: Tensor, directions: Tensor, radius: Tensor, labels: Tensor, shape: torch.Size
+) -> tuple[Tensor, Tensor]:
+    """log p(true class), (B, P) each, of the candidates `radius` along the directions, and against them."""
+    images = len(centers)
+    if all(isinstance(module, AFFINE) for module in head.modules() if not list(module.children())):
+        base = head(centers.view(-1, *shape)).unsqueeze(1)
+        added = head(directions.reshape(-1, *shape)) - head(directions.new_zeros(1, *shape))
+        moved = radius.unsqueeze(2) * added
+        return _of_class(base + moved, labels), _of_class(base - moved, labels)
+    found: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for some in directions.split(max(1, CANDIDATE_VALUES // centers.numel())):
+        moved = radius.unsqueeze(2) * some
+        for side, sign in zip(found, (1, -1), strict=True):
+            candidates = centers.unsqueeze(1) + sign * moved
+            logits = head(candidates.view(-1, *shape)).float()
+            side.append(_of_class(logits.view(images, len(some), -1), labels))
+    return torch.cat(found[0], 1), torch.cat(found[1], 1)
+
+
+def _of_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """log p(true class), (B, P), of logits (B, P, C)."""
+    wanted = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
+    return functional.log_softmax(logits, -1).gather(-1, wanted).squeeze(-1)
+
+
+@contextmanager
+def _evaluated(module: nn.Module) -> Iterator[None]:
+    """`module` in eval mode: no dropout, and no running statistics changed."""
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, was in training.items():
+            part.training = was

@@ -1,0 +1,204 @@
+"""Live search: what it finds, against the gradient that it must not use."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from decouple.config import EsConfig, LearnConfig, LiveConfig, NetworkConfig, SearchConfig
+from decouple.data import ImageData
+from decouple.learn import Checkpoint, fit
+from decouple.learn.live import LiveSearch
+from decouple.learn.objective import Regression, regression
+from decouple.networks import Stages, paper_network
+from decouple.search import TargetStore, search_solution
+from decouple.training.stream import Batch
+
+SHAPE, CLASSES, IMAGES = (6, 2, 3), 5, 40
+EVERY = LiveConfig(weight=1, directions=1000, radius=1e-3)
+"""All directions, and hardly any smoothing: what it finds is the gradient."""
+
+
+class Unknown(nn.Module):
+    """Changes nothing, and is no layer that is known to be affine."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values
+
+
+class Stairs(nn.Module):
+    """Has no gradient anywhere."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return (4 * values).round() / 4
+
+
+def _head(*behind: nn.Module, seed: int = 0) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES), *behind)
+
+
+@pytest.fixture
+def values() -> Tensor:
+    return 1 + torch.randn(IMAGES, *SHAPE, generator=torch.Generator().manual_seed(1))
+
+
+def _batch(seed: int = 0) -> Batch:
+    labels = torch.arange(IMAGES) % CLASSES
+    return Batch(torch.arange(IMAGES), torch.empty(IMAGES, 0), labels, [], seed=seed)
+
+
+def _gradient(head: nn.Module, values: Tensor) -> Tensor:
+    leaf = values.clone().requires_grad_()
+    loss = functional.cross_entropy(head(leaf), _batch().labels, reduction="sum")
+    return torch.autograd.grad(-loss, leaf)[0]
+
+
+@pytest.mark.parametrize("head", [_head(), _head(Unknown()), _head(nn.GELU(), nn.Linear(CLASSES, CLASSES))])
+def test_with_every_direction_and_a_small_radius_it_is_the_gradient(head: nn.Module, values: Tensor) -> None:
+    found = LiveSearch(EVERY).displacement(head, values, _batch())
+    assert found.shape == values.shape
+    assert torch.allclose(found, _gradient(head, values), rtol=0.02, atol=2e-3)
+
+
+@pytest.mark.parametrize("radius", [0.01, 0.3, 3.0])
+def test_an_affine_head_is_scored_as_its_candidates_are(values: Tensor, radius: float) -> None:
+    live = LiveConfig(weight=1, directions=7, radius=radius)
+    short, long = (LiveSearch(live).displacement(head, values, _batch()) for head in (_head(), _head(Unknown())))
+    assert torch.allclose(short, long, rtol=1e-3, atol=1e-4)
+
+
+def test_candidates_are_scored_in_parts(values: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = LiveSearch(LiveConfig(weight=1)).displacement(_head(Unknown()), values, _batch())
+    monkeypatch.setattr("decouple.learn.live.CANDIDATE_VALUES", 5 * values.numel())
+    parts = LiveSearch(LiveConfig(weight=1)).displacement(_head(Unknown()), values, _batch())
+    assert torch.allclose(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_difference_is_that_of_a_mirrored_pair_of_candidates(values: Tensor) -> None:
+    """One direction, by hand."""
+    head, live = _head(), LiveConfig(weight=1, directions=1, radius=0.5)
+    found = LiveSearch(live).displacement(head, values, _batch()).flatten(1)
+    direction = functional.normalize(found[0], dim=0)
+    cosines = functional.cosine_similarity(found, direction.expand_as(found), dim=1)
+    assert torch.allclose(cosines.abs(), torch.ones(IMAGES), atol=1e-4), "all images share the direction"
+    radius = 0.5 * values.flatten(1).std(1, keepdim=True) * 36**0.5
+    sides = []
+    for sign in (1, -1):
+        logits = head((values.flatten(1) + sign * radius * direction).view(values.shape))
+        sides.append(-functional.cross_entropy(logits, _batch().labels, reduction="none"))
+    slope = (sides[0] - sides[1]) / (2 * radius.squeeze(1))
+    assert torch.allclose(found @ direction, slope, rtol=1e-3, atol=1e-4)
+
+
+def test_it_learns_where_to_look(values: Tensor) -> None:
+    """The head reads 4 of 36 dimensions; the displacements of one step guide the next to them."""
+    head, wanted = _head(), _gradient(_head(), values)
+
+    def captured(guided: float) -> list[float]:
+        search = LiveSearch(LiveConfig(weight=1, directions=8, guided=guided, radius=1e-3))
+        found = [search.displacement(head, values, _batch(seed=step)) for step in range(40)]
+        return [float(functional.cosine_similarity(f.flatten(), wanted.flatten(), dim=0)) for f in found]
+
+    guided, blind = captured(0.5), captured(0.0)
+    assert guided[0] == blind[0]
+    assert guided[-1] > 0.97
+    assert max(blind) < 0.7
+
+
+def test_the_same_seed_and_memory_give_the_same(values: Tensor) -> None:
+    one, other = LiveSearch(LiveConfig(weight=1, directions=8)), LiveSearch(LiveConfig(weight=1, directions=8))
+    first = [search.displacement(_head(), values, _batch()) for search in (one, other)]
+    assert torch.equal(*first)
+    assert not torch.equal(one.displacement(_head(), values, _batch(1)), first[0])
+    other.guides = one.guides
+    assert torch.equal(*(search.displacement(_head(), values, _batch(2)) for search in (one, other)))
+
+
+def test_it_needs_no_gradient_of_the_head(values: Tensor) -> None:
+    head = _head(Stairs())
+    assert _gradient(head, values).abs().max() == 0
+    found = LiveSearch(LiveConfig(weight=1, directions=36, radius=0.5)).displacement(head, values, _batch())
+    labels = _batch().labels
+    before, after = (functional.cross_entropy(head(v), labels) for v in (values, values + found))
+    assert after < before
+
+
+def test_the_head_is_left_as_it_is(values: Tensor) -> None:
+    head = nn.Sequential(nn.BatchNorm2d(6), nn.Dropout(0.5), *_head())
+    state = {name: value.clone() for name, value in head.state_dict().items()}
+    head[1].eval()
+    search = LiveSearch(LiveConfig(weight=1))
+    found = search.displacement(head, values, _batch())
+    assert torch.equal(found, LiveSearch(search.config).displacement(head, values, _batch())), "no dropout"
+    assert [part.training for part in head] == [True, False, True, True]
+    assert all(torch.equal(value, state[name]) for name, value in head.state_dict().items())
+
+
+def test_a_constant_activation_moves_nowhere() -> None:
+    values = torch.full((IMAGES, *SHAPE), 2.0)
+    assert LiveSearch(LiveConfig(weight=1)).displacement(_head(), values, _batch()).abs().max() == 0
+
+
+@pytest.fixture(scope="module")
+def store(data: ImageData, tmp_path_factory: pytest.TempPathFactory) -> TargetStore:
+    config = SearchConfig(batch=24, blocks="all", es=EsConfig(population=4, generations=(2,)))
+    searched = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=0)
+    return search_solution(searched, data.train, tmp_path_factory.mktemp("targets"), config=config)
+
+
+@pytest.mark.parametrize("supervise", ["last", "all"])
+def test_the_body_then_gets_the_gradient_of_the_fitness(data: ImageData, store: TargetStore, supervise: str) -> None:
+    """Where the targets are what the network makes of the images, and every direction is tried."""
+    net = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=1)
+    images, labels = data.train.images.float(), data.train.labels
+    positions = torch.arange(len(labels))
+    objective = regression(store, LearnConfig(supervise=supervise, live=replace(EVERY, weight=0.7)), 2)  # type: ignore[arg-type]
+    own = [point.detach() for point in net.activations(images)]
+    objective(net, Batch(positions, images, labels, own[objective.skip :])).backward()
+    ours = [p.grad for stage in list(net)[:-1] for p in stage.parameters() if p.grad is not None]
+    net.zero_grad()
+    (0.7 * functional.cross_entropy(net(images), labels)).backward()
+    wanted = [p.grad for stage in list(net)[:-1] for p in stage.parameters() if p.grad is not None]
+    for a, b in zip(ours, wanted, strict=True):
+        assert torch.allclose(a, b, rtol=0.03, atol=0.03 * float(b.abs().max()))
+
+
+def test_weight_0_is_no_live_search(store: TargetStore) -> None:
+    assert regression(store, LearnConfig(), 2) == Regression(store, 0.3, 1)
+    assert regression(store, LearnConfig(live=LiveConfig(weight=2)), 2).live is not None
+
+
+def test_candidates_are_counted() -> None:
+    assert LearnConfig(epochs=3).evaluations == 0
+    assert LearnConfig(epochs=3, live=LiveConfig(weight=1, directions=16)).evaluations == 3 * 32
+
+
+def test_a_killed_training_goes_on_as_if_it_had_not_been(data: ImageData, store: TargetStore, tmp_path: Path) -> None:
+    config = LearnConfig(epochs=4, batch=24, augment="flip-crop", live=LiveConfig(weight=1, directions=8))
+
+    def train(checkpoint: Checkpoint | None = None, stop: int = 99) -> tuple[list[float], Stages]:
+        net = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=1)
+
+        def record(epoch: int, _: Stages) -> None:
+            if epoch == stop:
+                raise KeyboardInterrupt
+
+        objective = regression(store, config, 2)
+        found = fit(net, data.train, data.validation, objective, config, seed=3, checkpoint=checkpoint, record=record)
+        return found.losses, net
+
+    losses, whole = train()
+    checkpoint = Checkpoint(tmp_path / "checkpoint", "unit", seconds=0)
+    for stop in (2, 4):
+        with pytest.raises(KeyboardInterrupt):
+            train(checkpoint, stop)
+    again, resumed = train(checkpoint)
+    assert again == losses
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
+    assert all(a != b for a, b in pairwise(losses))
