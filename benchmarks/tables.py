@@ -4,11 +4,12 @@
     python -m benchmarks.tables --data-root DATA --data mnist folder:cifar10       # CIFAR-10 as a folder of images
     python -m benchmarks.tables --data-root DATA --scale paper --out PARTS         # all images, 256 channels; for a GPU
 
-SGD and learning are tuned alike: as many trials each, by validation accuracy of the first seed at the smallest number of
-images that is asked for, and what they choose serves all numbers and seeds. Views (--augment) regularise: with them the trials
-have lower weight decays, and networks of one group alone, which won without views. Every network keeps its best epoch on
-validation and is tested once. Rounds go on from the network that was learned from the first search, and are tuned by
-themselves; SGD and the first search have rows with as many steps as they take, which are tuned by themselves too.
+SGD and learning are tuned alike: as many trials each, by validation accuracy of the first seed, at every number of images up
+to 10,000 (the best weight decay depends on it more than anything else does); what they choose serves all seeds. Views
+(--augment) regularise: with them the trials have lower weight decays, and networks of one group alone, which won without
+views. Every network keeps its best epoch on validation and is tested once. "Live" is the first search's targets, learned with a
+search at every step, in as many steps as SGD. Rounds go on from the network that was learned from the first search, and are
+tuned by themselves; SGD and the first search have rows with as many steps as they take, which are tuned by themselves too.
 Writes figures/tables.json and .md. Give --out a folder: parts that are finished are kept there.
 """
 
@@ -31,7 +32,7 @@ from benchmarks.command import launch
 from benchmarks.common import Common, Parts, Size, key, label
 from benchmarks.receipt import spread, write_receipt, write_table
 from decouple import device as devices
-from decouple.config import DataConfig, EsConfig, LearnConfig, PaperConfig, RoundsConfig, RunConfig, SearchConfig
+from decouple.config import DataConfig, EsConfig, LearnConfig, LiveConfig, PaperConfig, RoundsConfig, RunConfig, SearchConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError
 from decouple.learn import Fit, learn_targets, train_sgd
@@ -50,6 +51,7 @@ ROWS = (
     "SGD, steps of the rounds",
     "searched, paper's algorithm",
     "searched, es",
+    "searched, es, live",
     "searched, es, steps of the rounds",
     "searched, es, rounds",
 )
@@ -64,7 +66,8 @@ class TableSize(Size):
     """Numbers of training images by data set; the first is the one to tune at."""
     epochs: dict[int, int]
     """By number of training images; a round has as many again."""
-    validation: int = 1000
+    validation: dict[str, int]
+    """Images by data set: differences on CIFAR-10 are small against what a thousand can tell."""
     precision: str = "bfloat16"
     """Of the training."""
     augment: str = "none"
@@ -80,16 +83,20 @@ class TableSize(Size):
     """Its algorithm, where it is not the presets': with those generations it scores about as many candidates as es does."""
     paper_up_to: int = 3000
     """Training images up to which the paper's algorithm has a row."""
+    tuned_up_to: int = 10_000
+    """Training images up to which each number is tuned by itself; larger ones have what so many have chosen."""
     groups: tuple[int, ...] = (1, 2)
     """ConvGroups a block: trials of both."""
-    weight_decay: tuple[float, ...] = (0.02, 0.05)
+    weight_decay: tuple[float, ...] = (0.01, 0.02, 0.05)
     """Trials of both."""
     lr: tuple[float, ...] = (0.1, 0.2)
     """Trials of SGD."""
     learn: tuple[tuple[float, float], ...] = ((0.2, 0.1), (0.2, 0.3))
     """Trials of learning: lr and kl_weight."""
+    live: tuple[tuple[float, float, float], ...] = ((0.1, 1.0, 0.5), (0.2, 1.0, 0.5))
+    """Trials of learning with live search: lr, kl_weight and target_weight."""
     again_weight_decay: tuple[float, ...] = (0.002, 0.005, 0.02, 0.05)
-    again_lr: tuple[float, ...] = (0.05, 0.1)
+    again_lr: tuple[float, ...] = (0.02, 0.05, 0.1)
     """Trials of a round."""
 
 
@@ -101,7 +108,7 @@ SCALES = {
         seeds=(0,),
         train={"digits": (60, 90)},
         epochs={60: 2, 90: 2},
-        validation=100,
+        validation={"digits": 100},
         groups=(1,),
         es=EsConfig(population=4, generations=(2,)),
     ),
@@ -110,6 +117,7 @@ SCALES = {
         images=0,
         batch=125,
         train={"mnist": (1000, 3000, 10_000), "cifar10": (2000, 10_000)},
+        validation={"mnist": 1000, "cifar10": 2500},
         epochs={1000: 50, 2000: 50, 3000: 40, 10_000: 20, 46_000: 10, 58_000: 10},
     ),
     "paper": TableSize(
@@ -118,12 +126,15 @@ SCALES = {
         batch=125,
         presets=True,
         train={"mnist": (58_000,), "cifar10": (48_000,), "cifar100": (48_000,)},
+        validation={"mnist": 1900, "cifar10": 1900, "cifar100": 1900},
         epochs={48_000: 90, 58_000: 1000},
         paper_up_to=58_000,
+        tuned_up_to=58_000,
         groups=(1, 2, 3),
         weight_decay=(0.0153,),
         lr=(2.0, 4.0),
         learn=((4.0, 0.03), (4.0, 0.3)),
+        live=((2.0, 1.0, 0.5), (4.0, 1.0, 0.5)),
         again_weight_decay=(0.002, 0.0153),
         again_lr=(0.5, 1.0, 2.0),
     ),
@@ -132,12 +143,11 @@ SCALES = {
 
 AUGMENTED: dict[str, Any] = {
     "groups": (1,),
-    "weight_decay": (0.005, 0.02),
+    "weight_decay": (0.002, 0.005, 0.02),
     "learn": ((0.1, 0.3), (0.2, 0.3)),
     "again_weight_decay": (0.002, 0.005),
-    "validation": 2500,
 }
-"""What scale small tries where the training images are augmented; differences are smaller there, so more images choose."""
+"""What scale small tries where the training images are augmented."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +162,8 @@ class Arguments(Common):
     """Default: the scale's."""
     augment: Literal["none", "crop", "flip-crop"] = "none"
     """Views of the training images, for all rows alike (the paper's Table 2)."""
+    groups: tuple[int, ...] = ()
+    """ConvGroups a block to try, but in a round; default: the scale's."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +175,15 @@ class Trial:
     lr: float
     kl_weight: float = 0.0
     """Of learning."""
+    target_weight: float = 1.0
+    """Of learning with live search."""
 
 
 KINDS = {
     "sgd": ("SGD",),
     "sgd longer": ("SGD, steps of the rounds",),
     "searched": ("searched, paper's algorithm", "searched, es", "searched, es, rounds"),
+    "live": ("searched, es, live",),
     "searched longer": ("searched, es, steps of the rounds",),
     "rounds": ("searched, es, rounds",),
 }
@@ -182,6 +197,8 @@ def trials(size: TableSize, kind: str, first: Trial | None = None) -> list[Trial
         options = product(size.again_weight_decay, size.again_lr)
         return [replace(first, weight_decay=decay, lr=lr) for decay, lr in options]
     common = product(size.groups, size.weight_decay)
+    if kind == "live":
+        return [Trial(groups, decay, *of_live) for groups, decay in common for of_live in size.live]
     if kind.startswith("searched"):
         return [Trial(groups, decay, lr, kl_weight) for groups, decay in common for lr, kl_weight in size.learn]
     return [Trial(groups, decay, lr) for groups, decay in common for lr in size.lr]
@@ -203,7 +220,9 @@ class Setting:
         return 1 + self.size.rounds.count if what.endswith(("longer", "steps of the rounds")) else 1
 
     def data(self) -> ImageData:
-        wanted = DataConfig(name=self.source, train=self.train, validation=self.size.validation, prior=20, seed=self.seed)
+        wanted = DataConfig(
+            name=self.source, train=self.train, validation=self.size.validation[key(self.source)], prior=20, seed=self.seed
+        )
         return load_data(wanted, data_root=self.data_root)
 
     @property
@@ -233,6 +252,8 @@ class Setting:
             lr=trial.lr,
             supervise=papers if "paper" in row else "last",  # type: ignore[arg-type]
             kl_weight=trial.kl_weight,
+            target_weight=trial.target_weight,
+            live=LiveConfig(weight=1.0 if row.endswith("live") else 0.0),
             augment=self.size.augment,  # type: ignore[arg-type]
         )
 
@@ -294,7 +315,7 @@ def searched(setting: Setting, row: str, trials: Sequence[Trial]) -> list[dict[s
             first = number == 0
             targets = setting.targets(data, row, folder) if first else setting.targets_again(data, network, number, folder)
             seconds = time.monotonic() - began
-            evaluations += targets.evaluations
+            evaluations += targets.evaluations + setting.learning(trial, row).evaluations
             fit = setting.learn(network, data, targets, trial, number, row)
         steps += fit.gradient_steps
         found.append(
@@ -355,16 +376,16 @@ def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:
             f"--scale {arguments.scale} has no numbers of images for {unknown[0]}: expected {', '.join(size.train)}"
         )
     for source in arguments.data or size.data:
-        chosen: dict[str, Trial] = {}
-        tuning: dict[str, list[dict[str, Any]]] = {}
-        smallest = min(arguments.train or size.train[key(source)])
-        first = Setting(source, smallest, size.seeds[0], size, arguments.data_root, arguments.device)
-        for kind in (kind for kind, serves in KINDS.items() if set(serves) & set(rows)):
-            make = partial(tune, first, kind, chosen["searched"] if kind == "rounds" else None)
-            tuning[kind] = parts.get(f"{key(source)}-{smallest}-tune-{kind}".replace(" ", "-"), make)
-            best = max(tuning[kind], key=lambda tried: tried["validation"])
-            chosen[kind] = Trial(**{name: value for name, value in best.items() if name != "validation"})
         for train in arguments.train or size.train[key(source)]:
+            chosen: dict[str, Trial] = {}
+            tuning: dict[str, list[dict[str, Any]]] = {}
+            tuned = min(train, size.tuned_up_to)
+            first = Setting(source, tuned, size.seeds[0], size, arguments.data_root, arguments.device)
+            for kind in (kind for kind, serves in KINDS.items() if set(serves) & set(rows)):
+                make = partial(tune, first, kind, chosen["searched"] if kind == "rounds" else None)
+                tuning[kind] = parts.get(f"{key(source)}-{tuned}-tune-{kind}".replace(" ", "-"), make)
+                best = max(tuning[kind], key=lambda tried: tried["validation"])
+                chosen[kind] = Trial(**{name: value for name, value in best.items() if name != "validation"})
             seeds: dict[str, list[Any]] = {row: [] for row in rows if train <= size.paper_up_to or "paper" not in row}
             with Progress().task(f"{NAME}, {key(source)}, {train} images", len(size.seeds), "seeds") as advance:
                 for seed in size.seeds:
@@ -395,9 +416,10 @@ def measure(parts: Parts, setting: Setting, row: str, chosen: dict[str, Trial]) 
         trial = chosen["sgd" if row == "SGD" else "sgd longer"]
         make: Callable[[], Any] = partial(sgd, setting, trial, factor=factor)
         return parts.get(f"{name}-sgd-{factor}", make)
-    if row.endswith("steps of the rounds"):
-        make = partial(searched, setting, row, [chosen["searched longer"]])
-        return parts.get(f"{name}-searched-longer", make)[0]
+    if row.endswith(("steps of the rounds", "live")):
+        kind = "live" if row.endswith("live") else "searched longer"
+        make = partial(searched, setting, row, [chosen[kind]])
+        return parts.get(f"{name}-{kind}".replace(" ", "-"), make)[0]
     kind = "paper" if "paper" in row else "es"
     again = [chosen["rounds"]] * setting.size.rounds.count if "rounds" in chosen and kind == "es" else []
     make = partial(searched, setting, kind, [chosen["searched"], *again])
@@ -432,8 +454,9 @@ def main(arguments: Arguments) -> None:
     size = replace(SCALES[arguments.scale], augment=arguments.augment)
     if arguments.augment != "none" and arguments.scale == "small":
         size = replace(size, **AUGMENTED)
-    if arguments.seeds is not None:
-        size = replace(size, seeds=arguments.seeds)
+    size = replace(
+        size, seeds=size.seeds if arguments.seeds is None else arguments.seeds, groups=arguments.groups or size.groups
+    )
     entries = run(arguments, size)
     name = "-".join(
         [NAME, *([arguments.scale] * (arguments.scale != "small")), *([arguments.augment] * (arguments.augment != "none"))]

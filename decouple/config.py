@@ -159,11 +159,11 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class LiveConfig:
-    """Search at every step of learning: what the network makes of the views is displaced too, with its own head as the judge,
-    and the last block's target with it."""
+    """Search at every step of learning, around what the network makes of the views at the last block, with its own head as the
+    judge: a second target there."""
 
     weight: NonNegative = 0.0
-    """Weight of the fitness, log p(true class), against the MSE to the stored target; 0: off (paper)."""
+    """Weight of the fitness, log p(true class); 0: off (paper)."""
     directions: Positive = 32
     """Directions a step, along which and against which candidates are scored; all images share them."""
     guided: Fraction = 0.5
@@ -174,8 +174,10 @@ class LiveConfig:
 
 @dataclass(frozen=True)
 class LearnConfig(TrainConfig):
+    target_weight: NonNegative = 1.0
+    """Weight of the blocks' MSE to the searched targets."""
     kl_weight: NonNegative = 0.3
-    """Weight λ of the head's KL against the blocks' MSE (paper: 0.03)."""
+    """Weight λ of the head's KL (paper: 0.03)."""
     supervise: Literal["last", "all", "skip-first"] = "last"
     """Blocks that have a target: the last alone, all, or all but block 0 (both the paper's). The others learn through the
     later ones."""

@@ -66,18 +66,20 @@ def blocks_without_target(supervise: str, blocks: int, first_searched: int = 0) 
 
 @dataclass(frozen=True)
 class Regression:
-    """mean over blocks of MSE(H_θ(ℓ), Ĥ(ℓ)) + λ · KL(p̂ ‖ p_φ(· | stop-gradient(H_θ(last)))).
+    """τ · mean over blocks of MSE(H_θ(ℓ), Ĥ(ℓ)) + λ · KL(p̂ ‖ p_φ(· | stop-gradient(H_θ(last)))); the paper's τ is 1.
 
     The body learns from the MSE alone, the head from the KL alone: no classification gradient enters the body, and
     without live search the labels are not used at all. Source: Vegesna and Dahal, arXiv 2509.10973, "Learning".
 
-    Live search (ours) displaces the last block's target at each step. Its weight is that of the fitness against the MSE.
+    With live search (ours) there is another target of the last block, what it makes of the view plus the displacement d that
+    `LiveSearch` finds: + ν/2 · ‖H_θ(last) − stop-gradient(H_θ(last) + d)‖², the mean over images.
     """
 
     targets: Targets
     kl_weight: float = 0.03
     skip: int = 0
     """Blocks without a target, from the front."""
+    target_weight: float = 1.0
     live: LiveSearch | None = None
 
     def fetch(self, positions: Tensor) -> list[Tensor]:
@@ -100,16 +102,17 @@ class Regression:
         values, errors = batch.images, []
         for block, stage in enumerate(body):
             values = stage(values)
-            if block == len(body) - 1 and self.live is not None:
-                gain = self.live.config.weight * values[0].numel() / 2 * len(wanted)  # a mean over elements, and over blocks
-                wanted[-1] = wanted[-1] + gain * self.live.displacement(head, values, batch)
             if block >= self.skip:
                 errors.append(_SquaredError.apply(values, wanted[block - self.skip]))
         log_probabilities = functional.log_softmax(head(values.detach()).float(), 1)
         divergence = functional.kl_div(
             log_probabilities, functional.log_softmax(searched, 1), reduction="batchmean", log_target=True
         )
-        return torch.stack(errors).mean() + self.kl_weight * divergence
+        loss = self.target_weight * torch.stack(errors).mean() + self.kl_weight * divergence
+        if self.live is None:
+            return loss
+        better = values.detach() + self.live.displacement(head, values, batch)
+        return loss + self.live.config.weight / 2 * values[0].numel() * _SquaredError.apply(values, better)
 
 
 def regression(targets: Targets, config: LearnConfig, blocks: int) -> Regression:
@@ -119,7 +122,8 @@ def regression(targets: Targets, config: LearnConfig, blocks: int) -> Regression
         ConfigError: no block has a target, or one that should have was not evolved.
     """
     skip = blocks_without_target(config.supervise, blocks, targets.first_searched)
-    return Regression(targets, config.kl_weight, skip, LiveSearch(config.live) if config.live.weight else None)
+    live = LiveSearch(config.live) if config.live.weight else None
+    return Regression(targets, config.kl_weight, skip, config.target_weight, live)
 
 
 class _SquaredError(torch.autograd.Function):

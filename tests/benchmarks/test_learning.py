@@ -15,8 +15,8 @@ from decouple.presets import preset
 
 def test_both_sides_are_tuned_with_as_many_trials() -> None:
     size = tables.SCALES["small"]
-    assert len(tables.trials(size, "sgd")) == len(tables.trials(size, "searched")) == 8
-    assert len(set(tables.trials(size, "sgd"))) == len(set(tables.trials(size, "searched"))) == 8
+    for kind in ("sgd", "searched", "live"):
+        assert len(tables.trials(size, kind)) == len(set(tables.trials(size, kind))) == 12
 
 
 def test_a_summary_compares_the_same_images() -> None:

@@ -64,6 +64,8 @@ def test_the_objective_equals_its_formula(data: ImageData, targets: _Targets) ->
     assert single.dtype == torch.float32
     assert float(single.detach()) == pytest.approx(float((mse + 0.3 * kl).detach()), rel=1e-5)
     net.double()
+    light = Regression(targets, kl_weight=0.3, target_weight=0.1)(net, batch).detach()
+    assert float(light) == pytest.approx(float((0.1 * mse + 0.3 * kl).detach()), rel=1e-5)
     skipped = Regression(targets, kl_weight=0.0, skip=1)(net, batch._replace(rows=rows[1:])).detach()
     wanted = functional.mse_loss(points[1], rows[1].double()).detach()
     assert float(skipped) == pytest.approx(float(wanted), rel=1e-5)

@@ -154,13 +154,14 @@ def store(data: ImageData, tmp_path_factory: pytest.TempPathFactory) -> TargetSt
 
 @pytest.mark.parametrize("supervise", ["last", "all"])
 def test_the_body_then_gets_the_gradient_of_the_fitness(data: ImageData, store: TargetStore, supervise: str) -> None:
-    """Where the targets are what the network makes of the images, and every direction is tried."""
+    """Where every direction is tried, and the stored targets have no weight."""
     net = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=1)
     images, labels = data.train.images.float(), data.train.labels
     positions = torch.arange(len(labels))
-    objective = regression(store, LearnConfig(supervise=supervise, live=replace(EVERY, weight=0.7)), 2)  # type: ignore[arg-type]
-    own = [point.detach() for point in net.activations(images)]
-    objective(net, Batch(positions, images, labels, own[objective.skip :])).backward()
+    config = LearnConfig(supervise=supervise, target_weight=0.0, live=replace(EVERY, weight=0.7))  # type: ignore[arg-type]
+    objective = regression(store, config, 2)
+    rows = [rows.float() for rows in objective.fetch(positions)]
+    objective(net, Batch(positions, images, labels, rows)).backward()
     ours = [p.grad for stage in list(net)[:-1] for p in stage.parameters() if p.grad is not None]
     net.zero_grad()
     (0.7 * functional.cross_entropy(net(images), labels)).backward()
@@ -171,6 +172,7 @@ def test_the_body_then_gets_the_gradient_of_the_fitness(data: ImageData, store: 
 
 def test_weight_0_is_no_live_search(store: TargetStore) -> None:
     assert regression(store, LearnConfig(), 2) == Regression(store, 0.3, 1)
+    assert regression(store, LearnConfig(target_weight=0.5), 2) == Regression(store, 0.3, 1, 0.5)
     assert regression(store, LearnConfig(live=LiveConfig(weight=2)), 2).live is not None
 
 
