@@ -27,6 +27,7 @@ from decouple.config import (
     DataConfig,
     EsConfig,
     LearnConfig,
+    LiveConfig,
     PaperConfig,
     RoundsConfig,
     SearchConfig,
@@ -62,6 +63,10 @@ SCALES = {
     "tiny": AblationSize(data=("digits",), images=60, batch=30, validation=100, epochs=2, seeds=(0,)),
     "small": AblationSize(data=("mnist", "cifar10"), images=1000, batch=125),
 }
+
+
+LIVE: dict[str, Any] = {"target_weight": 0.5, "kl_weight": 1.0, "live": LiveConfig(weight=1.0)}
+"""Settings of learning with live search."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,13 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
         "SGD": Row(None),
         "es, the last block": Row(base),
         "es, one more round": Row(base, rounds=1),
+        "es, live": Row(base, LIVE),
+        "es, live, all directions new": Row(base, {**LIVE, "live": LiveConfig(weight=1.0, guided=0.0)}),
+        "es, live, 128 directions": Row(base, {**LIVE, "live": LiveConfig(weight=1.0, directions=128)}),
+        "es, live, radius 1": Row(base, {**LIVE, "live": LiveConfig(weight=1.0, radius=1.0)}),
+        "es, live, full weight of the stored targets": Row(base, {**LIVE, "target_weight": 1.0}),
+        "live, no weight of the stored targets": Row(base, {**LIVE, "target_weight": 0.0}),
+        "random (no selection), live": Row(replace(base, algorithm="random"), LIVE),
         "es, all blocks, all supervised": Row(every, {"supervise": "all"}),
         "es, all blocks, block 0 not supervised": Row(every, {"supervise": "skip-first"}),
         "es, all blocks, the last supervised": Row(every),
@@ -144,12 +156,12 @@ def measure(data: ImageData, size: AblationSize, source: str, seed: int, row: Ro
             of_round = seed if number == 0 else derive(seed, "round", number)
             dtype = getattr(torch, size.dtype)
             targets = search_solution(searched, data.train, folder, config=search, seed=of_round, dtype=dtype)  # type: ignore[arg-type]
+            learning = LearnConfig(**(base | row.learn))
             found = {
                 "cross_entropy": targets.diagnostics()["after"].mean(1).tolist(),
                 "cosine": targets.diagnostics()["cosine"].mean(1).tolist(),
-                "evaluations": targets.evaluations + found.get("evaluations", 0),
+                "evaluations": targets.evaluations + learning.evaluations + found.get("evaluations", 0),
             }
-            learning = LearnConfig(**(base | row.learn))
             fit = learn_targets(learned, data.train, targets, validation=data.validation, config=learning, seed=of_round)
     found |= {"validation": fit.best_validation, "test": accuracy(learned, data.test)}
     return {**found, "seconds": time.monotonic() - began}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from decouple.config import (
         EsConfig,
         LearnConfig,
+        LiveConfig,
         NetworkConfig,
         PaperConfig,
         RoundsConfig,
@@ -42,6 +43,7 @@ _HOMES = {
     "EvolutionStrategy": "decouple.search",
     "ImageData": "decouple.data",
     "LearnConfig": "decouple.config",
+    "LiveConfig": "decouple.config",
     "NetworkConfig": "decouple.config",
     "PaperConfig": "decouple.config",
     "PaperSearch": "decouple.search",
@@ -78,6 +80,7 @@ __all__ = [
     "EvolutionStrategy",
     "ImageData",
     "LearnConfig",
+    "LiveConfig",
     "NetworkConfig",
     "PaperConfig",
     "PaperSearch",

@@ -125,6 +125,8 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
         evaluations += count
         flops += count * sum(flops_from[point.index + 1 :])
         again += config.rounds.count * scored(rounds, point, coupled=judge.couples(point))
+    learnings = [config.learn, *[config.rounds.learning(config.learn)] * config.rounds.count]
+    live = sum(learning.evaluations for learning in learnings)
     solutions = config.search.solutions
     search_seconds = _time_search(config, searched, data, chosen, population) * solutions * train_images
     # The comparison searches its images too, and later rounds score as many candidates again, at about the same cost each.
@@ -135,7 +137,7 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     step_seconds = {groups: _time_step(config, network, data) for groups, network in learned.items()}
     own = config.network.groups
     passes = {groups: float(config.sgd.epochs) for groups in config.sgd.groups}
-    epochs = config.learn.epochs + config.rounds.count * config.rounds.learning(config.learn).epochs
+    epochs = sum(learning.epochs for learning in learnings)
     passes[own] = passes.get(own, 0.0) + solutions * epochs
     learn_cost = _training_cost(passes, forward, step_seconds, train_images)
     trajectories = config.q0.trajectories or solutions
@@ -160,8 +162,8 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     return Estimate(
         device=f"{devices.name_of(chosen)} ({chosen}, {threads} thread{'s' if threads > 1 else ''})",
         images=train_images,
-        evaluations_per_image=evaluations + again,
-        evaluations=(evaluations + again) * solutions * train_images,
+        evaluations_per_image=evaluations + again + live,
+        evaluations=(evaluations + again + live) * solutions * train_images,
         gradient_steps=steps,
         search=search_cost,
         learn=learn_cost,

@@ -181,6 +181,11 @@ def _check_training(section: TrainConfig) -> None:
             f"optimizer = {section.optimizer} with lr_unit = airbench: that unit is defined for sgd alone; use lr_unit = step, and "
             "an lr in torch's unit"
         )
+    if isinstance(section, LearnConfig) and section.target_weight == section.live.weight == 0:
+        raise ConfigError(
+            "learn.target_weight and learn.live.weight are both 0, which leaves the body nothing to learn: expected one of them "
+            "above 0; give --learn.live.weight 1, say"
+        )
 
 
 def _refuse_unknown(values: dict[str, Any], known: dict[str, Any], source: str, prefix: str = "") -> None:

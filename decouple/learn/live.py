@@ -22,7 +22,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from decouple.config import LiveConfig
 from decouple.seeds import generator
@@ -65,7 +64,9 @@ class LiveSearch:
             if self.guides is not None:
                 drawn[:, : self.guides.shape[1]] = self.guides.to(drawn)
             directions = torch.linalg.qr(drawn)[0].T
-            radius = self.config.radius * centers.std(1, keepdim=True) * elements**0.5
+            # The deviation over the sample; Tensor.std takes ten times as long on a CPU.
+            deviation = torch.linalg.vector_norm(centers - centers.mean(1, keepdim=True), dim=1, keepdim=True)
+            radius = self.config.radius * deviation  # of a step of one deviation in every element
             up, down = _log_probabilities(head, centers, directions, radius, batch.labels, values.shape[1:])
             slopes = (up - down) / (2 * radius).clamp_min(torch.finfo(torch.float32).tiny)
             found = torch.nan_to_num(slopes, 0.0, 0.0, 0.0) @ directions
@@ -83,9 +84,9 @@ def _log_probabilities(
     """log p(true class), (B, P) each, of the candidates `radius` along the directions, and against them."""
     images = len(centers)
     if all(isinstance(module, AFFINE) for module in head.modules() if not list(module.children())):
-        base = head(centers.view(-1, *shape)).unsqueeze(1)
+        base = head(centers.view(-1, *shape)).T.unsqueeze(2)
         added = head(directions.reshape(-1, *shape)) - head(directions.new_zeros(1, *shape))
-        moved = radius.unsqueeze(2) * added
+        moved = added.T.unsqueeze(1) * radius
         return _of_class(base + moved, labels), _of_class(base - moved, labels)
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
     for some in directions.split(max(1, CANDIDATE_VALUES // centers.numel())):
@@ -93,14 +94,14 @@ def _log_probabilities(
         for side, sign in zip(found, (1, -1), strict=True):
             candidates = centers.unsqueeze(1) + sign * moved
             logits = head(candidates.view(-1, *shape)).float()
-            side.append(_of_class(logits.view(images, len(some), -1), labels))
+            side.append(_of_class(logits.view(images, len(some), -1).movedim(2, 0), labels))
     return torch.cat(found[0], 1), torch.cat(found[1], 1)
 
 
 def _of_class(logits: Tensor, labels: Tensor) -> Tensor:
-    """log p(true class), (B, P), of logits (B, P, C)."""
-    wanted = labels.view(-1, 1, 1).expand(-1, logits.shape[1], 1)
-    return functional.log_softmax(logits, -1).gather(-1, wanted).squeeze(-1)
+    """log p(true class), (B, P), of logits (C, B, P): with the classes in front a CPU sums over them several times as fast."""
+    wanted = labels.view(1, -1, 1).expand(1, -1, logits.shape[2])
+    return logits.gather(0, wanted).squeeze(0) - logits.logsumexp(0)
 
 
 @contextmanager
