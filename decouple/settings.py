@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from decouple.config import LearnConfig, RunConfig, SearchConfig, SgdConfig, TextConfig, TrainConfig
+from decouple.config import LearnConfig, Q0Config, RunConfig, SearchConfig, SgdConfig, TextConfig, TrainConfig
 from decouple.errors import ConfigError, did_you_mean
 
 Config = TypeVar("Config", RunConfig, TextConfig)
@@ -28,7 +28,7 @@ def check(config: Config) -> Config:
     return from_builtins(to_builtins(config), config)
 
 
-Section = TypeVar("Section", bound=SearchConfig | LearnConfig | SgdConfig)
+Section = TypeVar("Section", bound=SearchConfig | LearnConfig | SgdConfig | Q0Config)
 
 
 def check_section(section: Section) -> Section:

@@ -14,7 +14,7 @@ README = Path(__file__).parents[1] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(6))
 def test_the_python_examples_run(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -34,12 +34,14 @@ def test_the_python_examples_run(
     elif number == 4:
         assert Path("comparison/comparison.html").is_file()
         assert "'hidden': Bounds(value=0." in printed
+    elif number == 5:
+        assert float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9
     else:
         assert re.findall(r"iter : (\d+)", printed) == ["10", "20"]
 
 
 def test_there_are_no_other_examples() -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
 
 
 def test_the_commands_of_the_readme_are_known() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from decouple.errors import NetworkError, did_you_mean
@@ -37,6 +38,15 @@ class Stages(nn.Module):
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self.stages)
+
+    @property
+    def digest(self) -> str:
+        """32 hexadecimal digits of xxh3 over names and values of the weights and buffers, in their order."""
+        digest = xxhash.xxh3_128()
+        for name, value in self.state_dict().items():
+            digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     def index(self, name: str) -> int:
         """The position of the search point called `name`.

@@ -19,11 +19,12 @@ from decouple.pipeline.context import Run
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
 from decouple.progress import Progress
-from decouple.q0 import Prior, cross_validated_strength, fit_prior, greedy_members, mixture, nll, select_members
+from decouple.q0 import greedy_members, mixture, nll, select_members
 from decouple.q0.architecture import GptArchitecture, PaperArchitecture
 from decouple.q0.compress import distill
 from decouple.q0.ensemble import Ensemble, write_index
 from decouple.q0.measures import bootstrap_mean, brier_score, calibration_error
+from decouple.q0.population import fitted_prior
 from decouple.q0.prior import FLOOR
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
 from decouple.results import Gain, Member, Q0Results, Ways
@@ -119,7 +120,7 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
     answers = [_answers(run, snapshot, network) for snapshot in snapshots]
     prior_truth = torch.stack([truth(prior, data.prior) for prior, _ in answers])
     tests = torch.stack([test for _, test in answers])
-    fitted = _fitted(config.prior, prior_truth, run.config.seed)
+    fitted = fitted_prior(prior_truth, config.prior, run.config.seed)
     members = min(config.members or len(snapshots), len(snapshots))
     chosen, weights = select_members(fitted.weights, members)
     uniform = torch.full((len(snapshots),), 1 / len(snapshots), dtype=torch.float64)
@@ -197,13 +198,6 @@ def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path
     q0 = replace(config.q0, epochs=epochs)
     with Progress().task("distillation", epochs, "epochs") as advance:
         return distill(ensemble, student, data.train, q0, seed=seed, precision=config.precision, advance=advance)
-
-
-def _fitted(method: str, prior_truth: Tensor, seed: int) -> Prior:
-    """The prior as the settings ask for it."""
-    if method != "shrunk" or prior_truth.shape[1] < 2:
-        return fit_prior(prior_truth, method="exact" if method == "shrunk" else method)
-    return fit_prior(prior_truth, strength=cross_validated_strength(prior_truth, seed=seed).strength)
 
 
 def _sizes(

@@ -8,7 +8,7 @@ from decouple import results
 from decouple.files import write_json
 from decouple.pipeline.comparing import compare
 from decouple.pipeline.context import Run
-from decouple.pipeline.learning import learn, learn_results
+from decouple.pipeline.learning import learn, learn_results, networks_of
 from decouple.pipeline.population import population
 from decouple.pipeline.searching import search, search_results
 from decouple.pipeline.summary import population_summary, summary
@@ -24,6 +24,8 @@ def run_stages(run: Run, last: str = "report") -> str:
     Returns:
         What has come of it, for people: of the population, or of everything and the report's path; empty for earlier stages.
     """
+    if last == "q0" and run.config.q0.init == "random":  # needs nothing that was searched
+        return population_summary(population(run, networks_of(run)).results)
     with run.group.first_alone():
         stores = search(run)
     if last == "search":

@@ -1,7 +1,9 @@
 """Populations: cyclic trajectories, chain distillation and a learned prior over their snapshots."""
 
 from decouple.q0.distill import distillation_loss
+from decouple.q0.ensemble import Ensemble
 from decouple.q0.perturb import perturb_, perturbation_scale
+from decouple.q0.population import train_population
 from decouple.q0.prior import (
     Prior,
     Strength,
@@ -15,6 +17,7 @@ from decouple.q0.prior import (
 from decouple.q0.schedule import cyclic_multipliers
 
 __all__ = [
+    "Ensemble",
     "Prior",
     "Strength",
     "cross_validated_strength",
@@ -27,4 +30,5 @@ __all__ = [
     "perturb_",
     "perturbation_scale",
     "select_members",
+    "train_population",
 ]

@@ -15,7 +15,7 @@ from decouple.cli import run_command
 from decouple.config import RunConfig
 from decouple.data import load_data
 from decouple.errors import ConfigError, DamagedFileError, RunDirectoryError
-from decouple.pipeline import RunDirectory, open_run, run
+from decouple.pipeline import RunDirectory, open_run, run, run_stages
 from decouple.q0.ensemble import Ensemble
 from decouple.results import Curves, Results
 from decouple.settings import from_builtins
@@ -119,6 +119,16 @@ def test_the_papers_way_of_evaluating_and_starting_at_random_run_through(
     assert len(found.q0.members) == 6
     assert found.q0.members_used <= 2
     assert found.diversity.n_eff["block0"] == 1.0
+
+
+def test_a_population_of_new_networks_needs_no_search(tiny: RunConfig, tmp_path: Path) -> None:
+    config = from_builtins({"q0": {"init": "random", "trajectories": 1}}, tiny)
+    with (
+        RunDirectory.create(tmp_path / "run", config, resume=False) as directory,
+        open_run(directory, config) as opened,
+    ):
+        assert "learned prior" in run_stages(opened, "q0")
+    assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == {"q0"}
 
 
 def test_a_target_for_no_block_is_refused_before_compute(tiny: RunConfig, tmp_path: Path) -> None:

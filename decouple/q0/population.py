@@ -1,0 +1,99 @@
+"""A population of networks of one's own: a trajectory from each, and the learned prior over their snapshots."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from decouple.config import Q0Config
+from decouple.data.images import ImageData
+from decouple.errors import expect
+from decouple.networks.stages import Stages
+from decouple.q0.ensemble import Ensemble
+from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
+from decouple.q0.trajectories import Chain, snapshots_of, train_trajectory
+from decouple.seeds import derive
+from decouple.settings import check_section, fingerprint
+from decouple.training.evaluate import logits
+
+
+def train_population(
+    networks: Sequence[Stages],
+    data: ImageData,
+    folder: Path | str,
+    *,
+    config: Q0Config = Q0Config(),  # noqa: B008 (frozen)
+    seed: int = 0,
+    precision: str = "float32",
+    advance: Callable[[int], None] = lambda epochs: None,
+) -> Ensemble:
+    """Train a trajectory from each network, and weigh all their snapshots by the learned prior.
+
+    Args:
+        networks: of one shape, new or trained (learned from searched targets, say); left as they are. A trajectory is
+            trained on the device of its network.
+        data: the trajectories train on `train`, the prior is fitted on `prior`; the other splits are not used.
+        folder: where the snapshots go; those that it holds already are not trained again. Those of other settings,
+            networks or images stay beside them.
+        config: cycles, epochs, rates, distillation, `members` and `prior`; `init` and `trajectories` are given by `networks`.
+        seed: of batches, views and noise.
+        precision: "float32" or "bfloat16" (autocast).
+        advance: called with the number of epochs that are done, for a progress bar.
+
+    Raises:
+        ConfigError: a setting out of its range, or no networks.
+        NetworkError: a network that does not fit the images, or networks of different shapes.
+        NotFiniteError: a loss or gradient became NaN or infinite; names the step.
+
+    >>> import tempfile, decouple
+    >>> from decouple.config import NetworkConfig
+    >>> data = decouple.load_data("digits")
+    >>> small = NetworkConfig(width=8)
+    >>> new = [decouple.paper_network(data.train.images, 10, small, groups=1, seed=seed) for seed in (0, 1)]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     ensemble = train_population(new, data, folder, config=Q0Config(cycles=2, epochs=1))
+    >>> ensemble(data.test.images[:5].float()).shape
+    torch.Size([5, 10])
+    """
+    expect(data, ImageData, "data", "such as decouple.load_data('digits')")
+    expect(config, Q0Config, "config")
+    check_section(config)
+    for network in networks:
+        expect(network, Stages, "networks[…]", "cut it with Stages.from_module or Stages.from_sequential")
+        network.check(data.image_shape, data.train.labels)
+    settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot
+    members, answers = [], []
+    for trajectory, network in enumerate(networks):
+        identity = fingerprint(settings, precision, network.digest, data.train.digest)
+        snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
+        chain = Chain(network, config, derive(seed, "q0", trajectory), precision)
+        train_trajectory(chain, data.train, snapshots, advance=advance)
+        for snapshot in snapshots:
+            member = copy.deepcopy(network)
+            snapshot.load_into(member)
+            members.append(member)
+            answers.append(logits(member, data.prior).double().softmax(1))
+    if not members:
+        return Ensemble(members, torch.empty(0))  # says what it needs
+    labels = data.prior.labels
+    fitted = fitted_prior(torch.stack([each[torch.arange(len(labels)), labels] for each in answers]), config.prior, seed)
+    chosen, share = select_members(fitted.weights, min(config.members or len(members), len(members)))
+    return Ensemble([members[i] for i in chosen.tolist()], share)
+
+
+def fitted_prior(p_truth: Tensor, method: str, seed: int) -> Prior:
+    """The prior as `Q0Config.prior` asks for it.
+
+    Args:
+        p_truth: (M, N) probability of the true class on the prior split, by member.
+        method: "shrunk", "exact" or "softmax".
+        seed: of the folds of the cross-validation.
+    """
+    if method != "shrunk" or p_truth.shape[1] < 2:
+        return fit_prior(p_truth, method="exact" if method == "shrunk" else method)
+    return fit_prior(p_truth, strength=cross_validated_strength(p_truth, seed=seed).strength)
