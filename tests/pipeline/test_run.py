@@ -121,6 +121,19 @@ def test_the_papers_way_of_evaluating_and_starting_at_random_run_through(
     assert found.diversity.n_eff["block0"] == 1.0
 
 
+def test_candidates_of_live_search_are_counted_with_the_others(
+    tiny: RunConfig, finished: Path, tmp_path: Path, no_report: None
+) -> None:
+    live = {"live": {"weight": 1.0, "directions": 4}, "target_weight": 0.5}
+    found = run(from_builtins({"learn": live, "search": {"solutions": 1}}, tiny), tmp_path / "live")
+    before = msgspec.json.decode((finished / "results.json").read_bytes(), type=Results)
+    network, plain = (results.networks["search-0"] for results in (found, before))
+    scored = tiny.learn.epochs * 2 * 4 * found.images["train"]
+    assert network.search_evaluations == plain.search_evaluations + scored
+    assert network.gradient_steps == plain.gradient_steps
+    assert found.cost.search_evaluations == network.search_evaluations
+
+
 def test_a_population_of_new_networks_needs_no_search(tiny: RunConfig, tmp_path: Path) -> None:
     config = from_builtins({"q0": {"init": "random", "trajectories": 1}}, tiny)
     with (
