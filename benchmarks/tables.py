@@ -143,7 +143,7 @@ SCALES = {
 
 AUGMENTED: dict[str, Any] = {
     "groups": (1,),
-    "weight_decay": (0.002, 0.005, 0.02),
+    "weight_decay": (0.005, 0.01, 0.02),
     "learn": ((0.1, 0.3), (0.2, 0.3)),
     "again_weight_decay": (0.002, 0.005),
 }
