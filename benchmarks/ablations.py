@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, Size, key, label, named
+from benchmarks.common import STORED, Common, Parts, Size, key, label, named
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from decouple import device as devices
 from decouple.config import (
@@ -65,8 +65,8 @@ SCALES = {
 }
 
 
-LIVE: dict[str, Any] = {"target_weight": 0.5, "kl_weight": 1.0, "live": LiveConfig(weight=1.0)}
-"""Settings of learning with live search."""
+LIVE: dict[str, Any] = {"target_weight": 0.5, "kl_weight": 1.0, "live": LiveConfig()}
+"""Settings of learning with live search; the base is without."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
         "es, the last block": Row(base),
         "es, one more round": Row(base, rounds=1),
         "es, live": Row(base, LIVE),
-        "es, live, all directions new": Row(base, {**LIVE, "live": LiveConfig(weight=1.0, guided=0.0)}),
-        "es, live, 128 directions": Row(base, {**LIVE, "live": LiveConfig(weight=1.0, directions=128)}),
-        "es, live, radius 1": Row(base, {**LIVE, "live": LiveConfig(weight=1.0, radius=1.0)}),
+        "es, live, all directions new": Row(base, {**LIVE, "live": LiveConfig(guided=0.0)}),
+        "es, live, 128 directions": Row(base, {**LIVE, "live": LiveConfig(directions=128)}),
+        "es, live, radius 1": Row(base, {**LIVE, "live": LiveConfig(radius=1.0)}),
         "es, live, full weight of the stored targets": Row(base, {**LIVE, "target_weight": 1.0}),
         "live, no weight of the stored targets": Row(base, {**LIVE, "target_weight": 0.0}),
         "random (no selection), live": Row(replace(base, algorithm="random"), LIVE),
@@ -156,7 +156,7 @@ def measure(data: ImageData, size: AblationSize, source: str, seed: int, row: Ro
             of_round = seed if number == 0 else derive(seed, "round", number)
             dtype = getattr(torch, size.dtype)
             targets = search_solution(searched, data.train, folder, config=search, seed=of_round, dtype=dtype)  # type: ignore[arg-type]
-            learning = LearnConfig(**(base | row.learn))
+            learning = LearnConfig(**(base | STORED | row.learn))
             found = {
                 "cross_entropy": targets.diagnostics()["after"].mean(1).tolist(),
                 "cosine": targets.diagnostics()["cosine"].mean(1).tolist(),

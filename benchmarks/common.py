@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.receipt import FIGURES, spread
 from decouple import device as devices
-from decouple.config import DataConfig, EsConfig, NetworkConfig, PaperConfig, SearchConfig
+from decouple.config import DataConfig, EsConfig, LiveConfig, NetworkConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData, as_float, load_data
 from decouple.files import save_record, try_record, write_bytes
 from decouple.networks import paper_network
@@ -32,6 +32,8 @@ from decouple.settings import fingerprint
 from decouple.training.batches import even_batches
 
 LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+STORED: dict[str, Any] = {"target_weight": 1.0, "kl_weight": 0.3, "live": LiveConfig(weight=0.0)}
+"""Settings of learning from stored targets alone, without live search."""
 EVERY = range(2**31)
 """Marks of `Watched`: all generations."""
 

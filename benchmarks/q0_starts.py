@@ -6,7 +6,8 @@
 Two trajectories of q0 as in `benchmarks.q0_images`, at equal total epochs, from pairs of equal initial networks. In the rows
 "searched" the first cycle of each is replaced by learning a searched solution of its own, for as many epochs; what was learned
 is the first member. The searches' cost is stated apart. Variants: all blocks searched and supervised (more different targets),
-other blocks for each trajectory, and half as long a learning, with one cycle more. Writes figures/q0_starts.json, .md, .png and .svg.
+other blocks for each trajectory, half as long a learning, with one cycle more, and learning with live search.
+Writes figures/q0_starts.json, .md, .png and .svg.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, named, save_pictures
+from benchmarks.common import STORED, Common, Parts, key, label, named, save_pictures
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from benchmarks.recipes import Recipe, cycles_in
@@ -47,6 +48,19 @@ class Start:
     """Of each trajectory, the blocks that are searched and supervised; empty: new networks, which a first cycle trains."""
     share: float = 1.0
     """Of the first cycle's epochs, for the learning; the rest is a cycle more."""
+    live: bool = False
+    """Whether it is learned with live search, at the rates of the cycle that it replaces."""
+
+    def first_epochs(self, base: Q0Config) -> int:
+        """Of the first cycle, or of the learning in its place."""
+        return round(base.epochs_in(0) * self.share)
+
+    def learning(self, base: Q0Config, blocks: Literal["last", "all"]) -> LearnConfig:
+        """Of a trajectory."""
+        common: dict[str, Any] = {"epochs": self.first_epochs(base), "batch": base.batch, "supervise": blocks}
+        if self.live:
+            return LearnConfig(**common, lr=base.lr, weight_decay=base.weight_decay)
+        return LearnConfig(**common, **STORED)
 
 
 ROWS = {
@@ -55,6 +69,7 @@ ROWS = {
     "searched, half the learning": Start(("last", "last"), 0.5),
     "searched, all blocks": Start(("all", "all")),
     "searched, last block and all blocks": Start(("last", "all")),
+    "searched, learned with live search": Start(("last", "last"), live=True),
 }
 
 ES = {"last": EsConfig(population=32), "all": EsConfig(population=32, generations=(24, 12, 12, 10))}
@@ -71,7 +86,7 @@ class Arguments(Common):
 
 def recipe_of(start: Start, base: Q0Config, budget: int) -> Recipe:
     """Two trajectories that fill the budget."""
-    first = round(base.epochs_in(0) * start.share)
+    first = start.first_epochs(base)
     cycles = cycles_in(budget // 2, first, base.epochs)
     return Recipe("q0", "q0", replace(base, trajectories=2, cycles=cycles, first_epochs=first))
 
@@ -100,10 +115,11 @@ def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             own = derive(seed, NAME, trajectory)
             targets = search_solution(judge, train, folder, config=search, seed=own, dtype=torch.bfloat16)
-            seconds, evaluations = seconds + time.monotonic() - began, evaluations + targets.evaluations
+            seconds += time.monotonic() - began
             # The network that the same trajectory of new networks begins with.
             network = bench.new(seed, trajectory)
-            learning = LearnConfig(epochs=recipe.q0.epochs_in(0), batch=size.base.batch, supervise=blocks)
+            learning = start.learning(size.base, blocks)
+            evaluations += targets.evaluations + learning.evaluations
             learn_targets(
                 network, train, targets, validation=validation, config=learning, seed=own, precision=size.precision
             )
@@ -183,6 +199,7 @@ LOOKS: tuple[dict[str, Any], ...] = (
     {"color": style.BLUE, "marker": "^", "ls": "-."},
     {"color": style.GREEN, "marker": "v", "ls": ":"},
     {"color": style.GREY, "marker": "D", "ls": "-"},
+    {"color": style.VERMILLION, "marker": "*", "ls": "--"},
 )
 
 

@@ -34,7 +34,7 @@ import msgspec
 import torch
 
 from benchmarks.command import launch
-from benchmarks.common import PAPER_NETWORK, Common, Parts, Size, key, label, named, save_pictures
+from benchmarks.common import PAPER_NETWORK, STORED, Common, Parts, Size, key, label, named, save_pictures
 from benchmarks.receipt import scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.analysis import collision_entropy
@@ -180,7 +180,7 @@ def measure(arguments: Arguments, size: TrajectorySize, source: str, seed: int) 
             if solution is None:
                 train_sgd(network, setting.data.train, config=SgdConfig(**setting.training), **arguments_of_all)
             else:
-                config = LearnConfig(**setting.training, supervise="all")
+                config = LearnConfig(**setting.training, **STORED, supervise="all")
                 learn_targets(network, setting.data.train, learned[solution], config=config, **arguments_of_all)
             recordings.append(Recording.open(recorder.folder))
             accuracies[name] = accuracy(network, setting.data.test)

@@ -162,8 +162,8 @@ class LiveConfig:
     """Search at every step of learning, around what the network makes of the views at the last block, with its own head as the
     judge: a second target there."""
 
-    weight: NonNegative = 0.0
-    """Weight of the fitness, log p(true class); 0: off (paper)."""
+    weight: NonNegative = 1.0
+    """Weight of the fitness, log p(true class); 0: no live search (paper)."""
     directions: Positive = 32
     """Directions a step, along which and against which candidates are scored; all images share them."""
     guided: Fraction = 0.5
@@ -174,9 +174,9 @@ class LiveConfig:
 
 @dataclass(frozen=True)
 class LearnConfig(TrainConfig):
-    target_weight: NonNegative = 1.0
-    """Weight of the blocks' MSE to the searched targets."""
-    kl_weight: NonNegative = 0.3
+    target_weight: NonNegative = 0.5
+    """Weight of the blocks' MSE to the searched targets (paper: 1)."""
+    kl_weight: NonNegative = 1.0
     """Weight λ of the head's KL (paper: 0.03)."""
     supervise: Literal["last", "all", "skip-first"] = "last"
     """Blocks that have a target: the last alone, all, or all but block 0 (both the paper's). The others learn through the

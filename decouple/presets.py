@@ -11,10 +11,10 @@ from decouple.config import (
     EsConfig,
     GptConfig,
     LearnConfig,
+    LiveConfig,
     NetworkConfig,
     PaperConfig,
     Q0Config,
-    RoundsConfig,
     RunConfig,
     SearchConfig,
     SgdConfig,
@@ -47,14 +47,20 @@ def _paper(
         search=SearchConfig(
             algorithm="paper", blocks="all", solutions=1, batch=64, paper=PaperConfig(alpha=alpha, smoothing="noise")
         ),
-        learn=LearnConfig(**training, kl_weight=0.03, supervise="skip-first" if augment != "none" else "all"),  # type: ignore[arg-type]
+        learn=LearnConfig(
+            **training,  # type: ignore[arg-type]
+            target_weight=1.0,
+            kl_weight=0.03,
+            supervise="skip-first" if augment != "none" else "all",
+            live=LiveConfig(weight=0.0),
+        ),
         sgd=SgdConfig(**training, groups=(1, 2, 3)),  # type: ignore[arg-type]
         compare=CompareConfig(images=500),
         q0=Q0Config(cycles=8, epochs=8, batch=500, alpha=0.45, lr_floor=0.08),
     )
 
 
-def _small(name: str, *, rounds: int) -> RunConfig:
+def _small(name: str) -> RunConfig:
     """10,000 images and 32 channels: minutes on two cores."""
     return RunConfig(
         preset=f"{name}-small",
@@ -62,9 +68,8 @@ def _small(name: str, *, rounds: int) -> RunConfig:
         data=DataConfig(name=name, train=10_000, validation=1000, prior=1000),
         network=NetworkConfig(width=32, groups=1),
         search=SearchConfig(solutions=2, batch=125, es=EsConfig(population=32)),
-        learn=LearnConfig(epochs=20, weight_decay=5e-2),
-        rounds=RoundsConfig(count=rounds),
-        sgd=SgdConfig(epochs=20, weight_decay=5e-2, groups=(1, 2)),
+        learn=LearnConfig(epochs=20),
+        sgd=SgdConfig(epochs=20, lr=0.1),
         compare=CompareConfig(images=250),
         q0=Q0Config(cycles=3, epochs=2),
     )
@@ -74,11 +79,11 @@ _PRESETS: dict[str, tuple[str, RunConfig]] = {
     "digits": ("scikit-learn's 8×8 digits; nothing to download, half a minute on two cores", RunConfig()),
     "mnist-small": (
         "MNIST, 10,000 images, 32 channels: minutes on two cores",
-        _small("mnist", rounds=0),
+        _small("mnist"),
     ),
     "cifar10-small": (
         "CIFAR-10, 10,000 images, 32 channels: minutes on two cores",
-        _small("cifar10", rounds=1),
+        _small("cifar10"),
     ),
     "mnist": (
         "the paper's MNIST: genetic algorithm, 256 channels, 1000 epochs; for a GPU",

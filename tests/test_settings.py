@@ -55,7 +55,7 @@ def test_unknown_preset_names_the_nearest() -> None:
         ({"network": 3}, r"'network' is a section of settings, not 3"),
         ({"compare": {"images": 400}}, r"compare.images = 400 exceeds data.validation = 150"),
         ({"sgd": {"groups": []}}, r"sgd.groups is empty"),
-        ({"learn": {"target_weight": 0}}, r"are both 0, which leaves the body nothing to learn"),
+        ({"learn": {"target_weight": 0, "live": {"weight": 0}}}, r"are both 0, which leaves the body nothing to learn"),
         (
             {"learn": {"live": {"directions": 0}}},
             r"learn.live.directions = 0: expected int >= 1; give --learn.live.directions",
@@ -81,8 +81,8 @@ def test_sections_are_checked_alone() -> None:
     with pytest.raises(ConfigError, match=r"batch = 0: expected int >= 2; give SearchConfig's batch another value"):
         settings.check_section(SearchConfig(batch=0))
     with pytest.raises(ConfigError, match="are both 0, which leaves the body nothing to learn"):
-        settings.check_section(LearnConfig(target_weight=0))
-    assert settings.check_section(LearnConfig(target_weight=0, live=LiveConfig(weight=1))).target_weight == 0
+        settings.check_section(LearnConfig(target_weight=0, live=LiveConfig(weight=0)))
+    assert settings.check_section(LearnConfig(target_weight=0)).target_weight == 0
     with pytest.raises(ConfigError, match=r'schedule = "x": expected one of triangle, constant; give LearnConfig'):
         settings.check_section(LearnConfig(schedule="x"))  # type: ignore[arg-type]
 

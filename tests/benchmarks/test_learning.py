@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks import ablations, accuracy_scaling, tables
+from benchmarks.common import STORED
 from decouple.config import EsConfig, LearnConfig, NetworkConfig, RoundsConfig
 from decouple.errors import ConfigError
 from decouple.presets import preset
@@ -98,6 +99,6 @@ def test_the_scale_paper_is_the_papers(name: str, train: int, groups: int) -> No
 def test_small_settings_are_small() -> None:
     setting = tables.Setting("mnist", 1000, 0, tables.SCALES["small"], None, "cpu")
     learning = setting.learning(tables.Trial(2, 0.05, 0.2, 0.3), "searched, es")
-    assert learning == LearnConfig(epochs=50, weight_decay=0.05, lr=0.2, kl_weight=0.3, supervise="last")
+    assert learning == LearnConfig(epochs=50, weight_decay=0.05, lr=0.2, **STORED)
     paper = setting.search("searched, paper's algorithm").paper
     assert (paper.population, paper.generations, paper.alpha) == (48, (17, 8, 8, 7), (0.1,))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.config import EsConfig, LearnConfig, NetworkConfig, SearchConfig, SgdConfig
+from decouple.config import EsConfig, LearnConfig, LiveConfig, NetworkConfig, SearchConfig, SgdConfig
 from decouple.data import ImageData, Split
 from decouple.errors import ConfigError, DataError, NetworkError, NotFiniteError
 from decouple.learn import Checkpoint, CrossEntropy, Fit, Regression, fit, learn_targets, train_sgd
@@ -19,7 +19,8 @@ from decouple.training.evaluate import accuracy
 from decouple.training.optimizer import Factory
 from decouple.training.stream import Batch
 
-LEARN = LearnConfig(epochs=4, batch=24)
+LEARN = LearnConfig(epochs=4, batch=24, target_weight=1.0, kl_weight=0.3, live=LiveConfig(weight=0))
+"""Stored targets alone: what the step is worth is then plain to see."""
 
 
 @dataclass

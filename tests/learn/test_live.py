@@ -171,14 +171,15 @@ def test_the_body_then_gets_the_gradient_of_the_fitness(data: ImageData, store: 
 
 
 def test_weight_0_is_no_live_search(store: TargetStore) -> None:
-    assert regression(store, LearnConfig(), 2) == Regression(store, 0.3, 1)
-    assert regression(store, LearnConfig(target_weight=0.5), 2) == Regression(store, 0.3, 1, 0.5)
+    without = LearnConfig(live=LiveConfig(weight=0))
+    assert regression(store, without, 2) == Regression(store, 1.0, 1, 0.5)
+    assert regression(store, replace(without, target_weight=1.0, kl_weight=0.03), 2) == Regression(store, 0.03, 1)
     assert regression(store, LearnConfig(live=LiveConfig(weight=2)), 2).live is not None
 
 
 def test_candidates_are_counted() -> None:
-    assert LearnConfig(epochs=3).evaluations == 0
-    assert LearnConfig(epochs=3, live=LiveConfig(weight=1, directions=16)).evaluations == 3 * 32
+    assert LearnConfig(epochs=3, live=LiveConfig(weight=0)).evaluations == 0
+    assert LearnConfig(epochs=3, live=LiveConfig(directions=16)).evaluations == 3 * 32
 
 
 def test_a_killed_training_goes_on_as_if_it_had_not_been(data: ImageData, store: TargetStore, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_results_hold_the_promised_figures(finished: Path) -> None:
         assert set(found["q0"][figure]) == {"single", "uniform", "learned_prior", "greedy"}
     assert found["q0"]["prior_nll"]["learned_prior"] <= found["q0"]["prior_nll"]["uniform"] + 1e-9
     assert sum(member["weight"] for member in found["q0"]["members"]) == pytest.approx(1)
-    assert found["cost"]["search_evaluations"] == 2 * 60 * 18
+    assert found["cost"]["search_evaluations"] == 2 * 60 * (18 + 4 * 2 * 32), "and those of live search"
     assert found["cost"]["gradient_steps"] == (2 * 4 + 3) * 2 + 2 * 3 * 2 * 2
 
 
@@ -124,13 +124,13 @@ def test_the_papers_way_of_evaluating_and_starting_at_random_run_through(
 def test_candidates_of_live_search_are_counted_with_the_others(
     tiny: RunConfig, finished: Path, tmp_path: Path, no_report: None
 ) -> None:
-    live = {"live": {"weight": 1.0, "directions": 4}, "target_weight": 0.5}
-    found = run(from_builtins({"learn": live, "search": {"solutions": 1}}, tiny), tmp_path / "live")
+    without = {"live": {"weight": 0.0}}
+    found = run(from_builtins({"learn": without, "search": {"solutions": 1}}, tiny), tmp_path / "without")
     before = msgspec.json.decode((finished / "results.json").read_bytes(), type=Results)
-    network, plain = (results.networks["search-0"] for results in (found, before))
-    scored = tiny.learn.epochs * 2 * 4 * found.images["train"]
-    assert network.search_evaluations == plain.search_evaluations + scored
-    assert network.gradient_steps == plain.gradient_steps
+    network, live = (results.networks["search-0"] for results in (found, before))
+    scored = tiny.learn.epochs * 2 * tiny.learn.live.directions * found.images["train"]
+    assert network.search_evaluations == live.search_evaluations - scored
+    assert network.gradient_steps == live.gradient_steps
     assert found.cost.search_evaluations == network.search_evaluations
 
 
