@@ -42,8 +42,9 @@ class Fit:
 
     @property
     def best_epoch(self) -> int:
-        """Number of the epoch, from 1, with the best validation accuracy; the earliest of equals."""
-        return 1 + max(range(len(self.validation)), key=lambda epoch: (self.validation[epoch], -epoch))
+        """Number of the epoch, from 1, with the best validation accuracy; the latest of equals, whose learning rate is the lowest:
+        a small validation set is often answered all right in the middle of the training."""
+        return 1 + max(range(len(self.validation)), key=lambda epoch: (self.validation[epoch], epoch))
 
     @property
     def best_validation(self) -> float:
