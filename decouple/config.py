@@ -313,7 +313,7 @@ class RunConfig:
     preset: Annotated[str, tyro.conf.Suppress] = "digits"
     """The preset that these settings started from."""
     seed: Seed = 0
-    """Decides everything but the splits."""
+    """Decides everything but which images go to train, validation and prior."""
     precision: Literal["float32", "bfloat16", "mixed"] = "float32"
     """Arithmetic: float32 throughout; bfloat16 for search and autocast learning; mixed: bfloat16 for search alone."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -423,7 +423,7 @@ class TextConfig:
     preset: Annotated[str, tyro.conf.Suppress] = "tiny"
     """The preset that these settings started from."""
     seed: Seed = 0
-    """Decides everything but the parts."""
+    """Decides everything but which documents go to train, validation, prior and test."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic: float32 throughout, or bfloat16 under autocast."""
     compile: bool = False

@@ -140,6 +140,8 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     epochs = sum(learning.epochs for learning in learnings)
     passes[own] = passes.get(own, 0.0) + solutions * epochs
     learn_cost = _training_cost(passes, forward, step_seconds, train_images)
+    of_live = float(live * solutions * train_images * flops_from[-1])  # its candidates pass through the head alone
+    learn_cost = dataclasses.replace(learn_cost, flops=learn_cost.flops + of_live)
     trajectories = config.q0.trajectories or solutions
     q0_epochs = trajectories * config.q0.epochs_before(config.q0.cycles)
     q0_cost = _training_cost({own: q0_epochs * (1 + (1 / 3 if config.q0.alpha else 0))}, forward, step_seconds, train_images)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from decouple.config import LearnConfig, Q0Config, RunConfig, SearchConfig, SgdConfig, TextConfig, TrainConfig
+from decouple.config import LearnConfig, Q0Config, RunConfig, SearchConfig, SgdConfig, TextConfig, TextQ0Config, TrainConfig
 from decouple.errors import ConfigError, did_you_mean
 
 Config = TypeVar("Config", RunConfig, TextConfig)
@@ -79,6 +79,13 @@ def from_builtins(values: Any, base: Any = None, *, source: str = "the configura
         raise ConfigError(_explain(str(error), merged, kind)) from None
     if isinstance(config, RunConfig):
         _check_across(config)
+    if isinstance(config, TextConfig):
+        _check_members(config.q0, config.q0.trajectories)
+        if config.q0.perturb and config.q0.restart == "new":
+            raise ConfigError(
+                f"q0.perturb = {config.q0.perturb}: noise on the weights wants cycles that go on from them, and with "
+                "q0.restart = new each begins with a new network; give --q0.restart continue, or --q0.perturb 0"
+            )
     return config
 
 
@@ -164,6 +171,7 @@ def _check_across(config: RunConfig) -> None:
             f"q0.warmup = {config.q0.warmup} and q0.warmdown = {config.q0.warmdown} are shares of one cycle: expected a sum of at "
             "most 1; give --q0.warmup or --q0.warmdown another value"
         )
+    _check_members(config.q0, config.q0.trajectories or config.search.solutions)
     if config.data.validation < 4:
         raise ConfigError(
             f"data.validation = {config.data.validation}: expected at least 4; give --data.validation another value"
@@ -172,6 +180,15 @@ def _check_across(config: RunConfig) -> None:
         raise ConfigError(
             f"compare.images = {config.compare.images} exceeds data.validation = {config.data.validation}, "
             f"from which these images come; give --compare.images {config.data.validation}"
+        )
+
+
+def _check_members(q0: Q0Config | TextQ0Config, trajectories: int) -> None:
+    """No more members than snapshots."""
+    if q0.members is not None and q0.members > (made := trajectories * q0.cycles):
+        raise ConfigError(
+            f"q0.members = {q0.members}: expected at most {made}, the snapshots of {trajectories} × {q0.cycles} cycles; give "
+            "--q0.members another value, or more --q0.cycles"
         )
 
 

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from decouple.cli import run_command
+from decouple.cli.commands import default_out
 from decouple.errors import NotFiniteError
-from decouple.presets import PRESETS
+from decouple.presets import PRESETS, preset
+from decouple.settings import from_builtins
 
 TINY = [
     *("--data.train", "60", "--data.validation", "40", "--data.prior", "40", "--data.test", "60", "--network.width", "8"),
@@ -43,6 +45,13 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["run", "digits", "--seed", "three"], "--seed: expected a whole number, got 'three'"),
         (["run", "digits", "--search.algorithm", "cma"], "invalid choice 'cma' for argument '--search.algorithm'"),
         (["run", "digits", "stray"], "unexpected argument 'stray'"),
+        (
+            ["run", "digits", "--learn.live", "1"],
+            "'--learn.live' is a section of settings: give --learn.live.weight, --learn",
+        ),
+        (["q0", "export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected at least 1"),
+        (["q0", "text", "--data", "x", "--q0.perturb", "1"], "give --q0.restart continue, or --q0.perturb 0"),
+        (["q0", "text", "--data", "x", "--q0.members", "9"], "q0.members = 9: expected at most 8, the snapshots of 2 × 4"),
         (["run", "digits", "--network.width", "0"], "network.width = 0: expected int >= 1; give --network.width"),
         (["run", "digits", "--learn.epochs", "-3"], "learn.epochs = -3: expected int >= 1"),
         (["run", "digits", "--search.paper.population", "10"], "search.paper.population = 10 is too small for 20 parents"),
@@ -181,11 +190,14 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
 def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["estimate", "digits", *TINY]) == 0
     printed = capsys.readouterr().out
-    assert "evaluations    1,440 (12 an image and solution, 60 images)" in printed
+    live = 2 * 32 * 2  # candidates a step for an image, by epochs
+    assert f"evaluations    16,800 ({12 + live} an image and solution, 60 images)" in printed
     assert "gradient steps" in printed
     assert "H100" in printed
     assert run_command(["estimate", "digits", *TINY, "--rounds", "1"]) == 0
-    assert "(1,070 an image and solution, 60 images)" in capsys.readouterr().out, "a later round's search is counted too"
+    assert f"({1070 + 2 * live:,} an image and solution, 60 images)" in capsys.readouterr().out, (
+        "a round's search is counted too"
+    )
 
 
 def test_a_stage_that_fails_leaves_the_runs_settings_as_they_were(
@@ -226,3 +238,36 @@ def test_bugs_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("decouple.search.tasks.search_batch", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         run_command(["run", "digits", "--out", str(tmp_path / "run"), *TINY])
+
+
+def test_a_run_is_named_by_its_preset_data_and_seed() -> None:
+    names = {"digits": "digits-seed3", "mnist": "digits-mnist-seed3", "folder:/a/cats": "digits-cats-seed3"}
+    for data, name in names.items():
+        config = from_builtins({"seed": 3, "data": {"name": data}}, preset("digits"))
+        assert default_out(config) == Path("runs") / name
+
+
+IMPORTING = """
+import os, signal, sys
+
+class Finder:
+    "Interrupts in the middle of an import, and swallows what is raised there, as some packages do."
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except BaseException:
+                pass
+
+sys.meta_path.insert(0, Finder())
+from decouple.cli import run_command
+from decouple.cli.commands import default_out
+sys.exit(run_command(["run", "digits"]))
+"""
+
+
+def test_an_interruption_while_packages_are_imported_is_not_lost(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True, cwd=tmp_path, timeout=200)
+    assert done.returncode == 130
+    assert "decouple: stopped; finished work is kept: continue with  decouple run digits --resume" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -55,6 +55,7 @@ def test_unknown_preset_names_the_nearest() -> None:
         ({"network": 3}, r"'network' is a section of settings, not 3"),
         ({"compare": {"images": 400}}, r"compare.images = 400 exceeds data.validation = 150"),
         ({"sgd": {"groups": []}}, r"sgd.groups is empty"),
+        ({"q0": {"members": 9}}, r"q0.members = 9: expected at most 8, the snapshots of 2 × 4 cycles"),
         ({"learn": {"target_weight": 0, "live": {"weight": 0}}}, r"are both 0, which leaves the body nothing to learn"),
         (
             {"learn": {"live": {"directions": 0}}},

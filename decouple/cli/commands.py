@@ -25,7 +25,7 @@ from decouple.cli.options import (
 from decouple.cli.parsing import base_settings, parse, value_of, with_file
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import ConfigError
-from decouple.presets import PRESETS, text_preset
+from decouple.presets import PRESETS, preset, text_preset
 
 if TYPE_CHECKING:
     from decouple.group import Group
@@ -206,6 +206,8 @@ def _export(argv: list[str]) -> None:
             "'decouple q0 export' needs a run directory first: decouple q0 export runs/digits-seed0 --out FILE"
         )
     options = parse("q0 export RUN_DIR", argv[1:], ExportOptions())
+    if options.distill_epochs < 1:
+        raise ConfigError(f"--distill-epochs = {options.distill_epochs}: expected at least 1")
     from decouple.pipeline.population import compressed
     from decouple.q0.ensemble import Ensemble
 
@@ -252,5 +254,7 @@ def _schema() -> None:
 
 
 def default_out(config: RunConfig) -> Path:
-    """Where a run goes when no --out is given."""
-    return Path("runs") / f"{config.preset}-seed{config.seed}"
+    """Where a run goes when no --out is given: named by its preset, its data if they are others than the preset's, its seed."""
+    kind, _, folder = config.data.name.partition(":")
+    other = [] if config.data.name == preset(config.preset).data.name else [Path(folder).name or kind]
+    return Path("runs") / "-".join([config.preset, *other, f"seed{config.seed}"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from types import FrameType
+from typing import NoReturn
 
 from decouple.cli.commands import commands
 from decouple.cli.options import STAGE_SECTIONS
@@ -48,7 +50,7 @@ def run_command(argv: list[str]) -> int:
     try:
         if command not in known:
             raise ConfigError(f"there is no command '{command}'{did_you_mean(command, known)}")
-        with _interruptible():
+        with _interruptible(command, arguments):
             known[command](arguments)
     except ConfigError as error:
         return _fail(error, 2)
@@ -65,8 +67,7 @@ def run_command(argv: list[str]) -> int:
             1,
         )
     except _Interrupted as interruption:
-        print(f"\ndecouple: stopped{_how_to_continue(command, arguments)}", file=sys.stderr)
-        return 128 + interruption.number
+        return _stopped(interruption.number, command, arguments)
     return 0
 
 
@@ -81,10 +82,13 @@ class _Interrupted(BaseException):
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(command: str, argv: list[str]) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the command where it is; every file is whole at any moment."""
 
-    def interrupt(number: int, frame: Any) -> NoReturn:
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        if _imports(frame):
+            # An exception there is swallowed by packages that try what they import, or leaves them half made.
+            os._exit(_stopped(number, command, argv))
         raise _Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -93,6 +97,20 @@ def _interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported there."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _stopped(number: int, command: str, argv: list[str]) -> int:
+    print(f"\ndecouple: stopped{_how_to_continue(command, argv)}", file=sys.stderr, flush=True)
+    return 128 + number
 
 
 def _how_to_continue(command: str, argv: list[str]) -> str:

@@ -44,7 +44,7 @@ class StageOptions:
 @dataclass(frozen=True)
 class RunOptions(StageOptions):
     out: Path | None = None
-    """Run directory; default: runs/PRESET-seedN."""
+    """Run directory; default: runs/PRESET-seedN, with the name of the data in between if they are not the preset's."""
     resume: bool = False
     """Go on with the run that --out holds: finished work is not done again."""
     config: Path | None = None

@@ -83,6 +83,8 @@ def parse(usage: str, argv: list[str], defaults: Arguments) -> Arguments:
         if not option.startswith("-"):
             raise ConfigError(f"unexpected argument '{option}': settings are given as --section.name value")
         known = _options(defaults)
+        if within := [name for name in known if name.startswith(f"{option}.")]:
+            raise ConfigError(f"'{option}' is a section of settings: give {', '.join(within)}")
         raise ConfigError(f"unknown option '{option}'{did_you_mean(option.partition('=')[0].replace('_', '-'), known)}")
     return parsed
 

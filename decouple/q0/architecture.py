@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
+from torch import Tensor
 
 from decouple.config import GptConfig, NetworkConfig
+from decouple.errors import DataError
 from decouple.networks.paper import paper_network
 from decouple.networks.stages import Stages
 
@@ -26,6 +28,12 @@ class PaperArchitecture:
     image_shape: tuple[int, ...]
     """(C, H, W)."""
     classes: int
+
+    def check(self, images: Tensor) -> None:
+        """Raise DataError if a member cannot take `images`."""
+        if tuple(images.shape[1:]) != tuple(self.image_shape):
+            wanted = ", ".join(map(str, self.image_shape))
+            raise DataError(f"images have shape {tuple(images.shape)}: expected (B, {wanted}); one alone is images[None]")
 
     def build(self) -> Stages:
         """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights."""

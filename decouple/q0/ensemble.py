@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from decouple.errors import ConfigError, DamagedFileError, NetworkError
 from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record
-from decouple.q0.architecture import Architecture, architecture_from
+from decouple.q0.architecture import Architecture, PaperArchitecture, architecture_from
 from decouple.q0.prior import select_members
 from decouple.q0.trajectories import Snapshot, weights_in
 from decouple.settings import to_builtins
@@ -47,7 +47,7 @@ class Ensemble(nn.Module):
 
     Args:
         members: M networks of one shape, (B, …) → logits (B, C) or (B, T, C). Copied.
-        weights: (M,), at least 0, not all 0; normalised here.
+        weights: (M,), a tensor or numbers, at least 0, not all 0; normalised here.
         architecture: how a member is built; without it a file can be loaded only where the network is given.
         evaluation: how members are computed; None: batched where no member convolves, else one after the other, which is
             what `benchmarks.ensemble_speed` found fastest on a CPU. `tune` measures it. All give equal outputs up to rounding.
@@ -62,15 +62,14 @@ class Ensemble(nn.Module):
     def __init__(
         self,
         members: Sequence[nn.Module],
-        weights: Tensor,
+        weights: Tensor | Sequence[float],
         *,
         architecture: Architecture | None = None,
         evaluation: Evaluation | None = None,
     ) -> None:
         super().__init__()
-        shapes = [[(name, tuple(value.shape)) for name, value in member.state_dict().items()] for member in members]
-        if not members or any(shape != shapes[0] for shape in shapes):
-            raise NetworkError(f"an ensemble needs members of one shape, at least one; got {len(members)} that differ")
+        check_members(members)
+        weights = torch.as_tensor(weights, dtype=None if isinstance(weights, Tensor) else torch.float64)
         if weights.shape != (len(members),):
             raise ValueError(f"weights {tuple(weights.shape)} and {len(members)} members do not fit: expected (M,)")
         indices, share = select_members(weights, len(members))
@@ -91,7 +90,11 @@ class Ensemble(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Log-probabilities (B, C), or (B, T, C) for tokens; float32 or wider."""
+        """Log-probabilities (B, C), or (B, T, C) for tokens; float32 or wider.
+
+        Args:
+            images: as the members take them; the paper's networks: (B, C, H, W), uint8 in 0..255 or float in 0..1.
+        """
         logits = self.member_logits(images)
         log_probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         shape = (-1, *([1] * (logits.dim() - 1)))
@@ -99,6 +102,8 @@ class Ensemble(nn.Module):
 
     def member_logits(self, images: Tensor) -> Tensor:
         """(M, B, C): each member's own."""
+        if isinstance(self.architecture, PaperArchitecture):
+            self.architecture.check(images)
         ways: dict[Evaluation, Callable[[Tensor], Tensor]] = {
             "batched": self._batched,
             "loop": lambda values: torch.stack([member(values) for member in self.members]),
@@ -198,6 +203,7 @@ class Ensemble(nn.Module):
         Raises:
             ConfigError: there is nothing at `source`, the run has no population yet, or k is out of range.
             DamagedFileError: a file is missing, truncated, altered or another unit's; names it.
+            NetworkError: `network` has another shape than the members.
         """
         source = Path(source)
         if source.is_dir():
@@ -218,7 +224,12 @@ class Ensemble(nn.Module):
     @classmethod
     def _of_run(cls, run: Path, k: int | None, equal: bool) -> Ensemble:
         if not (run / INDEX).exists():
-            raise ConfigError(f"{run} has no population yet; make it with 'decouple q0 {run}'")
+            run_of_ours = (run / "config.json").exists()
+            raise ConfigError(
+                f"{run} has no population yet; make it with 'decouple q0 {run}'"
+                if run_of_ours
+                else f"{run} is no run directory: give one whose q0 stage is done, or a file that Ensemble.save wrote"
+            )
         index = load_record(run / INDEX, unit=INDEX_UNIT)
         chosen, share = _chosen([member["weight"] for member in index["members"]], k, equal)
         states = []
@@ -241,9 +252,27 @@ class Ensemble(nn.Module):
             try:
                 member.load_state_dict(state)
             except RuntimeError as error:
-                raise DamagedFileError(f"the members do not fit the network ({str(error).splitlines()[0]})") from error
+                what = " ".join(line.strip() for line in str(error).splitlines()[1:3])
+                raise NetworkError(f"the members do not fit the network: {what}") from error
             members.append(member)
         return cls(members, share, architecture=architecture)
+
+
+def check_members(members: Sequence[nn.Module]) -> None:
+    """Networks that can answer together.
+
+    Raises:
+        NetworkError: there are none, or their weights differ in names or shapes.
+    """
+    if not members:
+        raise NetworkError("an ensemble needs at least one member; got none")
+    shapes = [{name: tuple(value.shape) for name, value in member.state_dict().items()} for member in members]
+    for i, shape in enumerate(shapes):
+        if differ := [name for name in {**shapes[0], **shape} if shapes[0].get(name) != shape.get(name)]:
+            raise NetworkError(
+                f"an ensemble needs members of one shape: member 0 has {differ[0]} {shapes[0].get(differ[0], 'not at all')}, "
+                f"member {i} {shape.get(differ[0], 'not at all')}"
+            )
 
 
 def write_index(run: Path, snapshots: Sequence[Snapshot], weights: Tensor, k: int, architecture: Architecture) -> None:
@@ -268,9 +297,9 @@ def write_index(run: Path, snapshots: Sequence[Snapshot], weights: Tensor, k: in
 def _chosen(weights: Sequence[float], k: int | None, equal: bool) -> tuple[list[int], Tensor]:
     values = torch.tensor(weights, dtype=torch.float64)
     positive = len(values) if equal else int((values > 0).sum())
-    if k is not None and not 1 <= k <= len(values):
-        raise ConfigError(f"k = {k}: expected 1 … {len(values)}, the members that there are")
-    indices, share = select_members(values, k or positive)
+    if k is not None and k not in range(1, len(values) + 1):
+        raise ConfigError(f"{k} members: expected a whole number from 1 to {len(values)}, as many as there are")
+    indices, share = select_members(values, int(k or positive))
     return indices.tolist(), torch.full_like(share, 1 / len(share)) if equal else share
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from decouple.config import Q0Config
 from decouple.data.images import ImageData
-from decouple.errors import expect
+from decouple.errors import ConfigError, NetworkError, expect
 from decouple.networks.stages import Stages
-from decouple.q0.ensemble import Ensemble
+from decouple.q0.ensemble import Ensemble, check_members
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
 from decouple.q0.trajectories import Chain, snapshots_of, train_trajectory
 from decouple.seeds import derive
@@ -46,8 +46,8 @@ def train_population(
         advance: called with the number of epochs that are done, for a progress bar.
 
     Raises:
-        ConfigError: a setting out of its range, or no networks.
-        NetworkError: a network that does not fit the images, or networks of different shapes.
+        ConfigError: a setting out of its range.
+        NetworkError: no networks, one that does not fit the images, or networks of different shapes.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
 
     >>> import tempfile, decouple
@@ -63,9 +63,16 @@ def train_population(
     expect(data, ImageData, "data", "such as decouple.load_data('digits')")
     expect(config, Q0Config, "config")
     check_section(config)
+    if isinstance(networks, torch.nn.Module):
+        raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
     for network in networks:
         expect(network, Stages, "networks[…]", "cut it with Stages.from_module or Stages.from_sequential")
         network.check(data.image_shape, data.train.labels)
+    check_members(networks)
+    if (made := len(networks) * config.cycles) < (config.members or 1):
+        raise ConfigError(
+            f"members = {config.members}: expected at most {made}, the snapshots of {len(networks)} × {config.cycles} cycles"
+        )
     settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot
     members, answers = [], []
     for trajectory, network in enumerate(networks):
@@ -78,11 +85,9 @@ def train_population(
             snapshot.load_into(member)
             members.append(member)
             answers.append(logits(member, data.prior).double().softmax(1))
-    if not members:
-        return Ensemble(members, torch.empty(0))  # says what it needs
     labels = data.prior.labels
     fitted = fitted_prior(torch.stack([each[torch.arange(len(labels)), labels] for each in answers]), config.prior, seed)
-    chosen, share = select_members(fitted.weights, min(config.members or len(members), len(members)))
+    chosen, share = select_members(fitted.weights, config.members or len(members))
     return Ensemble([members[i] for i in chosen.tolist()], share)
 
 

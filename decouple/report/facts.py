@@ -22,10 +22,10 @@ def summary(config: RunConfig, results: Results) -> str:
     searches = f"{len(searched)} independent searches" if many else "A search"
     how = "by backpropagation, as a reference," if config.search.algorithm == "gradient" else "without backpropagation,"
     learned = (
-        f"Networks that learned to reproduce these activations, one for each search, classify {own} of the test images "
+        f"Networks that {_learned(config)}, one for each search, classify {own} of the test images "
         f"correctly on average ({percent(min(searched), digits)} to {percent(max(searched), digits)}{SPACE}%)"
         if many
-        else f"A network that learned to reproduce these activations classifies {own} of the test images correctly"
+        else f"A network that {_learned(config)} classifies {own} of the test images correctly"
     )
     return (
         f"{searches} changed the activations of an untrained network, image by image and {how} so that it puts "
@@ -37,6 +37,16 @@ def summary(config: RunConfig, results: Results) -> str:
         f"learned weights and {nats(q0.test_nll.uniform)} with uniform ones; the single member that did best "
         f"on the prior split has {nats(q0.test_nll.single)}."
     )
+
+
+def _learned(config: RunConfig) -> str:
+    """From what a searched network has learned."""
+    targets, live = config.learn.target_weight > 0, config.learn.live.weight > 0
+    wants = ["learned to reproduce these activations"] * targets + ["to follow a search that went on at every step"] * live
+    found = " and ".join(wants) if targets else f"learned {wants[0]}, not these activations"
+    if config.rounds.count:
+        found += f", and went on in {plural(config.rounds.count, 'round')} of being searched themselves"
+    return found
 
 
 def limits(config: RunConfig, results: Results, run: RunInfo) -> list[str]:
@@ -99,6 +109,12 @@ def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
         found.append(
             f"BatchNorm uses batch statistics in search, so the images of a search batch (up to {config.search.batch}) influence one "
             "another: the unit that is independent is the batch, not the image."
+        )
+    if config.learn.live.weight:
+        found.append(
+            f"Live search judges {2 * config.learn.live.directions} candidates an image and step by its label. With every direction "
+            "and a small radius what it finds is the gradient of the head’s log-probability, without backpropagation: the body is "
+            "taught much as SGD teaches it, and the searched targets beside it are what differs."
         )
     if search.failed_generations:
         found.append(

@@ -95,6 +95,10 @@ def differences(config: RunConfig, results: Results) -> list[str]:
         found.append(f"{NAMES[config.search.algorithm]} for search (paper: a genetic algorithm)")
     elif config.search.paper.smoothing == "noise":
         found.append("only the mutation noise is smoothed (the paper can be read as smoothing the whole map)")
+    if config.learn.live.weight:
+        found.append("live search at every step of learning (paper: none)")
+    if config.rounds.count:
+        found.append("further rounds of search and learning (paper: none)")
     if config.network.statistics != "batch":
         found.append("BatchNorm evaluated with running statistics (paper: the evaluated batch's own)")
     found.append("one run (paper: mean ± standard deviation over 3)")

@@ -9,7 +9,7 @@ from torch import nn
 
 from decouple.config import NetworkConfig, Q0Config
 from decouple.data import ImageData
-from decouple.errors import ConfigError, DamagedFileError, NetworkError
+from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkError
 from decouple.networks import paper_network
 from decouple.q0.architecture import PaperArchitecture
 from decouple.q0.compress import distill
@@ -95,9 +95,9 @@ def test_a_file_gives_the_ensemble_back_and_its_heaviest_members(data: ImageData
     torch.testing.assert_close(same(data.test.images).double(), expected, rtol=0, atol=2e-5)
     with pytest.raises(ConfigError, match=r"there is no run directory or file .*none"):
         Ensemble.load(tmp_path / "none")
-    for k in (0, 4):
-        with pytest.raises(ConfigError, match=rf"k = {k}: expected 1 … 3"):
-            Ensemble.load(tmp_path / "ensemble.safetensors", k=k)
+    for k in (0, 4, 2.5):
+        with pytest.raises(ConfigError, match=rf"{k} members: expected a whole number from 1 to 3"):
+            Ensemble.load(tmp_path / "ensemble.safetensors", k=k)  # type: ignore[arg-type]
 
 
 def test_a_file_of_own_networks_needs_one(data: ImageData, tmp_path: Path) -> None:
@@ -107,8 +107,10 @@ def test_a_file_of_own_networks_needs_one(data: ImageData, tmp_path: Path) -> No
         Ensemble.load(path)
     again = Ensemble.load(path, network=mlps(1)[0])
     assert torch.equal(again(data.test.images), ensemble(data.test.images))
-    with pytest.raises(DamagedFileError, match="the members do not fit the network"):
+    with pytest.raises(NetworkError, match=r"the members do not fit the network: .*weight"):
         Ensemble.load(path, network=nn.Linear(64, 3))
+    with pytest.raises(ConfigError, match="is no run directory: give one whose q0 stage is done, or a file"):
+        Ensemble.load(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
@@ -123,12 +125,27 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
 
 
 def test_members_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(NetworkError, match="members of one shape, at least one; got 2"):
+    with pytest.raises(NetworkError, match=r"one shape: member 0 has weight \(3, 2\), member 1 \(2, 3\)"):
         Ensemble([nn.Linear(2, 3), nn.Linear(3, 2)], torch.ones(2))
-    with pytest.raises(NetworkError, match="at least one; got 0"):
+    with pytest.raises(NetworkError, match=r"one shape: member 0 has bias \(3,\), member 1 not at all"):
+        Ensemble([nn.Linear(2, 3), nn.Linear(2, 3, bias=False)], torch.ones(2))
+    with pytest.raises(NetworkError, match="at least one member; got none"):
         Ensemble([], torch.ones(0))
     with pytest.raises(ValueError, match=r"weights \(2,\) and 3 members do not fit"):
         Ensemble(mlps(), torch.ones(2))
+
+
+def test_weights_may_be_numbers(data: ImageData) -> None:
+    assert torch.equal(Ensemble(mlps(), WEIGHTS.tolist())(data.test.images), Ensemble(mlps(), WEIGHTS)(data.test.images))
+
+
+def test_images_of_another_shape_are_refused_where_the_shape_is_known(data: ImageData) -> None:
+    ensemble = Ensemble(convolutional(data), WEIGHTS, architecture=SHAPE)
+    for shape in ((2, 1, 28, 28), (1, 8, 8)):
+        with pytest.raises(DataError, match=r"images have shape .*: expected \(B, 1, 8, 8\)"):
+            ensemble(torch.rand(shape))
+    bytes_ = (data.test.images * 255).byte()
+    torch.testing.assert_close(ensemble(bytes_), ensemble(bytes_.float() / 255))
 
 
 def test_distilled_one_network_answers_as_the_ensemble_does(data: ImageData) -> None:

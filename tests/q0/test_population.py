@@ -61,14 +61,19 @@ def test_validation_and_test_images_decide_nothing(networks: list[Stages], data:
 
 def test_what_does_not_fit_is_named(networks: list[Stages], data: ImageData, tmp_path: Path) -> None:
     wider = paper_network(data.train.images, 3, NetworkConfig(width=16), groups=1, seed=0)
-    with pytest.raises(NetworkError, match="members of one shape"):
+    with pytest.raises(NetworkError, match=r"members of one shape: member 0 has .* \(8, .*, member 1 \(16, "):
         train_population([networks[0], wider], data, tmp_path, config=CONFIG)
-    with pytest.raises(NetworkError, match="at least one; got 0"):
+    with pytest.raises(NetworkError, match="at least one member; got none"):
         train_population([], data, tmp_path, config=CONFIG)
+    with pytest.raises(NetworkError, match=r"must be a sequence of them, not one Stages; pass \[network\]"):
+        train_population(networks[0], data, tmp_path, config=CONFIG)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"members = 99: expected at most \d+, the snapshots of 2 × \d cycles"):
+        train_population(networks, data, tmp_path, config=replace(CONFIG, members=99))
     with pytest.raises(ConfigError, match="cycles = 0: expected int >= 1; give Q0Config's cycles"):
         train_population(networks, data, tmp_path, config=Q0Config(cycles=0))
     with pytest.raises(ConfigError, match=r"networks\[…\] must be a Stages, not Linear"):
         train_population([torch.nn.Linear(2, 2)], data, tmp_path)  # type: ignore[list-item]
+    assert not list(tmp_path.iterdir()), "nothing was trained"
 
 
 def test_the_prior_is_the_one_that_the_settings_name() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from decouple.config import RunConfig, SearchConfig
+from decouple.config import LearnConfig, LiveConfig, RoundsConfig, RunConfig, SearchConfig
 from decouple.report import paper
 from decouple.report.facts import limits, summary
 from decouple.report.formats import nats, percent, standard_error
@@ -33,6 +33,23 @@ def test_summary_of_one_solution_is_in_the_singular() -> None:
     assert text.startswith("A search ")
     assert "A network that learned" in text
     assert "1 snapshot reaches" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "rounds", "learned"),
+    [
+        ({"live": LiveConfig(weight=0)}, 0, "learned to reproduce these activations, one"),
+        ({}, 0, "learned to reproduce these activations and to follow a search that went on at every step, one"),
+        ({"target_weight": 0}, 0, "learned to follow a search that went on at every step, not these activations, one"),
+        ({"live": LiveConfig(weight=0)}, 2, "these activations, and went on in 2 rounds of being searched themselves, one"),
+    ],
+)
+def test_summary_says_what_was_learned(changes: dict[str, Any], rounds: int, learned: str) -> None:
+    config = RunConfig(learn=replace(LearnConfig(), **changes), rounds=RoundsConfig(count=rounds))
+    results, _ = made_up()
+    assert learned in summary(config, results)
+    said = any(limit.startswith("Live search judges 64 candidates") for limit in limits(config, results, RunInfo()))
+    assert said == bool(config.learn.live.weight)
 
 
 @pytest.mark.parametrize("algorithm", ["random", "gradient"])
