@@ -169,6 +169,11 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     foreign = _error(capsys, "q0", out, "--learn.lr", "0.3")
     assert "'decouple q0' may change --q0.*, not --learn.lr" in foreign
 
+    assert run_command(["learn", out, "--quiet"]) == 0
+    learned = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("search-", "sgd-"))]
+    found = {name: network["best_epoch"] for name, network in first["networks"].items()}
+    assert {name: int(epoch) for name, _, epoch in learned} == found
+
     assert run_command(["q0", out, "--q0.cycles", "3", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert "'decouple report" in printed

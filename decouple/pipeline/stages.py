@@ -11,7 +11,7 @@ from decouple.pipeline.context import Run
 from decouple.pipeline.learning import learn, learn_results, networks_of
 from decouple.pipeline.population import population
 from decouple.pipeline.searching import search, search_results
-from decouple.pipeline.summary import population_summary, summary
+from decouple.pipeline.summary import learning_summary, population_summary, summary
 from decouple.results import Accuracies, Cost, Curves, Results
 
 STAGES = ("search", "learn", "compare", "q0", "report")
@@ -22,7 +22,8 @@ def run_stages(run: Run, last: str = "report") -> str:
     """Do every stage up to `last`; what is done already is not done again.
 
     Returns:
-        What has come of it, for people: of the population, or of everything and the report's path; empty for earlier stages.
+        What has come of it, for people: of the learning, of the population, or of everything and the report's path; empty for
+        other stages.
     """
     if last == "q0" and run.config.q0.init == "random":  # needs nothing that was searched
         return population_summary(population(run, networks_of(run)).results)
@@ -32,7 +33,7 @@ def run_stages(run: Run, last: str = "report") -> str:
         return ""
     networks = learn(run, stores)
     if last == "learn":
-        return ""
+        return learning_summary({trained.name: trained.result() for trained in networks}) if run.group.first else ""
     if last in ("compare", "report"):
         compared = compare(run, networks)
         if last == "compare":

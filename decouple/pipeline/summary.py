@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from decouple.files import read_json
+from decouple.learn import Fit
 from decouple.results import Q0Results, Results
 
 Row = tuple[str, str, str]
@@ -31,6 +33,12 @@ def summary(folder: Path) -> str:
         *_rows(q0),
     ]
     return _table(rows)
+
+
+def learning_summary(fits: Mapping[str, Fit]) -> str:
+    """What each network reached on validation, as text; test images are not used before the report."""
+    rows = [(name, f"{fit.best_validation:.2%}", f"{fit.best_epoch}") for name, fit in fits.items()]
+    return _table([("", "validation accuracy", "best epoch"), *rows])
 
 
 def population_summary(q0: Q0Results) -> str:
