@@ -159,17 +159,19 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class LiveConfig:
-    """Search at every step of learning, around what the network makes of the views at the last block, with its own head as the
-    judge: a second target there."""
+    """Live search: at every step of learning a small search around what the network now makes of the step's images (of their
+    views, where they are augmented) at the last block, scored by the network's own head. Where that says the activations
+    should go is a second target there, beside the stored one."""
 
     weight: NonNegative = 1.0
-    """Weight of the fitness, log p(true class); 0: no live search (paper)."""
+    """Weight of that target. 1: it moves the activations as SGD's gradient would; 0: no live search (paper). The stored targets
+    beside it have learn.target_weight; with 0 there, live search alone teaches the blocks."""
     directions: Positive = 32
-    """Directions a step, along which and against which candidates are scored; all images share them."""
+    """Directions that a step tries, forth and back; all its images share them. More see more of what could be gained."""
     guided: Fraction = 0.5
-    """Share of the directions that combine the displacements of the step before; the rest are new at random."""
+    """Share of the directions that combine what the step before has found; the rest are new at random."""
     radius: Rate = 0.3
-    """Size of a trial displacement, in standard deviations of the sample."""
+    """Distance of a candidate from the network's own activations, in standard deviations of the sample."""
 
 
 @dataclass(frozen=True)
