@@ -11,6 +11,9 @@ from benchmarks import ablations, data_efficiency, headline, q0_images, q0_start
 from benchmarks.trajectories import as_markdown
 
 README = Path(__file__).parents[1] / "README.md"
+FIGURES = README.parent / "figures"
+RESULTS = FIGURES / "README.md"
+"""Every table; the README has the headlines."""
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
@@ -57,7 +60,7 @@ def test_the_commands_of_the_readme_are_known() -> None:
 
 
 def test_the_table_holds_what_the_benchmark_wrote() -> None:
-    figures = json.loads((README.parent / "figures" / "demo-digits.json").read_text())["figures"]
+    figures = json.loads((FIGURES / "demo-digits.json").read_text())["figures"]
     text = README.read_text()
     for spread in figures["test_accuracy"].values():
         if isinstance(spread, dict):
@@ -69,12 +72,12 @@ def test_the_table_holds_what_the_benchmark_wrote() -> None:
 
 
 def test_the_table_of_algorithms_is_the_benchmarks() -> None:
-    table = (README.parent / "figures" / "algorithms.md").read_text().strip()
-    assert table in README.read_text()
+    table = (FIGURES / "algorithms.md").read_text().strip()
+    assert table in RESULTS.read_text()
 
 
 def test_what_is_said_of_matching_is_what_the_benchmark_found() -> None:
-    mnist, cifar = json.loads((README.parent / "figures" / "matching.json").read_text())["figures"]["data"]
+    mnist, cifar = json.loads((FIGURES / "matching.json").read_text())["figures"]["data"]
     blocks = [name for name in mnist["points"] if name != "logits"]
     alone = [mnist["summary"]["es"]["alone"][name] for name in blocks]
     assert all(match["reached"] == "3 of 3" and match["ratio"]["max"] < 1 / 40 for match in alone)
@@ -83,14 +86,14 @@ def test_what_is_said_of_matching_is_what_the_benchmark_found() -> None:
 
 
 def test_the_scaling_curves_do_what_is_said_of_them() -> None:
-    figures = README.parent / "figures"
+    figures = FIGURES
     assert json.loads((figures / "fitness_scaling.json").read_text())["figures"]["all_fall_within_spread"]
     assert json.loads((figures / "diversity_scaling.json").read_text())["figures"]["all_grow"]
 
 
 def test_the_ratios_of_speed_are_the_benchmarks() -> None:
-    text = README.read_text()
-    figures = json.loads((README.parent / "figures" / "search-speed-cpu.json").read_text())["figures"]
+    text = RESULTS.read_text()
+    figures = json.loads((FIGURES / "search-speed-cpu.json").read_text())["figures"]
     for width in (32, 256):
         for dtype in ("bfloat16", "float32"):
             forward = [row for row in figures["forward"] if (row["width"], row["dtype"]) == (width, dtype)]
@@ -106,7 +109,7 @@ def test_the_ratios_of_speed_are_the_benchmarks() -> None:
 
 
 def test_the_ratios_of_learning_are_the_benchmarks() -> None:
-    rows = json.loads((README.parent / "figures" / "learning-speed-cpu.json").read_text())["figures"]["rows"]
+    rows = json.loads((FIGURES / "learning-speed-cpu.json").read_text())["figures"]["rows"]
     found = {(row["width"], row["groups"], row["precision"], row["step"]): row for row in rows}
     for width, groups in ((32, 1), (32, 2), (256, 1), (256, 2)):
         cells = []
@@ -114,11 +117,11 @@ def test_the_ratios_of_learning_are_the_benchmarks() -> None:
             for step in ("learn, store in memory", "learn, store on disk"):
                 row = found[width, groups, precision, step]
                 cells.append(f"{row['ratio']:.2f} ({row['cpu_ratio']:.2f})")
-        assert f"| {width} channels, {2 * groups} convolutions a block | {' | '.join(cells)} |" in README.read_text()
+        assert f"| {width} channels, {2 * groups} convolutions a block | {' | '.join(cells)} |" in RESULTS.read_text()
 
 
 def test_the_tables_of_learning_are_the_benchmarks() -> None:
-    text, tables = README.read_text(), sorted((README.parent / "figures").glob("tables-*.md"))
+    text, tables = RESULTS.read_text(), sorted(FIGURES.glob("tables-*.md"))
     assert len(tables) == 6
     for table in tables:
         rows = json.loads(table.with_suffix(".json").read_text())["figures"]["entries"]
@@ -128,24 +131,24 @@ def test_the_tables_of_learning_are_the_benchmarks() -> None:
 
 
 def test_the_ablations_are_the_benchmarks() -> None:
-    file = README.parent / "figures" / "ablations.md"
+    file = FIGURES / "ablations.md"
     entries = json.loads(file.with_suffix(".json").read_text())["figures"]["data"]
     assert file.read_text() == ablations.as_markdown(entries)
     rows = [line for line in file.read_text().splitlines() if line.startswith("| ")][1:]
     assert len(rows) == 23
-    assert all(row in README.read_text() for row in rows)
+    assert all(row in RESULTS.read_text() for row in rows)
 
 
 def test_accuracy_grows_with_the_compute_of_the_search() -> None:
-    curves = json.loads((README.parent / "figures" / "accuracy_scaling.json").read_text())["figures"]["curves"]
+    curves = json.loads((FIGURES / "accuracy_scaling.json").read_text())["figures"]["curves"]
     for curve in curves:
         assert curve["x"][-1] == 16 * curve["x"][0]
         said = f"{curve['mean'][0]:.1f} to {curve['mean'][-1]:.1f} %"
-        assert said in README.read_text()
+        assert said in RESULTS.read_text()
 
 
 def test_what_is_said_of_trajectories_is_what_the_benchmark_found() -> None:
-    text, file = README.read_text(), README.parent / "figures" / "trajectories.json"
+    text, file = RESULTS.read_text(), FIGURES / "trajectories.json"
     found = json.loads(file.read_text())["figures"]
     table = as_markdown(found)
     assert file.with_suffix(".md").read_text() == table
@@ -165,16 +168,16 @@ def test_what_is_said_of_trajectories_is_what_the_benchmark_found() -> None:
 
 
 def test_the_plans_are_what_the_benchmark_found() -> None:
-    receipt = json.loads((README.parent / "figures" / "q0_images.json").read_text())
+    receipt = json.loads((FIGURES / "q0_images.json").read_text())
     plans = q0_images.plans_of(receipt["figures"]["data"], receipt["made"])
     assert json.loads((README.parent / "decouple" / "q0" / "plans.json").read_text()) == plans
 
 
 def test_what_is_said_of_text_is_what_the_benchmark_found() -> None:
-    file = README.parent / "figures" / "q0_text.json"
+    file = FIGURES / "q0_text.json"
     table = headline.as_markdown(json.loads(file.read_text())["figures"], q0_text.UNIT)
     assert file.with_suffix(".md").read_text() == table
-    assert table.strip() in README.read_text()
+    assert table.strip() in RESULTS.read_text()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +190,39 @@ def test_what_is_said_of_text_is_what_the_benchmark_found() -> None:
     ],
 )
 def test_what_is_said_of_images_is_what_the_benchmarks_found(name: str, table: Any) -> None:
-    file = README.parent / "figures" / f"{name}.json"
+    file = FIGURES / f"{name}.json"
     written = table(json.loads(file.read_text())["figures"]["data"])
     assert file.with_suffix(".md").read_text() == written
-    assert written.strip() in README.read_text()
+    assert written.strip() in RESULTS.read_text()
+
+
+def test_the_headlines_are_the_benchmarks() -> None:
+    text = " ".join(README.read_text().split())
+
+    def ratio(figures: dict[str, Any]) -> str:
+        found = headline.headline(figures["lines"]["ensemble"], figures["lines"]["q0, learned prior"])
+        return f"{found['ratio']:.1f}"
+
+    words = json.loads((FIGURES / "q0_text.json").read_text())["figures"]
+    mnist, cifar = json.loads((FIGURES / "q0_images.json").read_text())["figures"]["data"].values()
+    assert f"with {ratio(words)} times fewer epochs on text, {ratio(mnist)} on MNIST and {ratio(cifar)} on CIFAR-10" in text
+    speeds = [
+        row["ratio"]
+        for row in json.loads((FIGURES / "search-speed-cpu.json").read_text())["figures"]["forward"]
+        if row["algorithm"] == "es"
+    ]
+    assert f"takes {min(speeds):.2f} to {max(speeds):.2f} times the bare forward passes" in text
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (README, RESULTS):
+        text = page.read_text()
+        anchors = {
+            re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)", text, re.MULTILINE)
+        }
+        for file, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+            assert (page.parent / file).exists(), file
+            if anchor and not file:
+                assert anchor in anchors
+            elif anchor:
+                assert f"## {anchor.replace('-', ' ')}" in (page.parent / file).read_text().lower()
