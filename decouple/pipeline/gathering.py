@@ -34,7 +34,8 @@ def compare_runs(
 ) -> Path:
     """Compare all recorded trajectories of runs, and write numbers, figures and page into `out`: see `write_comparison`.
 
-    What a run lacks up to its comparison is done first. Snapshots of q0 are recorded where a run has them.
+    What a run lacks up to its comparison is done first. Snapshots of q0 are recorded where a run has them. What the comparison
+    says is said through `progress` too.
 
     Returns:
         The path of the page.
@@ -44,7 +45,7 @@ def compare_runs(
         DataError: runs of other validation images (`data.*`, `compare.images`).
         RunDirectoryError: a folder is no run directory, or is in use.
     """
-    from decouple.report import write_comparison  # matplotlib takes a while to import
+    from decouple.report import answers, write_comparison  # matplotlib takes a while to import
 
     progress = progress or Progress()
     labels = _labels(folders)
@@ -70,6 +71,8 @@ def compare_runs(
                 check_same_samples(recordings)  # before the next run is brought up to date
     with progress.task("compare", len(recordings), "trajectories") as advance:
         compared = compare_recordings(recordings, targets=targets, advance=advance)
+    for sentence in answers(compared):
+        progress.say(sentence)
     return write_comparison(compared, out, title=", ".join(Path(folder).resolve().name for folder in folders))
 
 
