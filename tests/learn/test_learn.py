@@ -288,8 +288,9 @@ def test_the_library_trains_in_bfloat16(data: ImageData, targets: _Targets, func
     _, full = train("float32")
     assert all(p.dtype == torch.float32 for p in net.parameters())
     assert half.losses != full.losses
-    assert half.losses == pytest.approx(full.losses, rel=0.1)
-    assert half.losses[-1] < half.losses[0]
+    # Later losses are small, and what they have of rounding depends on the processor.
+    assert half.losses[:4] == pytest.approx(full.losses[:4], rel=0.05)
+    assert max(half.losses[-1], full.losses[-1]) < 0.25 * half.losses[0]
 
 
 def test_another_precision_is_refused(data: ImageData, targets: _Targets) -> None:
