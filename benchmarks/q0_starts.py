@@ -6,7 +6,8 @@
 Two trajectories of q0 as in `benchmarks.q0_images`, at equal total epochs, from pairs of equal initial networks. In the rows
 "searched" the first cycle of each is replaced by learning a searched solution of its own, for as many epochs; what was learned
 is the first member. The searches' cost is stated apart. Variants: all blocks searched and supervised (more different targets),
-other blocks for each trajectory, half as long a learning, with one cycle more, and learning with live search.
+other blocks for each trajectory, half as long a learning, with one cycle more, and learning with live search. Two controls tell
+what of the last one's gain is the searched targets: live search alone, and the labels on the learning's schedule.
 Writes figures/q0_starts.json, .md, .png and .svg.
 """
 
@@ -29,8 +30,8 @@ from benchmarks.q0_images import Bench, ImageSize, sizes_of
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from benchmarks.recipes import Recipe, cycles_in
 from decouple import device as devices
-from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig
-from decouple.learn import learn_targets
+from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig, SgdConfig
+from decouple.learn import learn_targets, train_sgd
 from decouple.progress import Progress
 from decouple.report import style
 from decouple.search import search_solution
@@ -50,6 +51,10 @@ class Start:
     """Of the first cycle's epochs, for the learning; the rest is a cycle more."""
     live: bool = False
     """Whether it is learned with live search, at the rates of the cycle that it replaces."""
+    stored: bool = True
+    """Whether the blocks learn the stored targets beside it; the head learns the searched logits in any case."""
+    labels: bool = False
+    """Whether new networks learn the labels instead, by SGD at the same rates on the learning's schedule: the control."""
 
     def first_epochs(self, base: Q0Config) -> int:
         """Of the first cycle, or of the learning in its place."""
@@ -59,8 +64,13 @@ class Start:
         """Of a trajectory."""
         common: dict[str, Any] = {"epochs": self.first_epochs(base), "batch": base.batch, "supervise": blocks}
         if self.live:
-            return LearnConfig(**common, lr=base.lr, weight_decay=base.weight_decay)
+            weight = LearnConfig().target_weight if self.stored else 0.0
+            return LearnConfig(**common, lr=base.lr, weight_decay=base.weight_decay, target_weight=weight)
         return LearnConfig(**common, **STORED)
+
+    def training(self, base: Q0Config) -> SgdConfig:
+        """Of a trajectory, on the labels."""
+        return SgdConfig(epochs=self.first_epochs(base), batch=base.batch, lr=base.lr, weight_decay=base.weight_decay)
 
 
 ROWS = {
@@ -70,6 +80,8 @@ ROWS = {
     "searched, all blocks": Start(("all", "all")),
     "searched, last block and all blocks": Start(("last", "all")),
     "searched, learned with live search": Start(("last", "last"), live=True),
+    "learned with live search alone": Start(("last", "last"), live=True, stored=False),
+    "new networks, SGD on the learning's schedule": Start(labels=True),
 }
 
 ES = {"last": EsConfig(population=32), "all": EsConfig(population=32, generations=(24, 12, 12, 10))}
@@ -104,10 +116,16 @@ def comparable(size: ImageSize, rows: Sequence[str]) -> list[str]:
 def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
     """The points of a population, and what its searches cost."""
     recipe, size = recipe_of(start, bench.size.base, bench.size.budget), bench.size
-    if not start.blocks:
-        return {"points": bench.train(recipe, seed), "search_seconds": 0.0, "evaluations": 0}
     starts, seconds, evaluations = [], 0.0, 0
     train, validation = bench.data.train, bench.data.validation
+    if start.labels:
+        for trajectory in range(2):
+            network, own = bench.new(seed, trajectory), derive(seed, NAME, trajectory)
+            training = start.training(size.base)
+            train_sgd(network, train, validation=validation, config=training, seed=own, precision=size.precision)
+            starts.append(network)
+    if not start.blocks:
+        return {"points": bench.train(recipe, seed, starts), "search_seconds": seconds, "evaluations": evaluations}
     judge = bench.network(derive(seed, NAME, "judge"))
     for trajectory, blocks in enumerate(start.blocks):
         search = SearchConfig(batch=min(125, len(train)), blocks=blocks, es=ES[blocks])
@@ -200,6 +218,8 @@ LOOKS: tuple[dict[str, Any], ...] = (
     {"color": style.GREEN, "marker": "v", "ls": ":"},
     {"color": style.GREY, "marker": "D", "ls": "-"},
     {"color": style.VERMILLION, "marker": "*", "ls": "--"},
+    {"color": style.BLUE, "marker": "P", "ls": ":"},
+    {"color": style.INK, "marker": "x", "ls": "-"},
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablations, data_efficiency, headline, q0_images, q0_starts, q0_text
+from benchmarks import ablations, data_efficiency, headline, q0_images, q0_starts, q0_text, tables
 from benchmarks.trajectories import as_markdown
 
 README = Path(__file__).parents[1] / "README.md"
@@ -121,13 +121,23 @@ def test_the_ratios_of_learning_are_the_benchmarks() -> None:
 
 
 def test_the_tables_of_learning_are_the_benchmarks() -> None:
-    text, tables = RESULTS.read_text(), sorted(FIGURES.glob("tables-*.md"))
-    assert len(tables) == 6
-    for table in tables:
-        rows = json.loads(table.with_suffix(".json").read_text())["figures"]["entries"]
-        lines = table.read_text().strip().splitlines()[2:]
-        assert len(lines) == sum(len(entry["rows"]) for entry in rows)
-        assert all(line in text for line in lines)
+    text, files = RESULTS.read_text(), sorted([*FIGURES.glob("tables-*.md"), *FIGURES.glob("rounds-*.md")])
+    assert len(files) == 10
+    for file in files:
+        table = tables.as_markdown(json.loads(file.with_suffix(".json").read_text())["figures"]["entries"])
+        assert file.read_text() == table
+        assert "\n".join(table.splitlines()[2:]) in text
+
+
+def test_the_headline_of_learning_is_the_benchmarks() -> None:
+    names = ("mnist-1k", "mnist-3k", "cifar10-2k", "cifar10-10k", "cifar10-10k-flip-crop")
+    entries = [json.loads((FIGURES / f"tables-{name}.json").read_text())["figures"]["entries"][0] for name in names]
+    for entry in entries:
+        sgd, stored, live = (entry["rows"][row] for row in ("SGD", "searched, es", "searched, es, live"))
+        cells = [f"{row['against_sgd']['mean']:+.1f} ± {row['against_sgd']['std']:.1f}" for row in (stored, live)]
+        assert f"| {sgd['test']['mean']:.1f} ± {sgd['test']['std']:.1f} | {' | '.join(cells)} |" in README.read_text()
+        assert live["steps"] == sgd["steps"]
+        assert len({len(tried) for tried in entry["tuning"].values()}) == 1, "tuned as hard"
 
 
 def test_the_ablations_are_the_benchmarks() -> None:
