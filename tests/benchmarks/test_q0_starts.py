@@ -1,13 +1,13 @@
 """Populations from searched and from new networks, at their smallest."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import q0_images, q0_starts
-from decouple.config import EsConfig
+from decouple.config import EsConfig, TrainConfig
 
 
 def test_every_row_spends_the_same_epochs_and_starts_alike(
@@ -33,3 +33,15 @@ def test_what_cannot_spend_as_many_epochs_is_left_out() -> None:
     small, rows = q0_images.SCALES["small"], tuple(q0_starts.ROWS)
     assert q0_starts.comparable(small["mnist"], rows) == list(rows)
     assert q0_starts.comparable(small["cifar10"], rows) == [row for row in rows if "half" not in row]
+
+
+def test_the_controls_differ_from_what_they_control_in_what_is_learned_alone() -> None:
+    base = q0_images.SCALES["small"]["mnist"].base
+    control = q0_starts.ROWS["new networks, SGD on the learning's schedule"].training(base)
+    learned, alone = (q0_starts.ROWS[row].learning(base, "last") for row in ROWS_WITH_LIVE_SEARCH)
+    assert replace(learned, target_weight=0.0) == alone
+    for field in fields(TrainConfig):
+        assert getattr(control, field.name) == getattr(learned, field.name), field.name
+
+
+ROWS_WITH_LIVE_SEARCH = ("searched, learned with live search", "learned with live search alone")
