@@ -38,10 +38,8 @@ def test_what_cannot_spend_as_many_epochs_is_left_out() -> None:
 def test_the_controls_differ_from_what_they_control_in_what_is_learned_alone() -> None:
     base = q0_images.SCALES["small"]["mnist"].base
     control = q0_starts.ROWS["new networks, SGD on the learning's schedule"].training(base)
-    learned, alone = (q0_starts.ROWS[row].learning(base, "last") for row in ROWS_WITH_LIVE_SEARCH)
+    rows = ("searched, learned with live search", "learned with live search alone")
+    learned, alone = (q0_starts.ROWS[row].learning(base, "last") for row in rows)
     assert replace(learned, target_weight=0.0) == alone
     for field in fields(TrainConfig):
         assert getattr(control, field.name) == getattr(learned, field.name), field.name
-
-
-ROWS_WITH_LIVE_SEARCH = ("searched, learned with live search", "learned with live search alone")
