@@ -5,10 +5,11 @@
 
 Plain is a loop as a tutorial has it: index the images, forward, cross-entropy, backward, step; no check and no clipping.
 Both sides load their data: images from memory, targets from memory or from the files of a store above the limit of
-what is read into memory (the operating system has cached them); with live search, a step also searches. Every figure
-is the median, over repeats, of the ratio of two epochs taken one after the other, so that other load on the machine
-falls on both; `cpu_ratio` is the same for the processor time of all threads. Images and targets are noise: speed does
-not depend on them. Writes figures/learning-speed-DEVICE.json.
+what is read into memory (the operating system has cached them). "Learn" has targets at all blocks, as the paper; "learn by
+default" at the last one, and searches there at every step (live search). Every figure is the median, over repeats, of the
+ratio of two epochs taken one after the other, so that other load on the machine falls on both; `cpu_ratio` is the same for
+the processor time of all threads. Images and targets are noise: speed does not depend on them. Writes
+figures/learning-speed-DEVICE.json.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ from benchmarks.command import launch
 from benchmarks.receipt import write_receipt
 from benchmarks.search_speed import SHAPES, say, wait
 from decouple import device as devices
-from decouple.config import LiveConfig, NetworkConfig, TrainConfig
+from decouple.config import LearnConfig, NetworkConfig, TrainConfig
 from decouple.data import Split
 from decouple.data.images import as_float
 from decouple.files import write_bytes
-from decouple.learn import CrossEntropy, LiveSearch, Regression
+from decouple.learn import CrossEntropy, Regression
+from decouple.learn.objective import regression
 from decouple.networks import Stages, paper_network
 from decouple.search import BatchResult, TargetStore, store
 from decouple.search.store import Shard
@@ -97,11 +99,13 @@ def measure(size: Size, shape: str, groups: int, precision: str, device: torch.d
         shards = made_up_shards(Path(folder), network.shapes(SHAPES[shape]), len(train))
         in_memory, on_disk = opened(shards, 2**40), opened(shards, 0)
         plain = functools.partial(_plain, copy.deepcopy(network), train, batches, precision)
+        blocks = len(list(network)) - 1
         objectives: dict[str, Objective] = {
             "sgd": CrossEntropy(),
             "learn, store in memory": Regression(in_memory),
             "learn, store on disk": Regression(on_disk),
-            "learn, live search": Regression(in_memory, live=LiveSearch(LiveConfig(weight=1.0))),
+            "learn by default, store in memory": regression(in_memory, LearnConfig(), blocks),
+            "learn by default, store on disk": regression(on_disk, LearnConfig(), blocks),
         }
         found = []
         for name, objective in objectives.items():
