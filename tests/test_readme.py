@@ -112,12 +112,13 @@ def test_the_ratios_of_learning_are_the_benchmarks() -> None:
     rows = json.loads((FIGURES / "learning-speed-cpu.json").read_text())["figures"]["rows"]
     found = {(row["width"], row["groups"], row["precision"], row["step"]): row for row in rows}
     for width, groups in ((32, 1), (32, 2), (256, 1), (256, 2)):
-        cells = []
-        for precision in ("float32", "bfloat16"):
-            for step in ("learn, store in memory", "learn, store on disk"):
-                row = found[width, groups, precision, step]
-                cells.append(f"{row['ratio']:.2f} ({row['cpu_ratio']:.2f})")
-        assert f"| {width} channels, {2 * groups} convolutions a block | {' | '.join(cells)} |" in RESULTS.read_text()
+        for kind in ("learn by default", "learn"):
+            cells = []
+            for precision in ("float32", "bfloat16"):
+                for store in ("in memory", "on disk"):
+                    row = found[width, groups, precision, f"{kind}, store {store}"]
+                    cells.append(f"{row['ratio']:.2f} ({row['cpu_ratio']:.2f})")
+            assert f"| {width} channels, {2 * groups} convolutions a block | {' | '.join(cells)} |" in RESULTS.read_text()
 
 
 def test_the_tables_of_learning_are_the_benchmarks() -> None:
@@ -147,6 +148,9 @@ def test_the_ablations_are_the_benchmarks() -> None:
     rows = [line for line in file.read_text().splitlines() if line.startswith("| ")][1:]
     assert len(rows) == 23
     assert all(row in RESULTS.read_text() for row in rows)
+    file = FIGURES / "ablations-live.md"
+    assert file.read_text() == ablations.as_markdown(json.loads(file.with_suffix(".json").read_text())["figures"]["data"])
+    assert file.read_text().strip() in RESULTS.read_text()
 
 
 def test_accuracy_grows_with_the_compute_of_the_search() -> None:

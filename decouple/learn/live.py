@@ -30,6 +30,9 @@ from decouple.training.stream import Batch
 AFFINE = (nn.Flatten, nn.Linear, nn.Identity)
 """A head of these alone is affine: the logits of c + r·e are those of c, and r times what e adds."""
 
+GUIDES_NOISE = 0.01
+"""Noise on a guide, as a share of its length."""
+
 CANDIDATE_VALUES = 2**24
 """Activations of candidates that are made at once, where the head is not affine."""
 
@@ -62,7 +65,11 @@ class LiveSearch:
             stream = generator(batch.seed, "live", device=centers.device)
             drawn = torch.randn(elements, count, generator=stream, device=centers.device)
             if self.guides is not None:
-                drawn[:, : self.guides.shape[1]] = self.guides.to(drawn)
+                guides = self.guides.to(drawn)
+                # They span no more dimensions than there are classes; what rounding would choose beyond these is drawn.
+                share = GUIDES_NOISE * torch.linalg.vector_norm(guides, dim=0).clamp_min(1e-20) / elements**0.5
+                drawn[:, : guides.shape[1]] *= share
+                drawn[:, : guides.shape[1]] += guides
             directions = torch.linalg.qr(drawn)[0].T
             # The deviation over the sample; Tensor.std takes ten times as long on a CPU.
             deviation = torch.linalg.vector_norm(centers - centers.mean(1, keepdim=True), dim=1, keepdim=True)

@@ -52,8 +52,9 @@ def test_what_the_rounds_search_is_in_the_cost(config: RunConfig, tiny: RunConfi
     twice = run(replace(config, rounds=replace(config.rounds, count=1)), tmp_path / "twice")
     solutions, images = config.search.solutions, twice.images["train"]
     blocks = len(once.search.points)
-    # One generation of 4 + the centre, and the last generation's centre, at each search point.
-    assert twice.cost.search_evaluations - once.cost.search_evaluations == solutions * images * blocks * (5 + 1)
+    # One generation of 4 + the centre, and the last generation's centre, at each search point; and live search.
+    scored = blocks * (5 + 1) + config.rounds.learning(config.learn).evaluations
+    assert twice.cost.search_evaluations - once.cost.search_evaluations == solutions * images * scored
     assert twice.cost.gradient_steps > once.cost.gradient_steps
 
 

@@ -20,8 +20,8 @@ from decouple.learn.objective import regression
 from decouple.networks import Stages, paper_network
 from decouple.training.augment import augment
 
-CONFIG = LearnConfig(epochs=3, batch=25, lr=0.05, augment="flip-crop", clip=0.5)
-LIVE = replace(CONFIG, live=LiveConfig(weight=1, directions=8))
+CONFIG = LearnConfig(epochs=3, batch=25, lr=0.05, augment="flip-crop", clip=0.5, live=LiveConfig(weight=0))
+LIVE = replace(CONFIG, live=LiveConfig())
 
 
 @dataclass
