@@ -80,7 +80,7 @@ def from_builtins(values: Any, base: Any = None, *, source: str = "the configura
     if isinstance(config, RunConfig):
         _check_across(config)
     if isinstance(config, TextConfig):
-        _check_members(config.q0, config.q0.trajectories)
+        check_member_count(config.q0, config.q0.trajectories)
         if config.q0.perturb and config.q0.restart == "new":
             raise ConfigError(
                 f"q0.perturb = {config.q0.perturb}: noise on the weights wants cycles that go on from them, and with "
@@ -171,7 +171,7 @@ def _check_across(config: RunConfig) -> None:
             f"q0.warmup = {config.q0.warmup} and q0.warmdown = {config.q0.warmdown} are shares of one cycle: expected a sum of at "
             "most 1; give --q0.warmup or --q0.warmdown another value"
         )
-    _check_members(config.q0, config.q0.trajectories or config.search.solutions)
+    check_member_count(config.q0, config.q0.trajectories or config.search.solutions)
     if config.data.validation < 4:
         raise ConfigError(
             f"data.validation = {config.data.validation}: expected at least 4; give --data.validation another value"
@@ -183,12 +183,12 @@ def _check_across(config: RunConfig) -> None:
         )
 
 
-def _check_members(q0: Q0Config | TextQ0Config, trajectories: int) -> None:
-    """No more members than snapshots."""
+def check_member_count(q0: Q0Config | TextQ0Config, trajectories: int) -> None:
+    """Raise ConfigError if more members are asked for than so many trajectories leave snapshots."""
     if q0.members is not None and q0.members > (made := trajectories * q0.cycles):
         raise ConfigError(
             f"q0.members = {q0.members}: expected at most {made}, the snapshots of {trajectories} × {q0.cycles} cycles; give "
-            "--q0.members another value, or more --q0.cycles"
+            "q0.members another value, or more q0.cycles"
         )
 
 

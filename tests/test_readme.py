@@ -227,6 +227,10 @@ def test_the_headlines_are_the_benchmarks() -> None:
     ]
     assert f"takes {min(speeds):.2f} to {max(speeds):.2f} times the bare forward passes" in text
 
+    rows = json.loads((FIGURES / "q0_starts-mnist.json").read_text())["figures"]["data"]["MNIST"]["rows"]
+    ends = [rows[name]["test_learned"]["mean"] for name in ("searched, learned with live search", "new networks")]
+    assert f"on MNIST ({ends[0]:.4f} against {ends[1]:.4f} nats, learned with live search)" in text
+
 
 def test_links_lead_somewhere() -> None:
     for page in (README, RESULTS):

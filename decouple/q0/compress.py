@@ -16,6 +16,7 @@ from decouple.q0.ensemble import Ensemble
 from decouple.q0.optimizers import optimizer_of, set_lr
 from decouple.q0.trajectories import multipliers
 from decouple.seeds import derive
+from decouple.settings import check_section
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
 from decouple.training.stream import Batch
@@ -60,8 +61,10 @@ def distill(
         advance: called with 1 after each epoch.
 
     Raises:
+        ConfigError: a setting out of its range.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
+    check_section(config)
     optimizer = optimizer_of(student, config)
     parameters = [p.data for p in student.parameters() if p.requires_grad]
     steps = len(even_batches(len(train), config.batch))

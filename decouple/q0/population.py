@@ -12,13 +12,13 @@ from torch import Tensor
 
 from decouple.config import Q0Config
 from decouple.data.images import ImageData
-from decouple.errors import ConfigError, NetworkError, expect
+from decouple.errors import NetworkError, expect
 from decouple.networks.stages import Stages
 from decouple.q0.ensemble import Ensemble, check_members
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
 from decouple.q0.trajectories import Chain, snapshots_of, train_trajectory
 from decouple.seeds import derive
-from decouple.settings import check_section, fingerprint
+from decouple.settings import check_member_count, check_section, fingerprint
 from decouple.training.evaluate import logits
 
 
@@ -69,10 +69,7 @@ def train_population(
         expect(network, Stages, "networks[…]", "cut it with Stages.from_module or Stages.from_sequential")
         network.check(data.image_shape, data.train.labels)
     check_members(networks)
-    if (made := len(networks) * config.cycles) < (config.members or 1):
-        raise ConfigError(
-            f"members = {config.members}: expected at most {made}, the snapshots of {len(networks)} × {config.cycles} cycles"
-        )
+    check_member_count(config, len(networks))
     settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot
     members, answers = [], []
     for trajectory, network in enumerate(networks):

@@ -22,10 +22,10 @@ def summary(config: RunConfig, results: Results) -> str:
     searches = f"{len(searched)} independent searches" if many else "A search"
     how = "by backpropagation, as a reference," if config.search.algorithm == "gradient" else "without backpropagation,"
     learned = (
-        f"Networks that {_learned(config)}, one for each search, classify {own} of the test images "
+        f"Networks that {_learned(config, 'themselves')}, one for each search, classify {own} of the test images "
         f"correctly on average ({percent(min(searched), digits)} to {percent(max(searched), digits)}{SPACE}%)"
         if many
-        else f"A network that {_learned(config)} classifies {own} of the test images correctly"
+        else f"A network that {_learned(config, 'itself')} classifies {own} of the test images correctly"
     )
     return (
         f"{searches} changed the activations of an untrained network, image by image and {how} so that it puts "
@@ -39,13 +39,13 @@ def summary(config: RunConfig, results: Results) -> str:
     )
 
 
-def _learned(config: RunConfig) -> str:
-    """From what a searched network has learned."""
+def _learned(config: RunConfig, whom: str) -> str:
+    """What searched networks have learned; `whom`: themselves, or itself of one."""
     targets, live = config.learn.target_weight > 0, config.learn.live.weight > 0
     wants = ["learned to reproduce these activations"] * targets + ["to follow a search that went on at every step"] * live
     found = " and ".join(wants) if targets else f"learned {wants[0]}, not these activations"
     if config.rounds.count:
-        found += f", and went on in {plural(config.rounds.count, 'round')} of being searched themselves"
+        found += f", and went on in {plural(config.rounds.count, 'round')} of being searched {whom}"
     return found
 
 
