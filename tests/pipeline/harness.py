@@ -28,8 +28,8 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
-def start(folder: Path, out: str, *, file_limit: int | None = None) -> int:
-    """Begin or resume a run in a process of its own; returns its number."""
+def start(folder: Path, out: str, *, file_limit: int | None = None, ends: bool = True) -> int:
+    """Begin or resume a run in a process of its own; returns its number. One that never `ends` waits before its report."""
     pid = os.fork()
     if pid:
         return pid
@@ -48,7 +48,8 @@ def start(folder: Path, out: str, *, file_limit: int | None = None) -> int:
 
     files.os.replace = slow_replace
     # Pictures are not what is tested here, and take longer than all else.
-    importlib.import_module("decouple.report").build_report = lambda folder: folder / "report.html"
+    report = importlib.import_module("decouple.report")
+    report.build_report = lambda folder: folder / "report.html" if ends else signal.pause()
     if file_limit is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
@@ -93,7 +94,7 @@ def kill(folder: Path, wanted: int) -> dict[str, object]:
     total = len(units(folder / "whole"))
     kills, stages = 0, []
     for number in range(wanted):
-        pid = start(folder, "killed")
+        pid = start(folder, "killed", ends=False)  # or the last kill may come too late
         while len(units(folder / "killed")) < (number + 0.5) * total / wanted and not has_ended(pid):
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.05))
