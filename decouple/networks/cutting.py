@@ -1,96 +1,245 @@
-"""Cut any `nn.Module` at named layers by tracing it with torch.fx."""
+"""Cut any `nn.Module` at named layers by tracing it with torch.fx.
+
+A trace keeps only what depends on the input. Everything else that `forward` decides in Python is decided once, when the
+module is traced. So a module is traced in training and in evaluation mode, and refused if its `forward` draws random
+numbers or changes its own state on the way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import inspect
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch.fx
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 from decouple.errors import NetworkError, did_you_mean
 
 
-def cut(module: nn.Module, points: Sequence[str]) -> list[nn.Module]:
+class Part(nn.Module):
+    """What lies between two search points of a module that was cut. It follows its own `training` flag.
+
+    Parameters and submodules are those of the module, under the same names.
+    """
+
+    def __init__(self, module: nn.Module, graphs: dict[bool, torch.fx.Graph]) -> None:
+        super().__init__()
+        self.training = module.training
+        for graph in graphs.values():
+            for node in graph.nodes:
+                if node.op in ("call_module", "get_attr"):
+                    _adopt(self, module, str(node.target))
+        self.graphs = graphs
+        """By `training`."""
+        self._compile()
+
+    def _compile(self) -> None:
+        self.code: dict[bool, str] = {}
+        self._forward: dict[bool, Callable[[nn.Module, Tensor], Tensor]] = {}
+        for mode, graph in self.graphs.items():
+            code = graph.python_code("self")
+            scope = dict(code.globals)
+            exec(code.src, scope)
+            self.code[mode], self._forward[mode] = code.src, scope["forward"]
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self._forward[self.training](self, values)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Part:
+        """A copy with parameters of its own; the code is shared."""
+        part = type(self).__new__(type(self))
+        memo[id(self)] = part
+        shared = ("graphs", "code", "_forward")
+        part.__dict__ = {name: value if name in shared else copy.deepcopy(value, memo) for name, value in vars(self).items()}
+        return part
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("code", "_forward")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._compile()
+
+
+def cut(module: nn.Module, points: Sequence[str]) -> list[Part]:
     """The parts of `module` between the outputs of the layers called `points`.
 
     A cut is possible where one value carries everything that later layers need. The parts share the module's
-    parameters.
+    parameters, and compute what it computes in either mode.
 
     Raises:
         NetworkError: see `Stages.from_module`.
     """
     if not points:
         raise NetworkError("give at least one layer name to cut at, and the output layer last")
-    graph, layer_of = _trace(module)
-    ends = [_last_node(graph, layer_of, point) for point in points]
-    nodes = list(graph.nodes)
-    order = {node: i for i, node in enumerate(nodes)}
-    if [order[end] for end in ends] != sorted({order[end] for end in ends}):
+    if len(set(points)) != len(points):
         raise NetworkError(f"search points {list(points)} must be given in the order of the network, each once")
-    output = next(node for node in nodes if node.op == "output")
-    inputs = [node for node in nodes if node.op == "placeholder"]
-    if len(inputs) != 1:
-        raise NetworkError(f"only networks with one input can be cut; this one has {[node.name for node in inputs]}")
-    if output.args[0] is not ends[-1]:
-        raise NetworkError(
-            f"the last search point must be the network's output '{layer_of.get(output.args[0], output.args[0])}', "
-            f"not '{points[-1]}'"
-        )
-    parts: list[nn.Module] = []
-    begin = inputs[0]
-    for point, end in zip(points, ends, strict=True):
-        parts.append(_part(module, nodes, order, begin, end, point, layer_of))
-        begin = end
+    name = type(module).__name__
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise NetworkError(f"{name} has forward hooks, which would be lost when it is cut; remove them first")
+    attributes = set(vars(module))
+    graphs = {mode: _graphs(_trace(module, mode), points) for mode in (True, False)}
+    parts = [Part(module, {mode: graphs[mode][i] for mode in (True, False)}) for i in range(len(points))]
+    for constant in set(vars(module)) - attributes:  # torch.fx keeps tensors that forward makes on the module
+        delattr(module, constant)
     return parts
 
 
-def _trace(module: nn.Module) -> tuple[torch.fx.Graph, dict[torch.fx.Node, str]]:
-    tracer = NodePathTracer()
+class _Tracer(NodePathTracer):
+    """Notes what each layer returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: dict[str, list[Any]] = {}
+        """By path: what each call of the module returned."""
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
+        """The input alone is symbolic: optional arguments of `forward` keep their defaults."""
+        return self.root.forward, [self.create_proxy("placeholder", "values", (), {})]
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        found = super().call_module(m, forward, args, kwargs)
+        self.outputs.setdefault(self.path_of_module(m), []).append(found)
+        return found
+
+
+@dataclass
+class _Trace:
+    """A traced module: its graph, and where its layers end."""
+
+    graph: torch.fx.Graph
+    layer_of: dict[torch.fx.Node, str]
+    outputs: dict[str, list[Any]]
+    order: dict[torch.fx.Node, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.order = {node: i for i, node in enumerate(self.graph.nodes)}
+
+    def end(self, point: str) -> torch.fx.Node:
+        """The node that yields the output of layer `point`."""
+        calls = self.outputs.get(point, [])
+        named = [node for node, name in self.layer_of.items() if name == point]
+        if not calls and not named:
+            known = {".".join(path.split(".")[:depth]) for path in self.layer_of.values() for depth in range(1, 9)}
+            raise NetworkError(f"the network has no layer '{point}'{did_you_mean(point, known)}")
+        if named:  # a layer or operation; the further calls of one have names of their own, such as relu_1
+            return named[0]
+        if len(calls) > 1:
+            raise NetworkError(
+                f"layer '{point}' runs {len(calls)} times in a forward pass: expected once; name the layer around it, or one inside"
+            )
+        if not isinstance(calls[0], torch.fx.Proxy):
+            raise NetworkError(f"layer '{point}' returns a {type(calls[0]).__name__}: expected one tensor; name another layer")
+        return calls[0].node
+
+    def name(self, node: torch.fx.Node) -> str:
+        return self.layer_of.get(node, node.name)
+
+
+def _trace(module: nn.Module, training: bool) -> _Trace:
+    name = type(module).__name__
     try:
-        graph = tracer.trace(module)
-    except Exception as error:  # torch.fx raises whatever the module's own code raises on a symbolic value
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        inspect.signature(module.forward).bind(None)
+    except TypeError:
         raise NetworkError(
-            f"{type(module).__name__} cannot be traced, so it cannot be cut by layer names ({reason}); write its parts "
-            "as an nn.Sequential and use Stages.from_sequential, or pass them to Stages"
-        ) from error
-    return graph, {node: path for node, path in tracer.node_to_qualname.items() if path}
+            f"only networks with one input can be cut, and {name}.forward takes {inspect.signature(module.forward)}; give the "
+            "other arguments defaults"
+        ) from None
+    tracer = _Tracer()
+    with _in_mode(module, training):
+        before = _mutable_state(module)
+        try:
+            graph = tracer.trace(module)
+        except Exception as error:  # torch.fx raises whatever the module's own code raises on a symbolic value
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise NetworkError(
+                f"{name} cannot be traced, so it cannot be cut by layer names ({reason}); write its parts as an nn.Sequential "
+                "and use Stages.from_sequential, or pass them to Stages"
+            ) from error
+        after = _mutable_state(module)
+    if changed := next((what for what in before if before[what] != after.get(what)), None):
+        raise NetworkError(
+            f"{name}.forward {changed} whatever its input is, and a cut network would do so only once; write its parts as an "
+            "nn.Sequential and use Stages.from_sequential, or pass them to Stages"
+        )
+    return _Trace(graph, {node: path for node, path in tracer.node_to_qualname.items() if path}, tracer.outputs)
 
 
-def _last_node(graph: torch.fx.Graph, layer_of: dict[torch.fx.Node, str], point: str) -> torch.fx.Node:
-    """The node that yields the output of layer `point`: the last traced inside of it."""
-    inside = [n for n in graph.nodes if layer_of.get(n) == point or layer_of.get(n, "").startswith(point + ".")]
-    if not inside:
-        parents = {".".join(path.split(".")[:depth]) for path in layer_of.values() for depth in range(1, 9)}
-        raise NetworkError(f"the network has no layer '{point}'{did_you_mean(point, parents)}")
-    return inside[-1]
+@contextmanager
+def _in_mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Every part of `module` in one mode inside; outside it is as it was, random numbers included."""
+    modes = {part: part.training for part in module.modules()}
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        module.train(training)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            for part, mode in modes.items():
+                part.training = mode
 
 
-def _part(
-    module: nn.Module,
-    nodes: list[torch.fx.Node],
-    order: dict[torch.fx.Node, int],
-    begin: torch.fx.Node,
-    end: torch.fx.Node,
-    point: str,
-    layer_of: dict[torch.fx.Node, str],
-) -> nn.Module:
+def _mutable_state(module: nn.Module) -> dict[str, Any]:
+    """By what `forward` would have done to it: whatever a trace would leave out if it changed."""
+    state: dict[str, Any] = {
+        "draws torch's random numbers": torch.get_rng_state().tolist(),
+        "draws Python's random numbers": random.getstate(),
+        "draws numpy's random numbers": repr(np.random.get_state()),
+    }
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if isinstance(value, (bool, int, float, str, tuple, type(None))) and not name.startswith("_"):
+                state[f"changes its attribute {'.'.join(filter(None, (path, name)))}"] = value
+    for name, value in module.state_dict(keep_vars=True).items():
+        if isinstance(value, Tensor) and not value.is_inference():
+            state[f"changes its tensor {name}"] = value._version
+    return state
+
+
+def _graphs(trace: _Trace, points: Sequence[str]) -> list[torch.fx.Graph]:
+    """The traced module between the points, one graph each."""
+    order = trace.order
+    ends = [trace.end(point) for point in points]
+    if [order[end] for end in ends] != sorted(order[end] for end in ends):
+        raise NetworkError(f"search points {list(points)} must be given in the order of the network, each once")
+    output = next(node for node in trace.graph.nodes if node.op == "output").args[0]
+    if output is not ends[-1]:
+        got = f"'{trace.name(output)}'" if isinstance(output, torch.fx.Node) else f"a {type(output).__name__}"
+        raise NetworkError(f"the last search point must be the network's output {got}, not '{points[-1]}'")
+    begins = [next(node for node in trace.graph.nodes if node.op == "placeholder"), *ends[:-1]]
+    lasts = [*(order[end] for end in ends[:-1]), len(order)]
+    return [_between(trace, *bounds) for bounds in zip(begins, ends, lasts, points, strict=True)]
+
+
+def _between(trace: _Trace, begin: torch.fx.Node, end: torch.fx.Node, last: int, point: str) -> torch.fx.Graph:
+    """Everything that the module does after `begin` up to place `last`, also what only acts in place or draws random numbers."""
+    order = trace.order
     graph = torch.fx.Graph()
     copies = {begin: graph.placeholder("values")}
     needed = _ancestors(end, begin)
-    for node in nodes:
+    for node in trace.graph.nodes:
         if node not in needed:
-            continue
-        if order[node] < order[begin] and node.op != "get_attr":
+            between = order[begin] < order[node] <= last and node.op not in ("placeholder", "output")
+            if not between or any(each not in copies for each in node.all_input_nodes):
+                continue
+        elif order[node] < order[begin] and node.op != "get_attr":
             raise NetworkError(
-                f"the network cannot be cut at '{layer_of.get(begin, begin.name)}': '{point}' also needs "
-                f"'{layer_of.get(node, node.name)}', which is computed before it (a connection skips the cut)"
+                f"the network cannot be cut at '{trace.name(begin)}': '{point}' also needs '{trace.name(node)}', which is computed "
+                "before it (a connection skips the cut)"
             )
         copies[node] = graph.node_copy(node, lambda old: copies[old])
     graph.output(copies[end])
     graph.lint()
-    return torch.fx.GraphModule(module, graph)
+    return graph
 
 
 def _ancestors(end: torch.fx.Node, begin: torch.fx.Node) -> set[torch.fx.Node]:
@@ -103,3 +252,20 @@ def _ancestors(end: torch.fx.Node, begin: torch.fx.Node) -> set[torch.fx.Node]:
             found.add(node)
             waiting.extend(node.all_input_nodes)
     return found
+
+
+def _adopt(part: nn.Module, module: nn.Module, target: str) -> None:
+    """Give `part` what `module` holds at the path `target`."""
+    *path, name = target.split(".")
+    for step in path:
+        module = getattr(module, step)
+        if not hasattr(part, step):
+            part.add_module(step, nn.Module())
+        part = getattr(part, step)
+    if hasattr(part, name):
+        return
+    value = getattr(module, name)
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        part.register_buffer(name, value)
+    else:
+        setattr(part, name, value)
