@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from decouple.config import LiveConfig
+from decouple.networks.stages import apply_stage
 from decouple.seeds import generator
 from decouple.training.stream import Batch
 
@@ -91,8 +92,8 @@ def _log_probabilities(
     """log p(true class), (B, P) each, of the candidates `radius` along the directions, and against them."""
     images = len(centers)
     if all(isinstance(module, AFFINE) for module in head.modules() if not list(module.children())):
-        base = head(centers.view(-1, *shape)).T.unsqueeze(2)
-        added = head(directions.reshape(-1, *shape)) - head(directions.new_zeros(1, *shape))
+        base = apply_stage(head, centers.view(-1, *shape)).T.unsqueeze(2)
+        added = apply_stage(head, directions.reshape(-1, *shape)) - head(directions.new_zeros(1, *shape))
         moved = added.T.unsqueeze(1) * radius
         return _of_class(base + moved, labels), _of_class(base - moved, labels)
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -100,7 +101,7 @@ def _log_probabilities(
         moved = radius.unsqueeze(2) * some
         for side, sign in zip(found, (1, -1), strict=True):
             candidates = centers.unsqueeze(1) + sign * moved
-            logits = head(candidates.view(-1, *shape)).float()
+            logits = apply_stage(head, candidates.view(-1, *shape)).float()
             side.append(_of_class(logits.view(images, len(some), -1).movedim(2, 0), labels))
     return torch.cat(found[0], 1), torch.cat(found[1], 1)
 

@@ -15,7 +15,7 @@ from decouple.config import LearnConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError
 from decouple.learn.live import LiveSearch
-from decouple.networks.stages import Stages
+from decouple.networks.stages import Stages, apply_stage
 from decouple.training.stream import Batch
 
 
@@ -101,10 +101,10 @@ class Regression:
         *wanted, searched = batch.rows
         values, errors = batch.images, []
         for block, stage in enumerate(body):
-            values = stage(values)
+            values = apply_stage(stage, values)
             if block >= self.skip:
                 errors.append(_SquaredError.apply(values, wanted[block - self.skip]))
-        log_probabilities = functional.log_softmax(head(values.detach()).float(), 1)
+        log_probabilities = functional.log_softmax(apply_stage(head, values.detach()).float(), 1)
         divergence = functional.kl_div(
             log_probabilities, functional.log_softmax(searched, 1), reduction="batchmean", log_target=True
         )

@@ -97,8 +97,8 @@ class _Tracer(NodePathTracer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outputs: dict[str, list[Any]] = {}
-        """By path: what each call of the module returned."""
+        self.outputs: dict[str, list[tuple[Any, int]]] = {}
+        """By path: what each call of the module returned, and how many nodes there were then."""
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """The input alone is symbolic: optional arguments of `forward` keep their defaults."""
@@ -106,7 +106,7 @@ class _Tracer(NodePathTracer):
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         found = super().call_module(m, forward, args, kwargs)
-        self.outputs.setdefault(self.path_of_module(m), []).append(found)
+        self.outputs.setdefault(self.path_of_module(m), []).append((found, len(self.graph.nodes)))
         return found
 
 
@@ -116,28 +116,29 @@ class _Trace:
 
     graph: torch.fx.Graph
     layer_of: dict[torch.fx.Node, str]
-    outputs: dict[str, list[Any]]
+    outputs: dict[str, list[tuple[Any, int]]]
     order: dict[torch.fx.Node, int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.order = {node: i for i, node in enumerate(self.graph.nodes)}
 
-    def end(self, point: str) -> torch.fx.Node:
-        """The node that yields the output of layer `point`."""
+    def end(self, point: str) -> tuple[torch.fx.Node, int]:
+        """The node that yields the output of layer `point`, and the number of nodes up to where the layer returns it."""
         calls = self.outputs.get(point, [])
         named = [node for node, name in self.layer_of.items() if name == point]
-        if not calls and not named:
+        if named:  # a layer or operation; the further calls of one have names of their own, such as relu_1
+            return named[0], self.order[named[0]] + 1
+        if not calls:
             known = {".".join(path.split(".")[:depth]) for path in self.layer_of.values() for depth in range(1, 9)}
             raise NetworkError(f"the network has no layer '{point}'{did_you_mean(point, known)}")
-        if named:  # a layer or operation; the further calls of one have names of their own, such as relu_1
-            return named[0]
         if len(calls) > 1:
             raise NetworkError(
                 f"layer '{point}' runs {len(calls)} times in a forward pass: expected once; name the layer around it, or one inside"
             )
-        if not isinstance(calls[0], torch.fx.Proxy):
-            raise NetworkError(f"layer '{point}' returns a {type(calls[0]).__name__}: expected one tensor; name another layer")
-        return calls[0].node
+        found, count = calls[0]
+        if not isinstance(found, torch.fx.Proxy):
+            raise NetworkError(f"layer '{point}' returns a {type(found).__name__}: expected one tensor; name another layer")
+        return found.node, count
 
     def name(self, node: torch.fx.Node) -> str:
         return self.layer_of.get(node, node.name)
@@ -176,24 +177,25 @@ def _trace(module: nn.Module, training: bool) -> _Trace:
 def _in_mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Every part of `module` in one mode inside; outside it is as it was, random numbers included."""
     modes = {part: part.training for part in module.modules()}
-    states = random.getstate(), np.random.get_state()
+    draws, numpy_draws = random.getstate(), np.random.get_state()  # noqa: NPY002 (a user's forward may use it)
     with torch.random.fork_rng(devices=[]):
         module.train(training)
         try:
             yield
         finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
+            random.setstate(draws)
+            np.random.set_state(numpy_draws)  # noqa: NPY002
             for part, mode in modes.items():
                 part.training = mode
 
 
 def _mutable_state(module: nn.Module) -> dict[str, Any]:
     """By what `forward` would have done to it: whatever a trace would leave out if it changed."""
+    _, words, position, *_ = np.random.get_state()  # noqa: NPY002
     state: dict[str, Any] = {
         "draws torch's random numbers": torch.get_rng_state().tolist(),
         "draws Python's random numbers": random.getstate(),
-        "draws numpy's random numbers": repr(np.random.get_state()),
+        "draws numpy's random numbers": (bytes(words), position),
     }
     for path, part in module.named_modules():
         for name, value in vars(part).items():
@@ -207,35 +209,36 @@ def _mutable_state(module: nn.Module) -> dict[str, Any]:
 
 def _graphs(trace: _Trace, points: Sequence[str]) -> list[torch.fx.Graph]:
     """The traced module between the points, one graph each."""
-    order = trace.order
-    ends = [trace.end(point) for point in points]
-    if [order[end] for end in ends] != sorted(order[end] for end in ends):
+    ends, counts = map(list, zip(*(trace.end(point) for point in points), strict=True))
+    if counts != sorted(counts):
         raise NetworkError(f"search points {list(points)} must be given in the order of the network, each once")
     output = next(node for node in trace.graph.nodes if node.op == "output").args[0]
     if output is not ends[-1]:
         got = f"'{trace.name(output)}'" if isinstance(output, torch.fx.Node) else f"a {type(output).__name__}"
         raise NetworkError(f"the last search point must be the network's output {got}, not '{points[-1]}'")
     begins = [next(node for node in trace.graph.nodes if node.op == "placeholder"), *ends[:-1]]
-    lasts = [*(order[end] for end in ends[:-1]), len(order)]
-    return [_between(trace, *bounds) for bounds in zip(begins, ends, lasts, points, strict=True)]
+    spans = zip([0, *counts[:-1]], [*counts[:-1], len(trace.order)], strict=True)
+    return [_between(trace, *ports, range(*span)) for *ports, span in zip(begins, ends, points, spans, strict=True)]
 
 
-def _between(trace: _Trace, begin: torch.fx.Node, end: torch.fx.Node, last: int, point: str) -> torch.fx.Graph:
-    """Everything that the module does after `begin` up to place `last`, also what only acts in place or draws random numbers."""
+def _between(trace: _Trace, begin: torch.fx.Node, end: torch.fx.Node, point: str, span: range) -> torch.fx.Graph:
+    """What the module computes from `begin` to `end`: all nodes of `span`, also those that only act in place or draw random
+    numbers, and those that `end` needs besides."""
     order = trace.order
     graph = torch.fx.Graph()
     copies = {begin: graph.placeholder("values")}
     needed = _ancestors(end, begin)
     for node in trace.graph.nodes:
-        if node not in needed:
-            between = order[begin] < order[node] <= last and node.op not in ("placeholder", "output")
-            if not between or any(each not in copies for each in node.all_input_nodes):
-                continue
-        elif order[node] < order[begin] and node.op != "get_attr":
-            raise NetworkError(
-                f"the network cannot be cut at '{trace.name(begin)}': '{point}' also needs '{trace.name(node)}', which is computed "
-                "before it (a connection skips the cut)"
-            )
+        if node in needed:
+            if order[node] < order[begin] and node.op != "get_attr":
+                raise NetworkError(
+                    f"the network cannot be cut at '{trace.name(begin)}': '{point}' also needs '{trace.name(node)}', which is "
+                    "computed before it (a connection skips the cut)"
+                )
+        elif (
+            order[node] not in span or node.op in ("placeholder", "output") or not copies.keys() >= set(node.all_input_nodes)
+        ):
+            continue
         copies[node] = graph.node_copy(node, lambda old: copies[old])
     graph.output(copies[end])
     graph.lint()

@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 import xxhash
 from torch import Tensor, nn
 
-from decouple.errors import NetworkError, did_you_mean
+from decouple.data.images import as_float
+from decouple.errors import DataError, NetworkError, did_you_mean
+
+MARGIN = 0.5
+"""How far images may go beyond 0..1 (by noise or resampling, say) before they are taken for images on another scale."""
+
+_OVERWRITES: WeakKeyDictionary[nn.Module, dict[bool, bool]] = WeakKeyDictionary()
+"""By stage and `training`: whether it has been seen to write to its input in place."""
+
+
+def apply_stage(stage: nn.Module, values: Tensor) -> Tensor:
+    """What `stage` makes of `values`, which stay as they are: a stage that works in place is given a copy.
+
+    Which stages do is found out the first time each is called in a mode.
+
+    >>> values = torch.tensor([-1.0, 2.0])
+    >>> apply_stage(nn.ReLU(inplace=True), values), values
+    (tensor([0., 2.]), tensor([-1.,  2.]))
+    """
+    if torch.compiler.is_compiling():
+        return stage(values.clone())
+    seen = _OVERWRITES.setdefault(stage, {})
+    given = values.clone() if seen.get(stage.training, True) else values
+    if torch.is_inference_mode_enabled() or given.is_inference():  # what is written to such tensors is not counted
+        return stage(given)
+    version = given._version
+    found: Tensor = stage(given)
+    overwritten = given._version != version
+    if overwritten and given is values:
+        raise NetworkError(
+            f"{type(stage).__name__} wrote to its input in place, which it did not do before in this mode: set the mode of the whole "
+            "network with train() or eval(), or replace operations that are only sometimes in place"
+        )
+    seen[stage.training] = seen.get(stage.training, False) or overwritten
+    return found
 
 
 class Stages(nn.Module):
@@ -32,6 +67,8 @@ class Stages(nn.Module):
             raise NetworkError(f"{len(stages)} stages need as many different names, got {list(names)}")
         self.stages = nn.ModuleList(stages)
         self.names = tuple(names)
+        self.unit_scale: bool | None = None
+        """Whether the images that it was trained on lie in 0..1 (as uint8 images do once they are scaled); None: not trained here."""
 
     def __len__(self) -> int:
         return len(self.stages)
@@ -59,22 +96,53 @@ class Stages(nn.Module):
         return self.names.index(name)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of images (B, …)."""
+        """Logits (B, C) of images (B, …): uint8 in 0..255, which are scaled to 0..1, or float on the scale of the training.
+
+        Raises:
+            DataError: in evaluation mode, images that are on another scale than those of the training.
+        """
         return self.run(images, 0)
 
     def run(self, values: Tensor, start: int, stop: int | None = None) -> Tensor:
-        """Run stages `start` to `stop` − 1 (default: to the end) on what stage `start` takes."""
+        """Run stages `start` to `stop` − 1 (default: to the end) on what stage `start` takes; `values` stay as they are."""
+        if start == 0:
+            values = self.as_input(values)
         for stage in list(self.stages)[start:stop]:
-            values = stage(values)
+            values = apply_stage(stage, values)
         return values
 
     def activations(self, images: Tensor) -> list[Tensor]:
-        """The values at every search point, logits last."""
-        values, points = images, []
+        """The values at every search point, logits last, as each stage gave them."""
+        values, points = self.as_input(images), []
         for stage in self.stages:
-            values = stage(values)
+            values = apply_stage(stage, values)
             points.append(values)
         return points
+
+    def train_on(self, images: Tensor) -> None:
+        """Note the scale of training images (N, …): the network refuses others from now on."""
+        self.unit_scale = images.dtype == torch.uint8 or bool(images.min() >= 0 and images.max() <= 1)
+
+    def as_input(self, images: Tensor) -> Tensor:
+        """`images` as the first stage takes them: uint8 as float in 0..1, everything else as it is.
+
+        Raises:
+            DataError: see `forward`.
+        """
+        if images.dtype == torch.uint8:
+            if self.unit_scale is False:
+                raise DataError(
+                    "the images are uint8, and the network was trained on float images that do not lie in 0..1: scale these like those"
+                )
+            return as_float(images)
+        if self.unit_scale and not self.training and images.is_floating_point() and not torch.compiler.is_compiling():
+            low, high = (float(bound) for bound in images.aminmax())
+            if low < -MARGIN or high > 1 + MARGIN:
+                raise DataError(
+                    f"the images reach from {low:.4g} to {high:.4g}, and the network was trained on uint8 images or floats in 0..1: "
+                    "pass uint8 images as they are, or scale floats to 0..1"
+                )
+        return images
 
     def shapes(self, image_shape: Sequence[int]) -> list[tuple[int, ...]]:
         """The shape of one example's value at every search point, found without changing any state.
@@ -88,13 +156,19 @@ class Stages(nn.Module):
             with torch.no_grad():
                 device = next((p.device for p in self.parameters()), torch.device("cpu"))
                 points = self.activations(torch.zeros(2, *image_shape, device=device))
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # whatever the user's own modules raise
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             shape = "×".join(map(str, image_shape))
             raise NetworkError(f"the network does not take images of {shape} (channels, height, width): {reason}") from error
         finally:
             for module, training in was_training.items():
                 module.training = training
+        for name, point in zip(self.names, points, strict=True):
+            if not isinstance(point, Tensor) or point.dim() < 2 or len(point) != 2:
+                got = f"a tensor {tuple(point.shape)}" if isinstance(point, Tensor) else f"a {type(point).__name__}"
+                raise NetworkError(
+                    f"search point '{name}' gives {got} for 2 images: expected a tensor (2, …); choose another layer"
+                )
         return [tuple(point.shape[1:]) for point in points]
 
     def check(self, image_shape: Sequence[int], labels: Tensor) -> list[tuple[int, ...]]:
@@ -138,22 +212,28 @@ class Stages(nn.Module):
             raise NetworkError(f"the last search point must be the output, child '{names[-1]}', not '{points[-1]}'")
         children = list(sequential.children())
         starts = [0, *(cut + 1 for cut in cuts[:-1])]
-        stages = [nn.Sequential(*children[a : b + 1]) for a, b in zip(starts, cuts, strict=True)]
-        return cls(stages, [names[cut] for cut in cuts])
+        stages = cls(
+            [nn.Sequential(*children[a : b + 1]) for a, b in zip(starts, cuts, strict=True)], [names[cut] for cut in cuts]
+        )
+        stages.training = sequential.training
+        return stages
 
     @classmethod
     def from_module(cls, module: nn.Module, points: Sequence[str]) -> Stages:
         """Cut any traceable `nn.Module` at the outputs of the layers named `points`, such as ["layer1", …, "fc"].
 
-        The parameters are the module's own, not copies.
+        The parameters are the module's own, not copies. `train()` and `eval()` act as on the module; whatever else its
+        `forward` decides by plain attributes stays as it was when it was cut.
 
         Raises:
-            NetworkError: an unknown layer (near matches are named), a module that torch.fx cannot trace, or a cut
-                that something bypasses; says what.
+            NetworkError: an unknown layer (near matches are named), a module that torch.fx cannot trace, one whose forward draws
+                random numbers or changes its state independently of its input, or a cut that something bypasses; says what.
         """
         from decouple.networks.cutting import cut
 
         if isinstance(points, str):
             raise NetworkError(f"give the layers as a list of names, such as [{points!r}], not as one text")
 
-        return cls(cut(module, points), list(points))
+        stages = cls(cut(module, points), list(points))
+        stages.training = module.training
+        return stages

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from decouple.data.images import as_float
 from decouple.errors import ConfigError, DataError
-from decouple.networks.stages import Stages
+from decouple.networks.stages import Stages, apply_stage
 from decouple.search.algorithm import SearchPoint
 
 _Norm = nn.modules.batchnorm._BatchNorm
@@ -69,7 +69,7 @@ class Judge:
     def advance(self, index: int, values: Tensor) -> Tensor:
         """The values (N, …) at search point `index`, from those at the point before it (or images)."""
         last = index == len(self.network) - 1
-        return self.network.stages[index](values.to(torch.float32 if last else self.dtype))
+        return apply_stage(self.network.stages[index], values.to(torch.float32 if last else self.dtype))
 
     def logits(self, point: SearchPoint, values: Tensor) -> Tensor:
         """(N, C) float32 logits of activations (N, …) at a search point."""
@@ -77,8 +77,8 @@ class Judge:
             return values.float()
         values = values.to(self.dtype)
         for stage in list(self.network)[point.index + 1 : -1]:
-            values = stage(values)
-        return self.network.stages[-1](values.float())
+            values = apply_stage(stage, values)
+        return apply_stage(self.network.stages[-1], values.float())
 
     def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
         """log p(true class), (B, P) float32, of candidates (B, P, …)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from decouple.data.images import Split, as_float
+from decouple.data.images import Split
 from decouple.networks.stages import Stages
 from decouple.training.batches import even_batches
 
@@ -18,7 +18,7 @@ def logits(network: Stages, split: Split) -> Tensor:
     """(N, C) float32 on the CPU."""
     network.eval()
     device = next(network.parameters()).device
-    parts = [network(as_float(split.images[a:b].to(device))).float().cpu() for a, b in even_batches(len(split), BATCH)]
+    parts = [network(split.images[a:b].to(device)).float().cpu() for a, b in even_batches(len(split), BATCH)]
     return torch.cat(parts)
 
 
