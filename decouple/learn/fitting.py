@@ -100,6 +100,7 @@ def fit(
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    network.train_on(train.images)
     batches_per_epoch = len(even_batches(len(train), settings.batch))
     steps = settings.epochs * batches_per_epoch
     stepper = make_optimizer(network, settings, batch=min(settings.batch, len(train)), factory=optimizer)

@@ -191,11 +191,11 @@ def _in_mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 def _mutable_state(module: nn.Module) -> dict[str, Any]:
     """By what `forward` would have done to it: whatever a trace would leave out if it changed."""
-    _, words, position, *_ = np.random.get_state()  # noqa: NPY002
+    numpy: Any = np.random.get_state()  # noqa: NPY002
     state: dict[str, Any] = {
         "draws torch's random numbers": torch.get_rng_state().tolist(),
         "draws Python's random numbers": random.getstate(),
-        "draws numpy's random numbers": (bytes(words), position),
+        "draws numpy's random numbers": (numpy[1].tolist(), numpy[2]),
     }
     for path, part in module.named_modules():
         for name, value in vars(part).items():
@@ -209,7 +209,8 @@ def _mutable_state(module: nn.Module) -> dict[str, Any]:
 
 def _graphs(trace: _Trace, points: Sequence[str]) -> list[torch.fx.Graph]:
     """The traced module between the points, one graph each."""
-    ends, counts = map(list, zip(*(trace.end(point) for point in points), strict=True))
+    found = [trace.end(point) for point in points]
+    ends, counts = [node for node, _ in found], [count for _, count in found]
     if counts != sorted(counts):
         raise NetworkError(f"search points {list(points)} must be given in the order of the network, each once")
     output = next(node for node in trace.graph.nodes if node.op == "output").args[0]
@@ -217,8 +218,8 @@ def _graphs(trace: _Trace, points: Sequence[str]) -> list[torch.fx.Graph]:
         got = f"'{trace.name(output)}'" if isinstance(output, torch.fx.Node) else f"a {type(output).__name__}"
         raise NetworkError(f"the last search point must be the network's output {got}, not '{points[-1]}'")
     begins = [next(node for node in trace.graph.nodes if node.op == "placeholder"), *ends[:-1]]
-    spans = zip([0, *counts[:-1]], [*counts[:-1], len(trace.order)], strict=True)
-    return [_between(trace, *ports, range(*span)) for *ports, span in zip(begins, ends, points, spans, strict=True)]
+    spans = [range(*span) for span in zip([0, *counts[:-1]], [*counts[:-1], len(trace.order)], strict=True)]
+    return [_between(trace, *each) for each in zip(begins, ends, points, spans, strict=True)]
 
 
 def _between(trace: _Trace, begin: torch.fx.Node, end: torch.fx.Node, point: str, span: range) -> torch.fx.Graph:

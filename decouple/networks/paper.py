@@ -108,7 +108,9 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
     features = config.width * (rows >> blocks) * (columns >> blocks)
     with _initialised_from(seed, "head"):
         stages.append(nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes, bias=False)))
-    return Stages(stages, [*(f"block{i}" for i in range(blocks)), "logits"]).to(memory_format=torch.channels_last)
+    network = Stages(stages, [*(f"block{i}" for i in range(blocks)), "logits"]).to(memory_format=torch.channels_last)
+    network.train_on(images)
+    return network
 
 
 @contextmanager
