@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
+# Every process of the tests imports torch: what one has compiled serves the next.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint types clean
 
 demo: $(VENV)/.installed

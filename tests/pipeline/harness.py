@@ -1,4 +1,4 @@
-"""Forks a process for each run and disturbs it. Usage: harness.py FOLDER kill N | signal NUMBER | full
+"""Forks a process for each run and disturbs it. Usage: harness.py FOLDER KILLS
 
 Importing takes seconds; a fork of a process that has imported, but not computed, takes none. Prints JSON in the end.
 """
@@ -70,22 +70,31 @@ def stage_of(run: Path) -> str:
 
 
 def main() -> dict[str, object]:
-    folder, what = Path(sys.argv[1]), sys.argv[2]
+    folder, kills = Path(sys.argv[1]), int(sys.argv[2])
     prepare()
     if wait(start(folder, "whole")) != 0:
         raise SystemExit((folder / "whole.stderr").read_text())
-    if what == "kill":
-        return kill(folder, int(sys.argv[3]))
-    if what == "signal":
-        pid = start(folder, "disturbed")
-        while len(units(folder / "disturbed")) < 12:
-            time.sleep(0.002)
-        os.kill(pid, int(sys.argv[3]))
-        status = wait(pid)
-    else:
-        status = wait(start(folder, "disturbed", file_limit=30_000))
-    stderr = (folder / "disturbed.stderr").read_text()
-    return {"status": status, "stderr": stderr, "resumed": wait(start(folder, "disturbed"))}
+    return {
+        "kill": kill(folder, kills),
+        "SIGINT": interrupt(folder, "SIGINT"),
+        "SIGTERM": interrupt(folder, "SIGTERM"),
+        "full": resumed(folder, "full", wait(start(folder, "full", file_limit=30_000))),
+    }
+
+
+def interrupt(folder: Path, name: str) -> dict[str, object]:
+    """Send a run a signal on its way, and resume it."""
+    pid = start(folder, name)
+    while len(units(folder / name)) < 12:
+        time.sleep(0.002)
+    os.kill(pid, getattr(signal, name))
+    return resumed(folder, name, wait(pid))
+
+
+def resumed(folder: Path, out: str, status: int) -> dict[str, object]:
+    """What a disturbed run said, and the status of its resumption."""
+    stderr = (folder / f"{out}.stderr").read_text()
+    return {"status": status, "stderr": stderr, "resumed": wait(start(folder, out))}
 
 
 def kill(folder: Path, wanted: int) -> dict[str, object]:

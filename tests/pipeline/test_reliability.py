@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,31 +30,34 @@ UNITS = {
 }
 
 
-def _harness(tmp_path: Path, tiny: RunConfig, *arguments: str) -> dict[str, object]:
-    """Run tests/pipeline/harness.py, which forks a process for each run and disturbs it; returns what it saw."""
-    (tmp_path / "tiny.json").write_text(json.dumps(to_builtins(tiny)))
-    done = subprocess.run(
-        [sys.executable, str(HARNESS), str(tmp_path), *arguments], capture_output=True, text=True, timeout=230
-    )
+Seen = dict[str, dict[str, object]]
+
+
+@pytest.fixture(scope="module")
+def disturbed(tmp_path_factory: pytest.TempPathFactory, tiny: RunConfig) -> tuple[Path, Seen]:
+    """The folder in which tests/pipeline/harness.py has disturbed runs of its own in every way, and what it saw."""
+    folder = tmp_path_factory.mktemp("disturbed")
+    (folder / "tiny.json").write_text(json.dumps(to_builtins(tiny)))
+    done = subprocess.run([sys.executable, str(HARNESS), str(folder), "10"], capture_output=True, text=True, timeout=230)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return folder, json.loads(done.stdout.splitlines()[-1])
 
 
-def test_killed_at_random_moments_and_resumed_the_results_are_equal(tmp_path: Path, tiny: RunConfig) -> None:
+def test_killed_at_random_moments_and_resumed_the_results_are_equal(disturbed: tuple[Path, Seen]) -> None:
     """kill -9 at ten random moments, in writes too; each time resumed, until done."""
-    seen = _harness(tmp_path, tiny, "kill", "10")
+    folder, seen = disturbed[0], disturbed[1]["kill"]
     assert seen["kills"] == 10
     assert len(set(seen["stages_at_kill"])) >= 3, seen  # type: ignore[call-overload]
     for name in ("results.json", "curves.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    assert not list((tmp_path / "killed").rglob(".partial-*"))
-    for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines():
+        assert (folder / "killed" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+    assert not list((folder / "killed").rglob(".partial-*"))
+    for line in (folder / "killed" / "metrics.jsonl").read_text().splitlines():
         json.loads(line)
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, tiny: RunConfig, name: str, status: int) -> None:
-    seen = _harness(tmp_path, tiny, "signal", str(int(getattr(signal, name))))
+def test_an_interrupted_run_says_how_to_go_on(disturbed: tuple[Path, Seen], name: str, status: int) -> None:
+    seen = disturbed[1][name]
     assert seen["status"] == status
     assert "stopped; finished work is kept: continue with  decouple run" in str(seen["stderr"])
     assert "--resume" in str(seen["stderr"])
@@ -63,14 +65,14 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, tiny: RunConfig, n
     assert seen["resumed"] == 0
 
 
-def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(tmp_path: Path, tiny: RunConfig) -> None:
-    seen = _harness(tmp_path, tiny, "full")
+def test_a_full_disk_is_an_error_and_the_run_goes_on_when_there_is_room(disturbed: tuple[Path, Seen]) -> None:
+    folder, seen = disturbed[0], disturbed[1]["full"]
     assert seen["status"] == 1
     assert "cannot write" in str(seen["stderr"])
     assert "earlier files are intact" in str(seen["stderr"])
     assert "Traceback" not in str(seen["stderr"])
     assert seen["resumed"] == 0
-    assert (tmp_path / "disturbed" / "results.json").read_bytes() == (tmp_path / "whole" / "results.json").read_bytes()
+    assert (folder / "full" / "results.json").read_bytes() == (folder / "whole" / "results.json").read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "removed"])
