@@ -87,7 +87,7 @@ class Stages(nn.Module):
         try:
             with torch.no_grad():
                 device = next((p.device for p in self.parameters()), torch.device("cpu"))
-                points = self.activations(torch.zeros(2, *image_shape, device=device))
+                points = self.activations(torch.zeros(2, *image_shape, dtype=torch.float32, device=device))
         except (RuntimeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             shape = "×".join(map(str, image_shape))
