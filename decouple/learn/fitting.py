@@ -16,7 +16,7 @@ from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
 from decouple.learn.objective import CrossEntropy, Targets, regression
-from decouple.networks.checks import check_batches, check_fit, check_trainable
+from decouple.networks.checks import check_batches, check_fit, check_kept, check_trainable
 from decouple.networks.stages import Stages
 from decouple.seeds import derive, whole
 from decouple.settings import check_section
@@ -111,6 +111,8 @@ def fit(
     check_fit(network, train)
     check_fit(network, validation, "validation")
     check_trainable(network)
+    if checkpoint is not None:
+        check_kept(network)
     check_batches(network, train, settings.batch, validation, BATCH)
     batches_per_epoch = len(even_batches(len(train), settings.batch))
     steps = settings.epochs * batches_per_epoch

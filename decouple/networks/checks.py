@@ -69,6 +69,20 @@ def check_trainable(network: Stages) -> None:
             )
 
 
+def check_kept(network: Stages) -> None:
+    """Refuse a network whose state is more than tensors, where a file is to hold or to name it.
+
+    Raises:
+        NetworkError: names the entry.
+    """
+    for name, value in network.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise NetworkError(
+                f"the network's state holds a {type(value).__name__} as '{name}' (get_extra_state), and files keep tensors only; make "
+                "it a tensor"
+            )
+
+
 def check_batches(network: Stages, train: Split, batch: int, validation: Split | None = None, evaluated: int = 0) -> None:
     """Refuse a batch of a single image, where the network takes none (BatchNorm, while it takes statistics of the batch).
 

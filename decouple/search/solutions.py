@@ -12,8 +12,9 @@ from decouple import settings
 from decouple.config import SearchConfig, is_searched
 from decouple.data.images import Split
 from decouple.device import check_workers
-from decouple.errors import ConfigError, RunDirectoryError, expect
+from decouple.errors import ConfigError, NetworkError, RunDirectoryError, expect
 from decouple.files import write_bytes
+from decouple.networks.checks import check_fit, check_kept, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import Algorithm, SearchPoint
 from decouple.search.engine import Budget
@@ -24,8 +25,9 @@ from decouple.search.paper import PaperSearch
 from decouple.search.random_search import RandomSearch
 from decouple.search.store import Shard, TargetStore
 from decouple.search.tasks import Plan, Task
-from decouple.seeds import derive
+from decouple.seeds import derive, whole
 from decouple.settings import fingerprint
+from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import even_batches
 
 
@@ -80,7 +82,7 @@ def target_bytes(shapes: Sequence[tuple[int, ...]], config: SearchConfig) -> int
     """What the targets of an image take, by the shapes of its search points."""
     return (
         sum(torch.Size(shape).numel() for shape in shapes)
-        * torch.empty(0, dtype=getattr(torch, config.dtype)).element_size()
+        * torch.empty(0, device="cpu", dtype=getattr(torch, config.dtype)).element_size()
     )
 
 
@@ -117,8 +119,10 @@ def search_solution(
         advance: called with the number of images after each batch, for a progress bar.
 
     Raises:
-        ConfigError: a setting is out of its range, or the Ray cluster cannot be used.
-        NetworkError: the network does not take such images, or has too few logits for the labels.
+        ConfigError: a setting is out of its range, a number is not whole, or the Ray cluster cannot be used.
+        DataError: no images, or a negative label.
+        NetworkError: the network does not take such images, has too few logits for the labels, gives something other than a tensor
+            with a row an image, or other values each time.
         NotFiniteError: the network's own output is not finite.
         RunDirectoryError: the folder cannot be written, or its disk is too small.
         WorkerError: a batch's workers died again and again.
@@ -139,6 +143,7 @@ def search_solution(
     )[0]
 
 
+@plain_torch()
 def search_solutions(
     network: Stages,
     split: Split,
@@ -155,15 +160,15 @@ def search_solutions(
     advance: Callable[[int], None] = lambda images: None,
 ) -> list[TargetStore]:
     """What `search_solution` gives for each of `solutions`; the workers share the batches of all of them."""
-    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
     expect(split, Split, "split", "pass data.train, say")
     expect(config, SearchConfig, "config", "an EsConfig goes into SearchConfig(es=…)")
     expect(dtype, torch.dtype, "dtype", "such as torch.bfloat16")
     if algorithm is not None:
         _check_algorithm(algorithm)
-    check_workers(workers)
+    check_workers(workers := whole(workers, "workers"))
     settings.check_section(config)
-    points = network.check(split.images.shape[1:], split.labels)
+    seed, solutions = whole(seed, "seed"), [whole(solution, "solution") for solution in solutions]
+    points = _check_network(network, split)
     distributed = workers > 1 or ray_address is not None
     if distributed:
         from decouple.search import workers as pool  # it takes Ray, which one process does without
@@ -198,9 +203,10 @@ def search_solutions(
         advance(task.images)
 
     if missing:
+        check_repeatable(network, split.images[:2].to(device_of(network)))
         image_bytes = target_bytes(points, config)
         _refuse_small_disk(Path(folder), image_bytes * sum(task.images for task in missing))
-        pilot = split.images[: config.batch].to(next(network.parameters()).device)
+        pilot = split.images[: config.batch].to(device_of(network))
         judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
         # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
         share = min(workers, len(shards[0])) / len(shards[0])
@@ -212,8 +218,24 @@ def search_solutions(
             pool.distribute_search(plan, missing, split, keep, workers=workers, address=ray_address, result_bytes=size)
         else:
             for task in missing:
-                keep(task, plan.search(task, split.subset(torch.arange(*task.shard.bounds))))
+                keep(task, plan.search(task, split.subset(range(*task.shard.bounds))))
     return [TargetStore(of_solution) for of_solution in shards]
+
+
+def _check_network(network: Stages, split: Split) -> list[tuple[int, ...]]:
+    """The shapes at the search points, of a network that can be searched.
+
+    Raises:
+        NetworkError: it cannot, or its targets could not be found again; says why.
+    """
+    points = check_fit(network, split, "split")
+    for name, shape in zip(network.names, points, strict=True):
+        if not 1 <= len(shape) <= 3:
+            raise NetworkError(
+                f"the values of an image at '{name}' have shape {shape}: expected (C, H, W), (T, D) or (D,); cut the network elsewhere"
+            )
+    check_kept(network)
+    return points
 
 
 def _check_algorithm(algorithm: object) -> None:

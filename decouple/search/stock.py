@@ -54,7 +54,7 @@ class _Stock:
         center = start.float().flatten(1)
         scale = operators.noise_scale(start.float(), point, self.config.scale).expand(-1, *point.shape).flatten(1)
         step = at(self.config.step, point.index, point.count)
-        failed = torch.full((len(start),), -torch.inf, device=start.device)
+        failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
         return StockState(point, seed, 0, self._begin(center, scale.clamp_min(1e-6), step), center, failed)
 
     def ask(self, state: StockState) -> tuple[Tensor, StockState]:

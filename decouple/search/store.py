@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from decouple.data.images import Split
-from decouple.errors import DamagedFileError, DataError
+from decouple.errors import DamagedFileError, DataError, NotFiniteError
 from decouple.files import load_tensors, pack_tensors, try_tensors
 from decouple.search.engine import NOT_SEARCHED, BatchResult
 
@@ -33,8 +33,12 @@ class Shard:
     """Positions in the split, from and to."""
 
     def contents(self, result: BatchResult, searched: Split, dtype: torch.dtype) -> bytes:
-        """The file that keeps `result` for the images that were searched, targets as `dtype`."""
-        tensors = {f"target.{i}": target.to(dtype) for i, target in enumerate(result.targets)}
+        """The file that keeps `result` for the images that were searched, targets as `dtype`.
+
+        Raises:
+            NotFiniteError: a target is not finite, or is too large for `dtype`.
+        """
+        tensors = {f"target.{i}": _stored(target, dtype) for i, target in enumerate(result.targets)}
         tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
         tensors |= {"ids": searched.ids, "before": result.before, "after": result.after}
         tensors |= {"solved": result.solved, "displacement": result.displacement, "cosine": result.cosine}
@@ -111,7 +115,7 @@ class TargetStore:
                 f"the targets are those of {len(self)} images, and {len(split)} are given; pass the split that was searched"
             )
         for shard, (_, meta) in zip(self.shards, self._contents, strict=True):
-            if split.subset(torch.arange(*shard.bounds)).digest != meta["images"]:
+            if split.subset(range(*shard.bounds)).digest != meta["images"]:
                 raise DataError(
                     f"the targets of images {shard.bounds[0]} to {shard.bounds[1] - 1} were searched for other images, labels or "
                     "another order; pass the split that was searched"
@@ -133,7 +137,8 @@ class TargetStore:
 
     def curves(self) -> list[Tensor]:
         """By search point: mean cross-entropy by generation, over all images; a batch that stopped early stays where it was."""
-        sizes = torch.tensor([float(b - a) for a, b in (shard.bounds for shard in self.shards)])
+        counts = [float(b - a) for a, b in (shard.bounds for shard in self.shards)]
+        sizes = torch.tensor(counts, dtype=torch.float32, device="cpu")
         share = sizes / sizes.sum()
         found = []
         for point in range(self._points):
@@ -163,6 +168,18 @@ class TargetStore:
     def failed(self) -> int:
         """Generations of an image in which every candidate failed."""
         return sum(int(meta["failed"]) for _, meta in self._contents)
+
+
+def _stored(target: Tensor, dtype: torch.dtype) -> Tensor:
+    kept = target.to(dtype)
+    if not torch.isfinite(kept).all():
+        if torch.isfinite(target).all():
+            raise NotFiniteError(
+                f"a target of {float(target.abs().max()):.3g} is too large to be kept as {str(dtype).removeprefix('torch.')}; search "
+                "with dtype = bfloat16"
+            )
+        raise NotFiniteError("a target is not finite: check the network's activations and the scale of the images")
+    return kept
 
 
 def _channels_last(targets: Tensor) -> Tensor:
