@@ -18,7 +18,7 @@ from decouple.q0.optimizers import optimizer_of, set_lr
 from decouple.q0.trajectories import multipliers
 from decouple.seeds import derive, whole
 from decouple.settings import check_section
-from decouple.torch_state import plain_torch
+from decouple.torch_state import plain_torch, torch_defaults
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
 from decouple.training.stream import Batch
@@ -96,4 +96,5 @@ def distill(
             what=f"distillation, epoch {epoch + 1}",
         )
         advance(1)
-    return Ensemble([student], torch.ones(1), architecture=ensemble.architecture)
+    with torch_defaults():
+        return Ensemble([student], torch.ones(1), architecture=ensemble.architecture)

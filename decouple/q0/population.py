@@ -20,7 +20,7 @@ from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select
 from decouple.q0.trajectories import Chain, batch_of, snapshots_of, train_trajectory
 from decouple.seeds import derive, whole
 from decouple.settings import check_member_count, check_section, fingerprint
-from decouple.torch_state import plain_torch
+from decouple.torch_state import plain_torch, torch_defaults
 from decouple.training.evaluate import BATCH, logits
 
 
@@ -91,11 +91,15 @@ def train_population(
             members.append(member)
             answers.append(logits(member, data.prior).double().softmax(1))
     labels = data.prior.labels
-    fitted = fitted_prior(torch.stack([each[torch.arange(len(labels)), labels] for each in answers]), config.prior, seed)
-    chosen, share = select_members(fitted.weights, config.members or len(members))
-    return Ensemble([members[i] for i in chosen.tolist()], share)
+    fitted = fitted_prior(
+        torch.stack([each[torch.arange(len(labels), device="cpu"), labels] for each in answers]), config.prior, seed
+    )
+    with torch_defaults():
+        chosen, share = select_members(fitted.weights, config.members or len(members))
+        return Ensemble([members[i] for i in chosen.tolist()], share)
 
 
+@torch_defaults()
 def fitted_prior(p_truth: Tensor, method: str, seed: int) -> Prior:
     """The prior as `Q0Config.prior` asks for it.
 

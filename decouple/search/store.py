@@ -17,6 +17,7 @@ from decouple.data.images import Split
 from decouple.errors import DamagedFileError, DataError, NotFiniteError
 from decouple.files import load_tensors, pack_tensors, try_tensors
 from decouple.search.engine import NOT_SEARCHED, BatchResult
+from decouple.torch_state import plain_torch
 
 IN_MEMORY_BYTES = 2**30
 """A solution up to this size is read once; a larger one stays on disk and is paged in by row."""
@@ -93,6 +94,7 @@ class TargetStore:
         return [[tensors[f"target.{point}"] for tensors in read] for point in range(self._points)]
 
     @cached_property
+    @plain_torch()
     def _in_memory(self) -> list[Tensor] | None:
         """By search point: all targets, maps as (N, H, W, C); None: they are too large."""
         if self.nbytes > IN_MEMORY_BYTES:
@@ -127,7 +129,7 @@ class TargetStore:
             return [_channels_first(targets.index_select(0, positions)) for targets in self._in_memory]
         ends = [shard.bounds[1] for shard in self.shards]
         places = [(shard := bisect_right(ends, p), p - self.shards[shard].bounds[0]) for p in positions.tolist()]
-        with torch.autocast("cpu", enabled=False):  # under which torch stacks no float16
+        with plain_torch():  # under autocast torch stacks no float16
             return [torch.stack([parts[shard][row] for shard, row in places]) for parts in self._on_disk]
 
     def diagnostics(self) -> dict[str, Tensor]:
@@ -135,6 +137,7 @@ class TargetStore:
         names = ("before", "after", "solved", "displacement", "cosine")
         return {name: torch.cat([tensors[name] for tensors, _ in self._contents], dim=1) for name in names}
 
+    @plain_torch()
     def curves(self) -> list[Tensor]:
         """By search point: mean cross-entropy by generation, over all images; a batch that stopped early stays where it was."""
         counts = [float(b - a) for a, b in (shard.bounds for shard in self.shards)]
