@@ -113,7 +113,8 @@ def fit(
     check_trainable(network)
     if checkpoint is not None:
         check_kept(network)
-    check_batches(network, train, settings.batch, validation, BATCH)
+    check_batches(network, train, settings.batch)
+    check_batches(network, validation, BATCH, "validation", training=False)
     batches_per_epoch = len(even_batches(len(train), settings.batch))
     steps = settings.epochs * batches_per_epoch
     stepper = make_optimizer(network, settings, batch=min(settings.batch, len(train)), factory=optimizer)

@@ -83,32 +83,29 @@ def check_kept(network: Stages) -> None:
             )
 
 
-def check_batches(network: Stages, train: Split, batch: int, validation: Split | None = None, evaluated: int = 0) -> None:
+def check_batches(network: Stages, split: Split, batch: int, what: str = "train", *, training: bool = True) -> None:
     """Refuse a batch of a single image, where the network takes none (BatchNorm, while it takes statistics of the batch).
 
     Args:
-        batch: images a step, at most: of so few images as there are, divided evenly.
-        validation, evaluated: what is evaluated after epochs, and so many at once, at most.
+        batch: images at once, at most: there may be fewer, and they are divided evenly.
+        what: the split's name, for messages.
+        training: whether the network is then in training mode.
 
     Raises:
         NetworkError: says which batch it is, and what the network answers.
     """
-    sizes = [("train", train, batch, True)]
-    if validation is not None:
-        sizes.append(("validation", validation, evaluated, False))
-    for what, split, size, training in sizes:
-        if len(split) // math.ceil(len(split) / size) > 1:
-            continue
-        trial = copy.deepcopy(network).train(training)
-        image = as_float(split.images[:1].to(device_of(network)))
-        try:
-            with plain_torch(), torch.no_grad(), _generators_kept(image.device):
-                trial(image)
-        except (RuntimeError, ValueError) as error:
-            raise NetworkError(
-                f"{what} has {len(split)} images, and so a batch of a single one, which the network does not take "
-                f"({_first_line(error)}); give another batch size or more images"
-            ) from None
+    if len(split) // math.ceil(len(split) / batch) > 1:
+        return
+    trial = copy.deepcopy(network).train(training)
+    image = as_float(split.images[:1].to(device_of(network)))
+    try:
+        with plain_torch(), torch.no_grad(), _generators_kept(image.device):
+            trial(image)
+    except (RuntimeError, ValueError) as error:
+        raise NetworkError(
+            f"{what} has {len(split)} images, and so a batch of a single one, which the network does not take "
+            f"({_first_line(error)}); give another batch size or more images"
+        ) from None
 
 
 def check_repeatable(network: Stages, images: Tensor) -> None:

@@ -75,7 +75,8 @@ def train_population(
         check_fit(network, data.prior, "prior")
         check_trainable(network)
         check_kept(network)
-        check_batches(network, data.train, min(batch_of(config, cycle) for cycle in range(config.cycles)), data.prior, BATCH)
+        check_batches(network, data.train, min(batch_of(config, cycle) for cycle in range(config.cycles)))
+        check_batches(network, data.prior, BATCH, "prior", training=False)
     check_members(networks)
     check_member_count(config, len(networks))
     settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot

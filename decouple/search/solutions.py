@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from decouple import settings
 from decouple.config import SearchConfig, is_searched
-from decouple.data.images import Split
+from decouple.data.images import Split, as_float
 from decouple.device import check_workers
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, expect
 from decouple.files import write_bytes
-from decouple.networks.checks import check_fit, check_kept, check_repeatable
+from decouple.networks.checks import check_batches, check_fit, check_kept, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import Algorithm, SearchPoint
 from decouple.search.engine import Budget
@@ -25,10 +26,13 @@ from decouple.search.paper import PaperSearch
 from decouple.search.random_search import RandomSearch
 from decouple.search.store import Shard, TargetStore
 from decouple.search.tasks import Plan, Task
-from decouple.seeds import derive, whole
+from decouple.seeds import derive, generator, whole
 from decouple.settings import fingerprint
 from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import even_batches
+
+PILOT = 32
+"""Images that tell whether the network can judge candidates at all."""
 
 
 def algorithm_of(config: SearchConfig, seed: int) -> Algorithm:
@@ -168,7 +172,7 @@ def search_solutions(
     check_workers(workers := whole(workers, "workers"))
     settings.check_section(config)
     seed, solutions = whole(seed, "seed"), [whole(solution, "solution") for solution in solutions]
-    points = _check_network(network, split)
+    points = _check_network(network, split, config.batch)
     distributed = workers > 1 or ray_address is not None
     if distributed:
         from decouple.search import workers as pool  # it takes Ray, which one process does without
@@ -208,6 +212,7 @@ def search_solutions(
         _refuse_small_disk(Path(folder), image_bytes * sum(task.images for task in missing))
         pilot = split.images[: config.batch].to(device_of(network))
         judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
+        _check_judge(judge, pilot[:PILOT], config.blocks)
         # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
         share = min(workers, len(shards[0])) / len(shards[0])
         seconds = None if config.max_seconds is None else config.max_seconds * share
@@ -222,7 +227,7 @@ def search_solutions(
     return [TargetStore(of_solution) for of_solution in shards]
 
 
-def _check_network(network: Stages, split: Split) -> list[tuple[int, ...]]:
+def _check_network(network: Stages, split: Split, batch: int) -> list[tuple[int, ...]]:
     """The shapes at the search points, of a network that can be searched.
 
     Raises:
@@ -235,7 +240,34 @@ def _check_network(network: Stages, split: Split) -> list[tuple[int, ...]]:
                 f"the values of an image at '{name}' have shape {shape}: expected (C, H, W), (T, D) or (D,); cut the network elsewhere"
             )
     check_kept(network)
+    check_batches(network, split, batch, "split")
     return points
+
+
+@torch.no_grad()
+def _check_judge(judge: Judge, pilot: Tensor, blocks: str) -> None:
+    """Refuse a judge that cannot tell candidates apart, whose targets would be those of chance.
+
+    Args:
+        pilot: (B, C, H, W) on the judge's device.
+
+    Raises:
+        NetworkError: names the search point.
+    """
+    values = as_float(pilot)
+    for point in judge.points(values[:2])[:-1]:
+        values = judge.advance(point.index, values)
+        if not is_searched(blocks, point.index, point.count):
+            continue
+        stream = generator(0, "pilot", device=values.device)
+        noise = torch.randn(values.shape, generator=stream, dtype=torch.float32, device=values.device)
+        size = values.float().std()
+        moved = (values + noise * (size if size > 0 else 1)).to(values.dtype)
+        if torch.allclose(judge.logits(point, values), judge.logits(point, moved), rtol=1e-5, atol=1e-6, equal_nan=False):
+            raise NetworkError(
+                f"the network's logits do not depend on the values at '{point.name}' (a head that begins with zeros?), so no search "
+                "can tell better ones; give the layers behind it random weights"
+            )
 
 
 def _check_algorithm(algorithm: object) -> None:
