@@ -7,22 +7,48 @@ run's seed and its own name, which is what makes a resumed run equal an uninterr
 from __future__ import annotations
 
 import hashlib
+import operator
+from typing import SupportsIndex
 
 import torch
 
+from decouple.errors import ConfigError
 
-def derive(seed: int, *path: str | int) -> int:
-    """A 63-bit seed for the stream called `path` of a run seeded with `seed`.
+
+def whole(value: SupportsIndex, what: str) -> int:
+    """A whole number as an int: Python's, numpy's or torch's.
+
+    >>> whole(torch.tensor(3), "seed")
+    3
+
+    Raises:
+        ConfigError: anything else, so that no fraction is cut off in silence; names it as `what`.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{what} must be a whole number, not {value!r}") from None
+
+
+def derive(seed: SupportsIndex, *path: str | SupportsIndex) -> int:
+    """A 63-bit seed for the stream called `path` of a run seeded with `seed`; whole numbers count by their value alone.
 
     >>> derive(0, "search", 1) == derive(0, "search", 1)
     True
     >>> derive(0, "search", 1) == derive(0, "search", "1")
     False
     """
-    text = repr((int(seed), *path)).encode()
+    text = repr((whole(seed, "seed"), *map(_plain, path))).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
-def generator(seed: int, *path: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+def _plain(part: str | SupportsIndex) -> str | int:
+    """As Python's own type, since numpy's and torch's are written in another way."""
+    if isinstance(part, str):
+        return str(part)
+    return part if isinstance(part, int) else whole(part, "part of a stream's name")
+
+
+def generator(seed: SupportsIndex, *path: str | SupportsIndex, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator on `device` for the stream called `path`."""
     return torch.Generator(device=device).manual_seed(derive(seed, *path))

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
+import numpy as np
 import torch
 import xxhash
+from numpy.typing import NDArray
 from torch import Tensor
 
 from decouple.data.splits import split_test, split_training
 from decouple.errors import DataError
+from decouple.torch_state import torch_defaults
 
 
 class Source(NamedTuple):
@@ -25,6 +28,9 @@ class Source(NamedTuple):
     classes: tuple[str, ...]
 
 
+IMAGE_TYPES = (torch.uint8, torch.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """N images of one split, on the CPU."""
@@ -35,6 +41,25 @@ class Split:
     """(N,) int64, in 0..classes-1."""
     ids: Tensor
     """(N,) int64: position in the source, test images counted on from the training images. Unique in a data set."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be broadcast, or cut off where the shorter part ends.
+
+        Raises:
+            DataError: a part with another type or shape.
+        """
+        for part, types in (("images", IMAGE_TYPES), ("labels", [torch.int64]), ("ids", [torch.int64])):
+            tensor = getattr(self, part)
+            if not isinstance(tensor, Tensor) or tensor.dtype not in types or tensor.device.type != "cpu":
+                found = f"{_type(tensor)} on {tensor.device}" if isinstance(tensor, Tensor) else type(tensor).__name__
+                kinds = " or ".join(str(kind).removeprefix("torch.") for kind in types)
+                raise DataError(f"a split's {part} must be a tensor of {kinds} on the CPU, not {found}")
+        count = len(self.images) if self.images.dim() else -1
+        if not self.labels.shape == self.ids.shape == (count,):
+            raise DataError(
+                f"a split's images {tuple(self.images.shape)}, labels {tuple(self.labels.shape)} and ids {tuple(self.ids.shape)} do "
+                "not fit: expected (N, C, H, W), (N,) and (N,)"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,7 +75,7 @@ class Split:
 
     def subset(self, positions: Tensor | Sequence[int]) -> Split:
         """The images at `positions` (each in 0..N-1), in that order, as copies."""
-        index = torch.as_tensor(positions, dtype=torch.int64)
+        index = torch.as_tensor(positions, dtype=torch.int64, device="cpu")
         return Split(self.images[index], self.labels[index], self.ids[index])
 
 
@@ -87,22 +112,23 @@ class ImageData:
         return xxhash.xxh3_128("|".join(split.digest for split in splits).encode()).hexdigest()
 
     @classmethod
+    @torch_defaults()
     def from_tensors(
         cls,
-        images: Tensor,
-        labels: Tensor,
+        images: Tensor | NDArray[Any],
+        labels: Tensor | NDArray[Any],
         *,
-        test_images: Tensor,
-        test_labels: Tensor,
-        train: int | None = None,
-        validation: int,
-        prior: int,
-        test: int | None = None,
-        seed: int = 0,
+        test_images: Tensor | NDArray[Any],
+        test_labels: Tensor | NDArray[Any],
+        train: SupportsIndex | None = None,
+        validation: SupportsIndex,
+        prior: SupportsIndex,
+        test: SupportsIndex | None = None,
+        seed: SupportsIndex = 0,
         name: str = "tensors",
-        classes: Sequence[str] | None = None,
+        classes: Sequence[str] | NDArray[Any] | None = None,
     ) -> ImageData:
-        """Check your own tensors and draw the splits. Every other source goes through here too.
+        """Check your own tensors or numpy arrays and draw the splits. Every other source goes through here too.
 
         Args:
             images: (N, C, H, W) training images, uint8 in 0..255 or finite float32.
@@ -115,9 +141,10 @@ class ImageData:
             test: test images, at least 1; None takes all.
             seed: draws the splits, stratified by class.
             name: what errors and reports call the data.
-            classes: class names; None names them "0", "1", ... up to the largest training label.
+            classes: class names, in the order of the labels; None names them "0", "1", ... up to the largest training label.
 
         Raises:
+            ConfigError: a size or a seed that is no whole number.
             DataError: a wrong type or shape, no images, lengths that differ, a label out of range, fewer than two
                 classes, an image with NaN or infinity, or sizes beyond what there is. The message names it.
         """
@@ -125,10 +152,10 @@ class ImageData:
         test_images, test_labels = _checked(test_images, test_labels, f"{name}: the test")
         if images.shape[1:] != test_images.shape[1:] or images.dtype != test_images.dtype:
             raise DataError(
-                f"{name}: training images are {_describe(images)}, test images {_describe(test_images)}; "
+                f"{name}: training images are {_describe(images[0])}, test images {_describe(test_images[0])}; "
                 "(C, H, W) and the type must be the same"
             )
-        names = tuple(str(label) for label in range(int(labels.max()) + 1)) if classes is None else tuple(classes)
+        names = _names(range(int(labels.max()) + 1) if classes is None else classes, name)
         if len(names) < 2:
             raise DataError(f"{name} has {len(names)} class, and telling classes apart takes 2; add images of another class")
         _check_range(labels, len(names), f"{name}: the training")
@@ -160,18 +187,14 @@ def as_float(images: Tensor) -> Tensor:
         return images.float().div_(255)
     if images.dtype == torch.float32:
         return images
-    raise DataError(f"images must be uint8 or float32, not {_type(images)}; convert them with .float() or .byte()")
+    raise DataError(f"images must be uint8 or float32, not {_type(images)}; {_conversion(images)}")
 
 
-def _checked(images: Tensor, labels: Tensor, what: str) -> tuple[Tensor, Tensor]:
+def _checked(images: object, labels: object, what: str) -> tuple[Tensor, Tensor]:
     """The two as plain tensors on the CPU, the labels as int64. `what` begins the message: "mnist: the training"."""
-    for part, tensor in (("images", images), ("labels", labels)):
-        if not isinstance(tensor, Tensor):
-            raise DataError(f"{what} {part} must be a torch.Tensor, not {type(tensor).__name__}; see torch.from_numpy")
-    if images.dtype not in (torch.uint8, torch.float32):
-        raise DataError(
-            f"{what} images must be uint8 or float32, not {_type(images)}; convert them with .float() or .byte()"
-        )
+    images, labels = _tensor(images, f"{what} images"), _tensor(labels, f"{what} labels")
+    if images.dtype not in IMAGE_TYPES:
+        raise DataError(f"{what} images must be uint8 or float32, not {_type(images)}; {_conversion(images)}")
     if images.ndim != 4:
         hint = "; add the channel with images.unsqueeze(1)" if images.ndim == 3 else ""
         raise DataError(f"{what} images must have shape (N, C, H, W), not {tuple(images.shape)}{hint}")
@@ -183,7 +206,7 @@ def _checked(images: Tensor, labels: Tensor, what: str) -> tuple[Tensor, Tensor]
         raise DataError(
             f"{what} labels must have shape (N,) = ({len(images)},), one for each image, not {tuple(labels.shape)}"
         )
-    images, labels = images.detach().cpu(), labels.detach().cpu().long()
+    images, labels = images.cpu(), labels.cpu().long()
     if images.is_floating_point():
         broken = ~torch.isfinite(images).flatten(1).all(1)
         if broken.any():
@@ -192,6 +215,39 @@ def _checked(images: Tensor, labels: Tensor, what: str) -> tuple[Tensor, Tensor]
                 f"{int(broken.nonzero()[0])}; mend or leave out these images"
             )
     return images, labels
+
+
+def _tensor(values: object, what: str) -> Tensor:
+    """A tensor, or the values of a numpy array (or of what gives one by itself, such as a column of a table)."""
+    if isinstance(values, Tensor):
+        if values.layout != torch.strided or values.is_meta:
+            raise DataError(
+                f"{what} must be a tensor that holds its values, not a {'meta' if values.is_meta else 'sparse'} one"
+            )
+        return values.detach()
+    if not hasattr(values, "__array__"):
+        raise DataError(f"{what} must be a torch.Tensor, not {type(values).__name__}; a numpy array is taken too")
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise DataError(f"{what} are a masked array, and what is masked has no value: leave these out first")
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{what} must hold numbers, not {array.dtype}")
+    # torch takes neither another byte order nor negative strides, and warns of what it may not write to.
+    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+
+
+def _conversion(images: Tensor) -> str:
+    """How to mend the type without another scale in silence."""
+    if images.is_floating_point():
+        return "convert them with .float() (numpy: .astype('float32'))"
+    return "convert values in 0..255 with .byte() (numpy: .astype('uint8')), and others to float32 on a scale of your choice"
+
+
+def _names(classes: object, name: str) -> tuple[str, ...]:
+    """Names of classes as texts; refuses what has no order, and a text, which is a sequence of letters."""
+    if isinstance(classes, str | bytes) or not isinstance(classes, Sequence | np.ndarray):
+        raise DataError(f"{name}: classes must be a list of names, one for each class, not {type(classes).__name__}")
+    return tuple(each.decode() if isinstance(each, bytes) else str(each) for each in classes)
 
 
 def _check_range(labels: Tensor, classes: int, what: str) -> None:
@@ -204,8 +260,8 @@ def _check_range(labels: Tensor, classes: int, what: str) -> None:
         )
 
 
-def _describe(images: Tensor) -> str:
-    return f"{tuple(images.shape[1:])} {_type(images)}"
+def _describe(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} {_type(tensor)}"
 
 
 def _type(tensor: Tensor) -> str:

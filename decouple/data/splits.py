@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from decouple import seeds
 from decouple.errors import DataError
+from decouple.torch_state import torch_defaults
 
 
 class TrainingPositions(NamedTuple):
@@ -19,8 +20,15 @@ class TrainingPositions(NamedTuple):
     prior: Tensor
 
 
+@torch_defaults()
 def split_training(
-    labels: Tensor, *, train: int | None, validation: int, prior: int, seed: int, name: str = "the data"
+    labels: Tensor,
+    *,
+    train: SupportsIndex | None,
+    validation: SupportsIndex,
+    prior: SupportsIndex,
+    seed: SupportsIndex,
+    name: str = "the data",
 ) -> TrainingPositions:
     """Divide a source's training images.
 
@@ -36,11 +44,12 @@ def split_training(
         name: what errors call the data.
 
     Raises:
+        ConfigError: a size or a seed that is no whole number.
         DataError: a size below 1, or sizes that add up to more than N.
     """
     available = len(labels)
-    for option, size in (("train", train), ("validation", validation), ("prior", prior)):
-        _check_size(name, option, size)
+    train = None if train is None else _size(name, "train", train)
+    validation, prior = _size(name, "validation", validation), _size(name, "prior", prior)
     left = available - validation - prior
     if left < 1:
         raise DataError(
@@ -59,7 +68,8 @@ def split_training(
     return TrainingPositions(train_positions, validation_positions, prior_positions)
 
 
-def split_test(labels: Tensor, *, test: int | None, seed: int, name: str = "the data") -> Tensor:
+@torch_defaults()
+def split_test(labels: Tensor, *, test: SupportsIndex | None, seed: SupportsIndex, name: str = "the data") -> Tensor:
     """Positions of `test` test images (None: all), in a random order.
 
     Args:
@@ -69,9 +79,10 @@ def split_test(labels: Tensor, *, test: int | None, seed: int, name: str = "the 
         name: what errors call the data.
 
     Raises:
+        ConfigError: `test` or the seed is no whole number.
         DataError: `test` is below 1 or above N.
     """
-    _check_size(name, "test", test)
+    test = None if test is None else _size(name, "test", test)
     if test is not None and test > len(labels):
         raise DataError(f"{name} has {len(labels)} test images, but {test} are asked for; give --data.test a smaller value")
     # Permuted even when all are taken: a folder's test images come sorted by class, and a BatchNorm that uses the
@@ -80,6 +91,7 @@ def split_test(labels: Tensor, *, test: int | None, seed: int, name: str = "the 
     return draw(order, labels, len(labels) if test is None else test)[0]
 
 
+@torch_defaults()
 def draw(order: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Draw `count` of the positions in `order`, holding the classes in proportion; returns (drawn, rest).
 
@@ -105,6 +117,8 @@ def draw(order: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return order[drawn], order[~drawn]
 
 
-def _check_size(name: str, option: str, size: int | None) -> None:
-    if size is not None and size < 1:
-        raise DataError(f"{name}: {option} = {size} must be at least 1; give --data.{option} another value")
+def _size(name: str, option: str, size: SupportsIndex) -> int:
+    count = seeds.whole(size, f"{name}: {option}")
+    if count < 1:
+        raise DataError(f"{name}: {option} = {count} must be at least 1; give --data.{option} another value")
+    return count

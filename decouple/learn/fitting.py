@@ -16,11 +16,13 @@ from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
 from decouple.learn.objective import CrossEntropy, Targets, regression
+from decouple.networks.checks import check_batches, check_fit, check_kept, check_trainable
 from decouple.networks.stages import Stages
-from decouple.seeds import derive
+from decouple.seeds import derive, whole
 from decouple.settings import check_section
+from decouple.torch_state import plain_torch
 from decouple.training.batches import epoch_batches, even_batches
-from decouple.training.evaluate import accuracy
+from decouple.training.evaluate import BATCH, accuracy
 from decouple.training.loop import Objective, Remembering, train_epoch
 from decouple.training.optimizer import Factory, make_optimizer, rates, set_rates
 from decouple.training.schedule import multiplier
@@ -61,6 +63,7 @@ class Checkpoint:
     """Time between two writes, at least."""
 
 
+@plain_torch()
 def fit(
     network: Stages,
     train: Split,
@@ -95,11 +98,23 @@ def fit(
             name; its learning rates are the peaks of the schedule, and its step must not need a closure.
 
     Raises:
-        ConfigError: an unknown precision, or an optimiser that cannot be used or kept.
+        ConfigError: an unknown precision, a seed that is no whole number, or an optimiser that cannot be used or kept.
+        DataError: no images, or a negative label.
+        NetworkError: the network does not fit the images, or nothing in it can be trained.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    if not callable(record):
+        raise ConfigError(f"record must be a function of the epoch and the network, not a {type(record).__name__}")
+    seed = whole(seed, "seed")
+    check_fit(network, train)
+    check_fit(network, validation, "validation")
+    check_trainable(network)
+    if checkpoint is not None:
+        check_kept(network)
+    check_batches(network, train, settings.batch)
+    check_batches(network, validation, BATCH, "validation", training=False)
     network.train_on(train.images)
     batches_per_epoch = len(even_batches(len(train), settings.batch))
     steps = settings.epochs * batches_per_epoch
@@ -115,12 +130,17 @@ def fit(
             advance(len(state.losses))
         if leads and not state.losses:
             record(0, network)
+        if checkpoint is not None and leads and not state.losses:
+            _save(checkpoint, network, stepper, objective, state, best)  # what cannot be kept or written shows now
         written = time.monotonic()
+        began = len(state.losses) * batches_per_epoch
 
         for epoch in range(len(state.losses), settings.epochs):
 
             def set_rate(step: int, first: int = epoch * batches_per_epoch) -> None:
                 set_rates(stepper, peaks, multiplier(settings.schedule, first + step, steps))
+                if checkpoint is not None and first + step == began + 1:
+                    pack_state(stepper)  # after a step the state is as it will be: what cannot be kept shows now
 
             loss = train_epoch(
                 network,
@@ -152,6 +172,7 @@ def fit(
     return state
 
 
+@plain_torch()
 def learn_targets(
     network: Stages,
     train: Split,
@@ -177,12 +198,15 @@ def learn_targets(
         NetworkError: the network's search points have other shapes than the targets.
         NotFiniteError: see `fit`.
     """
-    _check_arguments(network, train, validation)
     expect(config, LearnConfig, "config")
     check_section(config)
+    shapes = check_fit(network, train)
+    if not all(hasattr(targets, name) for name in ("check", "rows", "first_searched")):
+        raise ConfigError(
+            f"targets must be those of one solution, as search_solution gives them, not a {type(targets).__name__}"
+        )
     targets.check(train)
-    shapes = network.check(train.images.shape[1:], train.labels)
-    searched = [tuple(rows.shape[1:]) for rows in targets.rows(torch.tensor([0]))]
+    searched = [tuple(rows.shape[1:]) for rows in targets.rows(torch.tensor([0], device="cpu"))]
     if shapes != searched:
         raise NetworkError(
             f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
@@ -214,10 +238,8 @@ def train_sgd(
     record: Callable[[int, Stages], None] = lambda epoch, network: None,
 ) -> Fit:
     """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
-    _check_arguments(network, train, validation)
     expect(config, SgdConfig, "config")
     check_section(config)
-    network.check(train.images.shape[1:], train.labels)
     return fit(
         network,
         train,
@@ -230,12 +252,6 @@ def train_sgd(
         optimizer=optimizer,
         record=record,
     )
-
-
-def _check_arguments(network: Stages, train: Split, validation: Split) -> None:
-    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
-    expect(train, Split, "train", "pass data.train, say")
-    expect(validation, Split, "validation", "pass data.validation, say")
 
 
 def _save(

@@ -64,7 +64,7 @@ class LiveSearch:
             images, elements = centers.shape
             count = min(self.config.directions, elements)
             stream = generator(batch.seed, "live", device=centers.device)
-            drawn = torch.randn(elements, count, generator=stream, device=centers.device)
+            drawn = torch.randn(elements, count, generator=stream, dtype=centers.dtype, device=centers.device)
             if self.guides is not None:
                 guides = self.guides.to(drawn)
                 # They span no more dimensions than there are classes; what rounding would choose beyond these is drawn.
@@ -80,7 +80,11 @@ class LiveSearch:
             found = torch.nan_to_num(slopes, 0.0, 0.0, 0.0) @ directions
             # Drawn for all images of the step, so that processes which share it combine the same.
             weights = torch.randn(
-                batch.size or images, round(self.config.guided * count), generator=stream, device=found.device
+                batch.size or images,
+                round(self.config.guided * count),
+                generator=stream,
+                dtype=found.dtype,
+                device=found.device,
             )
             self.guides = batch.total(found.T @ weights[batch.part])
             return found.view(values.shape)

@@ -17,6 +17,7 @@ from decouple.data.images import as_float
 from decouple.errors import NetworkError
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
+from decouple.torch_state import torch_defaults
 
 FITTED_IMAGES = 5000
 WHITENING_EPS = 5e-4
@@ -67,6 +68,7 @@ class ConvGroup(nn.Sequential):
         )
 
 
+@torch_defaults()
 def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, groups: int, seed: int) -> Stages:
     """The paper's network for images like these.
 

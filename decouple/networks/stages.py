@@ -152,24 +152,44 @@ class Stages(nn.Module):
         """
         was_training = {module: module.training for module in self.modules()}
         self.eval()
+        shapes = []
         try:
             with torch.no_grad():
                 device = next((p.device for p in self.parameters()), torch.device("cpu"))
-                points = self.activations(torch.zeros(2, *image_shape, device=device))
-        except (RuntimeError, ValueError, TypeError, AttributeError) as error:  # whatever the user's own modules raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            shape = "×".join(map(str, image_shape))
-            raise NetworkError(f"the network does not take images of {shape} (channels, height, width): {reason}") from error
+                values = torch.zeros(2, *image_shape, dtype=torch.float32, device=device)
+                for name, stage in zip(self.names, self.stages, strict=True):
+                    values = self._tried(stage, values, name, image_shape)
+                    shapes.append(tuple(values.shape[1:]))
         finally:
             for module, training in was_training.items():
                 module.training = training
-        for name, point in zip(self.names, points, strict=True):
-            if not isinstance(point, Tensor) or point.dim() < 2 or len(point) != 2:
-                got = f"a tensor {tuple(point.shape)}" if isinstance(point, Tensor) else f"a {type(point).__name__}"
-                raise NetworkError(
-                    f"search point '{name}' gives {got} for 2 images: expected a tensor (2, …); choose another layer"
-                )
-        return [tuple(point.shape[1:]) for point in points]
+        return shapes
+
+    def _tried(self, stage: nn.Module, values: Tensor, name: str, image_shape: Sequence[int]) -> Tensor:
+        """What `stage` gives for 2 images, if that can be a search point."""
+        try:
+            found: object = apply_stage(stage, values)
+        except NetworkError:
+            raise
+        except Exception as error:  # whatever a module of the user's raises
+            reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+            kinds = {str(p.dtype).removeprefix("torch.") for p in self.parameters() if p.is_floating_point()} - {"float32"}
+            hint = (
+                f"; its weights are {', '.join(sorted(kinds))}, and images are given to it as float32; call network.float()"
+                if kinds
+                else ""
+            )
+            shape = "×".join(map(str, image_shape))
+            raise NetworkError(
+                f"the network does not take images of {shape} (channels, height, width): {reason}{hint}"
+            ) from error
+        if isinstance(found, Tensor) and found.dim() > 1 and len(found) == len(values) and found.is_floating_point():
+            return found
+        got = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise NetworkError(
+            f"the network gives {got} at '{name}' for {len(values)} images: expected a floating-point tensor with a row for each "
+            "image; cut it where there is one"
+        )
 
     def check(self, image_shape: Sequence[int], labels: Tensor) -> list[tuple[int, ...]]:
         """The shapes at every search point, once it is clear that the network fits images and labels.

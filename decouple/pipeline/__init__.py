@@ -12,10 +12,12 @@ from decouple.pipeline.directory import RunDirectory
 from decouple.pipeline.stages import STAGES, run_stages
 from decouple.progress import Progress
 from decouple.results import Results
+from decouple.torch_state import torch_defaults
 
 __all__ = ["STAGES", "Run", "RunDirectory", "open_run", "run", "run_stages"]
 
 
+@torch_defaults()
 def run(
     config: RunConfig,
     out: Path | str,

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from decouple.config import Q0Config
 from decouple.data.images import Split
+from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
 from decouple.q0.distill import distillation_loss
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.optimizers import optimizer_of, set_lr
 from decouple.q0.trajectories import multipliers
-from decouple.seeds import derive
+from decouple.seeds import derive, whole
 from decouple.settings import check_section
+from decouple.torch_state import plain_torch, torch_defaults
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
 from decouple.training.stream import Batch
@@ -35,6 +37,7 @@ class _Taught:
         return distillation_loss(logits, taught, batch.labels, alpha=self.alpha, temperature=self.temperature)
 
 
+@plain_torch()
 def distill(
     ensemble: Ensemble,
     student: Stages,
@@ -65,6 +68,10 @@ def distill(
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
     check_section(config)
+    check_fit(student, train)
+    check_trainable(student)
+    check_batches(student, train, config.batch)
+    seed = whole(seed, "seed")
     optimizer = optimizer_of(student, config)
     parameters = [p.data for p in student.parameters() if p.requires_grad]
     steps = len(even_batches(len(train), config.batch))
@@ -89,4 +96,5 @@ def distill(
             what=f"distillation, epoch {epoch + 1}",
         )
         advance(1)
-    return Ensemble([student], torch.ones(1), architecture=ensemble.architecture)
+    with torch_defaults():
+        return Ensemble([student], torch.ones(1), architecture=ensemble.architecture)

@@ -65,5 +65,5 @@ def perturb_(module: nn.Module, scale: float, generator: torch.Generator, *, ski
         # The standard deviation of a single number is undefined.
         if not parameter.requires_grad or parameter.numel() < 2 or (skip_vectors and parameter.dim() < 2):
             continue
-        noise = torch.randn(parameter.shape, generator=generator, device=generator.device)
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32, device=generator.device)
         parameter.add_(noise.to(parameter) * (parameter.std() * scale))

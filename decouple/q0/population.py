@@ -13,15 +13,18 @@ from torch import Tensor
 from decouple.config import Q0Config
 from decouple.data.images import ImageData
 from decouple.errors import NetworkError, expect
+from decouple.networks.checks import check_batches, check_fit, check_kept, check_trainable
 from decouple.networks.stages import Stages
 from decouple.q0.ensemble import Ensemble, check_members
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
-from decouple.q0.trajectories import Chain, snapshots_of, train_trajectory
-from decouple.seeds import derive
+from decouple.q0.trajectories import Chain, batch_of, snapshots_of, train_trajectory
+from decouple.seeds import derive, whole
 from decouple.settings import check_member_count, check_section, fingerprint
-from decouple.training.evaluate import logits
+from decouple.torch_state import plain_torch, torch_defaults
+from decouple.training.evaluate import BATCH, logits
 
 
+@plain_torch()
 def train_population(
     networks: Sequence[Stages],
     data: ImageData,
@@ -65,9 +68,15 @@ def train_population(
     check_section(config)
     if isinstance(networks, torch.nn.Module):
         raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
+    seed = whole(seed, "seed")
     for network in networks:
         expect(network, Stages, "networks[…]", "cut it with Stages.from_module or Stages.from_sequential")
-        network.check(data.image_shape, data.train.labels)
+        check_fit(network, data.train)
+        check_fit(network, data.prior, "prior")
+        check_trainable(network)
+        check_kept(network)
+        check_batches(network, data.train, min(batch_of(config, cycle) for cycle in range(config.cycles)))
+        check_batches(network, data.prior, BATCH, "prior", training=False)
     check_members(networks)
     check_member_count(config, len(networks))
     settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot
@@ -83,11 +92,15 @@ def train_population(
             members.append(member)
             answers.append(logits(member, data.prior).double().softmax(1))
     labels = data.prior.labels
-    fitted = fitted_prior(torch.stack([each[torch.arange(len(labels)), labels] for each in answers]), config.prior, seed)
-    chosen, share = select_members(fitted.weights, config.members or len(members))
-    return Ensemble([members[i] for i in chosen.tolist()], share)
+    fitted = fitted_prior(
+        torch.stack([each[torch.arange(len(labels), device="cpu"), labels] for each in answers]), config.prior, seed
+    )
+    with torch_defaults():
+        chosen, share = select_members(fitted.weights, config.members or len(members))
+        return Ensemble([members[i] for i in chosen.tolist()], share)
 
 
+@torch_defaults()
 def fitted_prior(p_truth: Tensor, method: str, seed: int) -> Prior:
     """The prior as `Q0Config.prior` asks for it.
 

@@ -19,6 +19,7 @@ from decouple.q0.optimizers import optimizer_of, restore_state, set_lr, state_te
 from decouple.q0.perturb import perturb_, perturbation_scale
 from decouple.q0.schedule import cyclic_multipliers
 from decouple.seeds import derive, generator
+from decouple.torch_state import plain_torch
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
 from decouple.training.stream import Batch
@@ -211,6 +212,7 @@ def missing_from(snapshots: Sequence[Snapshot]) -> int:
     return next((i for i, snapshot in enumerate(snapshots) if not snapshot.is_whole()), len(snapshots))
 
 
+@plain_torch()
 def train_trajectory(
     chain: Chain,
     train: Split,

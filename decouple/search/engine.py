@@ -23,6 +23,7 @@ from decouple.search import operators
 from decouple.search.algorithm import Algorithm, Fitness, SearchPoint
 from decouple.search.judge import Judge
 from decouple.seeds import derive
+from decouple.torch_state import plain_torch
 
 NOT_SEARCHED = "not searched"
 
@@ -74,6 +75,7 @@ def search_points(network: Stages, image_shape: tuple[int, ...]) -> list[SearchP
     ]
 
 
+@plain_torch()
 @torch.no_grad()
 def search_batch(
     judge: Judge,
@@ -266,13 +268,16 @@ def _search_point(
     target = torch.where(kept, target, start.float())
     logits = judge.logits(point, target.to(start.dtype))
     moved = (target - start.float()).flatten(1)
+    size = moved.norm(dim=1)
     downhill = operators.gradient(fitness_of, start).flatten(1)
     return state, _Found(
         target=target,
         before=-initial,
         after=torch.nn.functional.cross_entropy(logits, labels, reduction="none"),
         solved=logits.argmax(1) == labels,
-        displacement=moved.norm(dim=1) / start.float().flatten(1).norm(dim=1),
+        displacement=torch.where(
+            size == 0, size, size / start.float().flatten(1).norm(dim=1)
+        ),  # a start may be zero throughout
         cosine=torch.nn.functional.cosine_similarity(moved, downhill, dim=1),
         curve=torch.stack(curve),
         stop=stop,

@@ -67,9 +67,9 @@ class EvolutionStrategy:
             center=center,
             velocity=torch.zeros_like(center),
             scale=operators.noise_scale(center, point, self.config.scale),
-            noise=torch.empty(0),
+            noise=center.new_empty(0),
             best=center,
-            best_fitness=torch.full((len(start),), -torch.inf, device=start.device),
+            best_fitness=center.new_full((len(start),), -torch.inf),
         )
 
     def ask(self, state: EsState) -> tuple[Tensor, EsState]:

@@ -47,7 +47,7 @@ class GradientAscent:
         self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness
     ) -> GradientState:
         center = start.float()
-        failed = torch.full((len(start),), -torch.inf, device=start.device)
+        failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
         return GradientState(point, start.dtype, fitness, 0, center, center, torch.ones_like(failed), center, failed)
 
     def ask(self, state: GradientState) -> tuple[Tensor, GradientState]:

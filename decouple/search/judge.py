@@ -105,8 +105,8 @@ def _measure_statistics(network: Stages, norms: list[_Norm], pilot: Tensor) -> N
         norm.train()
         norm.track_running_stats = True
         norm.momentum = 1.0
-        norm.running_mean = torch.zeros(norm.num_features, device=pilot.device)
-        norm.running_var = torch.ones(norm.num_features, device=pilot.device)
+        norm.running_mean = torch.zeros(norm.num_features, dtype=torch.float32, device=pilot.device)
+        norm.running_var = torch.ones(norm.num_features, dtype=torch.float32, device=pilot.device)
         norm.num_batches_tracked = torch.tensor(0, device=pilot.device)
     with torch.no_grad():
         network(as_float(pilot))

@@ -69,7 +69,7 @@ def smooth(values: Tensor, passes: int, point: SearchPoint) -> Tensor:
 
 def smooth_noise(count: tuple[int, ...], passes: int, point: SearchPoint, generator: torch.Generator) -> Tensor:
     """Smoothed Gaussian noise (*count, …) with unit variance at every position, on the generator's device."""
-    noise = torch.randn(*count, *point.shape, generator=generator, device=generator.device)
+    noise = torch.randn(*count, *point.shape, generator=generator, dtype=torch.float32, device=generator.device)
     if passes == 0 or point.kind in ("vector", "logits"):
         return noise
     smoothed = smooth(noise, passes, point)
@@ -144,6 +144,6 @@ def masked(fitness: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _mean_matrix(size: int, passes: int) -> Tensor:
-    ones = torch.ones(size, size, dtype=torch.float64)
+    ones = torch.ones(size, size, dtype=torch.float64, device="cpu")
     once = ones.tril(1).triu(-1) / 3
     return torch.linalg.matrix_power(once, passes)

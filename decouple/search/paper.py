@@ -46,7 +46,8 @@ class PaperSearch:
 
     def inputs(self, images: Tensor, seed: int) -> Tensor:
         stream = generator(seed, device=images.device)
-        noise = torch.randn(len(images), self.config.population, *images.shape[1:], generator=stream, device=images.device)
+        shape = (len(images), self.config.population, *images.shape[1:])
+        noise = torch.randn(shape, generator=stream, dtype=images.dtype, device=images.device)
         scale = self.config.alpha[0] * images.std((-2, -1), keepdim=True)
         return images.unsqueeze(1) + scale.unsqueeze(1) * noise
 
@@ -56,7 +57,7 @@ class PaperSearch:
         # Normalised like its children, or no child would ever beat it.
         normalised = operators.empty_candidates(start, population.shape[1], start.dtype)
         operators.rows_of(normalised, point)[:] = _finished(operators.rows_of(population.float(), point), point)
-        unscored = torch.full(population.shape[:2], -torch.inf, device=population.device)
+        unscored = torch.full(population.shape[:2], -torch.inf, dtype=torch.float32, device=population.device)
         return PaperState(point, seed, 0, normalised, unscored)
 
     def ask(self, state: PaperState) -> tuple[Tensor, PaperState]:
@@ -76,7 +77,7 @@ class PaperSearch:
         children = size - config.parents
         # Noise is half of the cost, so the images of a batch share a pool of it, drawn anew in each generation. Each image's
         # children take a window of it, in an order left to chance: what an image sees is independent Gaussian noise.
-        noise = torch.randn(images + children, *point.shape, generator=stream, device=old.device)
+        noise = torch.randn(images + children, *point.shape, generator=stream, dtype=torch.float32, device=old.device)
         noise = operators.smooth(noise, at(config.blur, point.index, point.count), point)
         noise = operators.rows_of(operators.channels_last(noise.to(old.dtype)), point)
         first = torch.randperm(images, generator=stream, device=old.device)

@@ -103,7 +103,7 @@ class ActivationSearch(SearchAlgorithm):
     def __init__(self, problem: ActivationProblem, algorithm: Algorithm, *, seed: int = 0) -> None:
         self._algorithm, self._evaluations = algorithm, 0
         self._state: Any = algorithm.init(problem.start, problem.point, seed, None, problem.score)
-        self._fitness = torch.empty(len(problem.start), 0)
+        self._fitness = problem.start.new_empty(len(problem.start), 0)
         super().__init__(
             problem,
             best=lambda: self._algorithm.best(self._state)[0],

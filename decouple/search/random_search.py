@@ -41,7 +41,7 @@ class RandomSearch:
         return None
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> RandomState:
-        failed = torch.full((len(start),), -torch.inf, device=start.device)
+        failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
         return RandomState(point, start.dtype, seed, 0, start.float(), start.float(), failed)
 
     def ask(self, state: RandomState) -> tuple[Tensor, RandomState]:
@@ -52,7 +52,7 @@ class RandomSearch:
             (*images, config.population), at(config.blur, point.index, point.count), point, stream
         )
         shape = (config.population, *[1] * len(point.shape))
-        size = torch.rand(shape, generator=stream, device=noise.device) * self._reach(point)
+        size = torch.rand(shape, generator=stream, dtype=noise.dtype, device=noise.device) * self._reach(point)
         scale = operators.noise_scale(state.start, point, self.config.scale).unsqueeze(1)
         start = state.start.unsqueeze(1)
         moved = start + size * scale * noise

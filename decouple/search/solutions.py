@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from decouple import settings
 from decouple.config import SearchConfig, is_searched
-from decouple.data.images import Split
+from decouple.data.images import Split, as_float
 from decouple.device import check_workers
-from decouple.errors import ConfigError, RunDirectoryError, expect
+from decouple.errors import ConfigError, NetworkError, RunDirectoryError, expect
 from decouple.files import write_bytes
+from decouple.networks.checks import check_batches, check_fit, check_kept, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.search.algorithm import Algorithm, SearchPoint
 from decouple.search.engine import Budget
@@ -24,9 +26,13 @@ from decouple.search.paper import PaperSearch
 from decouple.search.random_search import RandomSearch
 from decouple.search.store import Shard, TargetStore
 from decouple.search.tasks import Plan, Task
-from decouple.seeds import derive
+from decouple.seeds import derive, generator, whole
 from decouple.settings import fingerprint
+from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import even_batches
+
+PILOT = 32
+"""Images that tell whether the network can judge candidates at all."""
 
 
 def algorithm_of(config: SearchConfig, seed: int) -> Algorithm:
@@ -80,7 +86,7 @@ def target_bytes(shapes: Sequence[tuple[int, ...]], config: SearchConfig) -> int
     """What the targets of an image take, by the shapes of its search points."""
     return (
         sum(torch.Size(shape).numel() for shape in shapes)
-        * torch.empty(0, dtype=getattr(torch, config.dtype)).element_size()
+        * torch.empty(0, device="cpu", dtype=getattr(torch, config.dtype)).element_size()
     )
 
 
@@ -117,8 +123,10 @@ def search_solution(
         advance: called with the number of images after each batch, for a progress bar.
 
     Raises:
-        ConfigError: a setting is out of its range, or the Ray cluster cannot be used.
-        NetworkError: the network does not take such images, or has too few logits for the labels.
+        ConfigError: a setting is out of its range, a number is not whole, or the Ray cluster cannot be used.
+        DataError: no images, or a negative label.
+        NetworkError: the network does not take such images, has too few logits for the labels, gives something other than a tensor
+            with a row an image, or other values each time.
         NotFiniteError: the network's own output is not finite.
         RunDirectoryError: the folder cannot be written, or its disk is too small.
         WorkerError: a batch's workers died again and again.
@@ -139,6 +147,7 @@ def search_solution(
     )[0]
 
 
+@plain_torch()
 def search_solutions(
     network: Stages,
     split: Split,
@@ -155,15 +164,15 @@ def search_solutions(
     advance: Callable[[int], None] = lambda images: None,
 ) -> list[TargetStore]:
     """What `search_solution` gives for each of `solutions`; the workers share the batches of all of them."""
-    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
     expect(split, Split, "split", "pass data.train, say")
     expect(config, SearchConfig, "config", "an EsConfig goes into SearchConfig(es=…)")
     expect(dtype, torch.dtype, "dtype", "such as torch.bfloat16")
     if algorithm is not None:
         _check_algorithm(algorithm)
-    check_workers(workers)
+    check_workers(workers := whole(workers, "workers"))
     settings.check_section(config)
-    points = network.check(split.images.shape[1:], split.labels)
+    seed, solutions = whole(seed, "seed"), [whole(solution, "solution") for solution in solutions]
+    points = _check_network(network, split, config.batch)
     distributed = workers > 1 or ray_address is not None
     if distributed:
         from decouple.search import workers as pool  # it takes Ray, which one process does without
@@ -198,10 +207,12 @@ def search_solutions(
         advance(task.images)
 
     if missing:
+        check_repeatable(network, split.images[:2].to(device_of(network)))
         image_bytes = target_bytes(points, config)
         _refuse_small_disk(Path(folder), image_bytes * sum(task.images for task in missing))
-        pilot = split.images[: config.batch].to(next(network.parameters()).device)
+        pilot = split.images[: config.batch].to(device_of(network))
         judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
+        _check_judge(judge, pilot[:PILOT], config.blocks)
         # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
         share = min(workers, len(shards[0])) / len(shards[0])
         seconds = None if config.max_seconds is None else config.max_seconds * share
@@ -212,8 +223,51 @@ def search_solutions(
             pool.distribute_search(plan, missing, split, keep, workers=workers, address=ray_address, result_bytes=size)
         else:
             for task in missing:
-                keep(task, plan.search(task, split.subset(torch.arange(*task.shard.bounds))))
+                keep(task, plan.search(task, split.subset(range(*task.shard.bounds))))
     return [TargetStore(of_solution) for of_solution in shards]
+
+
+def _check_network(network: Stages, split: Split, batch: int) -> list[tuple[int, ...]]:
+    """The shapes at the search points, of a network that can be searched.
+
+    Raises:
+        NetworkError: it cannot, or its targets could not be found again; says why.
+    """
+    points = check_fit(network, split, "split")
+    for name, shape in zip(network.names, points, strict=True):
+        if not 1 <= len(shape) <= 3:
+            raise NetworkError(
+                f"the values of an image at '{name}' have shape {shape}: expected (C, H, W), (T, D) or (D,); cut the network elsewhere"
+            )
+    check_kept(network)
+    check_batches(network, split, batch, "split")
+    return points
+
+
+@torch.no_grad()
+def _check_judge(judge: Judge, pilot: Tensor, blocks: str) -> None:
+    """Refuse a judge that cannot tell candidates apart, whose targets would be those of chance.
+
+    Args:
+        pilot: (B, C, H, W) on the judge's device.
+
+    Raises:
+        NetworkError: names the search point.
+    """
+    values = as_float(pilot)
+    for point in judge.points(values[:2])[:-1]:
+        values = judge.advance(point.index, values)
+        if not is_searched(blocks, point.index, point.count):
+            continue
+        stream = generator(0, "pilot", device=values.device)
+        noise = torch.randn(values.shape, generator=stream, dtype=torch.float32, device=values.device)
+        size = values.float().std()
+        moved = (values + noise * (size if size > 0 else 1)).to(values.dtype)
+        if torch.allclose(judge.logits(point, values), judge.logits(point, moved), rtol=1e-5, atol=1e-6, equal_nan=False):
+            raise NetworkError(
+                f"the network's logits do not depend on the values at '{point.name}' (a head that begins with zeros?), so no search "
+                "can tell better ones; give the layers behind it random weights"
+            )
 
 
 def _check_algorithm(algorithm: object) -> None:

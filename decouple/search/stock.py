@@ -54,12 +54,14 @@ class _Stock:
         center = start.float().flatten(1)
         scale = operators.noise_scale(start.float(), point, self.config.scale).expand(-1, *point.shape).flatten(1)
         step = at(self.config.step, point.index, point.count)
-        failed = torch.full((len(start),), -torch.inf, device=start.device)
-        return StockState(point, seed, 0, self._begin(center, scale.clamp_min(1e-6), step), center, failed)
+        failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
+        with center.device:  # EvoTorch names no device
+            inner = self._begin(center, scale.clamp_min(1e-6), step)
+        return StockState(point, seed, 0, inner, center, failed)
 
     def ask(self, state: StockState) -> tuple[Tensor, StockState]:
         center = self._center(state.inner)
-        with _global_generator(derive(state.seed, state.generation), center.device):
+        with center.device, _global_generator(derive(state.seed, state.generation), center.device):
             candidates = self._sample(state.inner)
         candidates = torch.cat([center.unsqueeze(1), candidates], dim=1)
         return candidates.unflatten(-1, state.point.shape), state
@@ -79,7 +81,8 @@ class _Stock:
         finite = torch.isfinite(fitness)
         worst = torch.where(finite, fitness, torch.inf).amin(1, keepdim=True)
         ranked = torch.where(finite, fitness, torch.where(torch.isfinite(worst), worst, 0.0))
-        inner = self._update(state.inner, flat[:, 1:], ranked[:, 1:])
+        with flat.device:
+            inner = self._update(state.inner, flat[:, 1:], ranked[:, 1:])
         return told._replace(inner=_where(finite[:, 1:].any(1), inner, state.inner))
 
     def known(self, state: StockState) -> None:

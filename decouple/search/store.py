@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from decouple.data.images import Split
-from decouple.errors import DamagedFileError, DataError
+from decouple.errors import DamagedFileError, DataError, NotFiniteError
 from decouple.files import load_tensors, pack_tensors, try_tensors
 from decouple.search.engine import NOT_SEARCHED, BatchResult
+from decouple.torch_state import plain_torch
 
 IN_MEMORY_BYTES = 2**30
 """A solution up to this size is read once; a larger one stays on disk and is paged in by row."""
@@ -33,8 +34,12 @@ class Shard:
     """Positions in the split, from and to."""
 
     def contents(self, result: BatchResult, searched: Split, dtype: torch.dtype) -> bytes:
-        """The file that keeps `result` for the images that were searched, targets as `dtype`."""
-        tensors = {f"target.{i}": target.to(dtype) for i, target in enumerate(result.targets)}
+        """The file that keeps `result` for the images that were searched, targets as `dtype`.
+
+        Raises:
+            NotFiniteError: a target is not finite, or is too large for `dtype`.
+        """
+        tensors = {f"target.{i}": _stored(target, dtype) for i, target in enumerate(result.targets)}
         tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
         tensors |= {"ids": searched.ids, "before": result.before, "after": result.after}
         tensors |= {"solved": result.solved, "displacement": result.displacement, "cosine": result.cosine}
@@ -89,6 +94,7 @@ class TargetStore:
         return [[tensors[f"target.{point}"] for tensors in read] for point in range(self._points)]
 
     @cached_property
+    @plain_torch()
     def _in_memory(self) -> list[Tensor] | None:
         """By search point: all targets, maps as (N, H, W, C); None: they are too large."""
         if self.nbytes > IN_MEMORY_BYTES:
@@ -111,7 +117,7 @@ class TargetStore:
                 f"the targets are those of {len(self)} images, and {len(split)} are given; pass the split that was searched"
             )
         for shard, (_, meta) in zip(self.shards, self._contents, strict=True):
-            if split.subset(torch.arange(*shard.bounds)).digest != meta["images"]:
+            if split.subset(range(*shard.bounds)).digest != meta["images"]:
                 raise DataError(
                     f"the targets of images {shard.bounds[0]} to {shard.bounds[1] - 1} were searched for other images, labels or "
                     "another order; pass the split that was searched"
@@ -123,7 +129,7 @@ class TargetStore:
             return [_channels_first(targets.index_select(0, positions)) for targets in self._in_memory]
         ends = [shard.bounds[1] for shard in self.shards]
         places = [(shard := bisect_right(ends, p), p - self.shards[shard].bounds[0]) for p in positions.tolist()]
-        with torch.autocast("cpu", enabled=False):  # under which torch stacks no float16
+        with plain_torch():  # under autocast torch stacks no float16
             return [torch.stack([parts[shard][row] for shard, row in places]) for parts in self._on_disk]
 
     def diagnostics(self) -> dict[str, Tensor]:
@@ -131,9 +137,11 @@ class TargetStore:
         names = ("before", "after", "solved", "displacement", "cosine")
         return {name: torch.cat([tensors[name] for tensors, _ in self._contents], dim=1) for name in names}
 
+    @plain_torch()
     def curves(self) -> list[Tensor]:
         """By search point: mean cross-entropy by generation, over all images; a batch that stopped early stays where it was."""
-        sizes = torch.tensor([float(b - a) for a, b in (shard.bounds for shard in self.shards)])
+        counts = [float(b - a) for a, b in (shard.bounds for shard in self.shards)]
+        sizes = torch.tensor(counts, dtype=torch.float32, device="cpu")
         share = sizes / sizes.sum()
         found = []
         for point in range(self._points):
@@ -163,6 +171,18 @@ class TargetStore:
     def failed(self) -> int:
         """Generations of an image in which every candidate failed."""
         return sum(int(meta["failed"]) for _, meta in self._contents)
+
+
+def _stored(target: Tensor, dtype: torch.dtype) -> Tensor:
+    kept = target.to(dtype)
+    if not torch.isfinite(kept).all():
+        if torch.isfinite(target).all():
+            raise NotFiniteError(
+                f"a target of {float(target.abs().max()):.3g} is too large to be kept as {str(dtype).removeprefix('torch.')}; search "
+                "with dtype = bfloat16"
+            )
+        raise NotFiniteError("a target is not finite: check the network's activations and the scale of the images")
+    return kept
 
 
 def _channels_last(targets: Tensor) -> Tensor:

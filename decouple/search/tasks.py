@@ -11,6 +11,7 @@ from decouple.search.algorithm import Algorithm
 from decouple.search.engine import Budget, search_batch
 from decouple.search.judge import Judge
 from decouple.search.store import Shard
+from decouple.torch_state import device_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Plan:
         Raises:
             NotFiniteError: the network's own output is not finite for some image.
         """
-        device = next(self.judge.network.parameters()).device
+        device = device_of(self.judge.network)
         result = search_batch(
             self.judge,
             searched.images.to(device),

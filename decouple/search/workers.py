@@ -6,10 +6,9 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import torch
-
 from decouple.data.images import Split
 from decouple.search.tasks import Plan, Task
+from decouple.torch_state import device_of
 from decouple.workers import Job, distribute, prepare
 
 __all__ = ["distribute_search", "prepare"]
@@ -30,7 +29,7 @@ def distribute_search(
         keep: called here.
         workers, address, result_bytes: as in `decouple.workers.distribute`, which says what it raises.
     """
-    device = next(plan.judge.network.parameters()).device.type
+    device = device_of(plan.judge.network).type
     if device != "cpu":
         judge = copy.deepcopy(plan.judge)
         judge.network.cpu()
@@ -42,7 +41,7 @@ def distribute_search(
             return ()
 
         name = f"searched {task.shard.path.parent.name}/{task.shard.path.stem}"
-        return Job(name, lambda: (task, split.subset(torch.arange(*task.shard.bounds))), kept)
+        return Job(name, lambda: (task, split.subset(range(*task.shard.bounds))), kept)
 
     distribute(
         _search,

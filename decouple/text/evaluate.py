@@ -9,12 +9,14 @@ from decouple import device as devices
 from decouple.q0.distill import IGNORED
 from decouple.text.gpt import Gpt
 from decouple.text.stream import Part
+from decouple.torch_state import torch_defaults
 from decouple.training.batches import even_batches
 
 BATCH = 64
 """Rows evaluated together."""
 
 
+@torch_defaults()
 @torch.no_grad()
 def p_truth(network: Gpt, part: Part, *, precision: str = "float32") -> Tensor:
     """(N,) float32 on the CPU: the probability that the network gave to each of the part's N tokens.

@@ -11,6 +11,7 @@ from torch.nn import functional
 from decouple.config import GptConfig
 from decouple.errors import NetworkError
 from decouple.seeds import generator
+from decouple.torch_state import torch_defaults
 
 ROTARY_BASE = 10_000.0
 """Longest wavelength of the rotary positions, in units of 2π tokens."""
@@ -36,6 +37,7 @@ class Gpt(nn.Module):
         NetworkError: `width` is not a multiple of twice `heads` (a rotation takes pairs of channels).
     """
 
+    @torch_defaults()
     def __init__(self, config: GptConfig, *, vocabulary: int, seed: int) -> None:
         super().__init__()
         if config.width % (2 * config.heads):

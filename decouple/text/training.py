@@ -26,6 +26,7 @@ from decouple.seeds import derive, generator
 from decouple.text.gpt import Gpt
 from decouple.text.optimizers import optimizer_of
 from decouple.text.stream import Part
+from decouple.torch_state import torch_defaults
 from decouple.training.batches import epoch_batches, even_batches
 
 
@@ -82,6 +83,7 @@ def text_snapshots(config: TextConfig, folder: Path, *, trajectory: int, identit
     ]
 
 
+@torch_defaults()
 def train_text_trajectory(
     network: Gpt,
     train: Part,

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from decouple.errors import ConfigError
+
 PADDING = 2
 """Pixels of reflection added on each side before cropping (paper: 2)."""
 
@@ -24,13 +26,17 @@ def augment(
     if mode == "none":
         return images
     _, _, height, width = images.shape
+    if min(height, width) <= PADDING:
+        raise ConfigError(
+            f"augment = {mode} pads images by {PADDING} reflected pixels: {height}×{width} are too few; use augment = none"
+        )
     count = batch or len(images)
-    shifts = torch.randint(0, 2 * PADDING + 1, (2, count), generator=generator)[:, part].to(images.device)
+    shifts = torch.randint(0, 2 * PADDING + 1, (2, count), generator=generator, device="cpu")[:, part].to(images.device)
     padded = functional.pad(images, [PADDING] * 4, mode="reflect")
     rows = shifts[0, :, None] + torch.arange(height, device=images.device)
     columns = shifts[1, :, None] + torch.arange(width, device=images.device)
     if mode == "flip-crop":
-        flips = torch.rand(count, generator=generator)[part].to(images.device) < 0.5
+        flips = torch.rand(count, generator=generator, dtype=torch.float32, device="cpu")[part].to(images.device) < 0.5
         columns = torch.where(flips[:, None], columns.flip(1), columns)
     each = torch.arange(len(images), device=images.device)[:, None, None]
     # Advanced indices apart from a slice put their dimensions first: (B, H, W, C).

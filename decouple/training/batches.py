@@ -28,9 +28,11 @@ def epoch_batches(count: int, batch: int, *, seed: int, epoch: int, shuffle: str
         shuffle: "epoch" composes the batches anew each epoch; "fixed" keeps the composition and only permutes the
             order in which the batches come (paper: "same batch composition every epoch").
     """
-    composition = torch.randperm(count, generator=generator(seed, "batches", 0 if shuffle == "fixed" else epoch))
+    composition = torch.randperm(
+        count, generator=generator(seed, "batches", 0 if shuffle == "fixed" else epoch), device="cpu"
+    )
     batches = [composition[a:b] for a, b in even_batches(count, batch)]
     if shuffle == "fixed":
-        order = torch.randperm(len(batches), generator=generator(seed, "order", epoch))
+        order = torch.randperm(len(batches), generator=generator(seed, "order", epoch), device="cpu")
         batches = [batches[i] for i in order.tolist()]
     return batches

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 
 from decouple import device as devices
 from decouple.data.images import Split
-from decouple.errors import NotFiniteError
+from decouple.errors import NetworkError, NotFiniteError
 from decouple.networks.stages import Stages
 from decouple.seeds import derive, generator
+from decouple.torch_state import plain_torch
 from decouple.training.stream import AHEAD, Batch, Loader, made_ahead
 from decouple.training.team import Team
 
@@ -49,6 +50,7 @@ class Remembering(Objective, Protocol):
         ...
 
 
+@plain_torch()
 def train_epoch(
     network: Stages,
     optimizer: torch.optim.Optimizer,
@@ -70,12 +72,13 @@ def train_epoch(
     Args:
         before_step: called with the step's number in the epoch; sets the rates.
         clip: gradient norm above which the gradient is scaled down; 0: off.
-        seed: of this epoch's augmentation.
+        seed: of this epoch's augmentation, and of what the network itself draws (dropout).
         what: the training's name, for the message.
         ahead: batches made ready in another thread; 0: each when its step comes. The result is the same.
         team: the processes that share each batch, made for this network and objective; None: this one works alone.
 
     Raises:
+        NetworkError: the loss does not depend on any weight that is trained.
         NotFiniteError: at the step where the loss or the gradient became NaN or infinite.
     """
     network.train()
@@ -84,14 +87,20 @@ def train_epoch(
     fetch = objective.fetch if isinstance(objective, Fetching) else _nothing
     stream = generator(seed, "augment")
     loader = Loader(network, split, fetch, augmentation=augmentation, precision=precision, generator=stream, team=team)
-    total = torch.zeros((), device=device)
-    with closing(made_ahead(loader.make, batches, ahead)) as ready:
+    total = torch.zeros((), dtype=torch.float32, device=device)
+    drawn = derive(seed, "network", 0 if team is None else team.rank)
+    with _global_generators(drawn, device), closing(made_ahead(loader.make, batches, ahead)) as ready:
         for step, batch in enumerate(ready):
             before_step(step)
             batch = loader.received(batch)._replace(seed=derive(seed, "step", step))
             with devices.autocast(precision, device):
                 loss = objective(network, batch) if team is None else team.loss(batch)
-            optimizer.zero_grad(set_to_none=True)
+            if not loss.requires_grad:
+                raise NetworkError(
+                    f"{what}: the loss does not depend on any weight that is trained: these are in parts without a target, or the "
+                    "network detaches their outputs"
+                )
+            network.zero_grad(set_to_none=True)  # all of them: what the optimiser leaves alone counts for the norm too
             weighted = loss if team is None else loss * team.weight(len(batch.positions), len(batches[step]))
             weighted.backward()
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -107,6 +116,17 @@ def train_epoch(
     if team is not None:
         total = team.total(total)
     return float(total) / sum(len(positions) for positions in batches)
+
+
+@contextmanager
+def _global_generators(seed: int, device: torch.device) -> Iterator[None]:
+    """Networks draw from torch's global generators: seed them, so that a resumed epoch equals this one, and put them back."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def _nothing(positions: Tensor) -> list[Tensor]:

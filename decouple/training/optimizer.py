@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -20,16 +21,33 @@ def make_optimizer(
     """The optimiser that the settings name, over the trainable parameters; or what `factory` makes of them.
 
     Raises:
-        ConfigError: `factory` gives no optimiser.
+        ConfigError: `factory` gives no optimiser, one of other weights, or one whose step needs a closure.
     """
+    parameters = [p for p in network.parameters() if p.requires_grad]
     if factory is not None:
-        optimizer = factory([p for p in network.parameters() if p.requires_grad])
-        expect(optimizer, torch.optim.Optimizer, "what optimizer= gives", "such as lambda p: torch.optim.AdamW(p, lr=1e-3)")
+        optimizer = factory(parameters)
+        _check_own(optimizer, parameters)
         return optimizer
     if settings.optimizer == "adamw":
-        parameters = [p for p in network.parameters() if p.requires_grad]
         return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     return sgd(network, settings, batch=batch)
+
+
+def _check_own(optimizer: object, parameters: list[nn.Parameter]) -> None:
+    """Refuse what would train nothing, or fail at its first step."""
+    expect(optimizer, torch.optim.Optimizer, "what optimizer= gives", "such as lambda p: torch.optim.AdamW(p, lr=1e-3)")
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    name, ours = type(optimizer).__name__, {id(p) for p in parameters}
+    if foreign := sum(id(p) not in ours for group in optimizer.param_groups for p in group["params"]):
+        raise ConfigError(
+            f"{name} holds {foreign} weights that are not among those to be trained: expected an optimiser of the list that "
+            "optimizer= is given, such as lambda p: torch.optim.AdamW(p, lr=1e-3)"
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ConfigError(
+            f"the step of {name} needs a closure, which is not given here; choose an optimiser that needs none"
+        )
 
 
 def rates(optimizer: torch.optim.Optimizer) -> list[float]:

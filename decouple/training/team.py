@@ -92,7 +92,7 @@ def team_of(network: Stages, loss: Loss, epochs: int) -> Iterator[Team | None]:
         yield None
         return
     device = next(network.parameters()).device
-    bounds = torch.tensor([epochs, -epochs], device=device)
+    bounds = torch.tensor([epochs, -epochs], dtype=torch.int64, device=device)
     dist.all_reduce(bounds, dist.ReduceOp.MAX)
     if int(bounds[0]) != -int(bounds[1]):
         raise ConfigError(
@@ -116,7 +116,7 @@ def _whole_batch(norm: _BatchNorm, values: Tensor) -> Tensor:
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
     others = [0, *range(2, wide.dim())]
     shape = [1, -1, *[1] * (wide.dim() - 2)]
-    count = torch.tensor(wide.numel() / wide.shape[1], device=wide.device)
+    count = torch.tensor(wide.numel() / wide.shape[1], dtype=torch.float32, device=wide.device)
     dist.all_reduce(count)
     mean = _Summed.apply(wide.sum(others)) / count
     centred = wide - mean.view(shape)

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
-from decouple.data import ImageData, as_float
-from decouple.errors import DataError
+from decouple.data import ImageData, Split, as_float
+from decouple.errors import ConfigError, DataError
 
 
 def _arguments(**changes):
@@ -129,3 +130,123 @@ FLOATS = {"test_images": torch.rand(12, 2, 4, 3)}
 def test_from_tensors_refuses(changes, message):
     with pytest.raises(DataError, match=message):
         _data(**changes)
+
+
+def _arrays(dtype="uint8", labels="int64"):
+    """Arguments of from_tensors as numpy arrays, with values that tell every element from its neighbours."""
+    images = np.arange(30 * 2 * 4 * 3).reshape(30, 2, 4, 3) % 251
+    images = images.astype(dtype) if dtype == "uint8" else (images / 250).astype(dtype)
+    counted = (np.arange(30) % 3).astype(labels)
+    return {"images": images, "labels": counted, "test_images": images[:12], "test_labels": counted[:12]}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("labels", ["int64", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", ">i4", ">u2"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda array: array,
+        np.asfortranarray,
+        lambda array: array[::-1].copy()[::-1],  # negative strides
+        lambda array: np.repeat(array, 2, 0)[::2],
+        lambda array: array.astype(array.dtype.newbyteorder(">")),
+    ],
+)
+def test_numpy_arrays_are_as_tensors(dtype, labels, made):
+    wanted = _data(**{name: torch.from_numpy(array.copy()) for name, array in _arrays(dtype).items()})
+    arrays = {name: made(array) for name, array in _arrays(dtype, labels).items()}
+    for array in arrays.values():
+        array.flags.writeable = False
+    found = _data(**arrays)
+    assert found.digest == wanted.digest
+    assert found.classes == ("0", "1", "2")
+
+
+def test_data_from_arrays_shares_nothing_with_them():
+    arrays = _arrays()
+    data, before = _data(**arrays), arrays["images"].copy()
+    data.train.images.zero_()
+    assert np.array_equal(arrays["images"], before)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, torch.tensor])
+def test_counts_and_seeds_of_any_integer_type(kind):
+    sizes = {"train": 12, "validation": 6, "prior": 3, "test": 5, "seed": 2}
+    assert _data(**{name: kind(size) for name, size in sizes.items()}).digest == _data(**sizes).digest
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "prior", "test", "seed"])
+@pytest.mark.parametrize("value", [0.2, 6.0, "6", np.float64(6), torch.tensor([6, 6])])
+def test_counts_that_are_no_whole_numbers_are_refused(name, value):
+    with pytest.raises(ConfigError, match=rf"{name} must be a whole number, not "):
+        _data(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "classes", [np.array(["ape", "bee", "cat"]), np.array([b"ape", b"bee", b"cat"]), ("ape", "bee", "cat")]
+)
+def test_names_of_classes_are_texts(classes):
+    names = _data(classes=classes).classes
+    assert names == ("ape", "bee", "cat")
+    assert {type(name) for name in names} == {str}
+
+
+@pytest.mark.parametrize("classes", ["abc", {"ape", "bee", "cat"}, 3])
+def test_names_without_an_order_are_refused(classes):
+    with pytest.raises(DataError, match=r"classes must be a list of names, one for each class, not (str|set|int)"):
+        _data(classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": _arrays("float64")["images"]}, r"must be uint8 or float32, not float64; convert them with .float\(\)"),
+        ({"images": _arrays("float16")["images"]}, "must be uint8 or float32, not float16"),
+        ({"images": np.zeros((30, 2, 4, 3), "int64")}, r"not int64; convert values in 0..255 with .byte\(\) .* on a scale"),
+        ({"images": np.zeros((30, 2, 4, 3), "uint16")}, r"not uint16; convert values in 0..255 with .byte\(\)"),
+        ({"labels": np.array(["ape"] * 30)}, "training labels must hold numbers, not <U3"),
+        ({"labels": np.array([None] * 30)}, "training labels must hold numbers, not object"),
+        ({"labels": np.zeros((30, 1), "int64")}, r"labels must have shape \(N,\) = \(30,\), .* not \(30, 1\)"),
+        ({"labels": np.full(30, 2**64 - 1, "uint64")}, "tensors has 0 class"),
+        ({"labels": np.ma.masked_equal(np.arange(30) % 3, 2)}, "labels are a masked array, and what is masked has no value"),
+        (
+            {"images": torch.zeros(30, 2, 4, 3, device="meta")},
+            "images must be a tensor that holds its values, not a meta one",
+        ),
+        (
+            {"images": torch.zeros(30, 2, 4, 3).to_sparse()},
+            "images must be a tensor that holds its values, not a sparse one",
+        ),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_refused(changes, message):
+    with pytest.raises(DataError, match=message):
+        _data(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": torch.zeros(4, 1).long()}, r"labels \(4, 1\) and ids \(4,\) do not fit"),  # would be broadcast
+        ({"labels": torch.zeros(3).long()}, r"images \(4, 1, 2, 2\), labels \(3,\) and ids \(4,\) do not fit"),
+        ({"ids": torch.arange(5)}, r"ids \(5,\) do not fit: expected \(N, C, H, W\), \(N,\) and \(N,\)"),
+        ({"labels": torch.zeros(4)}, "a split's labels must be a tensor of int64 on the CPU, not float32 on cpu"),
+        ({"labels": np.zeros(4, "int64")}, "a split's labels must be a tensor of int64 on the CPU, not ndarray"),
+        ({"images": torch.rand(4, 1, 2, 2).double()}, "images must be a tensor of uint8 or float32 on the CPU, not float64"),
+        ({"images": torch.rand(4, 1, 2, 2, device="meta")}, "images must be .* on the CPU, not float32 on meta"),
+    ],
+)
+def test_a_split_whose_parts_do_not_fit_is_refused(changes, message):
+    parts = {"images": torch.rand(4, 1, 2, 2), "labels": torch.arange(4) % 2, "ids": torch.arange(4)}
+    with pytest.raises(DataError, match=message):
+        Split(**(parts | changes))
+
+
+@pytest.mark.parametrize("state", [torch.inference_mode, torch.no_grad, lambda: torch.device("meta")])
+def test_data_is_the_same_under_what_the_caller_has_set(state):
+    arguments = _arguments()
+    wanted = ImageData.from_tensors(**arguments)
+    with state():
+        found = ImageData.from_tensors(**arguments)
+    assert found.digest == wanted.digest
+    assert not found.train.images.is_inference()

@@ -1,0 +1,147 @@
+"""Whether a network can be searched or trained on a split: found out before compute is spent, said in a line."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import torch
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from decouple.data.images import Split, as_float
+from decouple.errors import DataError, NetworkError, expect
+from decouple.networks.stages import Stages
+from decouple.torch_state import device_of, plain_torch
+
+
+def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[int, ...]]:
+    """The shapes at every search point, once it is clear that the network can be computed on the split's images.
+
+    Args:
+        what: the split's name, for messages.
+
+    Raises:
+        ConfigError: one of the two is something else.
+        DataError: there are no images, or a label is negative.
+        NetworkError: weights that hold no values or lie on several devices, an output that is no tensor of a row an image,
+            images or labels that do not fit.
+    """
+    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
+    expect(split, Split, what, f"pass data.{what}, say")
+    if len(split) == 0:
+        raise DataError(f"{what} has no images: expected at least one")
+    if int(split.labels.min()) < 0:
+        raise DataError(f"{what} has the label {int(split.labels.min())}: expected classes counted from 0")
+    _check_weights(network)
+    with plain_torch():
+        return network.check(split.images.shape[1:], split.labels)
+
+
+def check_trainable(network: Stages) -> None:
+    """Refuse a network that no step of an optimiser can change.
+
+    Raises:
+        NetworkError: no weight asks for a gradient, or one was made in inference mode.
+    """
+    weights = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    if not weights:
+        raise NetworkError(
+            "no weight of the network asks for a gradient, so nothing can be trained; call network.requires_grad_(True), or on "
+            "the parts that are to learn"
+        )
+    for name, tensor in chain(weights, network.named_buffers()):
+        if tensor.is_inference():
+            raise NetworkError(
+                f"'{name}' was made in torch.inference_mode() and cannot be trained; copy.deepcopy(network) outside of it can"
+            )
+
+
+def check_kept(network: Stages) -> None:
+    """Refuse a network whose state is more than tensors, where a file is to hold or to name it.
+
+    Raises:
+        NetworkError: names the entry.
+    """
+    for name, value in network.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise NetworkError(
+                f"the network's state holds a {type(value).__name__} as '{name}' (get_extra_state), and files keep tensors only; make "
+                "it a tensor"
+            )
+
+
+def check_batches(network: Stages, split: Split, batch: int, what: str = "train", *, training: bool = True) -> None:
+    """Refuse a batch of a single image, where the network takes none (BatchNorm, while it takes statistics of the batch).
+
+    Args:
+        batch: images at once, at most: there may be fewer, and they are divided evenly.
+        what: the split's name, for messages.
+        training: whether the network is then in training mode.
+
+    Raises:
+        NetworkError: says which batch it is, and what the network answers.
+    """
+    if len(split) // math.ceil(len(split) / batch) > 1:
+        return
+    trial = copy.deepcopy(network).train(training)
+    image = as_float(split.images[:1].to(device_of(network)))
+    try:
+        with plain_torch(), torch.no_grad(), _generators_kept(image.device):
+            trial(image)
+    except (RuntimeError, ValueError) as error:
+        raise NetworkError(
+            f"{what} has {len(split)} images, and so a batch of a single one, which the network does not take "
+            f"({_first_line(error)}); give another batch size or more images"
+        ) from None
+
+
+def check_repeatable(network: Stages, images: Tensor) -> None:
+    """Refuse a network that answers anew each time in eval mode.
+
+    Args:
+        images: (B, …) on the network's device.
+
+    Raises:
+        NetworkError: names the first search point where two answers differ.
+    """
+    trial = copy.deepcopy(network).eval()
+    with plain_torch(), torch.no_grad(), _generators_kept(images.device):
+        for name, one, other in zip(
+            trial.names, trial.activations(as_float(images)), trial.activations(as_float(images)), strict=True
+        ):
+            if not torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True):
+                raise NetworkError(
+                    f"the network gives other values at '{name}' for the same images each time, in eval mode (dropout that is "
+                    "always on?): a search needs the same; let it follow self.training"
+                )
+
+
+def _check_weights(network: Stages) -> None:
+    tensors = dict(chain(network.named_parameters(), network.named_buffers()))
+    for name, tensor in tensors.items():
+        if is_lazy(tensor):
+            raise NetworkError(f"'{name}' is lazy and has no shape yet: call the network once on a batch of images before")
+        if tensor.is_meta:
+            raise NetworkError(
+                f"'{name}' is on the meta device and holds no values: move the network with .to_empty() and give it weights"
+            )
+    devices = sorted({str(tensor.device) for tensor in tensors.values() if tensor.dim()})  # a single number may be anywhere
+    if len(devices) > 1:
+        raise NetworkError(
+            f"the network lies on {', '.join(devices)}: expected one device; call network.to('{devices[-1]}')"
+        )
+
+
+@contextmanager
+def _generators_kept(device: torch.device) -> Iterator[None]:
+    """What draws from torch's global generators leaves them as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,60 @@
+"""What callers may have set in torch, put aside while decouple computes.
+
+The default dtype and device stay as they are while a network of the user's runs, since its forward may rely on them:
+there every tensor of ours names its own. What builds tensors or networks of ours, and runs no code of the user's, takes
+torch's own defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+
+import torch
+from torch import nn
+
+_KINDS = ("cpu", "cuda", "mps", "xpu")
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Gradients can be taken, no inference mode, no autocast: what a search or a training begins in, whatever its caller is in.
+
+    >>> with torch.inference_mode(), plain_torch():
+    ...     torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    (True, False)
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in _KINDS:
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    """As `plain_torch`, and new tensors are float32 on the CPU where nothing else is said.
+
+    >>> with torch_defaults():
+    ...     torch.zeros(1).dtype
+    torch.float32
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with plain_torch(), torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the module's first weight or buffer is; the CPU, if it has none.
+
+    >>> device_of(nn.Flatten())
+    device(type='cpu')
+    """
+    return next((tensor.device for tensor in chain(module.parameters(), module.buffers())), torch.device("cpu"))
