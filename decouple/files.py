@@ -74,8 +74,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.close(folder)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a system says where there is no room."""
+
 _REMEDIES = {
-    "free some space and resume": (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "free some space and resume": FULL,
     "change its permissions, or choose another place": (errno.EACCES, errno.EPERM, errno.EROFS),
     "a folder has that name: choose another": (errno.EISDIR,),
     "a part of the path is a file: choose another place": (errno.ENOTDIR, errno.EEXIST),
