@@ -1,20 +1,29 @@
 """`decouple` and `python -m decouple`."""
 
-import os
 import sys
+
+from decouple import streams
 
 
 def main() -> None:
-    from decouple.cli import run_command
-
+    streams.guard()
+    status: int | str | None
     try:
+        from decouple.cli import run_command
+
         status = run_command(sys.argv[1:])
-        sys.stdout.flush()
     except KeyboardInterrupt:  # before the command has begun
         status = 130
-    except BrokenPipeError:  # whoever reads, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
+    except SystemExit as stop:  # after --help
+        status = stop.code
+    sys.stdout.flush()
+    if lost := getattr(sys.stdout, "lost", None):
+        if not isinstance(lost, BrokenPipeError):  # or whoever reads, such as `head`, has enough
+            print(
+                f"decouple: standard output cannot be written ({lost.strerror}): what it should show is lost",
+                file=sys.stderr,
+            )
+        status = status or 1
     sys.exit(status)
 
 

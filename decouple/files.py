@@ -7,11 +7,13 @@ shapes, values and metadata: neither safetensors nor torch notices a flipped bit
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
+import secrets
 import struct
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,37 +35,65 @@ TEMPORARY = ".partial-"
 """Prefix of temporary files; what a kill leaves of them is removed by `remove_partial`."""
 
 
+def cache_folder() -> Path | None:
+    """Where what can be made again is kept: `$XDG_CACHE_HOME`, or `~/.cache`; None for a user who has no home."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # no HOME in the environment, and a user whom the system does not know
+        return None
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically and durably.
+    """Write `data` to `path` atomically and durably, with the permissions that the umask leaves.
 
     Raises:
         RunDirectoryError: the folder cannot be written, or the disk is full. An existing file stays as it was.
     """
     path = Path(path)
-    temporary: str | None = None
+    # Not tempfile.mkstemp, which opens for the owner only: the umask of the process would not count.
+    temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-        temporary = None
+    except OSError as error:
+        raise RunDirectoryError(f"cannot write {path}: {why_not_written(error)}; earlier files are intact") from error
+    finally:
+        with contextlib.suppress(OSError):  # renamed, or never there
+            temporary.unlink()
+    with contextlib.suppress(OSError):  # network and FUSE file systems may refuse to flush a folder
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-    except OSError as error:
-        raise RunDirectoryError(
-            f"cannot write {path}: {error.strerror or error}; earlier files are intact. "
-            "Free some space or choose another --out, then continue with --resume"
-        ) from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a system says where there is no room."""
+
+_REMEDIES = {
+    "free some space and resume": FULL,
+    "change its permissions, or choose another place": (errno.EACCES, errno.EPERM, errno.EROFS),
+    "a folder has that name: choose another": (errno.EISDIR,),
+    "a part of the path is a file: choose another place": (errno.ENOTDIR, errno.EEXIST),
+    "choose a shorter name": (errno.ENAMETOOLONG,),
+}
+
+
+def why_not_written(error: OSError) -> str:
+    """What the system said, and what helps against it.
+
+    >>> why_not_written(OSError(errno.ENOSPC, "No space left on device"))
+    'No space left on device (free some space and resume)'
+    """
+    remedy = next((text for text, numbers in _REMEDIES.items() if error.errno in numbers), "choose another place")
+    return f"{error.strerror or error} ({remedy})"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,14 +115,15 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        raise DamagedFileError(f"{path} cannot be read as JSON ({_reason(error)}); remove it and redo its stage") from error
+        raise DamagedFileError(f"{path} cannot be read as JSON ({_reason(error)})") from error
 
 
 def remove_partial(folder: Path) -> int:
     """Remove the temporary files that a kill has left under `folder`; returns how many there were."""
     left = [path for path in Path(folder).rglob(TEMPORARY + "*") if path.is_file()]
     for path in left:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another's, perhaps; it does no harm
+            path.unlink()
     return len(left)
 
 
@@ -131,9 +162,11 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise DamagedFileError(f"{path} is missing, truncated or not a safetensors file ({_reason(error)})") from error
-    if header.get("format") != str(FORMAT):
+    if "format" not in header or "unit" not in header:
+        raise DamagedFileError(f"{path} is a safetensors file that decouple has not written; was the right one given?")
+    if header["format"] != str(FORMAT):
         raise DamagedFileError(
-            f"{path} has format version {header.get('format')!r}, this release reads {FORMAT}; redo its stage"
+            f"{path} has format version {header['format']!r}, this release reads {FORMAT}; make it again with this release"
         )
     checksum = header.pop("xxh3", None)
     if checked and checksum != _checksum(tensors, header):
@@ -170,7 +203,7 @@ def _tried(load: Callable[..., Any], path: Path, unit: str) -> Any:
     try:
         return load(path, unit=unit)
     except DamagedFileError as error:
-        if Path(path).exists():
+        if os.path.exists(path):
             _LOG.warning("%s; it is made again", error)
         return None
 
@@ -187,8 +220,12 @@ def load_record(path: Path, *, unit: str) -> Any:
         DamagedFileError: missing, altered, of another format version, or another unit's file.
     """
     record = read_json(path)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise DamagedFileError(f"{path} is not a record of format version {FORMAT}; redo its stage")
+    if not isinstance(record, dict) or not {"format", "unit", "xxh3"} <= record.keys():
+        raise DamagedFileError(f"{path} is a JSON file that is no record of decouple's; was the right one given?")
+    if record["format"] != FORMAT:
+        raise DamagedFileError(
+            f"{path} has format version {record['format']!r}, this release reads {FORMAT}; make it again with this release"
+        )
     if record.get("xxh3") != _record_checksum(record.get("value"), record.get("unit")):
         raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
     if record["unit"] != unit:

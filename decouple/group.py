@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
+import logging
 import os
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +17,18 @@ import torch
 from torch import distributed
 
 from decouple import device as devices
-from decouple.errors import WorkerError
+from decouple.errors import ConfigError, WorkerError
+
+_LOG = logging.getLogger("decouple")
+
+ARRIVAL = 600.0
+"""Seconds that the processes get to come together."""
+
+NOTICE = 5.0
+"""Seconds after which one that waits for others says so."""
 
 PATIENCE = datetime.timedelta(days=1)
-"""How long a process waits for the others: one may be writing or evaluating."""
+"""How long a process then waits for the others: one may be writing or evaluating."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,10 @@ class Group:
         """
         if self.size > 1:
             try:
-                distributed.barrier()
+                work = distributed.barrier(async_op=True)
+                while not work.is_completed():  # which can be interrupted, as a wait of torch's cannot
+                    time.sleep(0.01)
+                work.wait()
             except RuntimeError:
                 raise WorkerError("another process of this torchrun has ended; its own message says why") from None
 
@@ -66,9 +82,53 @@ class Group:
         return value
 
 
-def launched() -> bool:
-    """Whether torchrun, or one of its kind, started this process among several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+@dataclass(frozen=True)
+class _Launch:
+    """What torchrun, or one of its kind, has said to this process in its environment."""
+
+    rank: int
+    size: int
+    host: str
+    port: int
+
+    @classmethod
+    def of_environment(cls) -> _Launch | None:
+        """None: this process is alone.
+
+        Raises:
+            ConfigError: a variable that names this process among several is missing or no such number.
+        """
+        size = _whole("WORLD_SIZE", 1, None) if os.environ.get("WORLD_SIZE") else 1
+        if size == 1:
+            return None
+        needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
+        if missing := [name for name in needed if not os.environ.get(name)]:
+            raise ConfigError(
+                f"WORLD_SIZE = {size} in the environment, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set; "
+                f"{_START}"
+            )
+        return cls(_whole("RANK", 0, size - 1), size, os.environ["MASTER_ADDR"], _whole("MASTER_PORT", 1, 65535))
+
+
+_ALONE = "or unset WORLD_SIZE to run alone"
+_START = f"start each once, as torchrun does, {_ALONE}"
+
+_MEETINGS = itertools.count()
+"""Tells the groups apart that this process joins one after the other, if torchrun serves the store of all."""
+
+
+def _whole(name: str, least: int, most: int | None) -> int:
+    """The value of an environment variable as a whole number in this range.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    text = os.environ.get(name, "")
+    value = int(text) if text.strip().isdecimal() else -1
+    if value < least or (most is not None and value > most):
+        allowed = f"a whole number from {least}" + ("" if most is None else f" to {most}")
+        raise ConfigError(f"{name} = {text!r} in the environment: expected {allowed}, as torchrun sets it; {_ALONE}")
+    return value
 
 
 @contextmanager
@@ -78,19 +138,87 @@ def process_group(device: str = "auto") -> Iterator[Group]:
     Each process takes the GPU of its local rank (NCCL) where there is one for each, or the CPU (gloo).
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the device is not there, or the environment's WORLD_SIZE, RANK, MASTER_ADDR and MASTER_PORT do not fit.
+        WorkerError: not all processes came.
     """
-    if not launched():
+    launch = _Launch.of_environment()
+    if launch is None:
         yield Group(devices.resolve(device))
         return
     if device == "auto" and torch.cuda.is_available():
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        device = f"cuda:{_whole('LOCAL_RANK', 0, None)}"
     place = devices.resolve(device)
     if place.type == "cuda":
         torch.cuda.set_device(place)
-    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    store = _meet(launch)
+    backend = "nccl" if place.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=PATIENCE)
     try:
-        yield Group(place, distributed.get_rank(), distributed.get_world_size())
+        yield Group(place, launch.rank, launch.size)
     finally:
         if distributed.is_initialized():  # or left already
             distributed.destroy_process_group()
+
+
+def _meet(launch: _Launch) -> distributed.Store:
+    """The store that all processes share, once all are there.
+
+    torch would wait in one call, deaf to Ctrl-C and SIGTERM: this looks again and again.
+
+    Raises:
+        ConfigError: another process has this rank, or another program the port.
+        WorkerError: after `ARRIVAL` seconds some are not there.
+    """
+    meeting = f"decouple/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_MEETINGS)}"
+    began = time.monotonic()
+    told = False
+    store: distributed.Store | None = None
+    while True:
+        here = 0
+        with contextlib.suppress(RuntimeError):  # process 0 has ended, or is not there yet
+            store = store or _enter(launch, meeting)
+            here = 0 if store is None else store.add("here", 0)
+        if store is not None and here == launch.size:
+            store.set_timeout(PATIENCE)
+            return store
+        store = store if here else None
+        waited = time.monotonic() - began
+        found = f"{here} of {launch.size} are there" if here else f"process 0 does not answer at {launch.host}:{launch.port}"
+        if waited > ARRIVAL:
+            raise WorkerError(
+                f"gave up waiting for {launch.size} processes (WORLD_SIZE in the environment), of which {found}; {_START}"
+            )
+        if waited > NOTICE and not told:
+            told = True
+            _LOG.warning("waiting for %d processes (WORLD_SIZE in the environment): %s; %s", launch.size, found, _START)
+        time.sleep(0.05)
+
+
+def _enter(launch: _Launch, meeting: str) -> distributed.Store | None:
+    """The store, in which this process has signed; None while there is none."""
+    served = _store_of(launch)
+    if served is None:
+        return None
+    store = distributed.PrefixStore(meeting, served)
+    if store.add(f"rank {launch.rank}", 1) > 1:
+        raise ConfigError(f"RANK = {launch.rank} in the environment is that of another process, too; {_START}")
+    store.add("here", 1)
+    return store
+
+
+def _store_of(launch: _Launch) -> distributed.Store | None:
+    """The store that torchrun or process 0 serves; None while it does not."""
+    patience = datetime.timedelta(seconds=30)
+    if launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        try:
+            return distributed.TCPStore("localhost", launch.port, launch.size, True, patience, wait_for_workers=False)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(
+                f"MASTER_PORT = {launch.port} in the environment cannot be opened ({reason}); set another port, {_ALONE}"
+            ) from None
+    try:
+        socket.create_connection((launch.host, launch.port), timeout=1).close()  # torch's own attempts fail noisily
+    except OSError:
+        return None
+    return distributed.TCPStore(launch.host, launch.port, launch.size, False, patience, wait_for_workers=False)

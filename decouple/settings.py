@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import typing
 from pathlib import Path
@@ -94,7 +95,7 @@ def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
     kind, _, path = config.data.name.partition(":")
     if kind != "folder" or not path:
         return config
-    name = f"folder:{(Path(data_root or '.') / Path(path).expanduser()).resolve()}"
+    name = f"folder:{os.path.realpath(os.path.join(data_root or '.', os.path.expanduser(path)))}"
     return dataclasses.replace(config, data=dataclasses.replace(config.data, name=name))
 
 

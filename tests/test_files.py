@@ -1,11 +1,15 @@
 """Files are whole or absent; damage is noticed and named; loading runs no code."""
 
+import contextlib
+import errno
 import os
 import pickle
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from decouple import files
@@ -129,6 +133,105 @@ def test_a_failing_replace_keeps_the_old_file(tmp_path: Path, monkeypatch: pytes
         files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space and resume"),
+        (errno.EDQUOT, "free some space and resume"),
+        (errno.EACCES, "change its permissions, or choose another place"),
+        (errno.EROFS, "change its permissions, or choose another place"),
+        (errno.EIO, "choose another place"),
+    ],
+)
+def test_the_advice_fits_what_the_system_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", fail)
+    expected = f"{tmp_path / 'file'}: {os.strerror(number)} ({advice}); earlier files are intact"
+    with pytest.raises(RunDirectoryError, match=re.escape(expected)):
+        files.write_bytes(tmp_path / "file", b"new")
+
+
+def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for path, expected in (
+        (tmp_path / "folder", r"Is a directory \(a folder has that name: choose another\)"),
+        (tmp_path / "file" / "x", r"(File exists|Not a directory) \(a part of the path is a file: choose another place\)"),
+        (tmp_path / "file" / "x" / "y", r"Not a directory \(a part of the path is a file: choose another place\)"),
+        (tmp_path / ("x" * 300), r"File name too long \(choose a shorter name\)"),
+        (tmp_path / ("x" * 300) / "y", r"File name too long \(choose a shorter name\)"),
+    ):
+        with pytest.raises(RunDirectoryError, match=rf"cannot write {re.escape(str(path))}: {expected}"):
+            files.write_bytes(path, b"new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("refused", ["open", "fsync"])
+def test_a_file_system_that_does_not_flush_folders_is_tolerated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """CIFS and FUSE may refuse it."""
+    real_open, real_fsync = os.open, os.fsync
+
+    def open_(path: object, flags: int, *rest: object, **more: object) -> int:
+        if refused == "open" and os.path.isdir(path):  # type: ignore[arg-type]
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real_open(path, flags, *rest, **more)  # type: ignore[arg-type]
+
+    def fsync(descriptor: int) -> None:
+        if refused == "fsync" and os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "chmod", lambda *_: pytest.fail("the permissions were changed"))
+    files.write_bytes(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@contextlib.contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775), (0o022, 0o644, 0o755)])
+def test_the_umask_decides_the_permissions(tmp_path: Path, mask: int, file: int, folder: int) -> None:
+    with _umask(mask):
+        files.write_bytes(tmp_path / "new" / "file", b"x")
+    assert (tmp_path / "new").stat().st_mode & 0o777 == folder
+    assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == file
+
+
+def test_a_foreign_file_is_called_foreign(tmp_path: Path) -> None:
+    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(DamagedFileError, match=r"other.safetensors is a safetensors file that decouple has not written"):
+        files.load_tensors(tmp_path / "other.safetensors", unit="u")
+    for name, text in (("list", "[1]"), ("table", '{"format": 1}')):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DamagedFileError, match=rf"{name} is a JSON file that is no record of decouple's"):
+            files.load_record(tmp_path / name, unit="u")
+
+
+def test_the_cache_needs_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def homeless() -> None:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.cache_folder() == tmp_path
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert files.cache_folder() is None
 
 
 def test_a_value_that_json_does_not_hold_leaves_the_old_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -137,7 +138,7 @@ def _text(argv: list[str]) -> None:
     from decouple.pipeline.directory import SharedDirectory
 
     kept = value_of("--out", argv)
-    if "--resume" in argv and kept and value_of("--preset", argv) is None and (Path(kept) / "config.json").is_file():
+    if "--resume" in argv and kept and value_of("--preset", argv) is None and os.path.isfile(Path(kept) / "config.json"):
         run = SharedDirectory(Path(kept))
         base = with_file(run.read_config(TextConfig), argv)
         file = run.read_run().get("data", {}).get("file")

@@ -49,7 +49,7 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
         config = replace(DataConfig(), name=config)
     name, _, path = config.name.partition(":")
     if name == "folder" and path:
-        source = read_folder(Path(data_root or "").expanduser() / Path(path).expanduser())
+        source = read_folder(Path(os.path.expanduser(data_root or ""), os.path.expanduser(path)))
     elif config.name == "digits":
         source = _digits()
     elif config.name in IDX:
@@ -71,7 +71,14 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
 
 
 def _root(given: Path | str | None) -> Path:
-    return Path(given or os.environ.get("DECOUPLE_DATA") or Path.home() / ".cache" / "decouple" / "data").expanduser()
+    if chosen := given or os.environ.get("DECOUPLE_DATA"):
+        return Path(os.path.expanduser(chosen))
+    try:
+        return Path.home() / ".cache" / "decouple" / "data"
+    except RuntimeError:
+        raise DataError(
+            "this user has no home folder to keep data sets in; give --data-root, or set DECOUPLE_DATA to a folder"
+        ) from None
 
 
 def _digits() -> Source:
@@ -147,7 +154,7 @@ def _damaged(file: Path) -> DataError:
 
 def _fetch(name: str, dataset: Any, root: Path, files: list[Path], download: bool) -> None:
     """Have torchvision download (or unpack, where the archives are there) whatever of `files` is missing."""
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not os.path.isfile(file)]
     if not missing:
         return
     reason = "downloading is turned off"

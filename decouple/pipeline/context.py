@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -110,9 +111,9 @@ def open_run(
     devices.check_workers(workers)
     group = group or Group(devices.resolve(device))
     devices.prepare()
-    writer = _tensorboard(directory.path) if tensorboard and group.first else None
     with group.first_alone():  # it may download, and what it has found about the directory holds for the others
         data = _data_of(directory, config, data_root, group, workers, ray_address)
+    writer = _tensorboard(directory.path) if tensorboard and group.first else None
     try:
         run = Run(directory, config, data, group, progress or Progress(), workers, ray_address, writer)
         sittings = directory.read_run()["sittings"]
@@ -148,7 +149,7 @@ def _data_of(
             f"{directory.path} was made from other images than '{config.data.name}' holds now (their digest differs); bring the "
             "data back, or choose another --out"
         )
-    where = str(Path(root).resolve()) if root is not None else None
+    where = os.path.realpath(root) if root is not None else None
     directory.describe(
         seed=config.seed,
         device=group.device,

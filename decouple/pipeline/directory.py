@@ -10,12 +10,14 @@ results.json, curves.json, figures/, report.html
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +32,7 @@ from decouple import device as devices
 from decouple import settings
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
-from decouple.files import read_json, remove_partial, write_bytes, write_json
+from decouple.files import FULL, TEMPORARY, read_json, remove_partial, why_not_written, write_bytes, write_json
 
 RUN_FORMAT = 1
 
@@ -43,38 +45,68 @@ _SETTINGS = ("config.json", "run.json", "metrics.jsonl", "tensorboard", ".lock",
 class RunDirectory:
     """An open, locked run directory. Use as a context manager: leaving it releases the lock.
 
+    If an error leaves it before any work is done, what was not there before goes with it.
+
+    Args:
+        path: of the folder, which is made if it is not there.
+        otherwise: what to do where it cannot be had.
+
     Raises:
         RunDirectoryError: in use by another process, cannot be written, or another configuration's.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, otherwise: str = "work on a copy of it") -> None:
         self.path = Path(path)
-        if self.path.exists() and not self.path.is_dir():
-            raise RunDirectoryError(f"{self.path} is a file, not a folder; choose another --out")
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
+            raise RunDirectoryError(f"{self.path} is a file, not a folder; {otherwise}")
+        self._made = [folder for folder in (self.path, *self.path.parents) if not os.path.lexists(folder)]
+        self._before: set[str] = set()
+        self._lock = filelock.FileLock(self.path / ".lock")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(self.path / ".lock")
+            self._before = set(os.listdir(self.path))
             self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise RunDirectoryError(
-                f"{self.path} is in use by another decouple process; wait for it to end or choose another --out"
-            ) from None
-        except OSError as error:
-            raise RunDirectoryError(f"{self.path} cannot be written ({error.strerror}); choose another --out") from None
-        try:
             write_bytes(self.path / ".lock-owner", f"{os.getpid()}\n".encode())  # also proves that files can be written
             remove_partial(self.path)
             self._mend_log()
+        except filelock.Timeout:
+            raise RunDirectoryError(
+                f"{self.path} is in use by another decouple process; wait for it to end or {otherwise}"
+            ) from None
+        except (OSError, NotImplementedError, RunDirectoryError) as error:  # not implemented: locks, by the file system
+            self._leave(undo=True)
+            cause = error.__cause__ if isinstance(error, RunDirectoryError) else error
+            reason = getattr(cause, "strerror", None) or cause
+            remedy = f"free some space or {otherwise}" if getattr(cause, "errno", None) in FULL else otherwise
+            raise RunDirectoryError(f"{self.path} cannot be written ({reason}); {remedy}") from None
         except BaseException:
-            self._lock.release()
+            self._leave(undo=True)
             raise
 
     def __enter__(self) -> RunDirectory:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        (self.path / ".lock-owner").unlink(missing_ok=True)
+        self._leave(undo=error is not None)
+
+    def _leave(self, *, undo: bool) -> None:
+        """Release the lock; and `undo` what opening the directory has made, if no work was done in it."""
+        undo = undo and not self._has_work()
+        _remove(self.path / ".lock-owner")
+        if undo:
+            for name in {*_SETTINGS, *_WORK} - self._before:
+                _remove(self.path / name)
         self._lock.release()
+        if undo:
+            for folder in self._made:
+                with contextlib.suppress(OSError):  # it has not been made, or somebody else uses it
+                    folder.rmdir()
+
+    def _has_work(self) -> bool:
+        """Whether a unit or a line of the log is kept."""
+        units = [name for stage in _WORK for _, _, names in os.walk(self.path / stage) for name in names]
+        kept = [path for name in ("results.json", "metrics.jsonl") if os.path.isfile(path := self.path / name)]
+        return any(not name.startswith(".") for name in units) or any(path.stat().st_size > 0 for path in kept)
 
     @classmethod
     def create(cls, path: Path, config: RunConfig | TextConfig, *, resume: bool) -> RunDirectory:
@@ -84,20 +116,21 @@ class RunDirectory:
             RunDirectoryError: it holds something else; for another configuration, the differing fields are named.
         """
         path = Path(path)
-        begun = any((path / name).exists() for name in _WORK)
-        if not begun and path.is_dir() and any(entry.name not in _SETTINGS for entry in path.iterdir()):
+        found = {entry.name for entry in _entries(path) if not entry.name.startswith(TEMPORARY)}
+        begun = not found.isdisjoint(_WORK)
+        if not begun and not found.issubset(_SETTINGS):
             raise RunDirectoryError(f"{path} is not empty, and it is no run directory; choose another --out")
         if begun and not resume:
             raise RunDirectoryError(f"{path} is not empty: continue it with --resume, or choose another --out")
-        directory = cls(path)
+        directory = cls(path, otherwise="choose another --out")
         try:
             # Settings alone, of a run that ended before it did anything, bind nobody.
             if begun and (path / "config.json").exists():
-                found = directory.read_config(type(config))
-                if changed := settings.differences(found, config):
+                other = directory.read_config(type(config))
+                if changed := settings.differences(other, config):
                     own = (
                         f", or go on with its own: decouple report {shlex.quote(str(path))}"
-                        if isinstance(found, RunConfig)
+                        if isinstance(other, RunConfig)
                         else ""
                     )
                     raise RunDirectoryError(
@@ -106,7 +139,7 @@ class RunDirectory:
                     )
             directory.write_config(config)
         except BaseException:
-            directory.__exit__(None, None, None)
+            directory._leave(undo=True)
             raise
         return directory
 
@@ -153,8 +186,12 @@ class RunDirectory:
 
     def log(self, stage: str, **values: Any) -> None:
         """Append a line to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": stage, **values}) + "\n")
+        path = self.path / "metrics.jsonl"
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"stage": stage, **values}) + "\n")
+        except OSError as error:
+            raise RunDirectoryError(f"cannot write {path}: {why_not_written(error)}; earlier files are intact") from error
 
     def read_run(self) -> dict[str, Any]:
         """run.json, or the beginning of a new one when it is missing or damaged: nothing in it decides a result."""
@@ -245,10 +282,28 @@ class SharedDirectory(RunDirectory):
 
 
 def _expect_run(path: Path) -> None:
-    if not (path / "config.json").is_file():
+    try:
+        os.stat(path / "config.json")
+    except (FileNotFoundError, NotADirectoryError):
         raise RunDirectoryError(
             f"{path} is not a run directory (it has no config.json); make one with 'decouple run PRESET'"
-        )
+        ) from None
+    except OSError as error:
+        raise RunDirectoryError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing, if there is none or it may not be read, of which opening it will tell."""
+    try:
+        return list(os.scandir(folder))
+    except OSError:
+        return []
+
+
+def _remove(path: Path) -> None:
+    """A file or folder; one that cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -294,7 +295,7 @@ def _refuse_small_disk(folder: Path, needed: int) -> None:
     Raises:
         RunDirectoryError: so many bytes do not fit on the disk.
     """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
     free = shutil.disk_usage(there).free
     if needed > free:
         raise RunDirectoryError(
