@@ -111,7 +111,7 @@ class _Launch:
 
 
 _ALONE = "or unset WORLD_SIZE to run alone"
-_START = f"start each once, as torchrun does, {_ALONE}"
+_START = f"start each of them once, as torchrun does, {_ALONE}"
 
 _MEETINGS = itertools.count()
 """Tells the groups apart that this process joins one after the other, if torchrun serves the store of all."""

@@ -77,7 +77,7 @@ def test_one_process_is_alone_whatever_else_is_set(launched, values: dict[str, s
 )
 def test_variables_that_do_not_fit_are_named(launched, values: dict[str, str], expected: str) -> None:
     launched(**values)
-    with pytest.raises(ConfigError, match=expected + r".*; (start each once, .*)?or unset WORLD_SIZE to run alone"):
+    with pytest.raises(ConfigError, match=expected + r".*; (start each of them once, .*)?or unset WORLD_SIZE to run alone"):
         _join()
 
 
@@ -146,7 +146,9 @@ def test_two_processes_of_one_rank_are_refused(launched, monkeypatch: pytest.Mon
     monkeypatch.setattr(group, "ARRIVAL", 0.1)
     with pytest.raises(WorkerError, match="1 of 3 are there"):
         _join()
-    with pytest.raises(ConfigError, match=r"RANK = 1 in the environment is that of another process, too; start each once"):
+    with pytest.raises(
+        ConfigError, match=r"RANK = 1 in the environment is that of another process, too; start each of them once"
+    ):
         _join()
     del store
 

@@ -154,7 +154,7 @@ def _damaged(file: Path) -> DataError:
 
 def _fetch(name: str, dataset: Any, root: Path, files: list[Path], download: bool) -> None:
     """Have torchvision download (or unpack, where the archives are there) whatever of `files` is missing."""
-    missing = [file for file in files if not os.path.isfile(file)]
+    missing = [file for file in files if not file.is_file()]
     if not missing:
         return
     reason = "downloading is turned off"
