@@ -178,7 +178,7 @@ def learn_targets(
     """
     _check_arguments(network, train, validation)
     expect(config, LearnConfig, "config")
-    check_section(config)
+    config = check_section(config)
     targets.check(train)
     shapes = network.check(train.images.shape[1:], train.labels)
     searched = [tuple(rows.shape[1:]) for rows in targets.rows(torch.tensor([0]))]
@@ -215,7 +215,7 @@ def train_sgd(
     """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
     _check_arguments(network, train, validation)
     expect(config, SgdConfig, "config")
-    check_section(config)
+    config = check_section(config)
     network.check(train.images.shape[1:], train.labels)
     return fit(
         network,

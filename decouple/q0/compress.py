@@ -64,7 +64,7 @@ def distill(
         ConfigError: a setting out of its range.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
-    check_section(config)
+    config = check_section(config)
     optimizer = optimizer_of(student, config)
     parameters = [p.data for p in student.parameters() if p.requires_grad]
     steps = len(even_batches(len(train), config.batch))

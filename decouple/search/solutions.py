@@ -162,7 +162,7 @@ def search_solutions(
     if algorithm is not None:
         _check_algorithm(algorithm)
     check_workers(workers)
-    settings.check_section(config)
+    config = settings.check_section(config)
     points = network.check(split.images.shape[1:], split.labels)
     distributed = workers > 1 or ray_address is not None
     if distributed:

@@ -119,7 +119,7 @@ def test_impossible_training_sizes(sizes, message):
 
 
 def test_impossible_test_sizes():
-    with pytest.raises(DataError, match=r"digits has 10 test images, but 11 are asked for; give --data.test"):
+    with pytest.raises(DataError, match=r"digits has 10 test images, but 11 are asked for; give data.test"):
         split_test(torch.arange(10) % 2, test=11, seed=0, name="digits")
     with pytest.raises(DataError, match="digits: test = 0 must be at least 1"):
         split_test(torch.arange(10) % 2, test=0, seed=0, name="digits")
