@@ -221,10 +221,16 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     learned = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("search-", "sgd-"))]
     found = {name: network["best_epoch"] for name, network in first["networks"].items()}
     assert {name: int(epoch) for name, _, epoch in learned} == found
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == first, "the settings are the same"
 
     assert run_command(["q0", out, "--q0.cycles", "3", "--quiet"]) == 0
     printed = capsys.readouterr().out
-    assert "'decouple report" in printed
+    assert f"'decouple report {out}' brings the results" in printed
+    assert f"Those of the earlier settings are in {tmp_path / 'run' / 'outdated'}." in printed
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not left & {"results.json", "curves.json", "report.html", "figures"}, "they are not those of the new settings"
+    assert json.loads((tmp_path / "run" / "outdated" / "results.json").read_text()) == first
+    assert (tmp_path / "run" / "outdated" / "figures").is_dir()
     population = [line for line in printed.splitlines() if line.startswith("q0: ") and "%" in line]
     assert len(population) == 3, "best member, uniform, learned prior"
     assert run_command(["report", out, "--quiet"]) == 0
