@@ -7,6 +7,7 @@ run's seed and its own name, which is what makes a resumed run equal an uninterr
 from __future__ import annotations
 
 import hashlib
+import operator
 
 import torch
 
@@ -18,8 +19,11 @@ def derive(seed: int, *path: str | int) -> int:
     True
     >>> derive(0, "search", 1) == derive(0, "search", "1")
     False
+
+    Whole numbers of numpy and torch stand for Python's.
     """
-    text = repr((int(seed), *path)).encode()
+    parts = [part if isinstance(part, str) else operator.index(part) for part in path]
+    text = repr((int(seed), *parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 

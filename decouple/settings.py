@@ -15,7 +15,18 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from decouple.config import LearnConfig, Q0Config, RunConfig, SearchConfig, SgdConfig, TextConfig, TextQ0Config, TrainConfig
+from decouple.config import (
+    DataConfig,
+    LearnConfig,
+    NetworkConfig,
+    Q0Config,
+    RunConfig,
+    SearchConfig,
+    SgdConfig,
+    TextConfig,
+    TextQ0Config,
+    TrainConfig,
+)
 from decouple.encoding import decoded
 from decouple.errors import ConfigError, did_you_mean
 
@@ -35,7 +46,7 @@ def check(config: Config) -> Config:
     return from_builtins(to_builtins(config), type(config)())
 
 
-Section = TypeVar("Section", bound=SearchConfig | LearnConfig | SgdConfig | Q0Config)
+Section = TypeVar("Section", bound=DataConfig | NetworkConfig | SearchConfig | LearnConfig | SgdConfig | Q0Config)
 
 
 def check_section(section: Section) -> Section:

@@ -210,7 +210,7 @@ def test_a_worker_takes_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_workers_are_refused(network: Stages, data: ImageData, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workers = 0: expected at least 1; give --workers another value"):
+    with pytest.raises(ConfigError, match="workers = 0: expected at least 1; give workers another value"):
         search_solution(network, data.train, tmp_path, workers=0)
 
 
