@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from decouple.config import (
+        CompareConfig,
+        CorpusConfig,
+        DataConfig,
         EsConfig,
+        GptConfig,
         LearnConfig,
         LiveConfig,
         NetworkConfig,
@@ -22,42 +26,74 @@ if TYPE_CHECKING:
         RunConfig,
         SearchConfig,
         SgdConfig,
+        TextConfig,
+        TextQ0Config,
     )
     from decouple.data import ImageData, Split, load_data
-    from decouple.errors import DecoupleError
-    from decouple.learn import learn_targets, train_sgd
+    from decouple.errors import (
+        ConfigError,
+        DamagedFileError,
+        DataError,
+        DecoupleError,
+        NetworkError,
+        NotFiniteError,
+        RunDirectoryError,
+        WorkerError,
+    )
+    from decouple.learn import Fit, learn_targets, train_sgd
+    from decouple.learn.objective import Targets
     from decouple.networks import Stages, paper_network
     from decouple.pipeline import run
-    from decouple.presets import preset
+    from decouple.presets import preset, text_preset
     from decouple.q0.ensemble import Ensemble
     from decouple.report import write_comparison
-    from decouple.search import EvolutionStrategy, PaperSearch, TargetStore, search_solution, search_solutions
+    from decouple.results import Results
+    from decouple.search import Algorithm, EvolutionStrategy, PaperSearch, TargetStore, search_solution, search_solutions
     from decouple.training.evaluate import accuracy
     from decouple.trajectories import Recorder, Recording, compare_recordings
+    from decouple.trajectories.results import TrajectoryComparison
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Algorithm": "decouple.search",
+    "CompareConfig": "decouple.config",
+    "ConfigError": "decouple.errors",
+    "CorpusConfig": "decouple.config",
+    "DamagedFileError": "decouple.errors",
+    "DataConfig": "decouple.config",
+    "DataError": "decouple.errors",
     "DecoupleError": "decouple.errors",
     "Ensemble": "decouple.q0.ensemble",
     "EsConfig": "decouple.config",
     "EvolutionStrategy": "decouple.search",
+    "Fit": "decouple.learn",
+    "GptConfig": "decouple.config",
     "ImageData": "decouple.data",
     "LearnConfig": "decouple.config",
     "LiveConfig": "decouple.config",
     "NetworkConfig": "decouple.config",
+    "NetworkError": "decouple.errors",
+    "NotFiniteError": "decouple.errors",
     "PaperConfig": "decouple.config",
     "PaperSearch": "decouple.search",
     "Q0Config": "decouple.config",
     "Recorder": "decouple.trajectories",
     "Recording": "decouple.trajectories",
+    "Results": "decouple.results",
     "RoundsConfig": "decouple.config",
     "RunConfig": "decouple.config",
+    "RunDirectoryError": "decouple.errors",
     "SearchConfig": "decouple.config",
     "SgdConfig": "decouple.config",
     "Split": "decouple.data",
     "Stages": "decouple.networks",
     "TargetStore": "decouple.search",
+    "Targets": "decouple.learn.objective",
+    "TextConfig": "decouple.config",
+    "TextQ0Config": "decouple.config",
+    "TrajectoryComparison": "decouple.trajectories.results",
+    "WorkerError": "decouple.errors",
     "accuracy": "decouple.training.evaluate",
     "compare_recordings": "decouple.trajectories",
     "learn_targets": "decouple.learn",
@@ -67,35 +103,70 @@ _HOMES = {
     "run": "decouple.pipeline",
     "search_solution": "decouple.search",
     "search_solutions": "decouple.search",
+    "text_preset": "decouple.presets",
     "train_sgd": "decouple.learn",
     "write_comparison": "decouple.report",
 }
 """Where each name lives: they are imported when first used, so that the command line answers before torch is loaded."""
 
-_PARTS = ("analysis", "q0", "text")
-"""Packages whose names are used through them: decouple.q0.fit_prior."""
+_PARTS = (
+    "analysis",
+    "config",
+    "data",
+    "errors",
+    "learn",
+    "networks",
+    "pipeline",
+    "presets",
+    "q0",
+    "report",
+    "results",
+    "search",
+    "settings",
+    "text",
+    "trajectories",
+)
+"""What can be used through the package without an import of its own: decouple.q0.fit_prior."""
 
 __all__ = [
+    "Algorithm",
+    "CompareConfig",
+    "ConfigError",
+    "CorpusConfig",
+    "DamagedFileError",
+    "DataConfig",
+    "DataError",
     "DecoupleError",
     "Ensemble",
     "EsConfig",
     "EvolutionStrategy",
+    "Fit",
+    "GptConfig",
     "ImageData",
     "LearnConfig",
     "LiveConfig",
     "NetworkConfig",
+    "NetworkError",
+    "NotFiniteError",
     "PaperConfig",
     "PaperSearch",
     "Q0Config",
     "Recorder",
     "Recording",
+    "Results",
     "RoundsConfig",
     "RunConfig",
+    "RunDirectoryError",
     "SearchConfig",
     "SgdConfig",
     "Split",
     "Stages",
     "TargetStore",
+    "Targets",
+    "TextConfig",
+    "TextQ0Config",
+    "TrajectoryComparison",
+    "WorkerError",
     "accuracy",
     "compare_recordings",
     "learn_targets",
@@ -105,6 +176,7 @@ __all__ = [
     "run",
     "search_solution",
     "search_solutions",
+    "text_preset",
     "train_sgd",
     "write_comparison",
 ]
@@ -119,4 +191,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, *_PARTS})

@@ -12,13 +12,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 import tyro
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
+_MOST = 2**63 - 1
+"""The largest whole number that torch takes."""
+
+Positive = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 BelowOne = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class EsConfig:
     """Antithetic evolution strategy, over smooth noise or not. Lists go by search point: the last value is the logits', the blocks
     take theirs from the front; one value serves all."""
 
-    population: Annotated[int, msgspec.Meta(ge=2, multiple_of=2)] = 48
+    population: Annotated[int, msgspec.Meta(ge=2, le=_MOST, multiple_of=2)] = 48
     """Candidates a generation and image, in mirrored pairs."""
     generations: tuple[Count, ...] = (40, 10)
     """Generations at each search point."""
@@ -113,7 +116,7 @@ class SearchConfig:
     targets teach best (measured), or all, one after the other (paper). Learning can supervise no others."""
     solutions: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 2
     """Independent searches, each of which seeds one network."""
-    batch: Annotated[int, msgspec.Meta(ge=2)] = 128
+    batch: Annotated[int, msgspec.Meta(ge=2, le=_MOST)] = 128
     """Images a search batch, of fixed composition: what BatchNorm couples, and a file of the target store."""
     statistics: Literal["batch", "frozen"] = "batch"
     """BatchNorm in search: statistics of the candidates (paper), or frozen on the unperturbed images."""
@@ -135,7 +138,7 @@ class SearchConfig:
 class TrainConfig:
     epochs: Positive = 40
     """Passes over the training images."""
-    batch: Annotated[int, msgspec.Meta(ge=2)] = 128
+    batch: Annotated[int, msgspec.Meta(ge=2, le=_MOST)] = 128
     """Images a step."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """sgd: with Nesterov momentum (paper); adamw: torch's, with an lr near 1e-3. The library takes any other."""
@@ -227,9 +230,9 @@ class SgdConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class CompareConfig:
-    images: Annotated[int, msgspec.Meta(ge=4)] = 100
+    images: Annotated[int, msgspec.Meta(ge=4, le=_MOST)] = 100
     """Validation images that are searched too, never trained on: the yardstick of the trajectories."""
-    records: Annotated[int, msgspec.Meta(ge=2)] = 10
+    records: Annotated[int, msgspec.Meta(ge=2, le=_MOST)] = 10
     """Moments of a training, first to last, at which its activations on those images are recorded."""
 
 
@@ -264,7 +267,7 @@ class Q0Config(Cycles):
     """Epochs of the first cycle; None: as many as of the others. A new network wants more than one that goes on."""
     epochs: Positive = 8
     """Epochs a cycle: enough for a network to be good again at its end."""
-    batch: Annotated[int, msgspec.Meta(ge=2)] = 128
+    batch: Annotated[int, msgspec.Meta(ge=2, le=_MOST)] = 128
     """Images a step."""
     batch_edges: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     """Share of batch in the first and the last quarter of the cycles (the public code: 0.75); 1: the same throughout."""

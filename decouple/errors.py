@@ -1,17 +1,36 @@
 """Errors that the user can mend.
 
 Every one says what came, what was expected and how to mend it, in one or two lines. The command line prints the
-message alone; a traceback is left for bugs.
+message alone; a traceback is left for bugs. Messages are written for the command line, with options (`--q0.lr-floor`);
+`str()` gives them to Python, with the names of fields and arguments (`q0.lr_floor`).
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+OPTION = re.compile(r"""(?P<command>'(?:decouple|torchrun|python)\b[^']*')|(?<![^\s(])--(?P<name>[a-z][\w.-]*\w)""")
+"""An option in a message, or a whole command in quotes, whose options are its own."""
 
 
 class DecoupleError(Exception):
-    """Base of every error that decouple raises on purpose."""
+    """Base of every error that decouple raises on purpose.
+
+    >>> error = ConfigError("q0.lr_floor = 2: give --q0.lr-floor another value")
+    >>> print(error.message, error, sep="\\n")
+    q0.lr_floor = 2: give --q0.lr-floor another value
+    q0.lr_floor = 2: give q0.lr_floor another value
+    """
+
+    @property
+    def message(self) -> str:
+        """As the command line prints it."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return OPTION.sub(lambda found: found["command"] or found["name"].replace("-", "_"), self.message)
 
 
 class ConfigError(DecoupleError, ValueError):
@@ -57,15 +76,32 @@ def expect(value: object, kind: type, what: str, hint: str = "") -> None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint to append to an "unknown name" message.
+    """A hint to append to an "unknown name" message: the nearest name, or all of them if they are few.
+
+    Names with dots are near if each of their parts is.
 
     >>> did_you_mean("mnst", ["mnist", "digits"])
     "; did you mean 'mnist'?"
     >>> did_you_mean("zzz", ["mnist", "digits"])
     '; known: digits, mnist'
+    >>> did_you_mean("network.module", ["network.eps", "network.width", "search.batch"])
+    '; known: network.eps, network.width'
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = [other for other in difflib.get_close_matches(name, known, n=len(known) or 1) if _is_near(name, other)]
     if near:
         return f"; did you mean '{near[0]}'?"
-    return "; known: " + ", ".join(known)
+    section = name.rpartition(".")[0] + "."
+    listed = [other for other in known if other.startswith(section)] or known
+    return "; known: " + ", ".join(listed) if 0 < len(listed) <= _FEW else ""
+
+
+_FEW = 12
+"""Names that a reader takes in."""
+
+
+def _is_near(name: str, other: str) -> bool:
+    parts, others = name.split("."), other.split(".")
+    return len(parts) == len(others) and all(
+        difflib.get_close_matches(part, [own]) for part, own in zip(parts, others, strict=True)
+    )

@@ -8,13 +8,30 @@ import json
 import os
 import re
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import yaml
 
-from decouple.config import LearnConfig, Q0Config, RunConfig, SearchConfig, SgdConfig, TextConfig, TextQ0Config, TrainConfig
+from decouple.config import (
+    DataConfig,
+    LearnConfig,
+    NetworkConfig,
+    Q0Config,
+    RunConfig,
+    SearchConfig,
+    SgdConfig,
+    TextConfig,
+    TextQ0Config,
+    TrainConfig,
+)
+from decouple.encoding import decoded
 from decouple.errors import ConfigError, did_you_mean
+
+_ANYWHERE = "the configuration"
+"""The source of settings that come from no file."""
 
 Config = TypeVar("Config", RunConfig, TextConfig)
 """All settings of a command."""
@@ -26,31 +43,59 @@ def check(config: Config) -> Config:
     Raises:
         ConfigError: names the field, the value, what is allowed and the option that mends it.
     """
-    return from_builtins(to_builtins(config), config)
+    return from_builtins(to_builtins(config), type(config)())
 
 
-Section = TypeVar("Section", bound=SearchConfig | LearnConfig | SgdConfig | Q0Config)
+Section = TypeVar("Section", bound=DataConfig | NetworkConfig | SearchConfig | LearnConfig | SgdConfig | Q0Config)
 
 
 def check_section(section: Section) -> Section:
-    """One section's settings, for functions that take no more than it, if every value lies in its range.
+    """One section's settings with every value in the type of its field, for functions that take only this section.
 
     Raises:
         ConfigError: names the field, the value and what is allowed.
     """
     values = to_builtins(section)
-    try:
-        msgspec.convert(values, type(section))
-    except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error), values, type(section))) from None
-    if isinstance(section, TrainConfig):
-        _check_training(section)
-    return section
+    _refuse_unknown(values, to_builtins(type(section)()), type(section).__name__)
+    checked = _converted(values, type(section))
+    if isinstance(checked, TrainConfig):
+        _check_training(checked)
+    return checked
 
 
-def to_builtins(config: Any) -> dict[str, Any]:
-    """The configuration as what JSON holds."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+def to_builtins(config: Any) -> Any:
+    """The configuration as what JSON holds, so that equal settings have equal fingerprints.
+
+    Numbers of numpy and torch become Python's, a float of 32 bits the shortest decimal that stands for it; -0.0 becomes 0.0,
+    arrays and tuples become lists, paths texts. What no file can hold stays, for the check to name it.
+
+    >>> import numpy as np
+    >>> to_builtins({"lr": np.float32(0.1), "groups": np.array([1, 2]), "clip": -0.0})
+    {'lr': 0.1, 'groups': [1, 2], 'clip': 0.0}
+    """
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {field.name: to_builtins(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    if isinstance(config, dict):
+        return {name: to_builtins(value) for name, value in config.items()}
+    if isinstance(config, os.PathLike):
+        return os.fspath(config)
+    if hasattr(config, "shape") and hasattr(config, "item"):  # of numpy or torch, neither of which is imported here
+        return _number(config) if len(config.shape) == 0 else [to_builtins(value) for value in config]
+    if isinstance(config, list | tuple):
+        return [to_builtins(value) for value in config]
+    if isinstance(config, float):
+        return config + 0.0  # not -0.0
+    return config
+
+
+def _number(scalar: Any) -> Any:
+    """The Python value of an array without dimensions."""
+    value = scalar.item()
+    if not isinstance(value, float):
+        return value
+    of_its_type = scalar.new_tensor if hasattr(scalar, "new_tensor") else scalar.dtype.type
+    written = (float(f"{value:.{digits}g}") for digits in range(1, 18))
+    return next((number for number in written if of_its_type(number) == scalar), value) + 0.0
 
 
 @typing.overload
@@ -61,8 +106,13 @@ def from_builtins(values: Any, base: None = None, *, source: str = ...) -> RunCo
 def from_builtins(values: Any, base: Config, *, source: str = ...) -> Config: ...
 
 
-def from_builtins(values: Any, base: Any = None, *, source: str = "the configuration") -> Any:
+def from_builtins(values: Any, base: Any = None, *, source: str = _ANYWHERE) -> Any:
     """A checked configuration from nested dictionaries; what they leave out comes from `base`.
+
+    Args:
+        values: as `to_builtins` gives or takes them.
+        base: a whole configuration; None: the default one.
+        source: the file that they are from, if any, which a refusal names: the mistake is mended there.
 
     Raises:
         ConfigError: an unknown key (with near matches), a wrong type or a value out of range.
@@ -70,24 +120,22 @@ def from_builtins(values: Any, base: Any = None, *, source: str = "the configura
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must hold a table of settings, not {type(values).__name__}")
     base = base or RunConfig()
-    kind = type(base)
     known = to_builtins(base)
     _refuse_unknown(values, known, source)
-    merged = _merge(known, values)
     try:
-        config = msgspec.convert(merged, kind)
-    except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error), merged, kind)) from None
-    if isinstance(config, RunConfig):
+        config = _converted(_merge(known, to_builtins(values)), type(base))
         _check_across(config)
-    if isinstance(config, TextConfig):
-        check_member_count(config.q0, config.q0.trajectories)
-        if config.q0.perturb and config.q0.restart == "new":
-            raise ConfigError(
-                f"q0.perturb = {config.q0.perturb}: noise on the weights wants cycles that go on from them, and with "
-                "q0.restart = new each begins with a new network; give --q0.restart continue, or --q0.perturb 0"
-            )
+    except ConfigError as error:
+        raise (error if source == _ANYWHERE else ConfigError(f"{source}: {error}")) from None
     return config
+
+
+def _converted(values: dict[str, Any], kind: type[Any]) -> Any:
+    """Settings of this kind from what JSON holds, if each value has its type and lies in its range."""
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), values, kind)) from None
 
 
 def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
@@ -114,13 +162,15 @@ def fingerprint(*parts: Any) -> str:
 def read_file(path: Path) -> dict[str, Any]:
     """Settings from a .json, .yaml, .yml or .toml file, as nested dictionaries.
 
+    A value is what is written: YAML's `no`, `010`, `1:30` and `2024-01-01` are texts, which no number takes, and `1e-3` is a number.
+
     Raises:
-        ConfigError: another kind of file, a missing one, or one that does not parse.
+        ConfigError: another kind of file, a missing one, one that does not parse, or a key that is given twice.
     """
-    decoders = {
-        ".json": msgspec.json.decode,
-        ".yaml": msgspec.yaml.decode,
-        ".yml": msgspec.yaml.decode,
+    decoders: dict[str, Callable[[str], Any]] = {
+        ".json": _from_json,
+        ".yaml": _from_yaml,
+        ".yml": _from_yaml,
         ".toml": msgspec.toml.decode,
     }
     path = Path(path)
@@ -128,18 +178,76 @@ def read_file(path: Path) -> dict[str, Any]:
     if decode is None:
         raise ConfigError(f"configuration file {path}: the type '{path.suffix}' is not one of {', '.join(decoders)}")
     try:
-        values = decode(path.read_bytes())
+        values = decode(decoded(path.read_bytes()))
     except OSError as error:
         raise ConfigError(f"configuration file {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"configuration file {path} is not valid {path.suffix[1:].upper()}: {error}") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"configuration file {path} is not valid {path.suffix[1:].upper()}: {reason}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"configuration file {path} must hold a table of settings, not {type(values).__name__}")
     return values
 
 
-def _check_across(config: RunConfig) -> None:
+def _from_json(text: str) -> Any:
+    def table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        _refuse_twice([(name, "") for name, _ in pairs])
+        return dict(pairs)
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no number of JSON")
+
+    return json.loads(text, object_pairs_hook=table, parse_constant=refuse)
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML in which a key is given once, and what is neither a number of JSON's kind nor true, false or null is a text."""
+
+    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(
+            anchor
+        )  # `<<` has not been followed yet: it may bring in a key that is given here
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        _refuse_twice([(key.value, f" (the second time in line {key.start_mark.line + 1})") for key in keys])
+        return node
+
+
+_WHOLE = "[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)"
+_NUMBER = r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"
+for _tag, _pattern in {
+    "int": _WHOLE,
+    "float": rf"{_NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "bool": "true|True|TRUE|false|False|FALSE",
+    "null": "~|null|Null|NULL|",
+    "merge": "<<",
+}.items():
+    _Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), None)
+
+
+def _from_yaml(text: str) -> Any:
+    return yaml.load(text, _Yaml)
+
+
+def _refuse_twice(keys: list[tuple[str, str]]) -> None:
+    """Raise ValueError if of these keys, each with where it stands, one is given a second time: the first would be lost."""
+    names = [name for name, _ in keys]
+    for i, (name, where) in enumerate(keys):
+        if name in names[:i]:
+            raise ValueError(f"'{name}' is given twice{where}")
+
+
+def _check_across(config: RunConfig | TextConfig) -> None:
     """Rules that tie several fields together."""
+    if isinstance(config, TextConfig):
+        check_member_count(config.q0, config.q0.trajectories)
+        if config.q0.perturb and config.q0.restart == "new":
+            raise ConfigError(
+                f"q0.perturb = {config.q0.perturb}: noise on the weights wants cycles that go on from them, and with "
+                "q0.restart = new each begins with a new network; give --q0.restart continue, or --q0.perturb 0"
+            )
+        return
     paper = config.search.paper
     if paper.population <= paper.parents or paper.population < paper.parents + paper.explorers:
         raise ConfigError(
@@ -209,8 +317,12 @@ def _check_training(section: TrainConfig) -> None:
 def _refuse_unknown(values: dict[str, Any], known: dict[str, Any], source: str, prefix: str = "") -> None:
     for name, value in values.items():
         if name not in known:
-            names = [prefix + other for other in known]
-            raise ConfigError(f"{source} has an unknown setting '{prefix}{name}'{did_you_mean(prefix + str(name), names)}")
+            inside = f"{prefix}{name}"
+            if inside in _flatten(known, prefix):
+                hint = f"; it is a setting of the section '{inside.rpartition('.')[0]}': write it inside that section"
+            else:
+                hint = did_you_mean(inside, [prefix + other for other in known])
+            raise ConfigError(f"{source} has an unknown setting '{inside}'{hint}")
         if isinstance(known[name], dict):
             if not isinstance(value, dict):
                 raise ConfigError(f"{source}: '{prefix}{name}' is a section of settings, not {value!r}")
@@ -242,12 +354,16 @@ def _explain(message: str, values: dict[str, Any], kind: type = RunConfig) -> st
     for part in name.split("."):
         value = value[part]
     what = match["what"].replace("`", "")
-    if what.startswith("Expected float, got str") and isinstance(value, str) and re.fullmatch(r"[\d.]+[eE][-+]?\d+", value):
-        what += " (YAML needs a point: 1.0e-3)"
+    if (
+        re.match("Expected (int|float), got str", what)
+        and isinstance(value, str)
+        and re.fullmatch(r"[-+]?\d[-+\d._:eExo]*", value)
+    ):
+        what += f" (write it {'without quotes' if re.fullmatch(_NUMBER, value) else 'in plain decimal digits'})"
     if what.lower().startswith("invalid enum"):
         what = "expected one of " + ", ".join(map(str, _choices(name, kind)))
     option = "--" + name.replace("_", "-") if kind in (RunConfig, TextConfig) else f"{kind.__name__}'s {name}"
-    return f"{name} = {json.dumps(value)}: {what[0].lower() + what[1:]}; give {option} another value"
+    return f"{name} = {json.dumps(value, default=str)}: {what[0].lower() + what[1:]}; give {option} another value"
 
 
 def _choices(name: str, kind: type) -> tuple[Any, ...]:

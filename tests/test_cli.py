@@ -9,9 +9,11 @@ import filelock
 import pytest
 import torch
 
+from decouple import settings
 from decouple.cli import run_command
 from decouple.cli.commands import default_out
-from decouple.errors import NotFiniteError
+from decouple.cli.parsing import explained
+from decouple.errors import ConfigError, NotFiniteError
 from decouple.presets import PRESETS, preset
 from decouple.settings import from_builtins
 
@@ -56,6 +58,29 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["run", "digits", "--learn.epochs", "-3"], "learn.epochs = -3: expected int >= 1"),
         (["run", "digits", "--search.paper.population", "10"], "search.paper.population = 10 is too small for 20 parents"),
         (["run", "digits", "--config", "settings.ini"], "type '.ini' is not one of .json"),
+        (["run", "digits", "--config", "a.json", "--config", "b.json"], "--config is given twice: give one value"),
+        (["run", "digits", "--seed", "1", "--seed=2"], "--seed is given twice"),
+        (["run", "digits", "--data_root", "a", "--data-root", "b"], "--data-root is given twice"),
+        (["run", "digits", "--rounds", "1", "--rounds.count", "2"], "--rounds.count is given twice"),
+        (["q0", "text", "--data", "a", "--data", "b"], "--data is given twice"),
+        (["run", "digits", "--out", ""], "--out is empty: give it a value, or leave it out"),
+        (["run", "digits", "--out="], "--out is empty"),
+        (["run", "digits", "--data.name", ""], "--data.name is empty"),
+        (["run", "digits", "--", "--seed", "3"], "unexpected argument '--'"),
+        (["run", "digits", "--seed", "-1"], "seed = -1: expected int >= 0; give --seed another value"),
+        (["run", "digits", "--seed", str(2**63)], "seed = 9223372036854775808: expected int <= 9223372036854775807"),
+        (["run", "digits", "--search.es.generations", "--quiet"], "search.es.generations is empty"),
+        (
+            ["run", "digits", "--learn.weight-decay", "nan"],
+            "learn.weight_decay = NaN: expected float >= 0.0; give --learn.weight-",
+        ),
+        (["run", "--seed", "3", "digits"], "'decouple run' needs a preset first"),
+        (
+            ["run", "digits", "--network.module", "3"],
+            "unknown option '--network.module'; known: --network.blocks, --network.e",
+        ),
+        (["run", "digits", "--search.module", "3"], "unknown option '--search.module'; see --help"),
+        (["run", "digits", "--zzz", "3"], "unknown option '--zzz'; see --help"),
         (["run", "digits", "--config", "nowhere.json"], "nowhere.json cannot be read"),
         (["learn"], "'decouple learn' needs a run directory first"),
         (["learn", "nowhere"], "nowhere is not a run directory"),
@@ -97,6 +122,29 @@ def test_what_is_not_there_is_named_before_compute(
         monkeypatch.setattr("decouple.data.sources.load_data.__defaults__", None, raising=False)
         monkeypatch.setattr("urllib.request.urlopen", _offline)
     assert expected in _error(capsys, "run", "digits", "--out", str(tmp_path / "out"), "--quiet", *argv, status=status)
+
+
+def test_a_stage_does_not_advise_options_that_it_lacks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    values = settings.to_builtins(preset("digits"))
+    (tmp_path / "config.json").write_text(json.dumps({**values, "search": {**values["search"], "batch": 1}}))
+    broken = _error(capsys, "report", str(tmp_path))
+    assert "config.json: search.batch = 1: expected int >= 2; give search.batch another value" in broken
+    assert "--" not in broken
+
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    poor = ["compare", str(tmp_path), "--compare.images", "400"]
+    assert _error(capsys, *poor).endswith("give --compare.images 150\n"), "an option of its own"
+    unknown = _error(capsys, "report", str(tmp_path), "--seerch.batch", "3")
+    assert "'--seerch.batch'; known: --data-root, --device, --quiet, --ray-address, --tensorboard, --workers" in unknown
+
+
+def test_what_a_stage_lacks_is_where_the_run_was_made() -> None:
+    error = ConfigError("data.train is too small; give --data.train more, or --q0.batch less")
+    assert explained(error, "run", []) == error.message
+    assert explained(error, "q0", ["text"]) == error.message
+    assert explained(error, "q0", ["runs/a"]) == (
+        f"{error.message} ('decouple q0' does not take --data.train; 'decouple run' with another --out does)"
+    )
 
 
 def _offline(*args: object, **kwargs: object) -> None:
@@ -173,10 +221,16 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     learned = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("search-", "sgd-"))]
     found = {name: network["best_epoch"] for name, network in first["networks"].items()}
     assert {name: int(epoch) for name, _, epoch in learned} == found
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == first, "the settings are the same"
 
     assert run_command(["q0", out, "--q0.cycles", "3", "--quiet"]) == 0
     printed = capsys.readouterr().out
-    assert "'decouple report" in printed
+    assert f"'decouple report {out}' brings the results" in printed
+    assert f"Those of the earlier settings are in {tmp_path / 'run' / 'outdated'}." in printed
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert not left & {"results.json", "curves.json", "report.html", "figures"}, "they are not those of the new settings"
+    assert json.loads((tmp_path / "run" / "outdated" / "results.json").read_text()) == first
+    assert (tmp_path / "run" / "outdated" / "figures").is_dir()
     population = [line for line in printed.splitlines() if line.startswith("q0: ") and "%" in line]
     assert len(population) == 3, "best member, uniform, learned prior"
     assert run_command(["report", out, "--quiet"]) == 0

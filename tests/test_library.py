@@ -1,5 +1,14 @@
 """The functions at the root: arguments of another type are named, not stumbled over."""
 
+import ast
+import dataclasses
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +19,8 @@ import decouple
 from decouple.data import ImageData
 from decouple.networks import Stages
 
+ROOT = Path(__file__).parents[1]
+
 
 def test_every_name_at_the_root_is_there() -> None:
     for name in decouple.__all__:
@@ -19,6 +30,58 @@ def test_every_name_at_the_root_is_there() -> None:
         assert getattr(decouple, part).__name__ == f"decouple.{part}"
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         decouple.nothing  # noqa: B018
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    """The classes of decouple's that a type hint names."""
+    if inspect.isclass(hint) and hint.__module__.startswith("decouple."):
+        yield hint
+    for part in hint if isinstance(hint, list) else typing.get_args(hint):
+        yield from _classes(part)
+
+
+def _signatures(thing: Any) -> Iterator[Any]:
+    """A function; of a class its fields and what makes one."""
+    if inspect.isfunction(thing) or dataclasses.is_dataclass(thing):
+        yield thing
+    yield from (method for name, method in inspect.getmembers(thing, inspect.ismethod) if not name.startswith("_"))
+
+
+@pytest.mark.parametrize("name", decouple.__all__)
+def test_every_class_that_a_signature_names_can_be_reached(name: str) -> None:
+    for signature in _signatures(getattr(decouple, name)):
+        for hint in typing.get_type_hints(signature).values():
+            for kind in _classes(hint):
+                assert getattr(decouple, kind.__name__, None) is kind, f"{signature} takes or gives it"
+
+
+def _docstrings(file: Path) -> str:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    documented = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, kinds)]
+    return "\n".join(ast.get_docstring(node) or "" for node in documented)
+
+
+def test_every_name_that_a_text_mentions_can_be_reached() -> None:
+    texts = [(ROOT / "README.md").read_text(), *map(_docstrings, ROOT.glob("decouple/**/*.py"))]
+    mentioned = {name for text in texts for name in re.findall(r"\bdecouple((?:\.[A-Za-z_]\w*)+)", text)}
+    assert {".search.Algorithm", ".Q0Config", ".load_data"} <= mentioned
+    for name in mentioned:
+        found: Any = decouple
+        for part in name[1:].split("."):
+            found = getattr(found, part, None) or importlib.import_module(f"{found.__name__}.{part}")
+
+
+def test_settings_and_errors_are_all_at_the_root() -> None:
+    from decouple import config, errors
+
+    sections = [name for name in vars(config) if name.endswith("Config") and name != "TrainConfig"]  # a base of others
+    assert {*sections, *(name for name in vars(errors) if name.endswith("Error"))} <= set(decouple.__all__)
+
+
+def test_parts_are_reached_without_an_import() -> None:
+    script = "import decouple; print(*(getattr(decouple, part).__name__ for part in decouple._PARTS))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"decouple.{part}" for part in decouple._PARTS]
 
 
 @pytest.mark.parametrize(

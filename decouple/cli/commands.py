@@ -84,12 +84,17 @@ def _stage(stage: str, argv: list[str]) -> None:
         config = settings.check(RunConfig(**vars(parsed.settings)))
         _execute(directory, group, config, parsed.options, stage)
         # Only now: settings that are refused, or that fail, must not become the run's.
+        from decouple.pipeline.stages import OUTDATED, set_aside
+
+        outdated = group.first and config != before and stage != "report" and set_aside(path)
         directory.write_config(config)
     if not group.first:
         return
     later = list(STAGE_SECTIONS)[list(STAGE_SECTIONS).index(stage) + 1 :]
     if later:
         print(f"{stage}: done. 'decouple report {path}' brings the results and the report up to date.")
+        if outdated:
+            print(f"Those of the earlier settings are in {path / OUTDATED}.")
     if stage == "compare":
         options = parsed.options
         _write_comparison([path], path / "comparison", options.device, options.data_root, options.quiet)

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from decouple.cli.commands import commands
 from decouple.cli.options import STAGE_SECTIONS
+from decouple.cli.parsing import explained
 from decouple.errors import ConfigError, DecoupleError, did_you_mean
 
 USAGE = """usage: decouple COMMAND ...
@@ -53,26 +54,24 @@ def run_command(argv: list[str]) -> int:
         with _interruptible(command, arguments):
             known[command](arguments)
     except ConfigError as error:
-        return _fail(error, 2)
+        return _fail(explained(error, command, arguments), 2)
     except DecoupleError as error:
-        return _fail(error, 1)
+        return _fail(explained(error, command, arguments), 1)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        return _fail(
-            DecoupleError(
-                f"out of memory ({(str(error).splitlines() or ['no more is known'])[0][:120]}); lower --search.batch, the population, "
-                "--network.width or a batch; 'decouple estimate PRESET' says what is needed. Finished work is kept"
-            ),
-            1,
+        full = DecoupleError(
+            f"out of memory ({(str(error).splitlines() or ['no more is known'])[0][:120]}); lower --search.batch, the population, "
+            "--network.width or a batch; 'decouple estimate PRESET' says what is needed. Finished work is kept"
         )
+        return _fail(explained(full, command, arguments), 1)
     except _Interrupted as interruption:
         return _stopped(interruption.number, command, arguments)
     return 0
 
 
-def _fail(error: DecoupleError, status: int) -> int:
-    print(f"decouple: {error}", file=sys.stderr)
+def _fail(message: str, status: int) -> int:
+    print(f"decouple: {message}", file=sys.stderr)
     return status
 
 

@@ -13,16 +13,18 @@ import tyro
 
 from decouple import settings
 from decouple.cli.options import (
+    STAGE_SECTIONS,
     CompareArguments,
     ExportOptions,
     PlanOptions,
     RunArguments,
     RunOptions,
     StageArguments,
+    StageOptions,
     TextArguments,
 )
 from decouple.config import RunConfig, TextConfig
-from decouple.errors import ConfigError, did_you_mean
+from decouple.errors import OPTION, ConfigError, DecoupleError, did_you_mean
 from decouple.presets import PRESETS, preset
 
 Arguments = TypeVar("Arguments", RunArguments, StageArguments, CompareArguments, TextArguments, PlanOptions, ExportOptions)
@@ -52,6 +54,7 @@ def with_file(base: Settings, argv: list[str]) -> Settings:
 
 def value_of(option: str, argv: list[str]) -> str | None:
     """The value of an option that must be known before the others are parsed."""
+    _refuse_lost_values(argv)
     for i, argument in enumerate(argv):
         if argument == option and i + 1 < len(argv):
             return argv[i + 1]
@@ -62,6 +65,7 @@ def value_of(option: str, argv: list[str]) -> str | None:
 
 def parse(usage: str, argv: list[str], defaults: Arguments) -> Arguments:
     """Parse options over `defaults`, with errors in one line where tyro draws a box."""
+    _refuse_lost_values(argv)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -85,8 +89,47 @@ def parse(usage: str, argv: list[str], defaults: Arguments) -> Arguments:
         known = _options(defaults)
         if within := [name for name in known if name.startswith(f"{option}.")]:
             raise ConfigError(f"'{option}' is a section of settings: give {', '.join(within)}")
-        raise ConfigError(f"unknown option '{option}'{did_you_mean(option.partition('=')[0].replace('_', '-'), known)}")
+        hint = did_you_mean(option.partition("=")[0].replace("_", "-"), known)
+        raise ConfigError(f"unknown option '{option}'{hint or '; see --help'}")
     return parsed
+
+
+def _refuse_lost_values(argv: list[str]) -> None:
+    """Raise ConfigError if an option is given twice, as the first would be lost, or is empty, as it would be the current folder."""
+    given: set[str] = set()
+    for before, argument in zip(["", *argv], argv, strict=False):
+        name = argument.partition("=")[0]
+        if argument == "--":
+            raise ConfigError("unexpected argument '--': settings are given as --section.name value")
+        if not argument or (name.startswith("--") and argument == f"{name}="):
+            raise ConfigError(f"{name or before or 'an argument'} is empty: give it a value, or leave it out")
+        if not name.startswith("--"):
+            continue
+        option = _ALIASES.get(name, name.replace("_", "-"))
+        if option in given:
+            raise ConfigError(f"{name} is given twice: give one value")
+        given.add(option)
+
+
+_ALIASES = {"--rounds": "--rounds.count"}
+
+
+def explained(error: DecoupleError, command: str, argv: list[str]) -> str:
+    """An error's message, and where to give the options that it names if a stage's command lacks them."""
+    if (
+        command not in STAGE_SECTIONS
+        or argv[:1] in (["text"], ["plan"], ["export"])
+        or f"'decouple {command}'" in error.message
+    ):
+        return error.message
+    own = {*STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
+    named = [found["name"] for found in OPTION.finditer(error.message) if found["name"]]
+    lacking = [f"--{name}" for name in dict.fromkeys(named) if name.partition(".")[0].replace("-", "_") not in own]
+    if not lacking:
+        return error.message
+    return (
+        f"{error.message} ('decouple {command}' does not take {', '.join(lacking)}; 'decouple run' with another --out does)"
+    )
 
 
 def _described(usage: str, defaults: Any) -> str:
@@ -99,8 +142,8 @@ def _options(arguments: Any, prefix: str = "") -> list[str]:
     """Every option's name."""
     found = []
     for entry in dataclasses.fields(arguments):
-        if entry.name == "preset":  # given by its place
-            continue
+        if entry.name == "preset" or tyro.conf.Suppress in getattr(entry.type, "__metadata__", ()):
+            continue  # given by its place, or not to be given
         value = getattr(arguments, entry.name)
         name = prefix if entry.name in ("options", "settings") else f"{prefix}{entry.name.replace('_', '-')}"
         if dataclasses.is_dataclass(value):

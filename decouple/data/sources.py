@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import http.client
 import os
 import socket
+import tarfile
+import tempfile
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,8 +24,10 @@ from decouple.config import DataConfig
 from decouple.data.folders import read_folder
 from decouple.data.images import ImageData, Source
 from decouple.data.splits import draw
-from decouple.errors import DataError, did_you_mean
+from decouple.errors import DataError, RunDirectoryError, did_you_mean
+from decouple.files import write_bytes
 from decouple.seeds import generator
+from decouple.settings import check_section
 
 IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 """Sources in MNIST's file format, and their torchvision classes."""
@@ -44,9 +51,11 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
 
     Raises:
         DataError: an unknown name, files that are missing or damaged, or whatever `ImageData.from_tensors` refuses.
+        ConfigError: a setting out of its range.
     """
     if isinstance(config, str):
         config = replace(DataConfig(), name=config)
+    config = check_section(config)
     name, _, path = config.name.partition(":")
     if name == "folder" and path:
         source = read_folder(Path(os.path.expanduser(data_root or ""), os.path.expanduser(path)))
@@ -99,7 +108,9 @@ def _idx(name: str, root: Path, download: bool) -> Source:
 
     dataset = getattr(datasets, IDX[name])
     files = [root / IDX[name] / "raw" / Path(archive).stem for archive, _ in dataset.resources]
-    _fetch(name, dataset, root, files, download)
+    missing = [file for file in files if not file.is_file()]
+    faults = {file: fault for file in missing if (fault := _fault(_packed(file))) is not None}
+    _fetch(name, dataset, root, list(faults), download, "".join(faults.values()))
     # The files are read one by one, rather than by the class, in order to name the one that is damaged.
     images, labels, test_images, test_labels = (
         _read_idx(file, read) for file, read in zip(files, [mnist.read_image_file, mnist.read_label_file] * 2, strict=True)
@@ -108,11 +119,38 @@ def _idx(name: str, root: Path, download: bool) -> Source:
     return Source(images.unsqueeze(1), labels, test_images.unsqueeze(1), test_labels, classes)
 
 
-def _read_idx(file: Path, read: Callable[[str], Tensor]) -> Tensor:
+def _packed(file: Path) -> Path:
+    return file.with_name(f"{file.name}.gz")
+
+
+def _fault(archive: Path) -> str | None:
+    """What is wrong with a gzip file, for a message: nothing to say of one that is not there; None: it is whole."""
+    if not archive.is_file():
+        return ""
     try:
-        return read(str(file))
+        with gzip.open(archive) as file:
+            while file.read(2**20):
+                pass
+    except _BROKEN as error:
+        return f"; {archive.name} is there, but damaged: {error}"
+    return None
+
+
+_BROKEN = (OSError, EOFError, zlib.error, tarfile.TarError)
+"""What reading a damaged archive raises."""
+
+
+def _read_idx(file: Path, read: Callable[[str], Tensor]) -> Tensor:
+    archive = _packed(file)
+    try:
+        if file.is_file():
+            return read(str(file))
+        with tempfile.TemporaryDirectory() as folder:  # the data's own may be read-only
+            plain = Path(folder) / file.name
+            plain.write_bytes(gzip.decompress(archive.read_bytes()))
+            return read(str(plain))
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
-        raise _damaged(file) from error
+        raise _damaged(file if file.is_file() else archive) from error
 
 
 def _cifar(name: str, root: Path, download: bool) -> Source:
@@ -122,7 +160,8 @@ def _cifar(name: str, root: Path, download: bool) -> Source:
     dataset = getattr(datasets, CIFAR[name])
     meta = dataset.meta["filename"], dataset.meta["md5"]
     sums = {root / dataset.base_folder / file: md5 for file, md5 in [*dataset.train_list, *dataset.test_list, meta]}
-    _fetch(name, dataset, root, list(sums), download)
+    fault = _unpack(root / dataset.filename, root, sums)
+    _fetch(name, dataset, root, [file for file in sums if not file.is_file()], download, fault)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of NumPy, about files pickled by old releases of it
@@ -142,6 +181,31 @@ def _cifar(name: str, root: Path, download: bool) -> Source:
     )
 
 
+def _unpack(archive: Path, root: Path, sums: dict[Path, str]) -> str:
+    """Take from an archive those of its files that are missing, whoever has packed it: each is known by its md5.
+
+    Returns:
+        What is wrong with the archive, for a message.
+    """
+    missing = [file for file in sums if not file.is_file()]
+    if not missing or not archive.is_file():
+        return ""
+    try:
+        with tarfile.open(archive) as packed:
+            for file in missing:
+                name = file.relative_to(root).as_posix()
+                content = packed.extractfile(name)
+                data = b"" if content is None else content.read()
+                if hashlib.md5(data, usedforsecurity=False).hexdigest() != sums[file]:
+                    return f"; {archive.name} is there, but its {name} is not the published one"
+                write_bytes(file, data)
+    except KeyError:
+        return f"; {archive.name} is there, but holds no {name}"
+    except (*_BROKEN, RunDirectoryError) as error:
+        return f"; {archive.name} is there, but cannot be unpacked: {str(error).partition(';')[0]}"
+    return ""
+
+
 def _channels_first(images: Any) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
@@ -152,9 +216,8 @@ def _damaged(file: Path) -> DataError:
     )
 
 
-def _fetch(name: str, dataset: Any, root: Path, files: list[Path], download: bool) -> None:
-    """Have torchvision download (or unpack, where the archives are there) whatever of `files` is missing."""
-    missing = [file for file in files if not file.is_file()]
+def _fetch(name: str, dataset: Any, root: Path, missing: list[Path], download: bool, fault: str) -> None:
+    """Have torchvision download the files that are missing; `fault` says what is wrong with archives that are there."""
     if not missing:
         return
     reason = "downloading is turned off"
@@ -167,7 +230,7 @@ def _fetch(name: str, dataset: Any, root: Path, files: list[Path], download: boo
             lines = str(error).split("\n")
             reason = "the download failed: " + next((line for line in reversed(lines) if line.strip()), type(error).__name__)
     raise DataError(
-        f"{name}: {', '.join(file.name for file in missing)} not found in {missing[0].parent} ({reason}).\n"
+        f"{name}: {', '.join(file.name for file in missing)} not found in {missing[0].parent} ({reason}{fault}).\n"
         f"Let it download them on a connected machine, or copy them there; --data-root gives another folder than {root}"
     )
 

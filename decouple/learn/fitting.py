@@ -199,7 +199,7 @@ def learn_targets(
         NotFiniteError: see `fit`.
     """
     expect(config, LearnConfig, "config")
-    check_section(config)
+    config = check_section(config)
     shapes = check_fit(network, train)
     if not all(hasattr(targets, name) for name in ("check", "rows", "first_searched")):
         raise ConfigError(
@@ -239,7 +239,7 @@ def train_sgd(
 ) -> Fit:
     """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
     expect(config, SgdConfig, "config")
-    check_section(config)
+    config = check_section(config)
     return fit(
         network,
         train,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from decouple import results
+from decouple.errors import RunDirectoryError
 from decouple.files import write_json
 from decouple.pipeline.comparing import compare
 from decouple.pipeline.context import Run
@@ -83,6 +85,31 @@ def run_stages(run: Run, last: str = "report") -> str:
     write_json(run.directory.path / "curves.json", results.to_json(curves))
     report = _report(run)
     return f"{summary(run.directory.path)}\nReport: {report.resolve()}"
+
+
+OUTDATED = "outdated"
+"""The folder of a run that takes its results and report when settings have changed since."""
+
+
+def set_aside(folder: Path) -> bool:
+    """Move the results and the report of earlier settings out of the way, so that nobody takes them for those of the new ones.
+
+    Returns:
+        Whether there were any.
+    """
+    found = [folder / name for name in ("results.json", "curves.json", "report.html", "figures") if (folder / name).exists()]
+    if not found:
+        return False
+    shutil.rmtree(folder / OUTDATED, ignore_errors=True)
+    try:
+        (folder / OUTDATED).mkdir()
+        for path in found:
+            path.rename(folder / OUTDATED / path.name)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"the earlier results in {folder} cannot be moved to {folder / OUTDATED}: {error.strerror}"
+        ) from None
+    return True
 
 
 def _report(run: Run) -> Path:

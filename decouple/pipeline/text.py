@@ -13,6 +13,7 @@ from torch import Tensor
 from decouple import device as devices
 from decouple import results
 from decouple.config import TextConfig
+from decouple.errors import expect
 from decouple.files import save_tensors, try_tensors, write_json, write_text
 from decouple.group import Group, process_group
 from decouple.pipeline.directory import RunDirectory
@@ -23,7 +24,7 @@ from decouple.q0.ensemble import write_index
 from decouple.q0.trajectories import Snapshot
 from decouple.results import TextMember, TextResults, TextWays
 from decouple.seeds import derive
-from decouple.settings import fingerprint, to_builtins
+from decouple.settings import check, fingerprint, to_builtins
 from decouple.text.corpus import HELD_OUT, Corpus, load_corpus
 from decouple.text.evaluate import p_truth
 from decouple.text.gpt import Gpt
@@ -62,14 +63,16 @@ def run_text(
     """Do everything that `decouple q0 text` does; returns the results, in the first process of a torchrun alone.
 
     Args:
-        config: such as `decouple.presets.text_preset("tiny")`.
-        data: a text file.
+        config: such as `decouple.text_preset("tiny")`.
+        data: a text file, read as `decouple.text.corpus.read_text` says.
         out: run directory, on a disk that all processes see.
         resume: go on with the run that `out` holds.
 
     Raises:
         DecoupleError: whatever the user can mend; see `decouple.errors`.
     """
+    expect(config, TextConfig, "config", "such as decouple.text_preset('tiny')")
+    config = check(config)
     devices.prepare()
     with ExitStack() as stack:
         group = stack.enter_context(process_group(device))
@@ -77,7 +80,7 @@ def run_text(
             directory = stack.enter_context(RunDirectory.create(out, config, resume=resume)) if group.first else None
             corpus = load_corpus(data, config.corpus, Path(out) / "q0")
         if directory is not None:
-            described = {"digest": corpus.digest, "file": str(data)}
+            described = {"digest": corpus.digest, "file": str(Path(data).resolve())}
             directory.describe(seed=config.seed, device=group.device, data=described, processes=group.size)
         run = TextRun(config, corpus, group, Path(out), directory, Progress(quiet=quiet or not group.first))
         run.progress.say(_about(run))
@@ -240,7 +243,8 @@ def _bits(run: TextRun, nats: TextWays) -> TextWays:
 def _about(run: TextRun) -> str:
     processes = f", {run.group.size} processes" if run.group.size > 1 else ""
     parameters = sum(parameter.numel() for parameter in run.network().parameters())
+    read = f" ({'; '.join(run.corpus.notes)})" if run.corpus.notes else ""
     return (
-        f"q0 text, {run.config.preset}, seed {run.config.seed}: {run.corpus.train.bytes:,} bytes of training text, "
+        f"q0 text, {run.config.preset}, seed {run.config.seed}: {run.corpus.train.bytes:,} bytes of training text{read}, "
         f"{parameters:,} parameters, on {run.group.device}{processes}; in {run.folder}"
     )

@@ -67,7 +67,7 @@ def distill(
         ConfigError: a setting out of its range.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
-    check_section(config)
+    config = check_section(config)
     check_fit(student, train)
     check_trainable(student)
     check_batches(student, train, config.batch)

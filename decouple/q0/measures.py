@@ -36,7 +36,10 @@ def calibration_error(probabilities: Tensor, labels: Tensor, *, bins: int = BINS
         bins: of equal width on 0..1.
     """
     _check(probabilities, labels)
-    # Takes seconds to import, and is needed once a run.
+    # Takes seconds to import, and is needed once a run. It imports matplotlib, which needs what comes first.
+    from decouple import _backend  # noqa: F401
+
+    # isort: split
     from torchmetrics.functional.classification import multiclass_calibration_error
 
     classes = probabilities.shape[1]

@@ -65,7 +65,7 @@ def train_population(
     """
     expect(data, ImageData, "data", "such as decouple.load_data('digits')")
     expect(config, Q0Config, "config")
-    check_section(config)
+    config = check_section(config)
     if isinstance(networks, torch.nn.Module):
         raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
     seed = whole(seed, "seed")

@@ -171,7 +171,7 @@ def search_solutions(
     if algorithm is not None:
         _check_algorithm(algorithm)
     check_workers(workers := whole(workers, "workers"))
-    settings.check_section(config)
+    config = settings.check_section(config)
     seed, solutions = whole(seed, "seed"), [whole(solution, "solution") for solution in solutions]
     points = _check_network(network, split, config.batch)
     distributed = workers > 1 or ray_address is not None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from decouple.config import CorpusConfig
+from decouple.encoding import encoding_of
 from decouple.errors import DataError
 from decouple.files import load_tensors, save_tensors, try_tensors
 from decouple.seeds import generator
@@ -35,6 +40,8 @@ class Corpus:
     """V, number of token ids."""
     digest: str
     """Names text and settings: equal digests, equal parts."""
+    notes: tuple[str, ...] = ()
+    """How the file was read, where it is not plain UTF-8 with LF."""
 
 
 def load_corpus(file: Path, config: CorpusConfig, folder: Path) -> Corpus:
@@ -47,10 +54,7 @@ def load_corpus(file: Path, config: CorpusConfig, folder: Path) -> Corpus:
         DataError: the file cannot be read, or has too little text for the parts.
         ConfigError: the tokenizer is not installed.
     """
-    try:
-        text = Path(file).read_bytes()
-    except OSError as error:
-        raise DataError(f"the text {file} cannot be read: {error.strerror}; give --data another file") from None
+    text, notes = read_text(file, keep_returns="\r" in config.separator)
     digest = fingerprint(xxhash.xxh3_128(text).hexdigest(), config)
     path, unit = Path(folder) / f"tokens-{digest}.safetensors", f"tokens/{digest}"
     if try_tensors(path, unit=unit) is None:
@@ -62,7 +66,69 @@ def load_corpus(file: Path, config: CorpusConfig, folder: Path) -> Corpus:
         documents = tensors[name].numpy()
         starts = bounds[documents]
         parts[name] = Part(tokens, starts, bounds[documents + 1] - starts, meta["end"], size)
-    return Corpus(**parts, vocabulary=meta["vocabulary"], digest=digest)
+    return Corpus(**parts, vocabulary=meta["vocabulary"], digest=digest, notes=notes)
+
+
+_PACKED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
+_NO_TEXT = {b"PK\x03\x04": "a ZIP archive", b"\x28\xb5\x2f\xfd": "compressed by zstd", b"%PDF-": "a PDF"}
+"""By how a file begins: what opens it, and what is not opened."""
+
+
+def read_text(file: Path, *, keep_returns: bool = False) -> tuple[bytes, tuple[str, ...]]:
+    """The text of a file as UTF-8 with LF at the ends of lines, and what was done to make it so.
+
+    A file that is compressed (gzip, bzip2, xz) or begins with a byte order mark (UTF-8, UTF-16, UTF-32) is read as what it is. Bytes
+    in another encoding stay as they are.
+
+    Args:
+        keep_returns: leave the ends of lines alone.
+
+    Raises:
+        DataError: it cannot be read, is damaged, or is no text.
+    """
+    try:
+        text = Path(file).read_bytes()
+    except OSError as error:
+        raise DataError(f"the text {file} cannot be read: {error.strerror}; give --data another file") from None
+    notes = []
+    for mark, library in _PACKED.items():
+        if text.startswith(mark):
+            try:
+                text = library.decompress(text)
+            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+                raise DataError(
+                    f"the text {file} is a damaged {library.__name__} file ({error}); give --data another"
+                ) from None
+            notes.append(f"unpacked by {library.__name__}")
+            break
+    for mark, what in _NO_TEXT.items():
+        if text.startswith(mark):
+            raise DataError(f"{file} is {what}, not a text; take the text out of it and give --data that file")
+    encoding, length = encoding_of(text)
+    if length:
+        try:
+            text = text[length:] if encoding == "utf-8" else text[length:].decode(encoding).encode()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{file} begins as {encoding.upper()} and is not ({error.reason}); convert it to UTF-8"
+            ) from None
+        notes.append(f"from {encoding.upper()} with a byte order mark")
+    elif _is_wide(text[:4096]):
+        raise DataError(f"{file} looks like UTF-16 without a byte order mark; convert it to UTF-8")
+    if not keep_returns and b"\r" in text:
+        if b"\r\n" in text:
+            text = text.replace(b"\r\n", b"\n")
+            notes.append("line ends CR LF taken as LF")
+        elif b"\n" not in text:
+            text = text.replace(b"\r", b"\n")
+            notes.append("line ends CR taken as LF")
+    return text, tuple(notes)
+
+
+def _is_wide(sample: bytes) -> bool:
+    """Whether every other byte is 0, as in UTF-16 of a European language."""
+    zeros = [sample[start::2].count(0) for start in (0, 1)]
+    return max(zeros) > len(sample) // 4 and min(zeros) == 0
 
 
 def documents_of(text: bytes, separator: bytes) -> list[bytes]:
@@ -121,11 +187,6 @@ def _tokenise(text: bytes, config: CorpusConfig, path: Path, unit: str, *, name:
     if not separator:
         raise DataError("corpus.separator is empty: give what stands between two documents, such as a blank line")
     documents = documents_of(text, separator)
-    if len(documents) == 1 and b"\r\n" in text and b"\r" not in separator:
-        raise DataError(
-            f"{name} ends its lines with CR LF, and corpus.separator = {config.separator!r} does not occur in it; give "
-            r"--corpus.separator $'\r\n\r\n'"
-        )
     lengths = np.array([len(document) + len(separator) for document in documents], dtype=np.int64)
     dealt = deal(lengths, config, name=name)
     tokenizer = tokenizer_of(config, [documents[i] for i in dealt["train"]])

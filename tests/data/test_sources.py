@@ -1,8 +1,10 @@
 import gzip
 import hashlib
+import io
 import pickle
 import socket
 import struct
+import tarfile
 import urllib.error
 import urllib.request
 import warnings
@@ -120,7 +122,7 @@ def test_missing_files_without_a_network(tmp_path, requests):
         DataError, match=r"mnist: train-labels-idx1-ubyte not found in .*MNIST/raw \(the download failed: .*no net"
     ) as e:
         load_data("mnist", data_root=tmp_path)
-    assert "on a connected machine, or copy them there; --data-root" in str(e.value)
+    assert "on a connected machine, or copy them there; --data-root" in e.value.message
     assert len(str(e.value).splitlines()) == 2
     assert requests
     assert all(limit is not None and limit < 60 for _, limit in requests)
@@ -154,6 +156,45 @@ def test_archives_that_are_there_are_unpacked(tmp_path, monkeypatch, requests):
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
     assert len(load_data(DataConfig("mnist", validation=10, prior=10), data_root=tmp_path).test) == 10
     assert requests == []
+
+
+def _pack(raw, change=lambda data: data):
+    """Leave each file as .gz alone, with checksums that nobody knows."""
+    for file in list(raw.iterdir()):
+        (raw / f"{file.name}.gz").write_bytes(change(gzip.compress(file.read_bytes(), 1)))
+        file.unlink()
+
+
+def test_archives_with_other_checksums_are_read_where_they_lie(tmp_path, requests):
+    plain = load_data(DataConfig("mnist", validation=10, prior=10), data_root=_write_mnist(tmp_path / "plain").parents[1])
+    raw = _write_mnist(tmp_path / "packed")
+    _pack(raw)
+    names = sorted(file.name for file in raw.iterdir())
+    packed = load_data(DataConfig("mnist", validation=10, prior=10), data_root=tmp_path / "packed")
+    assert (packed.digest, requests) == (plain.digest, [])
+    assert sorted(file.name for file in raw.iterdir()) == names, "nothing is written beside them"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[:-9], "is there, but damaged: Compressed file ended before"),
+        (lambda data: data[:-8] + bytes(4) + data[-4:], "is there, but damaged: CRC check failed"),
+        (lambda data: b"not gzip", "is there, but damaged: Not a gzipped file"),
+    ],
+)
+def test_what_is_wrong_with_an_archive_is_said(tmp_path, change, message):
+    _pack(_write_mnist(tmp_path), change)
+    with pytest.raises(DataError, match=f"(?s)train-images-idx3-ubyte, .* not found .*train-images-idx3-ubyte.gz {message}"):
+        load_data("mnist", data_root=tmp_path)
+
+
+def test_an_archive_of_something_else_is_named(tmp_path):
+    raw = _write_mnist(tmp_path)
+    (raw / "t10k-images-idx3-ubyte").write_bytes(b"no images")
+    _pack(raw)
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte\.gz is damaged or cannot be read; remove it"):
+        load_data("mnist", data_root=tmp_path)
 
 
 # cifar10 and cifar100
@@ -224,6 +265,46 @@ def test_missing_cifar_files(tmp_path):
         DataError, match=r"cifar100: train, test, meta not found in .*cifar-100-python \(the download failed"
     ):
         load_data("cifar100", data_root=tmp_path)
+
+
+def _pack_cifar(root, folder, change=lambda name, data: data):
+    """The files as an archive that somebody has packed anew."""
+    archive = root / torchvision.datasets.CIFAR10.filename
+    with tarfile.open(archive, "w:gz") as packed:
+        for file in folder.iterdir():
+            data = change(file.name, file.read_bytes())
+            if data is not None:
+                member = tarfile.TarInfo(f"{folder.name}/{file.name}")
+                member.size = len(data)
+                packed.addfile(member, io.BytesIO(data))
+            file.unlink()
+    return archive
+
+
+def test_an_archive_that_was_packed_anew_is_unpacked(tmp_path, monkeypatch, requests):
+    folder = _write_cifar(tmp_path, monkeypatch, "cifar10")
+    plain = load_data(DataConfig("cifar10", validation=5, prior=5), data_root=tmp_path)
+    _pack_cifar(tmp_path, folder)
+    assert not list(folder.iterdir())
+    assert load_data(DataConfig("cifar10", validation=5, prior=5), data_root=tmp_path).digest == plain.digest
+    assert requests == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda name, data: data + b"x" * (name == "two"), "its cifar-10-batches-py/two is not the published one"),
+        (lambda name, data: None if name == "test" else data, "holds no cifar-10-batches-py/test"),
+        (None, "cannot be unpacked: "),
+    ],
+)
+def test_what_is_wrong_with_the_archive_of_cifar_is_said(tmp_path, monkeypatch, change, message):
+    folder = _write_cifar(tmp_path, monkeypatch, "cifar10")
+    archive = _pack_cifar(tmp_path, folder, *[change] * (change is not None))
+    if change is None:
+        archive.write_bytes(archive.read_bytes()[:-40])
+    with pytest.raises(DataError, match=rf"not found in .*cifar-10-python\.tar\.gz is there, but {message}"):
+        load_data("cifar10", data_root=tmp_path)
 
 
 # names

@@ -206,7 +206,7 @@ def test_a_disk_that_is_too_small_is_named_before_the_search(
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
     monkeypatch.setattr("decouple.search.tasks.search_batch", lambda *a, **k: pytest.fail("compute was spent"))
     with pytest.raises(
-        RunDirectoryError, match=r"the targets need 0.0 GiB more, and .* search fewer solutions \(--search.solutions\)"
+        RunDirectoryError, match=r"the targets need 0.0 GiB more, and .* search fewer solutions \(search.solutions\)"
     ):
         run(tiny, tmp_path / "run")
 

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from decouple.cli import run_command
 from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
-from decouple.errors import RunDirectoryError
+from decouple.errors import ConfigError, RunDirectoryError
 from decouple.files import read_json
 from decouple.pipeline.text import run_text
 from decouple.q0.distill import IGNORED
@@ -97,6 +97,35 @@ def test_another_prior_trains_nothing_again(whole: Path, text: Path, monkeypatch
     assert (whole / "results.json").read_bytes() == before
     with pytest.raises(RunDirectoryError, match=r"another configuration \(q0\.prior: 'exact' → 'softmax'\)"):
         run_text(replace(TINY, q0=replace(TINY.q0, prior="softmax")), text, whole, resume=True)
+
+
+def test_a_run_resumes_from_another_folder(
+    whole: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (whole / "results.json").read_bytes()
+    monkeypatch.chdir(text.parent)
+    run_text(TINY, Path(text.name), Path(whole.name), resume=True)
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["q0", "text", "--out", str(whole), "--resume", "--quiet"]) == 0
+    assert (whole / "results.json").read_bytes() == before
+
+
+def test_how_the_text_was_read_is_said(
+    whole: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "windows.txt").write_bytes(text.read_bytes().replace(b"\n", b"\r\n"))
+    before = (whole / "results.json").read_bytes()
+    run_text(TINY, tmp_path / "windows.txt", whole, resume=True, quiet=False)
+    assert "bytes of training text (line ends CR LF taken as LF), " in capsys.readouterr().err
+    assert (whole / "results.json").read_bytes() == before, "the text is the same"
+
+
+def test_settings_are_checked_before_anything_is_written(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"q0\.cycles = 0: expected int >= 1; give q0\.cycles another value"):
+        run_text(replace(TINY, q0=replace(TINY.q0, cycles=0)), text, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"config must be a TextConfig, not str; such as decouple\.text_preset"):
+        run_text("tiny", text, tmp_path / "run")  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(whole: Path, text: Path, tmp_path: Path) -> None:

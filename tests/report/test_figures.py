@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -169,3 +172,32 @@ def _tick_labels(axes: Axes) -> list[Text]:
         room = 1e-9 * (high - low)
         found += [t.label1 for t in axis.get_major_ticks() if low - room <= t.get_loc() <= high + room]
     return found
+
+
+BACKEND = """
+import os, sys, torch
+if sys.argv[1] == "measures":  # they import torchmetrics, which imports matplotlib
+    from decouple.q0.measures import calibration_error
+    assert calibration_error(torch.tensor([[0.8, 0.2], [0.8, 0.2]]), torch.tensor([0, 1])) == 0.3
+from decouple.report import style
+assert style.render(style.new_figure(1), "png")[1:4] == b"PNG"
+import matplotlib
+print(os.environ["MPLBACKEND"], matplotlib.get_backend())
+"""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "first", "found"),
+    [
+        ("module://matplotlib_inline.backend_inline", "measures", None),  # refused where the notebook's packages are missing
+        ("module://no_such_notebook.backend", "report", "module://no_such_notebook.backend"),
+    ],
+)
+def test_the_backend_of_a_notebook_neither_breaks_figures_nor_is_changed(wanted: str, first: str, found: str | None) -> None:
+    """A notebook leaves its backend in the environment of whatever it starts."""
+    environment = {**os.environ, "MPLBACKEND": wanted}
+    done = subprocess.run([sys.executable, "-c", BACKEND, first], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    left, backend = done.stdout.split()
+    assert left == wanted
+    assert found is None or backend == found

@@ -48,7 +48,7 @@ def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
         port = server.getsockname()[1]
     address = f"127.0.0.1:{port}"
     with (
-        pytest.raises(ConfigError, match=rf"no Ray cluster to use at '{address}' \(.*refused\); .* leave --ray-address out"),
+        pytest.raises(ConfigError, match=rf"no Ray cluster to use at '{address}' \(.*refused\); .* leave ray_address out"),
         workers._ray(2, address, workers.STORE_BYTES),
     ):
         pass
@@ -161,7 +161,9 @@ def test_a_batch_that_kills_every_worker_ends_the_search(
 ) -> None:
     monkeypatch.setattr(workers, "ATTEMPTS", 2)
     arguments: dict[str, Any] = {"config": CONFIG, "identity": "same", "workers": 2}
-    with pytest.raises(WorkerError, match=r"2 workers in turn died while they searched solution-0/batch-00001 .* --workers"):
+    with pytest.raises(
+        WorkerError, match=r"2 workers in turn died while they searched solution-0/batch-00001 .* workers, search.batch"
+    ):
         search_solution(network, data.train, tmp_path, algorithm=_deadly(tmp_path, others=3), **arguments)
     kept = _files(tmp_path)
     assert sorted(kept) == [f"solution-0/batch-0000{number}.safetensors" for number in (0, 2, 3)]
@@ -208,7 +210,7 @@ def test_a_worker_takes_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_workers_are_refused(network: Stages, data: ImageData, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="workers = 0: expected at least 1; give --workers another value"):
+    with pytest.raises(ConfigError, match="workers = 0: expected at least 1; give workers another value"):
         search_solution(network, data.train, tmp_path, workers=0)
 
 

@@ -1,8 +1,13 @@
 """Documents, parts and rows: nothing lost, nothing leaked, everything decided by seeds."""
 
+import bz2
+import codecs
+import gzip
+import lzma
 import math
 import random
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +18,7 @@ import torch
 from decouple.config import CorpusConfig
 from decouple.errors import ConfigError, DataError
 from decouple.text import Part, load_corpus
+from decouple.text.corpus import read_text
 from decouple.text.tokenizer import tokenizer_of
 
 SETTINGS = CorpusConfig(validation=300, prior=300, test=400)
@@ -110,7 +116,7 @@ def test_tokens_are_mapped_not_copied(text: Path, tmp_path: Path) -> None:
     [
         ({"test": 100_000}, r"text\.txt has 200 documents of \d+ bytes in all, too few"),
         ({"train": 100_000}, r"too few for .* = 300 \+ 300 \+ 400 \+ 100000 bytes"),
-        ({"separator": "no such thing"}, r"has 1 document of .*another --corpus\.separator.* now 'no such thing'"),
+        ({"separator": "no such thing"}, r"has 1 document of .*another corpus\.separator.* now 'no such thing'"),
         ({"separator": ""}, r"corpus\.separator is empty"),
     ],
 )
@@ -122,18 +128,76 @@ def test_texts_that_do_not_suffice_are_refused(text: Path, tmp_path: Path, chang
 def test_the_sizes_that_a_refusal_names_suffice(text: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="smaller sizes, such as") as refused:
         load_corpus(text, replace(SETTINGS, test=100_000), tmp_path)
-    sizes = {part: int(size) for part, size in re.findall(r"--corpus\.(\w+) (\d+)", str(refused.value))}
+    sizes = {part: int(size) for part, size in re.findall(r"--corpus\.(\w+) (\d+)", refused.value.message)}
     assert set(sizes) == {"train", "validation", "prior", "test"}
     corpus = load_corpus(text, replace(SETTINGS, **sizes), tmp_path)  # type: ignore[arg-type]
     assert len(corpus.train) > 2 * len(corpus.test) > 0
 
 
-def test_other_line_ends_are_said(text: Path, tmp_path: Path) -> None:
-    (tmp_path / "windows.txt").write_bytes(text.read_bytes().replace(b"\n", b"\r\n"))
-    with pytest.raises(DataError, match="ends its lines with CR LF") as refused:
-        load_corpus(tmp_path / "windows.txt", SETTINGS, tmp_path)
-    assert str(refused.value).endswith(r"give --corpus.separator $'\r\n\r\n'")
-    assert load_corpus(tmp_path / "windows.txt", replace(SETTINGS, separator="\r\n\r\n"), tmp_path).train.bytes > 0
+def _windows(text: bytes) -> bytes:
+    return text.replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("write", "notes"),
+    [
+        (_windows, ("line ends CR LF taken as LF",)),
+        (lambda text: text.replace(b"\n", b"\r"), ("line ends CR taken as LF",)),
+        (lambda text: b"\xef\xbb\xbf" + text, ("from UTF-8 with a byte order mark",)),
+        (lambda text: text.decode().encode("utf-16"), ("from UTF-16-LE with a byte order mark",)),
+        (
+            lambda text: codecs.BOM_UTF16_BE + _windows(text).decode().encode("utf-16-be"),
+            ("from UTF-16-BE with a byte order mark", "line ends CR LF taken as LF"),
+        ),
+        (lambda text: gzip.compress(text, 1), ("unpacked by gzip",)),
+        (lambda text: gzip.compress(text[:99], 1) + gzip.compress(text[99:], 1), ("unpacked by gzip",)),
+        (lambda text: bz2.compress(_windows(text)), ("unpacked by bz2", "line ends CR LF taken as LF")),
+        (lzma.compress, ("unpacked by lzma",)),
+        (lambda text: text, ()),
+    ],
+)
+def test_a_text_is_the_same_however_it_is_written(
+    text: Path, tmp_path: Path, write: Callable[[bytes], bytes], notes: tuple[str, ...]
+) -> None:
+    plain = load_corpus(text, SETTINGS, tmp_path)
+    (tmp_path / "other.txt").write_bytes(write(text.read_bytes()))
+    other = load_corpus(tmp_path / "other.txt", SETTINGS, tmp_path)
+    assert other.digest == plain.digest
+    assert read(other.train) == read(plain.train)
+    assert other.notes == notes
+
+
+def test_line_ends_that_the_separator_names_stay(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "windows.txt").write_bytes(_windows(text.read_bytes()))
+    corpus = load_corpus(tmp_path / "windows.txt", replace(SETTINGS, separator="\r\n\r\n"), tmp_path)
+    assert all(document.endswith(b"\r\n;") for document in read(corpus.train))
+    assert corpus.notes == ()
+
+
+def test_a_return_inside_a_line_stays(tmp_path: Path) -> None:
+    (tmp_path / "progress.txt").write_bytes(b"1 %\r2 %\n")
+    assert read_text(tmp_path / "progress.txt") == (b"1 %\r2 %\n", ())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"a text" * 99)[:-9], r"is a damaged gzip file \(Compressed file ended"),
+        (gzip.compress(b"a text" * 99)[:-8] + bytes(8), r"is a damaged gzip file \(CRC check failed"),
+        (bz2.compress(b"a text" * 99)[:-4], "is a damaged bz2 file"),
+        (lzma.compress(b"a text" * 99)[:-4], "is a damaged lzma file"),
+        (b"PK\x03\x04 word/document.xml", "is a ZIP archive, not a text"),
+        (b"%PDF-1.7", "is a PDF, not a text"),
+        ("a text, é".encode("utf-16-le"), "looks like UTF-16 without a byte order mark; convert it to UTF-8"),
+        ("a text, é".encode("utf-16-be"), "looks like UTF-16 without"),
+        (codecs.BOM_UTF16_LE + b"odd", r"begins as UTF-16-LE and is not \(truncated data\)"),
+        (b"", "has 0 documents of 0 bytes in all, too few"),
+    ],
+)
+def test_files_that_hold_no_text_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_corpus(tmp_path / "text.txt", SETTINGS, tmp_path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
