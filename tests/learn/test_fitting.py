@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from decouple.config import NetworkConfig, SgdConfig
 from decouple.data import ImageData
-from decouple.errors import ConfigError, NetworkError, NotFiniteError
+from decouple.errors import ConfigError, DataError, NetworkError, NotFiniteError
 from decouple.learn import Checkpoint, CrossEntropy, fit, train_sgd
 from decouple.networks import Stages, paper_network
 from decouple.training.batches import epoch_batches
+from decouple.training.evaluate import accuracy
 from decouple.training.loop import train_epoch
 from decouple.training.optimizer import Factory, sgd
 
@@ -187,7 +188,7 @@ def test_dropout_comes_from_the_seed_and_survives_a_kill(data: ImageData, tmp_pa
 
 
 def test_a_network_of_the_users_own_works_in_float32_under_any_default(data: ImageData) -> None:
-    wanted = _network()
+    wanted, start = _network(), _network().state_dict()
     found = train_sgd(wanted, data.train, validation=data.validation, config=CONFIG)
     torch.set_default_dtype(torch.float64)
     try:
@@ -196,7 +197,7 @@ def test_a_network_of_the_users_own_works_in_float32_under_any_default(data: Ima
         )
         with pytest.raises(NetworkError, match=r"its weights are float64, .* call network.float\(\)"):
             train_sgd(network, data.train, validation=data.validation, config=CONFIG)
-        network.float().load_state_dict(_network().state_dict())
+        network.float().load_state_dict(start)
         again = train_sgd(network, data.train, validation=data.validation, config=CONFIG)
     finally:
         torch.set_default_dtype(torch.float32)
@@ -212,19 +213,18 @@ def test_a_network_that_answers_with_nan_is_not_chosen_by_its_accuracy(data: Ima
             return super().forward(values) * (1.0 if self.training else torch.nan)
 
     network = Stages([nn.Flatten(), NanInEval(64, 3)], ["pixels", "logits"])
-    with pytest.raises(NotFiniteError, match="the network's answer to image 0 .* is NaN"):
+    with pytest.raises(NotFiniteError, match="the network's answer to image 0 of 9 is NaN: check"):
         train_sgd(network, data.train, validation=data.validation, config=CONFIG)
 
 
+def test_no_images_have_no_accuracy(data: ImageData) -> None:
+    with pytest.raises(DataError, match="no images to evaluate the network on: the split is empty"):
+        accuracy(_network(), data.test.subset([]))
+
+
 def test_views_of_images_too_small_for_padding_are_refused(data: ImageData) -> None:
-    small = ImageData.from_tensors(
-        torch.rand(40, 1, 2, 2),
-        torch.arange(40) % 3,
-        test_images=torch.rand(9, 1, 2, 2),
-        test_labels=torch.arange(9) % 3,
-        validation=9,
-        prior=9,
-    )
+    images, labels = torch.rand(40, 1, 2, 2), torch.arange(40) % 3
+    small = ImageData.from_tensors(images, labels, test_images=images, test_labels=labels, validation=9, prior=9)
     network = Stages([nn.Flatten(), nn.Linear(4, 3)], ["pixels", "logits"])
     with pytest.raises(
         ConfigError, match="augment = crop pads images by 2 reflected pixels: 2×2 are too few; use augment = none"
