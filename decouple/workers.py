@@ -92,7 +92,9 @@ def distribute(
             while waiting or running:
                 while waiting and len(running) < workers:
                     job, attempt = waiting.popleft()
-                    reference = remote.remote(function, shipped, device, job.arguments(), threads, _versions())
+                    reference = remote.remote(
+                        function, shipped, device, job.arguments(), threads, torch.get_default_dtype(), _versions()
+                    )
                     running[reference] = job, attempt
                 # The time limit lets Ctrl-C and SIGTERM through.
                 for reference in ray.wait(list(running), timeout=1.0)[0]:
@@ -114,6 +116,7 @@ def _work(
     device: str,
     arguments: tuple[Any, ...],
     threads: int,
+    dtype: torch.dtype,
     versions: dict[str, str],
 ) -> tuple[Any]:
     """Runs in a worker."""
@@ -123,6 +126,7 @@ def _work(
             "same versions on every node"
         )
     torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)  # on which a network's own forward may rely
     devices.prepare()
     return (function(shared, device, *arguments),)
 

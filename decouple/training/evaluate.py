@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from decouple.data.images import Split
+from decouple.errors import DataError, NotFiniteError
 from decouple.networks.stages import Stages
+from decouple.torch_state import device_of
 from decouple.training.batches import even_batches
 
 BATCH = 500
@@ -15,11 +17,23 @@ BATCH = 500
 
 @torch.no_grad()
 def logits(network: Stages, split: Split) -> Tensor:
-    """(N, C) float32 on the CPU."""
+    """(N, C) float32 on the CPU.
+
+    Raises:
+        DataError: no images.
+        NotFiniteError: an answer is NaN, which argmax would take for the first class.
+    """
+    if len(split) == 0:
+        raise DataError("there are no images to evaluate the network on: the split is empty")
     network.eval()
-    device = next(network.parameters()).device
+    device = device_of(network)
     parts = [network(split.images[a:b].to(device)).float().cpu() for a, b in even_batches(len(split), BATCH)]
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    if (broken := found.isnan().any(1)).any():
+        raise NotFiniteError(
+            f"the network's answer to image {int(broken.nonzero()[0])} of {len(split)} is NaN: check the network and its lr"
+        )
+    return found
 
 
 def accuracy(network: Stages, split: Split) -> float:
