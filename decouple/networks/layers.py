@@ -30,7 +30,16 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     for found in (module, point, traced.get(name)):
         if found is not None:
             return found
-    raise NetworkError(f"the network has no layer '{name}'{did_you_mean(name, {*modules, *points, *traced} - {''})}")
+    if inside := [path for path in traced if path.startswith(f"{name}.")]:
+        raise NetworkError(
+            f"'{name}' does not run as one layer of a network that was cut: cut it there too, or name a layer inside, such as "
+            f"'{inside[-1]}'"
+        )
+    known = {path for path, other in modules.items() if path and not isinstance(other, (nn.ModuleList, nn.ModuleDict))}
+    known -= {
+        path for path in known if any(modules[path] is point for point in points.values())
+    }  # 'stages.3' is no 'stage3'
+    raise NetworkError(f"the network has no layer '{name}'{did_you_mean(name, {*known, *points, *traced})}")
 
 
 def unwrapped(network: nn.Module) -> nn.Module:

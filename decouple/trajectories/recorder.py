@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decouple.errors import ConfigError, DataError, NetworkError, NotFiniteError, did_you_mean, expect
+from decouple.errors import ConfigError, DataError, DecoupleError, NetworkError, NotFiniteError, did_you_mean, expect
 from decouple.files import save_tensors
 from decouple.networks.layers import find_layer, unwrapped
 from decouple.settings import fingerprint
@@ -97,10 +97,10 @@ class Recorder:
             raise ConfigError(
                 f"a kind of training cannot be called '{kind}', which comparisons say of pairs; choose another word"
             )
-        self._layers, self._at = (
-            named,
-            at if at is None or isinstance(at, range) else {whole_number(step, "a step") for step in at},
-        )
+        if at is not None:
+            expect(at, Collection, "at", "give the steps as a list or a range")
+        self._at = at if at is None or isinstance(at, range) else {whole_number(step, "a step") for step in at}
+        self._layers = named
         self._samples, self._known = _checked(samples, ids, labels)
         self._about = About(
             name=name,
@@ -137,10 +137,9 @@ class Recorder:
         expect(network, nn.Module, "network")
         if self._at is not None and step not in self._at:
             return
-        network = unwrapped(network)
         found = {f"layer.{name}": _compact(values, name, step) for name, values in self._activations(network).items()}
         # Networks of one architecture can be asked whether it is the start, or the training, that makes them differ.
-        state = {name.replace("_orig_mod.", ""): value for name, value in network.state_dict().items()}
+        state = {name.replace("_orig_mod.", ""): value for name, value in unwrapped(network).state_dict().items()}
         shapes = fingerprint([(name, list(getattr(value, "shape", ()))) for name, value in state.items()])
         meta = {**self._about.values(), "step": step, "architecture": shapes}
         save_tensors(self.path(step), {**found, **self._known}, meta, unit=self.unit_of(step))
@@ -152,7 +151,7 @@ class Recorder:
         with _undisturbed(network, device), _uncompiled(), _watched(network, self._layers) as seen:
             for batch in self._samples.split(BATCH):
                 seen.clear()
-                _forward(network, batch.to(device, copy=True))  # a layer may work on its input in place
+                _forward(unwrapped(network), batch.to(device, copy=True))  # a layer may work on its input in place
                 for name, layer in self._layers.items():
                     rows = _rows(seen.get(name, []), layer, len(batch))
                     if name == self._about.logits and rows.dim() != 2:
@@ -206,9 +205,9 @@ def _device_of(network: nn.Module) -> torch.device:
 def _forward(network: nn.Module, batch: Tensor) -> None:
     try:
         network(batch)
+    except DecoupleError:
+        raise
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, NetworkError):
-            raise
         types = dict.fromkeys(str(p.dtype) for p in network.parameters() if p.is_floating_point())
         hint = f"; its parameters are {', '.join(types)}" if types and str(batch.dtype) not in types else ""
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -246,7 +245,12 @@ def _watched(network: nn.Module, layers: Mapping[str, str]) -> Iterator[dict[str
             def note(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
                 seen.setdefault(name, []).append(_kept(output))
 
-            hooks.append(find_layer(network, layer).register_forward_hook(note))
+            module = find_layer(network, layer)
+            if any(isinstance(part, torch.jit.ScriptModule) for part in (module, network)):
+                raise NetworkError(
+                    f"layer '{layer}' is compiled by torch.jit and cannot be watched: record what it was made of"
+                )
+            hooks.append(module.register_forward_hook(note))
         yield seen
     finally:
         for hook in hooks:
