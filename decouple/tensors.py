@@ -23,6 +23,8 @@ def as_tensor(values: Any, what: str) -> Tensor:
     """
     if isinstance(values, Tensor):
         return values
+    if np.ma.is_masked(values):
+        raise DataError(f"{what} are a masked array, and what is masked has no value: leave these out first")
     try:
         array = np.array(values, order="C")
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
