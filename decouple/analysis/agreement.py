@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from decouple.analysis.rows import as_it_says, classes_of, same_device
 from decouple.errors import NotFiniteError
+from decouple.tensors import as_tensor
 
 
 def disagreement(a: Tensor, b: Tensor) -> Tensor:
@@ -21,7 +23,7 @@ def disagreement(a: Tensor, b: Tensor) -> Tensor:
     Raises:
         ValueError: not (N,) twice, no samples, or floats: classes are expected, not logits.
     """
-    _check_classes(a, b)
+    a, b = _classes(a, b)
     return (a != b).double().mean()
 
 
@@ -44,8 +46,8 @@ def error_overlap(a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: not (N,) thrice, no samples, or floats.
     """
-    _check_classes(a, b)
-    _check_classes(a, labels)
+    a, b = _classes(a, b)
+    a, labels = _classes(a, labels)
     wrong_a, wrong_b = a != labels, b != labels
     either = (wrong_a | wrong_b).double().sum()
     both = (wrong_a & wrong_b).double().sum()
@@ -63,6 +65,7 @@ class Ambiguity(NamedTuple):
     """Brier score of the mean probabilities p̄."""
 
 
+@as_it_says
 def ambiguity_decomposition(probabilities: Tensor, labels: Tensor) -> Ambiguity:
     """The Brier score of an ensemble that averages probabilities, as its members' mean score less their ambiguity.
 
@@ -81,9 +84,11 @@ def ambiguity_decomposition(probabilities: Tensor, labels: Tensor) -> Ambiguity:
         ValueError: other shapes, labels out of range, or rows that do not sum to 1: logits, say.
         NotFiniteError: NaN or infinity; names the member.
     """
+    probabilities = as_tensor(probabilities, "probabilities")
     if probabilities.dim() != 3 or probabilities.numel() == 0:
         raise ValueError(f"probabilities have shape {tuple(probabilities.shape)}: expected (M, N, C), none of them 0")
     _, count, classes = probabilities.shape
+    labels = classes_of(labels, "labels", probabilities.device)
     if labels.shape != (count,) or labels.is_floating_point():
         raise ValueError(
             f"labels have shape {tuple(labels.shape)} and type {labels.dtype}: expected (N,) = ({count},) integers"
@@ -104,8 +109,11 @@ def ambiguity_decomposition(probabilities: Tensor, labels: Tensor) -> Ambiguity:
     )
 
 
-def _check_classes(a: Tensor, b: Tensor) -> None:
+def _classes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = as_tensor(a, "predictions"), as_tensor(b, "predictions")
     if a.shape != b.shape or a.dim() != 1 or not len(a):
         raise ValueError(f"predictions have shapes {tuple(a.shape)} and {tuple(b.shape)}: expected (N,) twice, N > 0")
     if a.is_floating_point() or b.is_floating_point():
         raise ValueError(f"predictions hold {a.dtype} and {b.dtype}: expected classes, integers; take argmax(1) of logits")
+    same_device(a, b)
+    return a, b

@@ -11,12 +11,15 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from decouple.analysis.rows import BLOCK, centred_rows, same_samples
+from decouple.analysis.rows import BLOCK, as_it_says, centred_rows, flat_rows, inverse_power, same_samples
+from decouple.errors import NotFiniteError
+from decouple.tensors import as_tensor
 
 FEWEST = 4
 """Samples: without its bias, HSIC divides by N − 3."""
 
 
+@as_it_says
 def linear_cka(a: Tensor, b: Tensor, *, block: int = BLOCK) -> Tensor:
     """Linear centred kernel alignment of (N, …) and (N, …): ‖AᵀB‖² / (‖AᵀA‖·‖BᵀB‖) of the centred rows.
 
@@ -46,6 +49,7 @@ def linear_cka(a: Tensor, b: Tensor, *, block: int = BLOCK) -> Tensor:
     return (ab / (aa * bb).sqrt()).clamp(0, 1)
 
 
+@as_it_says
 def unbiased_cka(a: Tensor, b: Tensor, *, block: int = BLOCK) -> Tensor:
     """CKA of (N, …) and (N, …) from the unbiased estimates of HSIC: near 0 for unrelated representations, whatever N and D.
 
@@ -76,6 +80,7 @@ def unbiased_cka(a: Tensor, b: Tensor, *, block: int = BLOCK) -> Tensor:
     return _aligned(_hsic(a, b, block), "the samples")
 
 
+@as_it_says
 def minibatch_cka(batches: Iterable[tuple[Tensor, Tensor]], *, block: int = BLOCK) -> Tensor:
     """Unbiased CKA of representations that come batch by batch: HSIC is averaged over the batches, then aligned.
 
@@ -91,17 +96,22 @@ def minibatch_cka(batches: Iterable[tuple[Tensor, Tensor]], *, block: int = BLOC
 
     Raises:
         ValueError: no batches, or as `unbiased_cka`.
-        NotFiniteError: NaN or infinity; names the row in its batch.
+        NotFiniteError: NaN or infinity, names the row in its batch; or batches whose magnitudes are too far apart.
     """
     total: Tensor | None = None
-    for a, b in batches:
-        found = _hsic(a, b, block, scale=False)  # to one norm a batch would count by how little it varies
+    powers: list[float] = []
+    for pair in batches:
+        a, b = (as_tensor(values, name) for values, name in zip(pair, "ab", strict=True))
+        # One scale for all batches: brought to one norm, a batch would count by how little it varies.
+        powers = powers or [_inverse(a, "a"), _inverse(b, "b")]
+        found = _hsic(a, b, block, powers)
         total = found if total is None else total + found
     if total is None:
         raise ValueError("there are no batches: expected pairs (a, b) of representations of the same samples")
     return _aligned(total, "the batches")
 
 
+@as_it_says
 def centred_grams(reps: Sequence[Tensor]) -> Tensor:
     """Gram matrices of representations of the same N samples, for `cka_matrix`: (M, N, N) float64.
 
@@ -114,9 +124,10 @@ def centred_grams(reps: Sequence[Tensor]) -> Tensor:
         ValueError: none at all, fewer than 4 samples, other sample counts, or activations that do not vary.
         NotFiniteError: NaN or infinity; names the row.
     """
-    if not reps:
+    if not len(reps):
         raise ValueError("there are no representations: expected at least one tensor (N, …)")
     grams = []
+    reps = [as_tensor(values, f"representation {number}") for number, values in enumerate(reps)]
     for number, values in enumerate(reps):
         same_samples(reps[0], values)
         _enough(values)
@@ -126,6 +137,7 @@ def centred_grams(reps: Sequence[Tensor]) -> Tensor:
     return torch.stack(grams)
 
 
+@as_it_says
 def cka_matrix(grams: Tensor, samples: Tensor | None = None) -> Tensor:
     """`unbiased_cka` of every pair of M representations: (M, N, N) of `centred_grams` → (M, M) float64, diagonal 1.
 
@@ -154,15 +166,21 @@ def _enough(values: Tensor) -> None:
         raise ValueError(f"a and b hold N = {len(values)} samples: too few for CKA, give at least {FEWEST}")
 
 
-def _centred(a: Tensor, b: Tensor, *, scale: bool = True) -> tuple[Tensor, Tensor]:
+def _centred(a: Tensor, b: Tensor, powers: Sequence[float | None] = (None, None)) -> tuple[Tensor, Tensor]:
+    a, b = as_tensor(a, "a"), as_tensor(b, "b")
     same_samples(a, b)
     _enough(a)
-    return centred_rows(a, "a", scale=scale), centred_rows(b, "b", scale=scale)
+    return centred_rows(a, "a", power=powers[0]), centred_rows(b, "b", power=powers[1])
 
 
-def _hsic(a: Tensor, b: Tensor, block: int, *, scale: bool = True) -> Tensor:
+def _inverse(values: Tensor, name: str) -> float:
+    largest = flat_rows(values, name)[1].max()
+    return inverse_power(float(largest), largest.dtype)
+
+
+def _hsic(a: Tensor, b: Tensor, block: int, powers: Sequence[float | None] = (None, None)) -> Tensor:
     """(2, 3) float64: n(n−3)·HSIC without bias of ab, aa and bb; and ‖AᵀB‖² and so on, beside which rounding is small."""
-    a, b = _centred(a, b, scale=scale)
+    a, b = _centred(a, b, powers)
     count = len(a)
     products = torch.stack([value.double() for value in _products(a, b, block)])
     lengths_a, lengths_b = (rows.double().square().sum(1) for rows in (a, b))
@@ -176,6 +194,10 @@ def _aligned(hsic: Tensor, what: str) -> Tensor:
     (ab, aa, bb), (_, whole_a, whole_b) = hsic
     _refuse_nothing(aa, whole_a, what)
     _refuse_nothing(bb, whole_b, what)
+    if not bool(torch.isfinite(aa * bb)):
+        raise NotFiniteError(
+            "a batch holds numbers too large to be added to those of the first one; scale all batches alike"
+        )
     return (ab / (aa * bb).sqrt()).clamp(-1, 1)
 
 

@@ -7,10 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from decouple.analysis.rows import BLOCK, unit_rows, with_direction
+from decouple.analysis.rows import BLOCK, as_it_says, classes_of, unit_rows, with_direction
 from decouple.errors import DataError
+from decouple.tensors import as_tensor
 
 
+@as_it_says
 def collision_entropy(reps: Tensor, *, block: int = BLOCK) -> Tensor:
     """H = −log(Σ_ij K_ij² / (Σ_i K_ii)²) of the cosine Gram matrix K of (N, …): a scalar, 0 … log N nats.
 
@@ -62,6 +64,7 @@ def effective_solutions(reps: Tensor, *, block: int = BLOCK) -> Tensor:
     return collision_entropy(reps, block=block).exp()
 
 
+@as_it_says
 def solution_diversity(targets: Tensor, *, block: int = 128) -> Tensor:
     """Effective number of different solutions of each sample: (S, N, …) → (N,), 1 … S.
 
@@ -79,6 +82,7 @@ def solution_diversity(targets: Tensor, *, block: int = 128) -> Tensor:
         ValueError: other dimensions, or a representation of zeros; names solution and sample.
         NotFiniteError: NaN or infinity; names solution and sample.
     """
+    targets = as_tensor(targets, "targets")
     if targets.dim() < 3 or targets.numel() == 0:
         raise ValueError(f"targets have shape {tuple(targets.shape)}: expected (S, N, …), none of them 0")
     found = []
@@ -91,6 +95,7 @@ def solution_diversity(targets: Tensor, *, block: int = 128) -> Tensor:
     return torch.cat(found)
 
 
+@as_it_says
 def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     """Within-class and between-class collision entropy of (N, …) with classes (N,): two scalars, nats.
 
@@ -120,6 +125,7 @@ def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[
         NotFiniteError: NaN or infinity; names the row.
     """
     rows, lengths = with_direction(reps, "reps")
+    labels = classes_of(labels, "labels", rows.device)
     if labels.shape != rows.shape[:1] or labels.is_floating_point():
         raise ValueError(
             f"labels have shape {tuple(labels.shape)} and type {labels.dtype}: expected (N,) = ({len(rows)},) integers"

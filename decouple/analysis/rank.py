@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from decouple.analysis.rows import flat_rows
+from decouple.analysis.rows import as_it_says, scaled_rows
 
 
+@as_it_says
 def effective_rank(reps: Tensor) -> Tensor:
     """exp of Shannon's entropy of the singular values σ_i/Σσ of (N, …): a scalar, 1 … min(N, D).
 
@@ -27,8 +28,8 @@ def effective_rank(reps: Tensor) -> Tensor:
         ValueError: nothing but zeros, no samples or no features.
         NotFiniteError: NaN or infinity; names the row.
     """
-    rows, lengths = flat_rows(reps, "reps")
-    if not bool((lengths > 0).any()):
+    rows = scaled_rows(reps, "reps")
+    if not bool(rows.any()):
         raise ValueError("reps holds nothing but zeros: its rank is undefined")
     values = torch.linalg.svdvals(rows.double())
     share = values / values.sum()

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from decouple.tensors import as_tensor
+
 
 class Interval(NamedTuple):
     value: float
@@ -28,7 +30,9 @@ def half_samples(count: int, draws: int, generator: torch.Generator) -> Tensor:
         raise ValueError(
             f"{draws} half-samples of {count} samples are asked for: expected at least 1, and at least 2 samples"
         )
-    return torch.rand(draws, count, generator=generator).argsort(1)[:, : -(-count // 2)]
+    return torch.rand(draws, count, generator=generator, device=generator.device, dtype=torch.float32).argsort(1)[
+        :, : -(-count // 2)
+    ]
 
 
 def interval(value: float, drawn: Tensor, *, coverage: float = 0.95) -> Interval:
@@ -47,7 +51,7 @@ def interval(value: float, drawn: Tensor, *, coverage: float = 0.95) -> Interval
     """
     if not len(drawn) or not 0 < coverage < 1:
         raise ValueError(f"{len(drawn)} draws and coverage {coverage}: expected at least one draw, and 0 < coverage < 1")
-    drawn = drawn.double()
+    drawn = as_tensor(drawn, "drawn").double()
     tail = (1 - coverage) / 2
-    low, high = (drawn - drawn.mean()).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    low, high = (drawn - drawn.mean()).quantile(drawn.new_tensor([tail, 1 - tail])).tolist()
     return Interval(value, value + low, value + high)

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, ParamSpec, TypeVar
+
 import torch
 from torch import Tensor
 
 from decouple.errors import NotFiniteError
+from decouple.tensors import as_tensor
 
 BLOCK = 1024
 """Rows, or features, that are worked on at a time."""
+
+_SAFE = {torch.float32: 2.0**40, torch.float64: 2.0**400}
+"""Up to this, and down to its inverse, sums of squares stay well within a type."""
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def as_it_says(measure: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorates a measure: it computes in the types that it says, within the caller's autocast too."""
+
+    @functools.wraps(measure)
+    def inside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with ExitStack() as stack:
+            for device in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    stack.enter_context(torch.autocast(device, enabled=False))
+            return measure(*args, **kwargs)
+
+    return inside
 
 
 def working_type(values: Tensor) -> torch.dtype:
@@ -16,69 +43,116 @@ def working_type(values: Tensor) -> torch.dtype:
     return torch.float64 if values.dtype == torch.float64 else torch.float32
 
 
-def flat_rows(values: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """(N, …) as rows (N, D), in their own type and not copied, and the length (N, 1) of each in the working type.
+def flat_rows(values: Any, name: str) -> tuple[Tensor, Tensor]:
+    """(N, …) as rows (N, D), in their own type and not copied, and the largest magnitude (N, 1) of each in the working type.
 
     Raises:
-        ValueError: complex or boolean values, no samples or no features.
-        NotFiniteError: NaN, infinity, or numbers too large to be squared; names the row.
+        ValueError: no tensor or array; complex or boolean values, no samples or no features.
+        NotFiniteError: NaN or infinity; names the row.
     """
+    values = as_tensor(values, name)
     if values.dim() < 2 or values.numel() == 0:
         raise ValueError(f"{name} has shape {tuple(values.shape)}: expected (N, …) with N > 0 samples and some features")
     if values.is_complex() or values.dtype == torch.bool:
         raise ValueError(f"{name} holds {values.dtype}: expected real numbers")
     rows, dtype = values.flatten(1), working_type(values)
-    # float64: the square of any float32 fits.
-    lengths = [torch.linalg.vector_norm(part.to(torch.float64), dim=1, keepdim=True) for part in rows.split(BLOCK)]
-    found = torch.cat(lengths).to(dtype)
-    wrong = ~torch.isfinite(found[:, 0])
+    largest = torch.cat([part.to(dtype).abs().amax(1, keepdim=True) for part in rows.split(BLOCK)])
+    wrong = ~torch.isfinite(largest[:, 0])
     if bool(wrong.any()):
-        raise NotFiniteError(f"{name}: row {int(wrong.nonzero()[0])} holds NaN, infinity or numbers too large for {dtype}")
-    return rows, found
+        raise NotFiniteError(f"{name}: row {int(wrong.nonzero()[0])} holds NaN, infinity or -infinity")
+    return rows, largest
 
 
-def with_direction(values: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """As `flat_rows`, for rows whose cosine is asked for.
+def with_direction(values: Any, name: str) -> tuple[Tensor, Tensor]:
+    """(N, …) as rows (N, D), and the length (N, 1) of each in the working type, for rows whose cosine is asked for.
+
+    Where there are numbers too large or too small to be squared, the rows are copies that are scaled, each by itself.
 
     Raises:
         ValueError: as `flat_rows`, or a row of zeros; names the row.
         NotFiniteError: as `flat_rows`.
     """
-    rows, lengths = flat_rows(values, name)
-    zero = lengths[:, 0] == 0
+    rows, largest = flat_rows(values, name)
+    zero = largest[:, 0] == 0
     if bool(zero.any()):
         raise ValueError(f"{name}: row {int(zero.nonzero()[0])} is all zeros: its cosine is undefined")
-    return rows, lengths
+    if not (_is_safe(float(largest.min()), largest.dtype) and _is_safe(float(largest.max()), largest.dtype)):
+        rows = (rows.double() / largest.double()).to(largest.dtype)
+    # float64: the sum of any number of squares fits.
+    lengths = [torch.linalg.vector_norm(part.to(torch.float64), dim=1, keepdim=True) for part in rows.split(BLOCK)]
+    return rows, torch.cat(lengths).to(largest.dtype)
 
 
-def unit_rows(values: Tensor, name: str) -> Tensor:
+def unit_rows(values: Any, name: str) -> Tensor:
     """(N, …) as (N, D) rows of length 1, in the working type. Raises as `with_direction`."""
     rows, lengths = with_direction(values, name)
     return rows.to(lengths.dtype) / lengths
 
 
-def centred_rows(values: Tensor, name: str, *, scale: bool = True) -> Tensor:
-    """(N, …) as (N, D) with the mean of each feature subtracted, and with `scale` the whole brought to Frobenius norm 1.
+def scaled_rows(values: Any, name: str, *, power: float | None = None) -> Tensor:
+    """(N, …) as (N, D), times `power`; by default one at which numbers too large or too small to be squared no longer are so.
 
-    In float64, unless that would take more than half a gigabyte; then in the working type, with means in float64.
+    In float64, unless that would take more than half a gigabyte; then in the working type. Raises as `flat_rows`.
+    """
+    rows, largest = flat_rows(values, name)
+    rows, most = rows.to(torch.float64 if rows.numel() <= 2**26 else largest.dtype), float(largest.max())
+    if power is None:
+        power = 1.0 if most == 0 or _is_safe(most, rows.dtype) else inverse_power(most, rows.dtype)
+    return rows if power == 1 else rows * power
+
+
+def inverse_power(largest: float, dtype: torch.dtype) -> float:
+    """The inverse of a magnitude as a power of two, which scales without rounding; of the very smallest and largest, nearly.
+
+    >>> inverse_power(1.0, torch.float64), inverse_power(300.0, torch.float64)
+    (0.5, 0.001953125)
+    """
+    most = 1000 if dtype == torch.float64 else 120  # the inverse of the smallest numbers is beyond their type
+    return 2.0 ** min(max(-math.frexp(largest)[1], -most), most)
+
+
+def _is_safe(magnitude: float, dtype: torch.dtype) -> bool:
+    return 1 / _SAFE[dtype] <= magnitude <= _SAFE[dtype]
+
+
+def centred_rows(values: Any, name: str, *, power: float | None = None) -> Tensor:
+    """(N, …) as (N, D) with the mean of each feature subtracted, and the whole brought to Frobenius norm 1.
+
+    In the type of `scaled_rows`, with means in float64. With `power` they are scaled by that instead.
 
     Raises:
         ValueError: as `flat_rows`, or activations that are the same for every sample.
         NotFiniteError: as `flat_rows`.
     """
-    rows, lengths = flat_rows(values, name)
-    rows = rows.to(torch.float64 if rows.numel() <= 2**26 else lengths.dtype)
-    largest = float(rows.abs().max())
+    rows = scaled_rows(values, name, power=power)
+    largest = rows.abs().amax(0)
     rows = rows - rows.mean(0, dtype=torch.float64).to(rows.dtype)
-    # Rounding of the mean leaves this much of equal values.
-    if float(rows.abs().max()) <= 32 * torch.finfo(rows.dtype).eps * largest:
+    left = rows.abs().amax(0)
+    # Rounding of the mean leaves this much of equal values, which is nothing, but may be more than other features vary.
+    same = left <= 32 * torch.finfo(rows.dtype).eps * largest
+    if bool(same.all()):
         raise ValueError(f"{name}: the activations are the same for every sample: nothing is left after centring")
-    return rows / rows.norm() if scale else rows
+    if bool((same & (left > 0)).any()):
+        rows = rows.masked_fill(same, 0)
+    return rows / rows.norm() if power is None else rows
 
 
 def same_samples(a: Tensor, b: Tensor) -> None:
-    """Raises ValueError unless both are (N, …), with as many rows."""
+    """Raises ValueError unless both are (N, …), with as many rows, on one device."""
     if min(a.dim(), b.dim()) < 2 or len(a) != len(b):
         raise ValueError(
             f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}: expected (N, …) twice, the same N samples in the same order"
         )
+    same_device(a, b)
+
+
+def same_device(a: Tensor, b: Tensor) -> None:
+    """Raises ValueError unless both are on one device."""
+    if a.device != b.device:
+        raise ValueError(f"a is on {a.device} and b on {b.device}: expected one device")
+
+
+def classes_of(labels: Any, name: str, device: torch.device) -> Tensor:
+    """Labels of any integer type as int64, on a device; of other types as they are, for a measure to refuse."""
+    labels = as_tensor(labels, name).to(device)
+    return labels if labels.is_floating_point() or labels.is_complex() else labels.long()

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.analysis.rows import centred_rows, same_samples, unit_rows
+from decouple.analysis.rows import as_it_says, centred_rows, same_device, same_samples, unit_rows
+from decouple.tensors import as_tensor
 
 
+@as_it_says
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """1 − cosine of the flattened rows: (N, …) × (N, …) → (N,), 0 … 2.
 
@@ -21,11 +23,14 @@ def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
         ValueError: other shapes, or a row of zeros.
         NotFiniteError: NaN or infinity; names the row.
     """
+    a, b = as_tensor(a, "a"), as_tensor(b, "b")
     if a.shape != b.shape:
         raise ValueError(f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}: expected (N, …) twice, the same")
+    same_device(a, b)
     return 0.5 * (unit_rows(a, "a") - unit_rows(b, "b")).square().sum(1)
 
 
+@as_it_says
 def procrustes_distance(a: Tensor, b: Tensor) -> Tensor:
     """Angle between (N, …) and (N, …) after the best rotation of one onto the other: a scalar, 0 … π/2 radians.
 
@@ -46,6 +51,7 @@ def procrustes_distance(a: Tensor, b: Tensor) -> Tensor:
         ValueError: other sample counts, or activations that do not vary.
         NotFiniteError: NaN or infinity; names the row.
     """
+    a, b = as_tensor(a, "a"), as_tensor(b, "b")
     same_samples(a, b)
     a, b = _in_few_features(centred_rows(a, "a")), _in_few_features(centred_rows(b, "b"))
     features = max(a.shape[1], b.shape[1])

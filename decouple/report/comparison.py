@@ -14,10 +14,11 @@ from decouple.report import formats, style
 from decouple.report.environment import environment
 from decouple.report.figures.comparison import by_kind, draw_comparison, headline_correlations, spelled
 from decouple.results import to_json
+from decouple.trajectories.pairs import SAME_SOLUTION
 from decouple.trajectories.results import Bounds, Correlation, Difference, TrajectoryComparison
 
-NAMES = {"search": "searched networks", "sgd": "SGD networks"}
-"""Of the kinds that decouple trains."""
+NAMES = {"search": "searched networks", "sgd": "SGD networks", "": "the networks", "networks": "the networks"}
+"""Of the kinds that decouple trains, and of none."""
 
 
 def write_comparison(found: TrajectoryComparison, folder: Path | str, *, unit: str = "epoch", title: str = "") -> Path:
@@ -97,10 +98,10 @@ def _apart(found: TrajectoryComparison, difference: Difference) -> list[str]:
         (f"their representations (1 − CKA at {found.headline})", difference.distance[found.headline]),
         ("their predictions (disagreement)", difference.disagreement),
     ]
-    if difference.other.startswith("same solution"):
+    if difference.other == SAME_SOLUTION:
         than = "than networks that learned one solution from other starts"
     else:
-        than = f"than {name_of(difference.other.partition(',')[0], 2)} from other starts"
+        than = f"than {name_of(difference.other.removesuffix(', other starts'), 2)} from other starts"
     return [
         f"Networks of other solutions are {verdict(bounds)} {than} in {what}: the difference is {between(bounds)} "
         f"({formats.plural(pairs[0], 'pair')} against {pairs[1]})."
@@ -147,7 +148,7 @@ def between(bounds: Bounds) -> str:
 
 def name_of(kind: str, count: int) -> str:
     """Networks of a kind, in words."""
-    return NAMES.get(kind, f"{kind} networks" if kind else "the networks").removesuffix("s" if count == 1 else "")
+    return NAMES.get(kind, f"{kind} networks").removesuffix("s" if count == 1 else "")
 
 
 Row = Sequence[str | float | int | None]
@@ -179,7 +180,12 @@ def _pairs(found: TrajectoryComparison) -> tuple[Row, Iterable[Row]]:
 
 def _csv(head: Row, rows: Iterable[Row]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()
+    # With this end of a line the writer quotes texts that hold either half of it; readers take a bare one for an end.
+    writer = csv.writer(text, lineterminator="\r\n")
+    lines = []
+    for row in (head, *rows):
+        writer.writerow(row)
+        lines.append(text.getvalue().removesuffix("\r\n") + "\n")
+        text.seek(0)
+        text.truncate()
+    return "".join(lines)

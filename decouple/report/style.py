@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
 import matplotlib
 import matplotlib.style
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
@@ -25,6 +28,9 @@ BLUE, VERMILLION, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222",
 
 WIDTH = 7.2
 """Inches: the page's text width at its usual size, so that letters in a figure are as large as those around it."""
+
+LETTERS = 96
+"""That fit side by side into the width, beside an axis."""
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters, and bytes, everywhere
@@ -105,12 +111,33 @@ def looks(kinds: Iterable[str]) -> dict[str, Look]:
     return found
 
 
+def plain(text: str, longest: int = 40) -> str:
+    """A user's text as a figure shows it: on one line, not taken for mathematics, the middle of a long one left out.
+
+    >>> plain("cost $5\\n"), plain("a_very_long_name", 9), plain("")
+    ('cost \\\\$5', 'a_ve…name', '""')
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split()) or '""'
+    if len(line) > longest:
+        end = (longest - 1) // 2
+        line = f"{line[: longest - 1 - end]}…{line[len(line) - end :]}"
+    return line.replace("$", "\\$")
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    """Our style, and no warning of each letter that its font lacks: it is drawn as a box, and the page has the name."""
+    with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from|Matplotlib currently does not support")
+        yield
+
+
 def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
-    """Decorates a function that draws a figure: it sees our style alone, whatever is set outside."""
+    """Decorates a function that draws a figure: it sees only our style, whatever is set outside."""
 
     @functools.wraps(draw)
     def inside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
-        with matplotlib.style.context(["default", _STYLE]):
+        with _ours():
             return draw(*args, **kwargs)
 
     return inside
@@ -128,9 +155,20 @@ def render(figure: Figure, kind: str) -> bytes:
     # Neither a date nor matplotlib's version and address belong in the file.
     unnamed = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
     data = io.BytesIO()
-    with matplotlib.style.context(["default", _STYLE]):
+    with _ours():
         figure.savefig(data, format=kind, metadata=unnamed)
     return data.getvalue()
+
+
+def legend(figure: Figure, handles: Sequence[Artist], texts: Sequence[str], columns: int) -> None:
+    """One legend above all panels, where it covers nothing, in as many of the columns as fit beside each other."""
+    for count in range(columns, 0, -1):
+        made = figure.legend(handles, ["name"] * len(handles), loc="outside upper left", ncols=count)
+        for shown, text in zip(made.get_texts(), texts, strict=True):
+            shown.set_text(text)  # afterwards: some versions leave out what begins with an underscore
+        if count == 1 or made.get_window_extent().width <= figure.bbox.width:
+            return
+        made.remove()
 
 
 def shades(color: str, count: int, lightest: float = 0.5) -> list[str]:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from decouple import analysis
+from decouple.analysis.cka import FEWEST as FEWEST_OF_CKA
 from decouple.analysis.rows import centred_rows
 from decouple.errors import DataError
 from decouple.seeds import generator
+from decouple.tensors import as_tensor, whole_number
 from decouple.trajectories import pairs as of_pairs
 from decouple.trajectories.curves import Targets, curve_of, joint_map
 from decouple.trajectories.recording import Recording, check_same_samples
@@ -19,6 +21,12 @@ from decouple.trajectories.results import FORMAT, Ensemble, Network, TrajectoryC
 
 DRAWS = 400
 """Half-samples behind an interval."""
+
+FEWEST = 2 * FEWEST_OF_CKA - 1
+"""Samples of which half are enough for CKA."""
+
+UNEVEN = 1e4
+"""Times that a sample is further from the others than these from one another, so that it may hide them in a Gram matrix."""
 
 
 def compare_recordings(
@@ -35,33 +43,55 @@ def compare_recordings(
     against all of them. Time and memory grow with (trainings · samples)²: a few hundred samples, a few dozen trainings.
 
     Args:
-        recordings: at least 4 samples; names must differ. Layers that not all of them have are left out.
+        recordings: at least 7 samples; names must differ. Layers that not all of them have are left out.
         targets: by solution and layer, (N, …): what was searched for the recorded samples.
         draws: half-samples behind each interval.
         seed: draws them.
         advance: called with 1 after each recording, for a progress bar.
 
     Raises:
+        ConfigError: other objects than recordings, or draws that are no whole number.
         DataError: recordings of other samples, or in another order; no layer that all have; targets that do not fit; activations
             that cannot be compared, such as those of a network that has collapsed.
     """
     check_same_samples(recordings)
-    layers = [layer for layer in recordings[0].layers if all(layer in other.layers for other in recordings)]
+    first = recordings[0]
+    layers = [layer for layer in first.layers if all(layer in other.layers for other in recordings)]
     if not layers:
         raise DataError(
-            f"the recordings share no layer: '{recordings[0].name}' has {', '.join(recordings[0].layers)}; give layers the same "
+            f"the recordings share no layer: '{first.name}' has {', '.join(first.layers)}; give layers the same "
             "names in each Recorder, with a mapping where the modules are called otherwise"
         )
-    solutions = dict(targets or {})
+    if len(first.ids) < FEWEST:
+        raise DataError(
+            f"there are {len(first.ids)} recorded samples: expected at least {FEWEST}, half of which can be compared"
+        )
+    draws = whole_number(draws, "draws", least=1)
+    solutions: dict[str, Targets] = {
+        name: {layer: as_tensor(values, f"targets of '{layer}'").cpu() for layer, values in target.items()}
+        for name, target in (targets or {}).items()
+    }
     _check_solutions(recordings, solutions)
     try:
         return _compare(recordings, layers, solutions, draws, seed, advance)
     except DataError:
         raise
     except (ValueError, ArithmeticError) as error:
-        raise DataError(
-            f"the trajectories cannot be compared ({error}): has a network collapsed? Try a lower learning rate"
-        ) from error
+        raise DataError(f"the trajectories cannot be compared ({error}): {_cause(recordings, layers)}") from error
+
+
+def _cause(recordings: Sequence[Recording], layers: Sequence[str]) -> str:
+    """Why measures refuse activations: what rounding leaves of them, or the training."""
+    for recording in recordings:
+        for layer, values in recording.last().items():
+            rows = values.flatten(1).double()
+            apart = (rows - rows.median(0).values).abs().amax(1)
+            if layer in layers and 0 < UNEVEN * float(apart.median()) < float(apart.max()):
+                return (
+                    f"in layer '{layer}' of '{recording.name}' a sample is apart from the others by up to {float(apart.max()):.1e}, "
+                    "beside which their own differences are lost in rounding; leave out the layer or the sample"
+                )
+    return "has a network collapsed? Try a lower learning rate"
 
 
 def _compare(
@@ -149,7 +179,19 @@ def _ensembles(
     for kind in dict.fromkeys(recording.kind for recording in recordings):
         members = [final[logits] for recording, final in zip(recordings, finals, strict=True) if recording.kind == kind]
         if len(members) > 1:
+            _check_scores(members, labels, f"the class scores '{logits}' of networks of kind '{kind}'")
             split = analysis.ambiguity_decomposition(torch.stack(members).double().softmax(2), labels)
             values = {name: float(value) for name, value in split._asdict().items()}
             found[kind] = Ensemble(networks=len(members), **values)
     return found
+
+
+def _check_scores(members: Sequence[Tensor], labels: Tensor, what: str) -> None:
+    shapes = sorted({tuple(scores.shape[1:]) for scores in members})
+    if len(shapes) > 1 or len(shapes[0]) != 1:
+        raise DataError(
+            f"{what} have shapes (N, {'), (N, '.join(', '.join(map(str, s)) for s in shapes)}): expected (N, classes)"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= shapes[0][0]:
+        raise DataError(f"{what} are of {shapes[0][0]} classes, but the labels go from {low} to {high}: they count from 0")

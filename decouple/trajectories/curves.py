@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import mean
 
 import torch
@@ -45,22 +46,36 @@ def curve_of(recording: Recording, targets: Sequence[Targets], position: list[li
     for step in recording.steps:
         values = recording.at(step)
         for layer in layers:
-            curve.cosine_distance[layer].append(mean(_distance(recording, layer, values[layer], t[layer]) for t in targets))
+            curve.cosine_distance[layer].append(mean(_distance(recording, step, layer, values, t) for t in targets))
         if recording.labels is not None:
             for layer in recording.layers:
-                within, between = analysis.class_entropy(values[layer], recording.labels)
+                with naming(recording, step, layer):
+                    within, between = analysis.class_entropy(values[layer], recording.labels)
                 curve.within_entropy[layer].append(float(within))
                 curve.between_entropy[layer].append(min(float(between), LARGEST_ENTROPY))
     return curve
 
 
-def _distance(recording: Recording, layer: str, values: Tensor, target: Tensor) -> float:
+def _distance(recording: Recording, step: int, layer: str, found: Targets, searched: Targets) -> float:
+    values, target = found[layer], searched[layer]
     if values.shape != target.shape:
         raise DataError(
             f"the targets of layer '{layer}' have shape {tuple(target.shape)}, the activations of '{recording.name}' "
             f"{tuple(values.shape)}: expected the same; give the targets of the recorded samples"
         )
-    return float(analysis.cosine_distance(values, target.float()).mean())
+    with naming(recording, step, layer):
+        return float(analysis.cosine_distance(values, target).mean())
+
+
+@contextmanager
+def naming(recording: Recording, step: int, layer: str) -> Iterator[None]:
+    """What a measure refuses inside says of which values it does."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"'{recording.name}', step {step}, layer '{layer}': {error}") from error
 
 
 def joint_map(recordings: Sequence[Recording], layer: str) -> list[list[list[float]]]:
@@ -75,7 +90,7 @@ def joint_map(recordings: Sequence[Recording], layer: str) -> list[list[list[flo
     grams = torch.stack([_gram(recording, step, layer) for recording in recordings for step in recording.steps])
     kernel = (grams @ grams.T).double().numpy()
     if len(kernel) < 3:  # one or two points lie on a line
-        places = iter([[0.0, 0.0], [float((2 - 2 * kernel[0, -1]) ** 0.5), 0.0]])
+        places = iter([[0.0, 0.0], [max(0.0, 2 - 2 * float(kernel[0, -1])) ** 0.5, 0.0]])  # rounding: CKA may be above 1
     else:
         found = KernelPCA(2, kernel="precomputed", eigen_solver="dense").fit_transform(kernel)
         places = iter([[*row, 0.0][:2] for row in found.round(6).tolist()])

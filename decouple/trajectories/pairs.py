@@ -145,7 +145,7 @@ def correlations_of(
         for layer, own in distances.representations.items():
             if not all(layer in targets[solution] for solution in names):
                 continue
-            values = [targets[solution][layer].float() for solution in names]
+            values = [targets[solution][layer] for solution in names]
             apart = {"cka": _cka_distances(values, halves)}
             if len({tuple(value.shape) for value in values}) == 1:
                 apart["cosine"] = _cosine_distances(values, halves)
@@ -176,7 +176,7 @@ def correlations_of(
 def _cosine_distances(values: Sequence[Tensor], halves: Tensor) -> Tensor:
     """(1 + draws, S, S): mean over the samples of the cosine distance of two solutions' targets."""
     count = len(values)
-    each = torch.zeros(count, count, len(values[0]), dtype=torch.float64)
+    each = torch.zeros(count, count, len(values[0]), dtype=torch.float64, device=values[0].device)
     for i, j in combinations(range(count), 2):
         each[i, j] = each[j, i] = analysis.cosine_distance(values[i], values[j]).double()
     return torch.stack([each.mean(2), *(each[:, :, half].mean(2) for half in halves)])
@@ -184,7 +184,7 @@ def _cosine_distances(values: Sequence[Tensor], halves: Tensor) -> Tensor:
 
 def _pick(values: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
     """(1 + draws, pairs)."""
-    one, other = torch.tensor(pairs).T
+    one, other = torch.tensor(pairs, device=values.device).T
     return values[:, one, other]
 
 

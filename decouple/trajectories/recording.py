@@ -13,8 +13,9 @@ import torch
 import xxhash
 from torch import Tensor
 
-from decouple.errors import DamagedFileError, DataError, RunDirectoryError
+from decouple.errors import DamagedFileError, DataError, RunDirectoryError, expect
 from decouple.files import load_tensors, unit_of
+from decouple.tensors import whole_number
 
 _NAME = re.compile(r"record-(\d+)\.safetensors")
 
@@ -112,19 +113,22 @@ class Recording:
         )
 
     def at(self, step: int) -> dict[str, Tensor]:
-        """By layer: activations (N, …) float32 at a recorded step.
+        """By layer: activations (N, …) at a recorded step, float32; float64 where they are beyond the range of float32.
 
         Raises:
+            ConfigError: no whole number.
             DataError: the step was not recorded.
             DamagedFileError: the file is missing or damaged.
         """
+        step = whole_number(step, "a step")
         if step not in self.steps:
             raise DataError(f"recording '{self.name}' has no step {step}: it has {', '.join(map(str, self.steps))}")
         path = record_path(self.folder, step)
         tensors, meta = load_tensors(path, unit=f"{self.unit}/record-{step}")
         if meta["samples"] != self.samples:
             raise DamagedFileError(f"{path} was recorded on other samples than the rest of '{self.name}'; record it again")
-        return {layer: tensors[f"layer.{layer}"].float() for layer in self.layers}
+        values = {layer: tensors[f"layer.{layer}"] for layer in self.layers}
+        return {layer: kept if kept.dtype == torch.float64 else kept.float() for layer, kept in values.items()}
 
     def last(self) -> dict[str, Tensor]:
         """By layer: activations at the last step."""
@@ -140,11 +144,15 @@ def check_same_samples(recordings: Sequence[Recording]) -> None:
     """Refuse recordings that cannot be compared sample by sample.
 
     Raises:
+        ConfigError: other objects than recordings.
         DataError: none at all, names that are not different, or other samples, labels or order; names two recordings and what
             differs.
     """
+    expect(recordings, Sequence, "recordings", "give a list of them")
     if not recordings:
         raise DataError("there are no recordings to compare: give at least one")
+    for recording in recordings:
+        expect(recording, Recording, "a recording", "Recording.open(folder) reads what a Recorder wrote")
     names = [recording.name for recording in recordings]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)

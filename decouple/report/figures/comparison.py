@@ -60,7 +60,7 @@ def pairs_figure(found: TrajectoryComparison) -> Figure:
         i, j = place[pair.one], place[pair.other]
         cka[i, j] = cka[j, i] = pair.cka[found.headline]
         differ[i, j] = differ[j, i] = np.nan if pair.disagreement is None else pair.disagreement
-    panels = [(cka, f"CKA at {found.headline}", 1.0)]
+    panels = [(cka, f"CKA at {style.plain(found.headline, 20)}", 1.0)]
     if found.logits is not None:
         panels.append((differ, "disagreement of predictions", max(1e-9, float(np.nanmax(differ)))))
     ticks = _ticks(found, names)
@@ -87,8 +87,10 @@ def pairs_figure(found: TrajectoryComparison) -> Figure:
 def families_figure(found: TrajectoryComparison) -> Figure:
     """Mean distance of the pairs of each family, with its interval: representations on the left, predictions on the right."""
     names = list(found.families)
-    labels = [f"{spelled(name)} ({found.families[name].pairs})" for name in names]
-    columns = [(f"1 − CKA at {found.headline}", [found.families[name].distance[found.headline] for name in names])]
+    labels = [f"{style.plain(spelled(name), 55)} ({found.families[name].pairs})" for name in names]
+    columns = [
+        (f"1 − CKA at {style.plain(found.headline, 20)}", [found.families[name].distance[found.headline] for name in names])
+    ]
     if found.logits is not None:
         columns.append(("disagreement", [b for name in names if (b := found.families[name].disagreement) is not None]))
     figure = style.new_figure(0.9 + 0.27 * len(names))
@@ -115,7 +117,7 @@ def correlation_figure(entries: Sequence[Correlation]) -> Figure:
             axes.plot(x, y, "o", color=style.BLUE, ms=4, alpha=0.75, mec="white", mew=0.4)
             rho = "does not vary" if bounds is None else f"ρ = {bounds.value:.2f} ({bounds.low:.2f} to {bounds.high:.2f})"
             rho = rho.replace("-", "−")
-            axes.set_title(f"{entry.layer}\n{rho}")
+            axes.set_title(f"{style.plain(entry.layer, style.LETTERS // len(entries))}\n{rho}")
         panels[-1, column].set_xlabel(f"targets, {'cosine distance' if entry.targets == 'cosine' else '1 − CKA'}")
     for axes, what in zip(panels[:, 0], rows, strict=True):
         axes.set_ylabel("networks, 1 − CKA" if what == "representations" else "networks, disagreement")
@@ -136,9 +138,11 @@ def spelled(family: str) -> str:
 
     >>> spelled("sgd and search"), spelled("sgd, other starts")
     ('SGD and searched', 'SGD, other starts')
+    >>> spelled("sgd-long, other starts")
+    'sgd-long, other starts'
     """
     for kind, look in style.LOOKS.items():
-        family = re.sub(rf"\b{kind}\b", look.label, family)
+        family = re.sub(rf"(^| and ){kind}(?=$|,| and )", rf"\1{look.label}", family)
     return family
 
 
@@ -186,10 +190,10 @@ def _separate(axes: Axes, found: TrajectoryComparison, names: Sequence[str]) -> 
 def _ticks(found: TrajectoryComparison, names: Sequence[str]) -> dict[float, str]:
     """What stands beside a matrix, by position: every name, or of many the groups."""
     if len(names) <= NAMED:
-        return {float(place): name for place, name in enumerate(names)}
+        return {float(place): style.plain(name) for place, name in enumerate(names)}
     groups = _runs(found, names)
     looks = style.looks(kind for kind, _, _ in groups)
-    return {(first + last) / 2: f"{last - first + 1} {looks[kind].label}" for kind, first, last in groups}
+    return {(first + last) / 2: f"{last - first + 1} {style.plain(looks[kind].label)}" for kind, first, last in groups}
 
 
 def _number(axes: Axes, values: NDArray[np.float64], top: float) -> None:

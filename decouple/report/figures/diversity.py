@@ -37,7 +37,7 @@ def diversity_figure(results: Results) -> Figure:
         ha="left" if most == 1 else "right",
         va="bottom",
     )
-    axes.set_yticks(list(places), points)
+    axes.set_yticks(list(places), [style.plain(point) for point in points])
     axes.set_ylim(len(points) - 0.5, -0.5)
     style.whole_axis(axes, 1, max(most, 2), room=0.04)
     axes.set_xticks(range(1, max(most, 2) + 1, max(1, -(-most // 10))))

@@ -48,7 +48,7 @@ def paths_figure(trajectories: Paths) -> Figure:
             axes.plot(*path[0], "o", mfc="white", mec=style.INK, ms=4.5 if crowd else 6, zorder=3)
             axes.plot(*path[-1], look.marker, color=color, mec="white", mew=0.7, ms=6 if crowd else 7.5, zorder=4)
             paths.append(path)
-            ends.append(Label(path[-1, 0], path[-1, 1], name, style.INK))
+            ends.append(Label(path[-1, 0], path[-1, 1], style.plain(name), style.INK))
             if len(path) > 1 and not any(np.allclose(path[0], (s.x, s.y), atol=1e-3) for s in starts):
                 starts.append(Label(path[0, 0], path[0, 1], "start", style.GREY))
     # Equal units in both directions: distances are what the map is about.
@@ -66,8 +66,6 @@ def paths_figure(trajectories: Paths) -> Figure:
 
 def _legend(figure: Figure, trajectories: Paths) -> None:
     looks = style.looks(kind for kind, named in trajectories.items() if named)
-    handles = [
-        Line2D([], [], color=look.color, ls=look.line, marker=look.marker, label=f"{len(trajectories[kind])} {look.label}")
-        for kind, look in looks.items()
-    ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+    handles = [Line2D([], [], color=look.color, ls=look.line, marker=look.marker) for look in looks.values()]
+    texts = [f"{len(trajectories[kind])} {style.plain(look.label)}" for kind, look in looks.items()]
+    style.legend(figure, handles, texts, columns=len(handles))

@@ -33,7 +33,7 @@ def search_figure(results: Results, curves: Curves) -> Figure:
         axes.annotate(
             nats(mean[-1]), (count, lines[:, -1].max()), (0, 4), textcoords="offset points", ha="right", va="bottom"
         )
-        axes.set_title(point)
+        axes.set_title(style.plain(point, style.LETTERS // len(points)))
         style.whole_axis(axes, 0, count, ticks=4 if count >= 0.5 * max(generations) else 2)
     first = np.array(curves.search[points[0]])
     if generations[0] > 0:

@@ -88,5 +88,5 @@ def _ends(curves: Curves, kinds: Mapping[str, list[str]], crowd: bool) -> list[L
             last = float(np.mean([values[-1] for values in ends.values()]))
             labels.append(Label(len(ends[names[0]]), 100 * last, f"{len(names)} {look.label}", look.color))
         else:
-            labels += [Label(len(values), 100 * values[-1], name, look.color) for name, values in ends.items()]
+            labels += [Label(len(values), 100 * values[-1], style.plain(name), look.color) for name, values in ends.items()]
     return labels

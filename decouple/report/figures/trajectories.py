@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from decouple.report import style
 from decouple.results import Curves, Results, TrajectoryCurve
@@ -46,7 +47,7 @@ def distances_figure(layers: Sequence[str], families: Families, unit: str) -> Fi
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, layer in zip(panels.flat, layers, strict=False):
         _families(axes, families, lambda curve, name=layer: curve.cosine_distance[name])  # type: ignore[misc]
-        axes.set_title(layer)
+        axes.set_title(style.plain(layer, style.LETTERS // columns))
     for axes in panels.flat[len(layers) :]:
         axes.set_visible(False)
     for place, axes in enumerate(panels.flat[: len(layers)]):
@@ -56,8 +57,8 @@ def distances_figure(layers: Sequence[str], families: Families, unit: str) -> Fi
     every = [v for curves in families.values() for c in curves for values in c.cosine_distance.values() for v in values]
     panels[0, 0].set_ylim(min(0.0, *every), 1.08 * max(every))
     figure.supylabel("cosine distance", fontsize=8.5)
-    figure.supxlabel(unit, fontsize=8.5)
-    _legend(figure, panels[0, 0])
+    figure.supxlabel(style.plain(unit), fontsize=8.5)
+    _legend(figure, families)
     return figure
 
 
@@ -69,12 +70,12 @@ def entropies_figure(layers: Sequence[str], families: Families, unit: str) -> Fi
     for column, layer in enumerate(layers):
         _families(panels[0, column], families, lambda c, name=layer: c.within_entropy[name])  # type: ignore[misc]
         _families(panels[1, column], families, lambda c, name=layer: c.between_entropy[name])  # type: ignore[misc]
-        panels[0, column].set_title(layer)
-        panels[1, column].set_xlabel(unit)
+        panels[0, column].set_title(style.plain(layer, style.LETTERS // len(layers)))
+        panels[1, column].set_xlabel(style.plain(unit, style.LETTERS // len(layers)))
     panels[0, 0].set_ylabel("within a class (nats)")
     panels[1, 0].set_ylabel("between classes (nats)")
     figure.align_ylabels(panels[:, 0])
-    _legend(figure, panels[0, 0])
+    _legend(figure, families)
     return figure
 
 
@@ -89,8 +90,7 @@ def _families(axes: Axes, families: Families, values_of: Callable[[TrajectoryCur
         # Networks of a kind share their records; interpolation is for trainings of other lengths.
         values = np.array([np.interp(epochs, member.epochs, values_of(member)) for member in members])
         line: Mapping[str, Any] = {"color": look.color, "ls": look.line, "marker": look.marker, "ms": 3.2}
-        text = look.label if len(members) == 1 else f"{look.label}, mean and range of {len(members)}"
-        axes.plot(epochs, values.mean(0), label=text, **line)
+        axes.plot(epochs, values.mean(0), **line)
         if len(members) > 1:
             axes.fill_between(epochs, values.min(0), values.max(0), color=look.color, alpha=0.18, lw=0)
         first.append(min(epochs))
@@ -98,7 +98,8 @@ def _families(axes: Axes, families: Families, values_of: Callable[[TrajectoryCur
     style.whole_axis(axes, min(0, *first), max(last), ticks=4, room=0.03)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """One legend above all panels, where it covers nothing."""
-    handles, texts = axes.get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside upper left", ncols=len(handles) if len(handles) <= 3 else 2)
+def _legend(figure: Figure, families: Families) -> None:
+    kinds = [(look, len(families[kind])) for kind, look in style.looks(families).items() if families[kind]]
+    handles = [Line2D([], [], color=look.color, ls=look.line, marker=look.marker, ms=3.2) for look, _ in kinds]
+    texts = [style.plain(look.label) + (f", mean and range of {count}" if count > 1 else "") for look, count in kinds]
+    style.legend(figure, handles, texts, columns=len(handles) if len(handles) <= 3 else 2)

@@ -1,0 +1,51 @@
+"""Numbers and arrays of other libraries, as Python's and torch's."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from decouple.errors import ConfigError, DataError
+
+
+def as_tensor(values: Any, what: str) -> Tensor:
+    """A tensor as it is; a numpy array, a list of numbers or anything else that numpy reads as an array, as a copy on the CPU.
+
+    >>> as_tensor([1, 2], "labels")
+    tensor([1, 2])
+
+    Raises:
+        DataError: `what` it should have been, and what came.
+    """
+    if isinstance(values, Tensor):
+        return values
+    if np.ma.is_masked(values):
+        raise DataError(f"{what} are a masked array, and what is masked has no value: leave these out first")
+    try:
+        array = np.array(values, order="C")
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{what} must be a tensor or a numpy array of numbers, not {type(values).__name__}") from error
+
+
+def whole_number(value: Any, what: str, least: int = 0) -> int:
+    """A whole number as an int, numpy's and torch's too. `True` is no number.
+
+    >>> whole_number(np.int64(3), "a step")
+    3
+
+    Raises:
+        ConfigError: `what` it should have been, and what came.
+    """
+    try:
+        true = isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == torch.bool
+        found = None if true else operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        found = None
+    if found is None or not least <= found < 2**63:
+        raise ConfigError(f"{what} must be a whole number from {least} on, not {value!r}")
+    return found
