@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from torch import fx, nn
+from torch import nn
 
 from decouple.errors import NetworkError, did_you_mean
+from decouple.networks.cutting import Part
 from decouple.networks.stages import Stages
 
 
@@ -64,8 +65,8 @@ def _named(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Modul
         if isinstance(module, Stages):
             points |= {_join(short[path], name): stage for name, stage in zip(module.names, module, strict=True)}
             for part in module.modules():
-                if isinstance(part, fx.GraphModule):
-                    called = [str(node.target) for node in part.graph.nodes if node.op == "call_module"]
+                if isinstance(part, Part):
+                    called = [str(node.target) for node in part.graphs[False].nodes if node.op == "call_module"]
                     traced |= {_join(short[path], target): part.get_submodule(target) for target in called}
     modules = {short[path]: module for path, module in reversed(paths.items())} | paths | {"": unwrapped(network)}
     return modules, points, traced
