@@ -14,6 +14,7 @@ from decouple.networks.stages import Stages
 from decouple.q0.distill import distillation_loss
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.optimizers import optimizer_of, set_lr
+from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import multipliers
 from decouple.seeds import derive
 from decouple.settings import check_section
@@ -89,4 +90,5 @@ def distill(
             what=f"distillation, epoch {epoch + 1}",
         )
         advance(1)
-    return Ensemble([student], torch.ones(1), architecture=ensemble.architecture)
+    same = first_difference([ensemble.members[0], student], certain=True) is None
+    return Ensemble([student], torch.ones(1), architecture=ensemble.architecture if same else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,10 @@ from decouple.config import Q0Config
 from decouple.data.images import ImageData
 from decouple.errors import NetworkError, expect
 from decouple.networks.stages import Stages
+from decouple.networks.state import check_values, own_copy, state_of
 from decouple.q0.ensemble import Ensemble, check_members
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
+from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, snapshots_of, train_trajectory
 from decouple.seeds import derive
 from decouple.settings import check_member_count, check_section, fingerprint
@@ -47,7 +48,7 @@ def train_population(
 
     Raises:
         ConfigError: a setting out of its range.
-        NetworkError: no networks, one that does not fit the images, or networks of different shapes.
+        NetworkError: no networks, one that does not fit the images or cannot be kept in a file, or networks of different shapes.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
 
     >>> import tempfile, decouple
@@ -65,20 +66,24 @@ def train_population(
     check_section(config)
     if isinstance(networks, torch.nn.Module):
         raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
-    for network in networks:
+    for number, network in enumerate(networks):
         expect(network, Stages, "networks[…]", "cut it with Stages.from_module or Stages.from_sequential")
+        check_values(network, f"networks[{number}]")
+        state_of(network, f"networks[{number}]")
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise NetworkError(f"networks[{number}] has no parameter that requires a gradient: expected one to train")
         network.check(data.image_shape, data.train.labels)
     check_members(networks)
     check_member_count(config, len(networks))
     settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot
     members, answers = [], []
     for trajectory, network in enumerate(networks):
-        identity = fingerprint(settings, precision, network.digest, data.train.digest)
+        identity = fingerprint(settings, precision, network.digest, structure_text(network), data.train.digest)
         snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
         chain = Chain(network, config, derive(seed, "q0", trajectory), precision)
         train_trajectory(chain, data.train, snapshots, advance=advance)
         for snapshot in snapshots:
-            member = copy.deepcopy(network)
+            member = own_copy(network)
             snapshot.load_into(member)
             members.append(member)
             answers.append(logits(member, data.prior).double().softmax(1))
