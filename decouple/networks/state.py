@@ -88,7 +88,7 @@ def own_copy(network: Network, what: str = "the network") -> Network:
         if isinstance(value, Tensor) and not value.is_leaf
     }
     try:
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), torch.no_grad():
             copied = copy.deepcopy(network, left)
             _share_again(network, copied)
             return copied

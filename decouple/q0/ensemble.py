@@ -72,9 +72,10 @@ class Ensemble(nn.Module):
         check_members(members)
         with torch.inference_mode(False):
             indices, share = select_members(_as_weights(weights, len(members)), len(members))
-            copies = [own_copy(members[i], f"member {i}").requires_grad_(False) for i in indices.tolist()]
-            self.members = nn.ModuleList(copies)
+            self.members = nn.ModuleList([own_copy(members[i], f"member {i}") for i in indices.tolist()])
             """Heaviest first."""
+            for parameter in self.members.parameters():  # a TorchScript module cannot do it itself
+                parameter.requires_grad_(False)
             self.register_buffer("weights", share.to(torch.float32))
         self.architecture = architecture
         convolves = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in self.members.modules())
