@@ -47,14 +47,16 @@ class Ensemble(nn.Module):
     True
 
     Args:
-        members: M networks of one shape, (B, …) → logits (B, C) or (B, T, C). Copied.
+        members: M networks whose weights have equal names and shapes, (B, …) → logits (B, C) or (B, T, C). Copied. They may
+            differ in more than their weights, and be changed later.
         weights: (M,), a tensor or numbers, at least 0, not all 0; normalised here.
         architecture: how a member is built; without it a file can be loaded only where the network is given.
         evaluation: how members are computed; None: batched where no member convolves, else one after the other, which is
-            what `benchmarks.ensemble_speed` found fastest on a CPU. `tune` measures it. All give equal outputs up to rounding.
+            what `benchmarks.ensemble_speed` found fastest on a CPU. `tune` measures it. All give equal outputs up to rounding:
+            what cannot be batched (members with other settings, recurrent ones) is computed one after the other.
 
     Raises:
-        NetworkError: no members, or members of different shapes.
+        NetworkError: no members, members of different shapes, or one that has no values or cannot be copied.
         ValueError: weights that do not fit.
     """
 
