@@ -133,7 +133,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit: str) -> bytes:
-    """The contents of a checked safetensors file.
+    """The contents of a checked safetensors file. Memory that several tensors share (tied weights) is written once.
 
     Args:
         tensors: any shapes and types; copied to the CPU.
@@ -141,8 +141,11 @@ def pack_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit
         unit: the identity of this file (stage, settings, index). It goes into the checksum, so that a file moved to
             another unit's place is noticed.
     """
-    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+    apart, aliases = without_sharing({name: tensor.detach() for name, tensor in tensors.items()})
+    plain = {name: tensor.to("cpu").contiguous() for name, tensor in apart.items()}
     header = {"format": str(FORMAT), "unit": unit, "meta": json.dumps(meta, sort_keys=True, allow_nan=False)}
+    if aliases:
+        header["aliases"] = json.dumps(aliases, sort_keys=True)
     header["xxh3"] = _checksum(plain, header)
     # safetensors writes the metadata in the order of a hash map, seeded per process. Equal contents should give equal
     # bytes (two runs can then be compared file by file), so the header is put in order.
@@ -151,6 +154,8 @@ def pack_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit
 
 def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors (memory-mapped, on the CPU) and metadata that `save_tensors` wrote; `checked`: by their checksum too.
+
+    Tensors that shared memory share it again.
 
     Raises:
         DamagedFileError: missing, truncated, altered, of another format version, or another unit's file.
@@ -173,7 +178,11 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
         raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
     if header["unit"] != unit:
         raise DamagedFileError(f"{path} holds unit {header['unit']!r}, expected {unit!r}: was it moved or copied?")
-    return tensors, json.loads(header["meta"])
+    views = {
+        name: tensors[source].as_strided(shape, stride, tensors[source].storage_offset() + offset)
+        for name, (source, shape, stride, offset) in json.loads(header.get("aliases", "{}")).items()
+    }
+    return tensors | views, json.loads(header["meta"])
 
 
 def unit_of(path: Path) -> str:
@@ -231,6 +240,48 @@ def load_record(path: Path, *, unit: str) -> Any:
     if record["unit"] != unit:
         raise DamagedFileError(f"{path} holds unit {record['unit']!r}, expected {unit!r}: was it moved or copied?")
     return record["value"]
+
+
+def sharing(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    """The names of tensors that lie in the same memory, wholly or in part, in groups of at least two.
+
+    >>> both = torch.arange(6)
+    >>> sharing({"a": both[:4], "b": both[3:], "c": torch.arange(6), "d": both[:2]})
+    [['d', 'a', 'b']]
+
+    Tensors with gaps (every second column, say) are left out, for their elements may lie between each other's.
+    """
+    spans: dict[Any, list[tuple[int, int, str]]] = {}
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or not tensor.numel() or tensor.is_meta or tensor.is_conj() or tensor.is_neg():
+            continue
+        length = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        if length == tensor.numel():
+            begin = tensor.storage_offset()
+            place = (tensor.untyped_storage().data_ptr(), tensor.dtype, tensor.device)
+            spans.setdefault(place, []).append((int(begin), int(begin) + tensor.numel(), name))
+    groups: list[list[str]] = []
+    for found in spans.values():
+        reached = -1
+        for begin, end, name in sorted(found):
+            if begin >= reached:
+                groups.append([])
+            groups[-1].append(name)
+            reached = max(reached, end)
+    return [group for group in groups if len(group) > 1]
+
+
+def without_sharing(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of which no two share memory, and which views of them (source, shape, strides, offset) are those that do."""
+    stored, aliases = dict(tensors), {}
+    for names in sharing(tensors):
+        group = [stored.pop(name) for name in names]
+        begin = min(tensor.storage_offset() for tensor in group)
+        end = max(tensor.storage_offset() + tensor.numel() for tensor in group)
+        stored[min(names)] = group[0].as_strided((end - begin,), (1,), begin)
+        for name, tensor in zip(names, group, strict=True):
+            aliases[name] = [min(names), list(tensor.shape), list(tensor.stride()), tensor.storage_offset() - begin]
+    return stored, aliases
 
 
 def _record_checksum(value: Any, unit: Any) -> str:

@@ -44,6 +44,44 @@ def test_channels_last_tensors_keep_their_values(tmp_path: Path) -> None:
     assert torch.equal(files.load_tensors(tmp_path / "x", unit="u")[0]["v"], value)
 
 
+def test_shared_memory_is_kept_once_and_comes_back_shared(tmp_path: Path) -> None:
+    flat, apart = torch.arange(1000.0), torch.arange(1000.0)
+    tensors = {
+        "tied": flat[:600].view(20, 30),
+        "again": flat[:600].view(20, 30),
+        "turned": flat[:600].view(20, 30).T,
+        "part": flat[590:1000],
+        "apart": apart,
+        "columns": apart.view(10, 100)[:, ::2],
+    }
+    files.save_tensors(tmp_path / "x", tensors, {"a": 1}, unit="u")
+    assert (tmp_path / "x").stat().st_size < 4 * (1000 + 1000 + 500) + 2000
+    found, meta = files.load_tensors(tmp_path / "x", unit="u")
+    assert meta == {"a": 1}
+    assert set(found) == set(tensors)
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+    assert files.sharing(found) == [["again", "tied", "turned", "part"]]
+    files.save_tensors(tmp_path / "y", found, meta, unit="u")
+    assert (tmp_path / "y").read_bytes() == (tmp_path / "x").read_bytes()
+    data = bytearray((tmp_path / "x").read_bytes())
+    place = data.index(b"aliases") + 20
+    data[place] ^= 1
+    (tmp_path / "x").write_bytes(data)
+    with pytest.raises(DamagedFileError, match="x"):
+        files.load_tensors(tmp_path / "x", unit="u")
+
+
+def test_without_shared_memory_the_bytes_are_those_of_before() -> None:
+    golden = Path(__file__).parent / "golden" / "unit.safetensors"
+    tensors, meta = files.load_tensors(golden, unit="learn/golden")
+    assert files.pack_tensors(tensors, meta, unit="learn/golden") == golden.read_bytes()
+    both = torch.arange(12.0)
+    halves = files.pack_tensors({"a": both[:6], "b": both[6:]}, {}, unit="u")
+    assert halves == files.pack_tensors({"a": both[:6].clone(), "b": both[6:].clone()}, {}, unit="u")
+    conjugate = torch.tensor([1 + 2j])
+    assert files.sharing({"a": conjugate, "b": conjugate.conj()}) == [], "one memory, other values"
+
+
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 0.5, -1])
 def test_truncation_is_named(saved: Path, size: float) -> None:
     data = saved.read_bytes()

@@ -16,8 +16,9 @@ from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
 from decouple.learn.objective import CrossEntropy, Targets, regression
-from decouple.networks.checks import check_batches, check_fit, check_kept, check_trainable
+from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
+from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive, whole
 from decouple.settings import check_section
 from decouple.torch_state import plain_torch
@@ -112,7 +113,7 @@ def fit(
     check_fit(network, validation, "validation")
     check_trainable(network)
     if checkpoint is not None:
-        check_kept(network)
+        state_of(network)
     check_batches(network, train, settings.batch)
     check_batches(network, validation, BATCH, "validation", training=False)
     network.train_on(train.images)
@@ -262,7 +263,7 @@ def _save(
     state: Fit,
     best: dict[str, Tensor],
 ) -> None:
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors = {f"network.{name}": value for name, value in state_of(network).items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     if isinstance(objective, Remembering):
         tensors |= {f"objective.{name}": value for name, value in objective.memory().items()}
@@ -280,11 +281,12 @@ def _restore(
     best: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     """Go on from the checkpoint where there is a sound one; returns the best weights so far."""
+    state_of(network)  # refuses now what cannot be kept later
     found = try_tensors(checkpoint.path, unit=checkpoint.unit)
     if found is None:
         return best
     tensors, meta = found
-    network.load_state_dict(_with_prefix(tensors, "network."))
+    load_state(network, _with_prefix(tensors, "network."))
     restore_state(optimizer, tensors, meta["optimizer"])
     if isinstance(objective, Remembering):
         objective.remember(_with_prefix(tensors, "objective."))

@@ -10,11 +10,11 @@ from itertools import chain
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from decouple.data.images import Split, as_float
 from decouple.errors import DataError, NetworkError, expect
 from decouple.networks.stages import Stages
+from decouple.networks.state import check_values
 from decouple.torch_state import device_of, plain_torch
 
 
@@ -57,20 +57,6 @@ def check_trainable(network: Stages) -> None:
         if tensor.is_inference():
             raise NetworkError(
                 f"'{name}' was made in torch.inference_mode() and cannot be trained; copy.deepcopy(network) outside of it can"
-            )
-
-
-def check_kept(network: Stages) -> None:
-    """Refuse a network whose state is more than tensors, where a file is to hold or to name it.
-
-    Raises:
-        NetworkError: names the entry.
-    """
-    for name, value in network.state_dict().items():
-        if not isinstance(value, Tensor):
-            raise NetworkError(
-                f"the network's state holds a {type(value).__name__} as '{name}' (get_extra_state), and files keep tensors only; make "
-                "it a tensor"
             )
 
 
@@ -121,14 +107,8 @@ def check_repeatable(network: Stages, images: Tensor) -> None:
 
 
 def _check_weights(network: Stages) -> None:
+    check_values(network)
     tensors = dict(chain(network.named_parameters(), network.named_buffers()))
-    for name, tensor in tensors.items():
-        if is_lazy(tensor):
-            raise NetworkError(f"'{name}' is lazy and has no shape yet: call the network once on a batch of images before")
-        if tensor.is_meta:
-            raise NetworkError(
-                f"'{name}' is on the meta device and holds no values: move the network with .to_empty() and give it weights"
-            )
     devices = sorted({str(tensor.device) for tensor in tensors.values() if tensor.dim()})  # a single number may be anywhere
     if len(devices) > 1:
         raise NetworkError(

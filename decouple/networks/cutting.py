@@ -41,13 +41,15 @@ class Part(nn.Module):
         self._compile()
 
     def _compile(self) -> None:
-        self.code: dict[bool, str] = {}
+        self.code: dict[bool, tuple[str, dict[str, Any]]] = {}
+        """By `training`: the text of the function that is run, and what its names stand for."""
         self._forward: dict[bool, Callable[[nn.Module, Tensor], Tensor]] = {}
         for mode, graph in self.graphs.items():
             code = graph.python_code("self")
+            self.code[mode] = code.src, dict(code.globals)
             scope = dict(code.globals)
             exec(code.src, scope)
-            self.code[mode], self._forward[mode] = code.src, scope["forward"]
+            self._forward[mode] = scope["forward"]
 
     def forward(self, values: Tensor) -> Tensor:
         return self._forward[self.training](self, values)

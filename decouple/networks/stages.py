@@ -46,6 +46,15 @@ def apply_stage(stage: nn.Module, values: Tensor) -> Tensor:
     return found
 
 
+def in_unit_scale(images: Tensor) -> bool:
+    """Whether images lie in 0..1, as uint8 images do once they are scaled.
+
+    >>> in_unit_scale(torch.tensor([0, 255], dtype=torch.uint8)), in_unit_scale(torch.tensor([-1.0, 1.0]))
+    (True, False)
+    """
+    return images.dtype == torch.uint8 or bool(images.min() >= 0 and images.max() <= 1)
+
+
 class Stages(nn.Module):
     """A network as a chain of stages; the output of each is a *search point*, the last one's the logits.
 
@@ -121,7 +130,7 @@ class Stages(nn.Module):
 
     def train_on(self, images: Tensor) -> None:
         """Note the scale of training images (N, …): the network refuses others from now on."""
-        self.unit_scale = images.dtype == torch.uint8 or bool(images.min() >= 0 and images.max() <= 1)
+        self.unit_scale = in_unit_scale(images)
 
     def as_input(self, images: Tensor) -> Tensor:
         """`images` as the first stage takes them: uint8 as float in 0..1, everything else as it is.

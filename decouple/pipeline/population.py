@@ -15,6 +15,7 @@ from decouple.data.images import Split
 from decouple.errors import ConfigError
 from decouple.files import read_json, save_tensors, try_tensors
 from decouple.networks import Stages, paper_network
+from decouple.networks.stages import in_unit_scale
 from decouple.pipeline.context import Run
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
@@ -158,7 +159,10 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         ],
         epochs=len(snapshots) // config.cycles * config.epochs_before(config.cycles),
     )
-    shape = PaperArchitecture(run.config.network, run.config.network.groups, tuple(data.image_shape), data.num_classes)
+    settings = run.config.network
+    shape = PaperArchitecture(
+        settings, settings.groups, tuple(data.image_shape), data.num_classes, in_unit_scale(data.train.images)
+    )
     write_index(run.directory.path, snapshots, fitted.weights, members, shape)
     steps = len(snapshots) // config.cycles * gradient_steps(config, len(data.train))
     return Population(results, _sizes(tests, prior_truth, data.test, fitted.weights, snapshots), steps)

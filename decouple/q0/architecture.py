@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ class PaperArchitecture:
     image_shape: tuple[int, ...]
     """(C, H, W)."""
     classes: int
+    unit_scale: bool | None = None
+    """Of its images, as `Stages.unit_scale`; None: not known."""
 
     def check(self, images: Tensor) -> None:
         """Raise DataError if a member cannot take `images`."""
@@ -37,8 +40,11 @@ class PaperArchitecture:
 
     def build(self) -> Stages:
         """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights."""
-        noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
-        return paper_network(noise, self.classes, self.network, groups=self.groups, seed=0)
+        with _float32():
+            noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
+            network = paper_network(noise, self.classes, self.network, groups=self.groups, seed=0)
+        network.unit_scale = self.unit_scale
+        return network
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,20 @@ class GptArchitecture:
         """A network of this shape."""
         from decouple.text.gpt import Gpt  # decouple.text builds on decouple.q0
 
-        return Gpt(self.network, vocabulary=self.vocabulary, seed=0)
+        with _float32():
+            return Gpt(self.network, vocabulary=self.vocabulary, seed=0)
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """The type and place of the weights in a file, whatever torch's defaults are."""
+    kind = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(kind)
 
 
 Architecture = PaperArchitecture | GptArchitecture

@@ -15,6 +15,7 @@ from decouple.networks.stages import Stages
 from decouple.q0.distill import distillation_loss
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.optimizers import optimizer_of, set_lr
+from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import multipliers
 from decouple.seeds import derive, whole
 from decouple.settings import check_section
@@ -72,6 +73,7 @@ def distill(
     check_trainable(student)
     check_batches(student, train, config.batch)
     seed = whole(seed, "seed")
+    student.train_on(train.images)
     optimizer = optimizer_of(student, config)
     parameters = [p.data for p in student.parameters() if p.requires_grad]
     steps = len(even_batches(len(train), config.batch))
@@ -96,5 +98,6 @@ def distill(
             what=f"distillation, epoch {epoch + 1}",
         )
         advance(1)
+    same = first_difference([ensemble.members[0], student], certain=True) is None
     with torch_defaults():
-        return Ensemble([student], torch.ones(1), architecture=ensemble.architecture)
+        return Ensemble([student], torch.ones(1), architecture=ensemble.architecture if same else None)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import copy
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from decouple.errors import ConfigError, DamagedFileError, NetworkError
 from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record
+from decouple.networks.stages import Stages
+from decouple.networks.state import check_values, load_state, own_copy, state_of
 from decouple.q0.architecture import Architecture, PaperArchitecture, architecture_from
+from decouple.q0.batching import Batch, NotBatchableError, reason_of
 from decouple.q0.prior import select_members
+from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import Snapshot, weights_in
 from decouple.settings import to_builtins
 
@@ -29,8 +32,7 @@ INDEX = "q0/population.json"
 """In a run directory: the members of the population that was evaluated last, their weights and their network's shape."""
 INDEX_UNIT = "q0/population"
 
-PROGRAMS = 8
-"""Shapes of input for which traced members are kept."""
+_LOG = logging.getLogger("decouple")
 
 Evaluation = Literal["batched", "loop", "threads"]
 
@@ -46,14 +48,16 @@ class Ensemble(nn.Module):
     True
 
     Args:
-        members: M networks of one shape, (B, …) → logits (B, C) or (B, T, C). Copied.
+        members: M networks whose weights have equal names and shapes, (B, …) → logits (B, C) or (B, T, C). Copied. They may
+            differ in more than their weights, and be changed later.
         weights: (M,), a tensor or numbers, at least 0, not all 0; normalised here.
         architecture: how a member is built; without it a file can be loaded only where the network is given.
         evaluation: how members are computed; None: batched where no member convolves, else one after the other, which is
-            what `benchmarks.ensemble_speed` found fastest on a CPU. `tune` measures it. All give equal outputs up to rounding.
+            what `benchmarks.ensemble_speed` found fastest on a CPU. `tune` measures it. All give equal outputs up to rounding:
+            what cannot be batched (members with other settings, recurrent ones) is computed one after the other.
 
     Raises:
-        NetworkError: no members, or members of different shapes.
+        NetworkError: no members, members of different shapes, or one that has no values or cannot be copied.
         ValueError: weights that do not fit.
     """
 
@@ -62,26 +66,26 @@ class Ensemble(nn.Module):
     def __init__(
         self,
         members: Sequence[nn.Module],
-        weights: Tensor | Sequence[float],
+        weights: Tensor | Sequence[float] | np.ndarray,
         *,
         architecture: Architecture | None = None,
         evaluation: Evaluation | None = None,
     ) -> None:
         super().__init__()
         check_members(members)
-        weights = torch.as_tensor(weights, dtype=None if isinstance(weights, Tensor) else torch.float64)
-        if weights.shape != (len(members),):
-            raise ValueError(f"weights {tuple(weights.shape)} and {len(members)} members do not fit: expected (M,)")
-        indices, share = select_members(weights, len(members))
-        self.members = nn.ModuleList([copy.deepcopy(members[i]).requires_grad_(False) for i in indices.tolist()])
-        """Heaviest first."""
-        self.register_buffer("weights", share.to(torch.float32))
+        with torch.inference_mode(False):
+            indices, share = select_members(_as_weights(weights, len(members)), len(members))
+            self.members = nn.ModuleList([own_copy(members[i], f"member {i}") for i in indices.tolist()])
+            """Heaviest first."""
+            for parameter in self.members.parameters():  # a TorchScript module cannot do it itself
+                parameter.requires_grad_(False)
+            self.register_buffer("weights", share.to(torch.float32))
         self.architecture = architecture
-        convolves = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in members[0].modules())
+        convolves = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in self.members.modules())
         self.evaluation: Evaluation = evaluation or ("loop" if convolves else "batched")
-        self._stacked: tuple[Any, dict[str, Tensor], dict[str, Tensor]] | None = None
-        self._programs: dict[Any, Callable[..., Tensor]] = {}
-        self._watch()
+        """May be changed. "batched" becomes "loop", which is logged, where members cannot be computed in one call."""
+        self._batch: Batch | None = None
+        self._has_warned = False
         self.eval()
 
     def train(self, mode: bool = True) -> Ensemble:
@@ -101,19 +105,25 @@ class Ensemble(nn.Module):
         return torch.logsumexp(log_probabilities + self.weights.to(log_probabilities).log().view(shape), 0)
 
     def member_logits(self, images: Tensor) -> Tensor:
-        """(M, B, C): each member's own."""
+        """(M, B, C): each member's own.
+
+        Raises:
+            NetworkError: a member's answer is no tensor of logits.
+        """
+        images = torch.as_tensor(images)
         if isinstance(self.architecture, PaperArchitecture):
             self.architecture.check(images)
         ways: dict[Evaluation, Callable[[Tensor], Tensor]] = {
             "batched": self._batched,
-            "loop": lambda values: torch.stack([member(values) for member in self.members]),
+            "loop": self._one_by_one,
             "threads": self._threads,
         }
         return ways[self.evaluation](images)
 
     @torch.no_grad()
     def tune(self, images: Tensor, *, repeats: int = 3) -> dict[Evaluation, float]:
-        """Measure the ways on a batch, keep the fastest; returns the seconds of each."""
+        """Measure the ways on a batch, keep the fastest; returns the seconds of each that the members can be computed in."""
+        images = torch.as_tensor(images)
         seconds: dict[Evaluation, float] = {}
         ways: tuple[Evaluation, ...] = ("batched", "loop", "threads")
         for way in ways:
@@ -125,70 +135,93 @@ class Ensemble(nn.Module):
                 if images.device.type == "cuda":
                     torch.cuda.synchronize(images.device)
                 times.append(time.perf_counter() - began)
-            seconds[way] = min(times[1:])  # the first one warms up
-        self.evaluation = min(ways, key=lambda way: seconds[way])
+            if self.evaluation == way:
+                seconds[way] = min(times[1:])  # the first one warms up
+        self.evaluation = min(seconds, key=lambda way: seconds[way])
         return seconds
 
     def _batched(self, images: Tensor) -> Tensor:
-        state = (tuple(tensor._version for tensor in self._tensors), self._tensors[0].data_ptr() if self._tensors else 0)
-        if self._stacked is None or self._stacked[0] != state:
-            self._stacked = state, *stack_module_state(list(self.members))
-            self._programs.clear()
-        _, parameters, buffers = self._stacked
-        if torch.is_grad_enabled() and images.requires_grad:
-            return self._vmapped(parameters, buffers, images)
-        # vmap's and functional_call's own time is as long as that of a few small members: trace them once for each shape.
-        key = (images.shape, images.dtype, images.device)
-        if key not in self._programs:
-            if len(self._programs) >= PROGRAMS:
-                self._programs.clear()
-            with torch.no_grad():
-                # What is stacked becomes part of the program, which is dropped with it.
-                self._programs[key] = make_fx(lambda values: self._vmapped(parameters, buffers, values))(images)
-        found: Tensor = self._programs[key](images)
+        if self._batch is None or not self._batch.holds():
+            try:
+                self._batch = Batch(list(self.members))
+            except NotBatchableError as error:
+                return self._unbatched(images, error)
+        try:
+            if not self._batch.is_proven:
+                with torch.no_grad():
+                    expected = self._one_by_one(images)
+                self._batch.prove(images, expected)
+            return self._batch(_own(images))
+        except NetworkError:
+            raise
+        except Exception as error:  # whatever the members' own code raises on batched tensors
+            return self._unbatched(images, error)
+
+    def _unbatched(self, images: Tensor, error: Exception) -> Tensor:
+        found = self._one_by_one(images)  # raises where the images are what is wrong
+        self.evaluation, self._batch = "loop", None
+        if not self._has_warned:
+            _LOG.warning("an ensemble's members are computed one after the other, not in one call: %s", reason_of(error))
+        self._has_warned = True
         return found
 
-    def _vmapped(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor) -> Tensor:
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
-            found: Tensor = functional_call(self.members[0], (parameters, buffers), (images,))
-            return found
-
-        with sdpa_kernel(SDPBackend.MATH):  # vmap runs torch's fused attention member by member, and warns
-            return vmap(one)(parameters, buffers)
-
-    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
-        """torch calls this to move or convert: what is stacked no longer holds."""
-        super()._apply(function, recurse)
-        self._watch()
-        return self
-
-    def _watch(self) -> None:
-        """Note the tensors whose versions tell whether members have changed."""
-        self._stacked = None
-        self._tensors = [*self.members.parameters(), *self.members.buffers()]
+    def _one_by_one(self, images: Tensor) -> Tensor:
+        found, own = [], _own(images)
+        for member in self.members:
+            version = own._version
+            found.append(member(own))
+            if own._version != version:  # the member works in place, and the next one gets what this one got
+                own = _own(images)
+        return _stacked(found)
 
     def _threads(self, images: Tensor) -> Tensor:
-        grad = torch.is_grad_enabled()
+        kinds = {images.device.type, "cpu"}
+        casts = [(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds]
+        grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
         def one(member: nn.Module) -> Tensor:
-            with torch.set_grad_enabled(grad):  # which is the thread's own
-                found: Tensor = member(images)
+            with ExitStack() as modes:  # each thread has its own
+                modes.enter_context(torch.inference_mode(inference))
+                modes.enter_context(torch.set_grad_enabled(grad))
+                for kind, dtype, enabled in casts:
+                    modes.enter_context(torch.autocast(kind, dtype, enabled))
+                found: Tensor = member(_own(images))
                 return found
 
         with ThreadPoolExecutor(max_workers=min(len(self.members), max(1, torch.get_num_threads()))) as pool:
-            return torch.stack(list(pool.map(one, self.members)))
+            return _stacked(list(pool.map(one, self.members)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied and pickled: the batch is made again."""
+        return {**self.__dict__, "_batch": None}
 
     def save(self, path: Path | str) -> None:
-        """Write weights, members and their shape to one checked safetensors file with a JSON header."""
-        tensors = {f"member.{i}.{name}": v for i, m in enumerate(self.members) for name, v in m.state_dict().items()}
+        """Write weights, members and their shape to one checked safetensors file with a JSON header.
+
+        Raises:
+            NetworkError: members that a file of weights cannot hold: they differ in more, or keep state that is no tensor.
+        """
+        built = [] if self.architecture is None else [self.architecture.build()]
+        if difference := first_difference([*self.members, *built], certain=True):
+            raise NetworkError(
+                f"members that differ in more than their weights cannot be saved together: {difference.text}; "
+                "save the state_dict of each"
+            )
+        tensors = {
+            f"member.{i}.{name}": value
+            for i, member in enumerate(self.members)
+            for name, value in state_of(member, f"member {i}").items()
+        }
         meta = {
             "members": len(self.members),
             "weights": self.weights.double().tolist(),
             "architecture": None if self.architecture is None else asdict(self.architecture),
+            "unit_scale": _scale_of(self.members),
         }
         save_tensors(Path(path), tensors, meta, unit=UNIT)
 
     @classmethod
+    @torch.inference_mode(False)
     def load(
         cls, source: Path | str, k: int | None = None, *, network: nn.Module | None = None, equal: bool = False
     ) -> Ensemble:
@@ -219,7 +252,9 @@ class Ensemble(nn.Module):
                 raise ConfigError(f"{source} holds networks of your own: pass network=, one of their shape")
             network = architecture.build()
         chosen, share = _chosen(meta["weights"], k, equal)
-        return cls._from(network, [_member(tensors, i) for i in chosen], share, architecture)
+        ensemble = cls._from(network, [_member(tensors, i) for i in chosen], share, architecture)
+        _give_scale(ensemble.members, meta.get("unit_scale"))
+        return ensemble
 
     @classmethod
     def _of_run(cls, run: Path, k: int | None, equal: bool) -> Ensemble:
@@ -246,15 +281,11 @@ class Ensemble(nn.Module):
     def _from(
         cls, skeleton: nn.Module, states: Sequence[Mapping[str, Tensor]], share: Tensor, architecture: Architecture | None
     ) -> Ensemble:
+        check_members([skeleton])
         members = []
         for state in states:
-            member = copy.deepcopy(skeleton)
-            try:
-                member.load_state_dict(state)
-            except RuntimeError as error:
-                what = " ".join(line.strip() for line in str(error).splitlines()[1:3])
-                raise NetworkError(f"the members do not fit the network: {what}") from error
-            members.append(member)
+            members.append(own_copy(skeleton))
+            load_state(members[-1], state)
         return cls(members, share, architecture=architecture)
 
 
@@ -262,11 +293,20 @@ def check_members(members: Sequence[nn.Module]) -> None:
     """Networks that can answer together.
 
     Raises:
-        NetworkError: there are none, or their weights differ in names or shapes.
+        NetworkError: there are none, their weights differ in names or shapes, or one has weights without values.
     """
-    if not members:
+    if isinstance(members, nn.Module) and not isinstance(members, nn.ModuleList):
+        raise NetworkError(f"members must be a sequence of networks, not one {type(members).__name__}; pass [network]")
+    if not len(members):
         raise NetworkError("an ensemble needs at least one member; got none")
-    shapes = [{name: tuple(value.shape) for name, value in member.state_dict().items()} for member in members]
+    for i, member in enumerate(members):
+        if not isinstance(member, nn.Module):
+            raise NetworkError(f"member {i} is a {type(member).__name__}: expected an nn.Module")
+        check_values(member, f"member {i}")
+    shapes = [
+        {name: tuple(value.shape) for name, value in member.state_dict().items() if isinstance(value, Tensor)}
+        for member in members
+    ]
     for i, shape in enumerate(shapes):
         if differ := [name for name in {**shapes[0], **shape} if shapes[0].get(name) != shape.get(name)]:
             raise NetworkError(
@@ -306,3 +346,60 @@ def _chosen(weights: Sequence[float], k: int | None, equal: bool) -> tuple[list[
 def _member(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
     prefix = f"member.{number}."
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _scale_of(members: Iterable[nn.Module]) -> bool | None:
+    """The scale of the images that the members were trained on, as `Stages.unit_scale`.
+
+    Raises:
+        NetworkError: some were trained on images in 0..1 and some on others.
+    """
+    scales = {member.unit_scale for member in members if isinstance(member, Stages)} - {None}
+    if len(scales) > 1:
+        raise NetworkError(
+            "some members were trained on images in 0..1 and some on images on another scale: expected members for the same images"
+        )
+    return next(iter(scales), None)
+
+
+def _give_scale(members: Iterable[nn.Module], unit_scale: bool | None) -> None:
+    for member in members:
+        if isinstance(member, Stages) and unit_scale is not None:
+            member.unit_scale = unit_scale
+
+
+def _as_weights(weights: Tensor | Sequence[float] | np.ndarray, members: int) -> Tensor:
+    dtype = weights.dtype if isinstance(weights, Tensor) else torch.float64
+    try:
+        found = torch.as_tensor(weights, dtype=dtype).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"weights = {weights!r}: expected (M,) numbers, one for each member") from error
+    if found.shape != (members,):
+        raise ValueError(f"weights {tuple(found.shape)} and {members} members do not fit: expected (M,)")
+    return found
+
+
+def _own(images: Tensor) -> Tensor:
+    """A copy that members may change in place, and that shows it (inference tensors do not)."""
+    if not torch.is_inference_mode_enabled():
+        return images.clone()
+    with torch.inference_mode(False), torch.no_grad():
+        return images.clone()
+
+
+def _stacked(answers: Sequence[Any]) -> Tensor:
+    """(M, B, C), once it is clear that the answers are logits."""
+    for i, found in enumerate(answers):
+        if not isinstance(found, Tensor):
+            what = f"a {type(found).__name__}"
+        elif found.dim() < 2 or not found.is_floating_point():
+            what = f"a tensor {tuple(found.shape)} of {str(found.dtype).removeprefix('torch.')}"
+        elif found.shape != answers[0].shape:
+            what = f"{tuple(found.shape)} where member 0 answers with {tuple(answers[0].shape)}"
+        else:
+            continue
+        raise NetworkError(
+            f"member {i} answers with {what}: expected logits (B, C) or (B, T, C), of one shape for all; "
+            "wrap it in a module that returns them alone"
+        )
+    return torch.stack(list(answers))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from decouple.config import Q0Config
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, NetworkError
 from decouple.networks.stages import Stages
 
 
@@ -45,13 +45,17 @@ class MuonAndAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         refuse_without_muon()
-        super().__init__([{"params": list(matrices)}, {"params": list(rest)}], {"lr": lr})
+        super().__init__([{"params": list(part)} for part in (matrices, rest) if part], {"lr": lr})
         self.matrices = list(matrices)
         self.views = [nn.Parameter(_as_matrix(p.detach(), p)) for p in matrices]
         if any(view.data_ptr() != p.data_ptr() for view, p in zip(self.views, matrices, strict=True)):
             raise ValueError("a weight is laid out in memory so that no matrix can share it: call .contiguous() on it first")
-        muon = torch.optim.Muon(self.views, lr=lr, momentum=momentum, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        self.inner = [muon, torch.optim.AdamW(list(rest), lr=lr, betas=betas, weight_decay=0.0)]
+        self.inner: list[torch.optim.Optimizer] = []  # torch refuses an optimiser of nothing
+        if self.views:
+            muon = torch.optim.Muon(self.views, lr=lr, momentum=momentum, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+            self.inner.append(muon)
+        if rest:
+            self.inner.append(torch.optim.AdamW(list(rest), lr=lr, betas=betas, weight_decay=0.0))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -68,8 +72,11 @@ def optimizer_of(network: nn.Module, config: Q0Config) -> torch.optim.Optimizer:
 
     Raises:
         ConfigError: Muon, with a torch that does not have it.
+        NetworkError: no parameter is trainable.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
+    if not parameters:
+        raise NetworkError("no parameter of the network requires a gradient: expected one to train")
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     if config.optimizer == "adamw":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,12 @@ from torch import Tensor
 from decouple.config import Q0Config
 from decouple.data.images import ImageData
 from decouple.errors import NetworkError, expect
-from decouple.networks.checks import check_batches, check_fit, check_kept, check_trainable
+from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
+from decouple.networks.state import own_copy, state_of
 from decouple.q0.ensemble import Ensemble, check_members
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
+from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, batch_of, snapshots_of, train_trajectory
 from decouple.seeds import derive, whole
 from decouple.settings import check_member_count, check_section, fingerprint
@@ -50,7 +51,7 @@ def train_population(
 
     Raises:
         ConfigError: a setting out of its range.
-        NetworkError: no networks, one that does not fit the images, or networks of different shapes.
+        NetworkError: no networks, one that does not fit the images or cannot be kept in a file, or networks of different shapes.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
 
     >>> import tempfile, decouple
@@ -60,7 +61,7 @@ def train_population(
     >>> new = [decouple.paper_network(data.train.images, 10, small, groups=1, seed=seed) for seed in (0, 1)]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     ensemble = train_population(new, data, folder, config=Q0Config(cycles=2, epochs=1))
-    >>> ensemble(data.test.images[:5].float()).shape
+    >>> ensemble(data.test.images[:5]).shape
     torch.Size([5, 10])
     """
     expect(data, ImageData, "data", "such as decouple.load_data('digits')")
@@ -69,12 +70,12 @@ def train_population(
     if isinstance(networks, torch.nn.Module):
         raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
     seed = whole(seed, "seed")
-    for network in networks:
+    for number, network in enumerate(networks):
         expect(network, Stages, "networks[…]", "cut it with Stages.from_module or Stages.from_sequential")
         check_fit(network, data.train)
         check_fit(network, data.prior, "prior")
         check_trainable(network)
-        check_kept(network)
+        state_of(network, f"networks[{number}]")
         check_batches(network, data.train, min(batch_of(config, cycle) for cycle in range(config.cycles)))
         check_batches(network, data.prior, BATCH, "prior", training=False)
     check_members(networks)
@@ -82,12 +83,13 @@ def train_population(
     settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot
     members, answers = [], []
     for trajectory, network in enumerate(networks):
-        identity = fingerprint(settings, precision, network.digest, data.train.digest)
+        identity = fingerprint(settings, precision, network.digest, structure_text(network), data.train.digest)
         snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
         chain = Chain(network, config, derive(seed, "q0", trajectory), precision)
         train_trajectory(chain, data.train, snapshots, advance=advance)
         for snapshot in snapshots:
-            member = copy.deepcopy(network)
+            member = own_copy(network)
+            member.train_on(data.train.images)
             snapshot.load_into(member)
             members.append(member)
             answers.append(logits(member, data.prior).double().softmax(1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from decouple.config import Q0Config
 from decouple.data.images import Split
 from decouple.files import load_tensors, pack_tensors, try_tensors, write_bytes
 from decouple.networks.stages import Stages
+from decouple.networks.state import load_state, on_cpu, own_copy, state_of
 from decouple.q0.distill import distillation_loss
 from decouple.q0.optimizers import optimizer_of, restore_state, set_lr, state_tensors
 from decouple.q0.perturb import perturb_, perturbation_scale
@@ -51,7 +51,7 @@ class Snapshot:
 
     def load_into(self, network: nn.Module) -> None:
         """Give `network` this snapshot's weights."""
-        network.load_state_dict(self.weights())
+        load_state(network, self.weights())
 
     def is_whole(self) -> bool:
         """Whether the file is there and its checksum and identity are right."""
@@ -113,15 +113,15 @@ class Chain:
             NotFiniteError: a loss or gradient became NaN or infinite; names the step.
         """
         config = self.config
-        network = copy.deepcopy(self.network).to(device)
+        network = own_copy(self.network).to(device)
         if before is not None:
-            network.load_state_dict(weights_in(before))
+            load_state(network, weights_in(before))
         optimizer = optimizer_of(network, config)
         teacher = None
         if before is not None:
             restore_state(optimizer, before)
             if config.alpha > 0 and number >= config.distill_after:
-                teacher = copy.deepcopy(network).eval().requires_grad_(False)
+                teacher = own_copy(network).eval().requires_grad_(False)
             if config.perturb > 0:
                 scale = perturbation_scale(
                     number, config.cycles, first=config.perturb, last=config.perturb * config.perturb_last
@@ -155,7 +155,7 @@ class Chain:
             )
             losses.append(loss)
             advance(1)
-        weights = {f"{PREFIX}{name}": value.detach().cpu() for name, value in network.state_dict().items()}
+        weights = {f"{PREFIX}{name}": value for name, value in on_cpu(state_of(network)).items()}
         return weights | {name: value.detach().cpu() for name, value in state_tensors(optimizer).items()}, losses
 
 

@@ -16,8 +16,9 @@ from decouple.data.images import Split, as_float
 from decouple.device import check_workers
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, expect
 from decouple.files import write_bytes
-from decouple.networks.checks import check_batches, check_fit, check_kept, check_repeatable
+from decouple.networks.checks import check_batches, check_fit, check_repeatable
 from decouple.networks.stages import Stages
+from decouple.networks.state import state_of
 from decouple.search.algorithm import Algorithm, SearchPoint
 from decouple.search.engine import Budget
 from decouple.search.es import EvolutionStrategy
@@ -240,7 +241,7 @@ def _check_network(network: Stages, split: Split, batch: int) -> list[tuple[int,
             raise NetworkError(
                 f"the values of an image at '{name}' have shape {shape}: expected (C, H, W), (T, D) or (D,); cut the network elsewhere"
             )
-    check_kept(network)
+    state_of(network)
     check_batches(network, split, batch, "split")
     return points
 

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ from torch import Tensor, nn
 from decouple.errors import ConfigError, DataError, DecoupleError, NetworkError, NotFiniteError, did_you_mean, expect
 from decouple.files import save_tensors
 from decouple.networks.layers import find_layer, unwrapped
+from decouple.networks.state import check_values
 from decouple.settings import fingerprint
 from decouple.tensors import as_tensor, whole_number
+from decouple.torch_state import device_of
 from decouple.trajectories.recording import About, record_path, samples_digest
 
 BATCH = 500
@@ -146,7 +147,8 @@ class Recorder:
 
     @torch.no_grad()
     def _activations(self, network: nn.Module) -> dict[str, Tensor]:
-        device = _device_of(network)
+        check_values(network)
+        device = device_of(network)
         parts: dict[str, list[Tensor]] = {name: [] for name in self._layers}
         with _undisturbed(network, device), _uncompiled(), _watched(network, self._layers) as seen:
             for batch in self._samples.split(BATCH):
@@ -188,18 +190,6 @@ def _checked(samples: Any, ids: Any, labels: Any) -> tuple[Tensor, dict[str, Ten
                 f"{name} have shape {tuple(values.shape)} and type {values.dtype}: expected ({len(samples)},) {kind}"
             )
     return samples, known
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    """Where the network's values are, which it must have."""
-    tensors = list(chain(network.parameters(), network.buffers()))
-    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
-        raise NetworkError(
-            "the network has lazy layers without parameters yet: run it once on a batch before it is recorded"
-        )
-    if any(tensor.is_meta for tensor in tensors):
-        raise NetworkError("the network is on the meta device, without values: move it with to_empty() and load its weights")
-    return tensors[0].device if tensors else torch.device("cpu")
 
 
 def _forward(network: nn.Module, batch: Tensor) -> None:

@@ -243,6 +243,38 @@ def test_that_test_has_teeth(
     assert found.losses[2:] != expected.losses[2:]
 
 
+def test_a_checkpoint_keeps_tied_weights_once_and_refuses_what_it_cannot_keep(data: ImageData, tmp_path: Path) -> None:
+    def tied() -> Stages:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            layers = [torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64), torch.nn.Linear(64, 3)]
+        layers[2].weight = layers[0].weight
+        return Stages.from_sequential(torch.nn.Sequential(torch.nn.Flatten(), *layers), [3, 4])
+
+    def train(network: Stages, epochs: int, checkpoint: Checkpoint | None) -> Stages:
+        config = SgdConfig(epochs=epochs, batch=24, schedule="constant")
+        fit(network, data.train, data.validation, CrossEntropy(), config, seed=0, checkpoint=checkpoint)
+        return network
+
+    checkpoint = Checkpoint(tmp_path / "c.safetensors", "unit", seconds=0)
+    train(tied(), 2, checkpoint)
+    once = 4 * (64 * 64 + 3 * 64 + 2 * 64 + 3)
+    assert checkpoint.path.stat().st_size < 3 * once + 10_000, "weights, the best ones, momentum"
+    resumed, whole = train(tied(), 4, checkpoint), train(tied(), 4, None)
+    assert resumed.digest == whole.digest != tied().digest
+    assert resumed.stages[0][3].weight is resumed.stages[0][1].weight  # type: ignore[index]
+
+    class Extra(torch.nn.Linear):
+        def get_extra_state(self) -> object:
+            return {"a": 1}
+
+        def set_extra_state(self, state: object) -> None: ...
+
+    other = Stages.from_sequential(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4), Extra(4, 3)), [1, 2])
+    with pytest.raises(NetworkError, match=r"'stages\.1\.0\._extra_state' of the network is a dict"):
+        train(other, 1, Checkpoint(tmp_path / "other", "unit"))
+
+
 def test_a_damaged_checkpoint_is_begun_anew(data: ImageData, targets: _Targets, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "c.safetensors", "unit", seconds=0)
     checkpoint.path.write_bytes(b"rubbish")

@@ -101,12 +101,12 @@ REFUSED: dict[str, tuple[Callable[[], Stages], list[str], str]] = {
         "no weight of the network asks for a gradient",
     ),
     "inference mode": (_in_inference_mode, TRAININGS, r"was made in torch.inference_mode\(\) and cannot be trained"),
-    "meta": (lambda: _plain().to("meta"), ALL, "'stages.0.1.weight' is on the meta device and holds no values"),
-    "spread": (_spread, ALL, "'stages.1.0.bias' is on the meta device"),
+    "meta": (lambda: _plain().to("meta"), ALL, "'stages.0.1.weight' of the network is on the meta device and has no values"),
+    "spread": (_spread, ALL, "'stages.1.0.bias' of the network is on the meta device"),
     "lazy": (
         lambda: _cut(nn.Flatten(), nn.LazyLinear(8), nn.LazyLinear(3)),
         ALL,
-        "'stages.0.1.weight' is lazy and has no shape",
+        "'stages.0.1.weight' of the network is not initialised: call the network",
     ),
     "float64": (
         lambda: _plain().double(),
@@ -143,7 +143,7 @@ REFUSED: dict[str, tuple[Callable[[], Stages], list[str], str]] = {
     "extra state": (
         lambda: _ending(_Extra(8, 3)),
         ["search", "population"],
-        r"state holds a dict as 'stages.1.0._extra_state'",
+        r"'stages.1.0._extra_state' of .* is a dict, which a file of tensors cannot hold",
     ),
     "random": (
         lambda: _ending(_Gives(lambda x: nn.functional.dropout(x + 1))),

@@ -2,7 +2,9 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -137,6 +139,145 @@ def test_members_that_do_not_fit_are_refused() -> None:
 
 def test_weights_may_be_numbers(data: ImageData) -> None:
     assert torch.equal(Ensemble(mlps(), WEIGHTS.tolist())(data.test.images), Ensemble(mlps(), WEIGHTS)(data.test.images))
+
+
+def test_numbers_of_any_kind_are_accepted(data: ImageData, tmp_path: Path) -> None:
+    images, expected = data.test.images, Ensemble(mlps(), WEIGHTS)(data.test.images)
+    for weights in (
+        WEIGHTS.numpy(),
+        WEIGHTS.double(),
+        list(WEIGHTS),
+        tuple(np.float32(weight) for weight in WEIGHTS.tolist()),
+        np.array([2, 5, 3]),
+        torch.tensor([2, 5, 3]),
+        WEIGHTS.clone().requires_grad_(),
+    ):
+        ensemble = Ensemble(mlps(), weights)
+        torch.testing.assert_close(ensemble(images), expected)
+        assert not ensemble.weights.requires_grad
+    torch.testing.assert_close(ensemble(images.numpy()), expected)  # type: ignore[arg-type]
+    ensemble.save(tmp_path / "e")
+    for k in (np.int64(2), torch.tensor(2), 2):
+        assert len(Ensemble.load(tmp_path / "e", k, network=mlps(1)[0]).members) == 2  # type: ignore[arg-type]
+    for weights in (None, "abc", ["a", "b", "c"]):
+        with pytest.raises(ValueError, match=r"weights = .*: expected \(M,\) numbers, one for each member"):
+            Ensemble(mlps(), weights)  # type: ignore[arg-type]
+
+
+def test_members_that_are_no_networks_or_have_no_values_are_refused() -> None:
+    with pytest.raises(NetworkError, match=r"a sequence of networks, not one Sequential; pass \[network\]"):
+        Ensemble(mlps(1)[0], [1])  # type: ignore[arg-type]
+    with pytest.raises(NetworkError, match=r"member 1 is a str: expected an nn\.Module"):
+        Ensemble([*mlps(1), "b"], [1, 1])  # type: ignore[list-item]
+    with pytest.raises(NetworkError, match="'weight' of member 0 is not initialised"):
+        Ensemble([nn.LazyLinear(3)], [1])
+    with pytest.raises(NetworkError, match="'weight' of member 1 is on the meta device"):
+        Ensemble([nn.Linear(2, 3), nn.Linear(2, 3, device="meta")], [1, 1])
+
+
+class Tied(nn.Module):
+    """Its second layer's weight is the first one's, the third one's another parameter in the same memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 32), nn.Linear(32, 3)
+        self.b.weight = self.a.weight
+        self.c.weight = nn.Parameter(self.a.weight.detach()[:32])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.c(self.b(self.a(images.flatten(1)).relu()).relu()).relu())
+
+
+def test_tied_members_are_kept_once_and_restored_tied(data: ImageData, tmp_path: Path) -> None:
+    members: list[nn.Module] = [Tied() for _ in WEIGHTS]
+    ensemble = Ensemble(members, WEIGHTS)
+    torch.testing.assert_close(
+        ensemble(data.test.images).double(), by_hand(members, WEIGHTS, data.test.images), rtol=0, atol=2e-5
+    )
+    ensemble.save(tmp_path / "e")
+    assert (tmp_path / "e").stat().st_size < 3 * 4 * (64 * 64 + 300) + 5000
+    again = Ensemble.load(tmp_path / "e", network=Tied())
+    assert torch.equal(again(data.test.images), ensemble(data.test.images))
+    for member in again.members:
+        assert member.b.weight is member.a.weight
+        member.a.weight.detach().zero_()
+        assert not member.c.weight.any()  # type: ignore[union-attr]
+
+
+class Fixed(nn.Module):
+    def __init__(self, temperature: float, kept: float = 1.0) -> None:
+        super().__init__()
+        self.l, self.temperature = nn.Linear(64, 3), temperature
+        self.register_buffer("kept", torch.tensor(kept), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.l(images.flatten(1)) * self.kept / self.temperature
+
+
+def test_members_that_differ_in_more_than_weights_are_not_saved_as_one_network(data: ImageData, tmp_path: Path) -> None:
+    for other, what in (
+        (Fixed(5.0), "'temperature' is 1.0 in member 0 and 5.0 in member 1"),
+        (Fixed(1.0, 2.0), r"'kept' is float32 \(\) \w+ in member 0 and"),
+    ):
+        ensemble = Ensemble([Fixed(1.0), other], [1, 1])
+        expected = by_hand(list(ensemble.members), torch.ones(2) / 2, data.test.images)
+        torch.testing.assert_close(ensemble(data.test.images).double(), expected, rtol=0, atol=2e-5)
+        with pytest.raises(NetworkError, match=rf"cannot be saved together: {what}"):
+            ensemble.save(tmp_path / "e")
+    other = paper_network(data.train.images, 3, NetworkConfig(width=8, eps=0.1), groups=1, seed=0)
+    with pytest.raises(NetworkError, match=r"cannot be saved together: 'stages\.\S+\.eps' is 0\.1 in member 0 and 0\.01"):
+        Ensemble([other], [1], architecture=SHAPE).save(tmp_path / "e")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_file_cannot_hold_is_refused_by_name(data: ImageData, tmp_path: Path) -> None:
+    class Extra(Fixed):
+        def get_extra_state(self) -> object:
+            return {"temperature": self.temperature}
+
+        def set_extra_state(self, state: object) -> None: ...
+
+    ensemble = Ensemble([Extra(2.0), Extra(2.0)], [1, 1])
+    assert ensemble(data.test.images).isfinite().all()
+    with pytest.raises(NetworkError, match="'_extra_state' of member 0 is a dict, which a file of tensors cannot hold"):
+        ensemble.save(tmp_path / "e")
+
+    class Kept(Fixed):
+        def get_extra_state(self) -> torch.Tensor:
+            return torch.tensor(self.temperature)
+
+        def set_extra_state(self, state: torch.Tensor) -> None:
+            self.temperature = float(state)
+
+    ensemble = Ensemble([Kept(2.0), Kept(2.0)], [1, 1])
+    ensemble.save(tmp_path / "e")
+    again = Ensemble.load(tmp_path / "e", network=Kept(1.0))
+    assert torch.equal(again(data.test.images), ensemble(data.test.images))
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_a_file_loaded_in_any_mode_gives_gradients_later(data: ImageData, tmp_path: Path, mode: Any) -> None:
+    ensembles = {"own": Ensemble(mlps(), WEIGHTS), "paper": Ensemble(convolutional(data), WEIGHTS, architecture=SHAPE)}
+    for name, ensemble in ensembles.items():
+        ensemble.save(tmp_path / name)
+        with mode():
+            again = Ensemble.load(tmp_path / name, network=mlps(1)[0] if name == "own" else None)
+            torch.testing.assert_close(again(data.test.images), ensemble(data.test.images))
+        images = data.test.images.clone().requires_grad_()
+        again(images)[:, 0].sum().backward()
+        assert images.grad is not None
+        assert float(images.grad.abs().max()) > 0
+
+
+def test_a_file_loaded_under_another_default_dtype_is_the_same(data: ImageData, tmp_path: Path) -> None:
+    ensemble = Ensemble(convolutional(data), WEIGHTS, architecture=SHAPE)
+    ensemble.save(tmp_path / "e")
+    torch.set_default_dtype(torch.float64)
+    try:
+        again = Ensemble.load(tmp_path / "e")
+        assert torch.equal(again(data.test.images), ensemble(data.test.images))
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_images_of_another_shape_are_refused_where_the_shape_is_known(data: ImageData) -> None:

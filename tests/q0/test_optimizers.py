@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from decouple.config import Q0Config
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, NetworkError
 from decouple.networks import Stages
 from decouple.q0.optimizers import MuonAndAdamW, optimizer_of, restore_state, set_lr, state_tensors
 
@@ -89,3 +89,24 @@ def test_a_weight_that_no_matrix_can_share_is_refused() -> None:
     weight = nn.Parameter(torch.rand(3, 4, 2).transpose(1, 2))
     with pytest.raises(ValueError, match=r"no matrix can share it: call \.contiguous"):
         MuonAndAdamW([weight], [], lr=0.1, momentum=0.9)
+
+
+def test_muon_does_without_matrices_or_without_the_rest() -> None:
+    config = Q0Config(optimizer="muon", lr=0.01)
+    for trained in ("bias", "stages.0.0.weight"):
+        network = made()
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.endswith(trained))
+        before = {name: value.clone() for name, value in network.named_parameters()}
+        optimizer = optimizer_of(network, config)
+        step(network, optimizer, 0)
+        changed = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
+        assert changed == {name for name in before if name.endswith(trained)}
+        restore_state(optimizer_of(network, config), state_tensors(optimizer))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_frozen_network_is_refused(name: str) -> None:
+    config = replace(Q0Config(), optimizer=name)  # type: ignore[arg-type]
+    with pytest.raises(NetworkError, match="no parameter of the network requires a gradient: expected one to train"):
+        optimizer_of(made().requires_grad_(False), config)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ import torch
 from decouple.config import NetworkConfig, Q0Config
 from decouple.data import ImageData
 from decouple.errors import ConfigError, NetworkError
+from decouple.files import load_tensors, unit_of
 from decouple.networks import Stages, paper_network
 from decouple.q0 import Ensemble, fit_prior, train_population
 from decouple.q0.population import fitted_prior
+from decouple.q0.trajectories import weights_in
 from decouple.training.evaluate import logits
 
 CONFIG = Q0Config(cycles=2, epochs=1, batch=24, prior="exact")
@@ -73,6 +76,80 @@ def test_what_does_not_fit_is_named(networks: list[Stages], data: ImageData, tmp
         train_population(networks, data, tmp_path, config=Q0Config(cycles=0))
     with pytest.raises(ConfigError, match=r"networks\[…\] must be a Stages, not Linear"):
         train_population([torch.nn.Linear(2, 2)], data, tmp_path)  # type: ignore[list-item]
+    assert not list(tmp_path.iterdir()), "nothing was trained"
+
+
+class Own(torch.nn.Module):
+    """Its second layer has the first one's weight."""
+
+    def __init__(self, activation: torch.nn.Module | None = None) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.flat, self.a, self.b = torch.nn.Flatten(), torch.nn.Linear(64, 64), torch.nn.Linear(64, 64)
+            self.head, self.activation = torch.nn.Linear(64, 3), activation or torch.nn.ReLU()
+        self.b.weight = self.a.weight
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.activation(self.b(self.activation(self.a(self.flat(images))))))
+
+
+def own(activation: torch.nn.Module | None = None) -> Stages:
+    return Stages.from_module(Own(activation), ["a", "b", "head"])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_tied_weights_train_as_tied_and_are_kept_once(data: ImageData, tmp_path: Path, optimizer: Any) -> None:
+    config = replace(CONFIG, optimizer=optimizer, perturb=0.1)
+    ensemble = train_population([own()], data, tmp_path, config=config)
+    paths = sorted(tmp_path.rglob("cycle-*.safetensors"))
+    assert len(paths) == len(ensemble.members) == 2
+    states = [weights_in(load_tensors(path, unit=unit_of(path))[0]) for path in paths]
+    for state in states:
+        first, second = (next(value for name, value in state.items() if name.endswith(f"{x}.weight")) for x in "ab")
+        assert first.data_ptr() == second.data_ptr()
+        assert torch.equal(first, second)
+        assert not torch.equal(first, Own().a.weight)
+    for member in ensemble.members:
+        assert (
+            next(s for n, s in member.named_modules() if n.endswith(".a")).weight
+            is next(s for n, s in member.named_modules() if n.endswith(".b")).weight
+        )
+    paths[1].unlink()
+    again = train_population([own()], data, tmp_path, config=config)
+    assert torch.equal(_answers(again, data), _answers(ensemble, data)), "what goes on from a tied snapshot is the same"
+
+
+def test_snapshots_of_another_network_with_the_same_weights_are_not_taken(data: ImageData, tmp_path: Path) -> None:
+    one, other = own(), own(torch.nn.Tanh())
+    assert one.digest == other.digest
+    train_population([one], data, tmp_path, config=CONFIG)
+    found = train_population([other], data, tmp_path, config=CONFIG)
+    alone = train_population([other], data, tmp_path / "alone", config=CONFIG)
+    assert torch.equal(_answers(found, data), _answers(alone, data))
+    assert len(list(tmp_path.glob("*/trajectory-0"))) == 2
+    both = train_population([one, other], data, tmp_path, config=CONFIG)
+    assert len(both.members) == 4
+    expected = torch.stack([member(data.test.images).softmax(-1) for member in both.members])
+    mixed = (both.weights[:, None, None] * expected).sum(0)
+    torch.testing.assert_close(_answers(both, data).exp(), mixed)
+
+
+def test_what_cannot_be_trained_or_kept_is_refused_before_training(data: ImageData, tmp_path: Path) -> None:
+    class Extra(torch.nn.Linear):
+        def get_extra_state(self) -> object:
+            return {"a": 1}
+
+        def set_extra_state(self, state: object) -> None: ...
+
+    sequential = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), Extra(8, 3))
+    with pytest.raises(NetworkError, match=r"'stages\.1\.0\._extra_state' of networks\[0\] is a dict"):
+        train_population([Stages.from_sequential(sequential, [1, 2])], data, tmp_path, config=CONFIG)
+    with pytest.raises(NetworkError, match=r"networks\[1\] has no parameter that requires a gradient"):
+        train_population([own(), own().requires_grad_(False)], data, tmp_path, config=CONFIG)
+    lazy = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(8), torch.nn.Linear(8, 3))
+    with pytest.raises(NetworkError, match=r"'stages\.0\.1\.weight' of networks\[0\] is not initialised"):
+        train_population([Stages.from_sequential(lazy, [1, 2])], data, tmp_path, config=CONFIG)
     assert not list(tmp_path.iterdir()), "nothing was trained"
 
 

@@ -403,3 +403,12 @@ def test_nll_by_member_is_floored() -> None:
     p = torch.tensor([[0.5, 0.25], [0.0, 1.0]], dtype=torch.float64)
     assert nll(p).tolist() == pytest.approx([1.5 * math.log(2), -0.5 * math.log(1e-12)])
     assert nll(p.half()).dtype == torch.float32
+
+
+def test_numpy_arrays_are_accepted() -> None:
+    p = population(3, 40)
+    assert torch.equal(fit_prior(p.numpy()).weights, fit_prior(p).weights)  # type: ignore[arg-type]
+    indices, share = select_members(np.array([0.2, 0.5, 0.3]), np.int64(2))  # type: ignore[arg-type]
+    assert (indices.tolist(), share.tolist()) == ([1, 2], pytest.approx([0.625, 0.375]))
+    assert mixture(np.array([[[1.0, 0.0]], [[0.5, 0.5]]]), np.array([0.5, 0.5])).tolist() == [[0.75, 0.25]]  # type: ignore[arg-type]
+    assert float(nll(np.array([0.5]))) == pytest.approx(math.log(2))  # type: ignore[arg-type]
