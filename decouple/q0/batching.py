@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from decouple.files import sharing
 from decouple.q0.structure import Watch, first_difference
 
-_BORROWED = threading.RLock()
-"""Held while a member computes with weights that are not its own."""
+BORROWED = threading.RLock()
+"""To be held around a batch's methods: meanwhile its first member computes with weights that are not its own."""
 
 
 class NotBatchableError(Exception):
@@ -99,7 +99,7 @@ class Batch:
     def _run(self, stacks: list[Tensor], images: Tensor) -> Tensor:
         # By what torch.func.vmap is made of, for its own Python takes as long as a small network's.
         # torch's fused attention has no batched form: it would run member by member, and warn.
-        with _BORROWED, sdpa_kernel(SDPBackend.MATH) if self._unfused else nullcontext():
+        with sdpa_kernel(SDPBackend.MATH) if self._unfused else nullcontext():
             level = functorch._vmap_increment_nesting(len(self._tensors), "error")
             try:
                 weights = [functorch._add_batch_dim(stack, 0, level) for stack in stacks]

@@ -20,7 +20,7 @@ from decouple.files import load_record, load_tensors, save_record, save_tensors,
 from decouple.networks.stages import Stages
 from decouple.networks.state import check_values, load_state, own_copy, state_of
 from decouple.q0.architecture import Architecture, PaperArchitecture, architecture_from
-from decouple.q0.batching import Batch, NotBatchableError, reason_of
+from decouple.q0.batching import BORROWED, Batch, reason_of
 from decouple.q0.prior import select_members
 from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import Snapshot, weights_in
@@ -141,21 +141,19 @@ class Ensemble(nn.Module):
         return seconds
 
     def _batched(self, images: Tensor) -> Tensor:
-        if self._batch is None or not self._batch.holds():
+        with BORROWED:
             try:
-                self._batch = Batch(list(self.members))
-            except NotBatchableError as error:
+                if self._batch is None or not self._batch.holds():
+                    self._batch = Batch(list(self.members))
+                if not self._batch.is_proven:
+                    with torch.no_grad():
+                        expected = self._one_by_one(images)
+                    self._batch.prove(images, expected)
+                return self._batch(_own(images))
+            except NetworkError:
+                raise
+            except Exception as error:  # whatever the members' own code raises on batched tensors
                 return self._unbatched(images, error)
-        try:
-            if not self._batch.is_proven:
-                with torch.no_grad():
-                    expected = self._one_by_one(images)
-                self._batch.prove(images, expected)
-            return self._batch(_own(images))
-        except NetworkError:
-            raise
-        except Exception as error:  # whatever the members' own code raises on batched tensors
-            return self._unbatched(images, error)
 
     def _unbatched(self, images: Tensor, error: Exception) -> Tensor:
         found = self._one_by_one(images)  # raises where the images are what is wrong
@@ -190,6 +188,12 @@ class Ensemble(nn.Module):
 
         with ThreadPoolExecutor(max_workers=min(len(self.members), max(1, torch.get_num_threads()))) as pool:
             return _stacked(list(pool.map(one, self.members)))
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
+        """torch calls this to move or convert: what it leaves can be trained, also under `torch.inference_mode`."""
+        with torch.inference_mode(False), torch.no_grad():
+            super()._apply(function, recurse)
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied and pickled: the batch is made again."""

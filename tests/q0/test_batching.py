@@ -3,9 +3,11 @@
 import copy
 import functools
 import logging
+import pickle
 import random
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -451,6 +453,34 @@ def test_tied_members_are_one_call_and_stay_tied() -> None:
     mixed = Ensemble([Tied(), untied], [1, 1])
     assert_right(mixed, images)
     assert mixed.evaluation == "loop"
+
+
+def test_several_threads_may_ask_one_ensemble() -> None:
+    ensemble = Ensemble([net(seed) for seed in range(3)], [1, 1, 1])
+    batches = [torch.randn(4, 6) for _ in range(4)]
+    expected = [oracle(ensemble, images) for images in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            for found, wanted in zip(pool.map(ensemble, batches), expected, strict=True):
+                torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5)
+    assert ensemble.evaluation == "batched"
+
+
+def test_copied_pickled_and_loaded_ensembles_have_weights_of_their_own() -> None:
+    ensemble, images = Ensemble([net(0), net(1)], [1, 1]), torch.randn(4, 6)
+    before = ensemble(images)
+    for other in (copy.deepcopy(ensemble), pickle.loads(pickle.dumps(ensemble))):  # noqa: S301 (one's own)
+        assert torch.equal(other(images), before)
+        other.load_state_dict(Ensemble([net(2), net(3)], [1, 1]).state_dict())
+        assert_right(other, images)
+        other.load_state_dict(Ensemble([net(4), net(5)], [1, 1]).state_dict(), assign=True)
+        assert_right(other, images)
+        assert other.evaluation == "batched"
+    assert torch.equal(ensemble(images), before)
+    with torch.inference_mode():
+        ensemble.double()
+    assert_right(ensemble, images.double())
+    ensemble.load_state_dict(ensemble.state_dict())  # none of its tensors became an inference tensor
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
