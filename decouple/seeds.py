@@ -7,27 +7,11 @@ run's seed and its own name, which is what makes a resumed run equal an uninterr
 from __future__ import annotations
 
 import hashlib
-import operator
 from typing import SupportsIndex
 
 import torch
 
-from decouple.errors import ConfigError
-
-
-def whole(value: SupportsIndex, what: str) -> int:
-    """A whole number as an int: Python's, numpy's or torch's.
-
-    >>> whole(torch.tensor(3), "seed")
-    3
-
-    Raises:
-        ConfigError: anything else, so that no fraction is cut off in silence; names it as `what`.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ConfigError(f"{what} must be a whole number, not {value!r}") from None
+from decouple.tensors import whole_number
 
 
 def derive(seed: SupportsIndex, *path: str | SupportsIndex) -> int:
@@ -38,7 +22,7 @@ def derive(seed: SupportsIndex, *path: str | SupportsIndex) -> int:
     >>> derive(0, "search", 1) == derive(0, "search", "1")
     False
     """
-    text = repr((whole(seed, "seed"), *map(_plain, path))).encode()
+    text = repr((whole_number(seed, "seed"), *map(_plain, path))).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
@@ -46,7 +30,7 @@ def _plain(part: str | SupportsIndex) -> str | int:
     """As Python's own type, since numpy's and torch's are written in another way."""
     if isinstance(part, str):
         return str(part)
-    return part if isinstance(part, int) else whole(part, "part of a stream's name")
+    return part if isinstance(part, int) else whole_number(part, "part of a stream's name")
 
 
 def generator(seed: SupportsIndex, *path: str | SupportsIndex, device: torch.device | str = "cpu") -> torch.Generator:

@@ -29,11 +29,12 @@ def as_tensor(values: Any, what: str) -> Tensor:
         array = np.array(values, order="C")
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{what} must be a tensor or a numpy array of numbers, not {type(values).__name__}") from error
+        kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise DataError(f"{what} must be a tensor or a numpy array of numbers, not {kind}") from error
 
 
-def whole_number(value: Any, what: str, least: int = 0) -> int:
-    """A whole number as an int, numpy's and torch's too. `True` is no number.
+def whole_number(value: Any, what: str, least: int | None = None) -> int:
+    """A whole number as an int, numpy's and torch's too. `True` is no number, and no fraction is cut off.
 
     >>> whole_number(np.int64(3), "a step")
     3
@@ -41,11 +42,11 @@ def whole_number(value: Any, what: str, least: int = 0) -> int:
     Raises:
         ConfigError: `what` it should have been, and what came.
     """
+    true = isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == torch.bool
     try:
-        true = isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) == torch.bool
         found = None if true else operator.index(value)
     except (TypeError, ValueError, RuntimeError):
         found = None
-    if found is None or not least <= found < 2**63:
-        raise ConfigError(f"{what} must be a whole number from {least} on, not {value!r}")
+    if found is None or (least is not None and not least <= found < 2**63):
+        raise ConfigError(f"{what} must be a whole number{'' if least is None else f' from {least} on'}, not {value!r}")
     return found

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from decouple.errors import ConfigError
-from decouple.seeds import derive, whole
+from decouple.seeds import derive
+from decouple.tensors import whole_number
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int32, torch.tensor])
@@ -24,4 +25,4 @@ def test_a_fraction_is_not_cut_off(value) -> None:
         derive(value)
     with pytest.raises(ConfigError, match="part of a stream's name must be a whole number, not "):
         derive(0, 1.5 if isinstance(value, str) else value)
-    assert whole(-3, "seed") == -3
+    assert whole_number(-3, "seed") == -3

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from decouple.data.splits import split_test, split_training
 from decouple.errors import DataError
+from decouple.tensors import as_tensor
 from decouple.torch_state import torch_defaults
 
 
@@ -227,13 +228,7 @@ def _tensor(values: object, what: str) -> Tensor:
         return values.detach()
     if not hasattr(values, "__array__"):
         raise DataError(f"{what} must be a torch.Tensor, not {type(values).__name__}; a numpy array is taken too")
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise DataError(f"{what} are a masked array, and what is masked has no value: leave these out first")
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{what} must hold numbers, not {array.dtype}")
-    # torch takes neither another byte order nor negative strides, and warns of what it may not write to.
-    return torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+    return as_tensor(values, what)
 
 
 def _conversion(images: Tensor) -> str:

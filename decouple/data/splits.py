@@ -9,6 +9,7 @@ from torch import Tensor
 
 from decouple import seeds
 from decouple.errors import DataError
+from decouple.tensors import whole_number
 from decouple.torch_state import torch_defaults
 
 
@@ -118,7 +119,7 @@ def draw(order: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _size(name: str, option: str, size: SupportsIndex) -> int:
-    count = seeds.whole(size, f"{name}: {option}")
+    count = whole_number(size, f"{name}: {option}")
     if count < 1:
         raise DataError(f"{name}: {option} = {count} must be at least 1; give --data.{option} another value")
     return count

@@ -19,8 +19,9 @@ from decouple.learn.objective import CrossEntropy, Targets, regression
 from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
 from decouple.networks.state import load_state, state_of
-from decouple.seeds import derive, whole
+from decouple.seeds import derive
 from decouple.settings import check_section
+from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.evaluate import BATCH, accuracy
@@ -108,7 +109,7 @@ def fit(
         raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if not callable(record):
         raise ConfigError(f"record must be a function of the epoch and the network, not a {type(record).__name__}")
-    seed = whole(seed, "seed")
+    seed = whole_number(seed, "seed")
     check_fit(network, train)
     check_fit(network, validation, "validation")
     check_trainable(network)

@@ -41,8 +41,11 @@ def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[
         return network.check(split.images.shape[1:], split.labels)
 
 
-def check_trainable(network: Stages) -> None:
+def check_trainable(network: Stages, what: str = "the network") -> None:
     """Refuse a network that no step of an optimiser can change.
+
+    Args:
+        what: its name in the message.
 
     Raises:
         NetworkError: no weight asks for a gradient, or one was made in inference mode.
@@ -50,8 +53,8 @@ def check_trainable(network: Stages) -> None:
     weights = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     if not weights:
         raise NetworkError(
-            "no weight of the network asks for a gradient, so nothing can be trained; call network.requires_grad_(True), or on "
-            "the parts that are to learn"
+            f"no weight of {what} asks for a gradient, so nothing can be trained; call requires_grad_(True) on it, or on the parts "
+            "that are to learn"
         )
     for name, tensor in chain(weights, network.named_buffers()):
         if tensor.is_inference():

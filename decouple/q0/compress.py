@@ -17,8 +17,9 @@ from decouple.q0.ensemble import Ensemble
 from decouple.q0.optimizers import optimizer_of, set_lr
 from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import multipliers
-from decouple.seeds import derive, whole
+from decouple.seeds import derive
 from decouple.settings import check_section
+from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch, torch_defaults
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
@@ -72,7 +73,7 @@ def distill(
     check_fit(student, train)
     check_trainable(student)
     check_batches(student, train, config.batch)
-    seed = whole(seed, "seed")
+    seed = whole_number(seed, "seed")
     student.train_on(train.images)
     optimizer = optimizer_of(student, config)
     parameters = [p.data for p in student.parameters() if p.requires_grad]

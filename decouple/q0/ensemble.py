@@ -25,6 +25,7 @@ from decouple.q0.prior import select_members
 from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import Snapshot, weights_in
 from decouple.settings import to_builtins
+from decouple.tensors import as_tensor
 
 UNIT = "q0/ensemble"
 """Identity of an ensemble's file: it may be moved and copied at will."""
@@ -76,6 +77,7 @@ class Ensemble(nn.Module):
         with torch.inference_mode(False):
             indices, share = select_members(_as_weights(weights, len(members)), len(members))
             self.members = nn.ModuleList([own_copy(members[i], f"member {i}") for i in indices.tolist()])
+            _give_scale(self.members, _scale_of(members))
             """Heaviest first."""
             for parameter in self.members.parameters():  # a TorchScript module cannot do it itself
                 parameter.requires_grad_(False)
@@ -110,7 +112,7 @@ class Ensemble(nn.Module):
         Raises:
             NetworkError: a member's answer is no tensor of logits.
         """
-        images = torch.as_tensor(images)
+        images = as_tensor(images, "images")
         if isinstance(self.architecture, PaperArchitecture):
             self.architecture.check(images)
         ways: dict[Evaluation, Callable[[Tensor], Tensor]] = {
@@ -123,7 +125,7 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def tune(self, images: Tensor, *, repeats: int = 3) -> dict[Evaluation, float]:
         """Measure the ways on a batch, keep the fastest; returns the seconds of each that the members can be computed in."""
-        images = torch.as_tensor(images)
+        images = as_tensor(images, "images")
         seconds: dict[Evaluation, float] = {}
         ways: tuple[Evaluation, ...] = ("batched", "loop", "threads")
         for way in ways:

@@ -14,13 +14,14 @@ from decouple.data.images import ImageData
 from decouple.errors import NetworkError, expect
 from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
-from decouple.networks.state import own_copy, state_of
+from decouple.networks.state import check_values, own_copy, state_of
 from decouple.q0.ensemble import Ensemble, check_members
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
 from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, batch_of, snapshots_of, train_trajectory
-from decouple.seeds import derive, whole
+from decouple.seeds import derive
 from decouple.settings import check_member_count, check_section, fingerprint
+from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch, torch_defaults
 from decouple.training.evaluate import BATCH, logits
 
@@ -69,12 +70,13 @@ def train_population(
     config = check_section(config)
     if isinstance(networks, torch.nn.Module):
         raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
-    seed = whole(seed, "seed")
+    seed = whole_number(seed, "seed")
     for number, network in enumerate(networks):
         expect(network, Stages, "networks[…]", "cut it with Stages.from_module or Stages.from_sequential")
+        check_values(network, f"networks[{number}]")
         check_fit(network, data.train)
         check_fit(network, data.prior, "prior")
-        check_trainable(network)
+        check_trainable(network, f"networks[{number}]")
         state_of(network, f"networks[{number}]")
         check_batches(network, data.train, min(batch_of(config, cycle) for cycle in range(config.cycles)))
         check_batches(network, data.prior, BATCH, "prior", training=False)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from decouple.errors import NotFiniteError
 from decouple.seeds import generator
+from decouple.tensors import as_tensor
 
 FLOOR = 1e-12
 """Smallest probability: a member that rules the truth out costs 27.6 nats, not infinitely many, and an example that every
@@ -193,7 +194,7 @@ def select_members(weights: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: not (M,), a weight that is negative or not finite, no positive weight, or k out of its range.
     """
-    weights = torch.as_tensor(weights)
+    weights = as_tensor(weights, "weights")
     _check_weights(weights)
     if not 1 <= k <= len(weights):
         raise ValueError(f"k = {k}: expected 1 … M = {len(weights)}")
@@ -218,7 +219,7 @@ def mixture(probabilities: Tensor, weights: Tensor) -> Tensor:
     Raises:
         ValueError: shapes that do not fit, negative or NaN probabilities, or weights that do not sum to 1.
     """
-    probabilities, weights = torch.as_tensor(probabilities), torch.as_tensor(weights)
+    probabilities, weights = as_tensor(probabilities, "probabilities"), as_tensor(weights, "weights")
     _check_weights(weights)
     if probabilities.dim() < 2 or len(probabilities) != len(weights):
         raise ValueError(
@@ -242,7 +243,7 @@ def nll(p_truth: Tensor) -> Tensor:
     Args:
         p_truth: (…, N) probability given to the truth; values below 1e-12 count as 1e-12.
     """
-    p_truth = torch.as_tensor(p_truth)
+    p_truth = as_tensor(p_truth, "p_truth")
     return -p_truth.to(torch.promote_types(p_truth.dtype, torch.float32)).clamp_min(FLOOR).log().mean(-1)
 
 
@@ -347,7 +348,7 @@ def _softmax(p: Tensor) -> tuple[Tensor, int]:
 
 def _floored(p_truth: Tensor) -> Tensor:
     """(M, N) in float64 on the CPU, at least FLOOR."""
-    p_truth = torch.as_tensor(p_truth)
+    p_truth = as_tensor(p_truth, "p_truth")
     if p_truth.dim() != 2 or 0 in p_truth.shape:
         raise ValueError(f"p_truth has shape {tuple(p_truth.shape)}: expected (M, N), neither of them 0")
     p = p_truth.detach().to("cpu", torch.float64)

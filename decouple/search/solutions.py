@@ -28,8 +28,9 @@ from decouple.search.paper import PaperSearch
 from decouple.search.random_search import RandomSearch
 from decouple.search.store import Shard, TargetStore
 from decouple.search.tasks import Plan, Task
-from decouple.seeds import derive, generator, whole
+from decouple.seeds import derive, generator
 from decouple.settings import fingerprint
+from decouple.tensors import whole_number
 from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import even_batches
 
@@ -171,9 +172,9 @@ def search_solutions(
     expect(dtype, torch.dtype, "dtype", "such as torch.bfloat16")
     if algorithm is not None:
         _check_algorithm(algorithm)
-    check_workers(workers := whole(workers, "workers"))
+    check_workers(workers := whole_number(workers, "workers"))
     config = settings.check_section(config)
-    seed, solutions = whole(seed, "seed"), [whole(solution, "solution") for solution in solutions]
+    seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
     points = _check_network(network, split, config.batch)
     distributed = workers > 1 or ray_address is not None
     if distributed:
@@ -209,7 +210,7 @@ def search_solutions(
         advance(task.images)
 
     if missing:
-        check_repeatable(network, split.images[:2].to(device_of(network)))
+        check_repeatable(network, split.images[:16].to(device_of(network)))
         image_bytes = target_bytes(points, config)
         _refuse_small_disk(Path(folder), image_bytes * sum(task.images for task in missing))
         pilot = split.images[: config.batch].to(device_of(network))

@@ -100,7 +100,7 @@ class Recorder:
             )
         if at is not None:
             expect(at, Collection, "at", "give the steps as a list or a range")
-        self._at = at if at is None or isinstance(at, range) else {whole_number(step, "a step") for step in at}
+        self._at = at if at is None or isinstance(at, range) else {whole_number(step, "a step", least=0) for step in at}
         self._layers = named
         self._samples, self._known = _checked(samples, ids, labels)
         self._about = About(
@@ -134,7 +134,7 @@ class Recorder:
             NotFiniteError: a layer gives NaN or infinity.
             RunDirectoryError: the file cannot be written.
         """
-        step = whole_number(step, "a step")
+        step = whole_number(step, "a step", least=0)
         expect(network, nn.Module, "network")
         if self._at is not None and step not in self._at:
             return

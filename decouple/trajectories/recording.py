@@ -120,7 +120,7 @@ class Recording:
             DataError: the step was not recorded.
             DamagedFileError: the file is missing or damaged.
         """
-        step = whole_number(step, "a step")
+        step = whole_number(step, "a step", least=0)
         if step not in self.steps:
             raise DataError(f"recording '{self.name}' has no step {step}: it has {', '.join(map(str, self.steps))}")
         path = record_path(self.folder, step)

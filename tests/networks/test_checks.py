@@ -93,20 +93,20 @@ REFUSED: dict[str, tuple[Callable[[], Stages], list[str], str]] = {
     "frozen": (
         lambda: _plain().requires_grad_(False),
         TRAININGS,
-        r"no weight of the network asks for a gradient, .* call network.requires_grad_\(True\)",
+        r"no weight of \S+( network)? asks for a gradient, .* call requires_grad_\(True\) on it",
     ),
     "without weights": (
         lambda: _cut(nn.Flatten(), nn.AdaptiveAvgPool1d(8), nn.AdaptiveAvgPool1d(3)),
         TRAININGS,
-        "no weight of the network asks for a gradient",
+        r"no weight of \S+( network)? asks for a gradient",
     ),
     "inference mode": (_in_inference_mode, TRAININGS, r"was made in torch.inference_mode\(\) and cannot be trained"),
-    "meta": (lambda: _plain().to("meta"), ALL, "'stages.0.1.weight' of the network is on the meta device and has no values"),
-    "spread": (_spread, ALL, "'stages.1.0.bias' of the network is on the meta device"),
+    "meta": (lambda: _plain().to("meta"), ALL, "'stages.0.1.weight' of .* is on the meta device and has no values"),
+    "spread": (_spread, ALL, "'stages.1.0.bias' of .* is on the meta device"),
     "lazy": (
         lambda: _cut(nn.Flatten(), nn.LazyLinear(8), nn.LazyLinear(3)),
         ALL,
-        "'stages.0.1.weight' of the network is not initialised: call the network",
+        "'stages.0.1.weight' of .* is not initialised: call the network",
     ),
     "float64": (
         lambda: _plain().double(),
@@ -311,7 +311,7 @@ def test_the_generators_of_the_caller_stay_where_they_were(data: ImageData, tmp_
     network = _ending(_Gives(lambda x: nn.functional.dropout(x)))
     before = torch.random.get_rng_state()
     with pytest.raises(NetworkError, match="other values"):
-        check_repeatable(network, data.train.images[:2])
+        check_repeatable(network, data.train.images)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

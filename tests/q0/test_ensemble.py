@@ -1,21 +1,24 @@
 """An ensemble: the mixture by hand, every way of computing it, and files that are whole or refused."""
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from decouple.config import NetworkConfig, Q0Config
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkError
-from decouple.networks import paper_network
+from decouple.networks import Stages, paper_network
 from decouple.q0.architecture import PaperArchitecture
 from decouple.q0.compress import distill
-from decouple.q0.ensemble import Ensemble
+from decouple.q0.ensemble import Ensemble, Evaluation
+from decouple.q0.population import train_population
+from decouple.training.evaluate import logits
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
 SHAPE = PaperArchitecture(NetworkConfig(width=8), 1, (1, 8, 8), 3)
@@ -285,8 +288,64 @@ def test_images_of_another_shape_are_refused_where_the_shape_is_known(data: Imag
     for shape in ((2, 1, 28, 28), (1, 8, 8)):
         with pytest.raises(DataError, match=r"images have shape .*: expected \(B, 1, 8, 8\)"):
             ensemble(torch.rand(shape))
-    bytes_ = (data.test.images * 255).byte()
-    torch.testing.assert_close(ensemble(bytes_), ensemble(bytes_.float() / 255))
+
+
+def own_network(seed: int) -> Stages:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Stages.from_sequential(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(inplace=True), nn.Linear(16, 3)), ["1", "3"]
+        )
+
+
+@pytest.mark.parametrize("kind", ["own", "paper"])
+@pytest.mark.parametrize("evaluation", ["batched", "loop", "threads"])
+def test_an_ensemble_takes_the_images_that_its_members_were_trained_on(
+    data: ImageData, tmp_path: Path, kind: str, evaluation: Evaluation
+) -> None:
+    """uint8 in 0..255 and float in 0..1 are the same images; what is on another scale is refused, also after loading."""
+    images = (data.train.images * 127).byte()
+    bytes_ = ImageData.from_tensors(
+        images, data.train.labels, test_images=images[:9], test_labels=data.train.labels[:9], validation=9, prior=9
+    )
+    networks = [
+        own_network(seed) if kind == "own" else paper_network(images, 3, SHAPE.network, groups=1, seed=seed)
+        for seed in (0, 1)
+    ]
+    ensemble = train_population(networks, bytes_, tmp_path / "population", config=Q0Config(cycles=1, epochs=1))
+    ensemble.save(tmp_path / "ensemble.safetensors")
+    again = Ensemble.load(tmp_path / "ensemble.safetensors", network=copy.deepcopy(networks[0]))
+    wanted = ensemble(bytes_.test.images)
+    assert (wanted.argmax(1) == bytes_.test.labels).float().mean() == accuracy_of(ensemble.members, ensemble.weights, bytes_)
+    for each in (ensemble, again):
+        each.evaluation = evaluation
+        torch.testing.assert_close(each(bytes_.test.images), wanted)
+        torch.testing.assert_close(each(bytes_.test.images.float() / 255), wanted)
+        with pytest.raises(
+            DataError, match=r"the images reach from 0 to \d+, and the network was trained on uint8 images or floats in 0..1"
+        ):
+            each(bytes_.test.images.float())
+
+
+def accuracy_of(members: Iterable[nn.Module], weights: Tensor, data: ImageData) -> float:
+    """Of the mixture, from what `decouple.training.evaluate` makes of the split."""
+    mixture = sum(w * logits(member, data.test).softmax(1) for w, member in zip(weights, members, strict=True))
+    return float((mixture.argmax(1) == data.test.labels).float().mean())
+
+
+def test_members_of_different_scales_do_not_answer_together(data: ImageData) -> None:
+    one, other = own_network(0), own_network(1)
+    one.train_on(data.train.images)
+    other.train_on((data.train.images * 100).byte())
+    with pytest.raises(
+        NetworkError, match=r"some members were trained on images in 0..1 and some on images on another scale"
+    ):
+        Ensemble([one, other], [1, 1])
+    ensemble = Ensemble([one, own_network(1)], [1, 1])
+    with pytest.raises(
+        DataError, match=r"the images are uint8, and the network was trained on float images that do not lie in 0..1"
+    ):
+        ensemble(data.test.images.byte())
 
 
 def test_distilled_one_network_answers_as_the_ensemble_does(data: ImageData) -> None:
