@@ -161,14 +161,18 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def legend(figure: Figure, handles: Sequence[Artist], texts: Sequence[str], columns: int) -> None:
-    """One legend above all panels, where it covers nothing, in as many of the columns as fit beside each other."""
+    """One legend above all panels, where it covers nothing, in as many of the columns as fit beside each other.
+
+    A figure grows by a legend of more than three rows.
+    """
     for count in range(columns, 0, -1):
         made = figure.legend(handles, ["name"] * len(handles), loc="outside upper left", ncols=count)
         for shown, text in zip(made.get_texts(), texts, strict=True):
             shown.set_text(text)  # afterwards: some versions leave out what begins with an underscore
         if count == 1 or made.get_window_extent().width <= figure.bbox.width:
-            return
+            break
         made.remove()
+    figure.set_figheight(figure.get_figheight() + 0.17 * max(0, -(-len(handles) // count) - 3))
 
 
 def shades(color: str, count: int, lightest: float = 0.5) -> list[str]:

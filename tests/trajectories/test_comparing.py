@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
+from torch import nn
 
 from decouple import analysis
-from decouple.errors import DataError
+from decouple.errors import ConfigError, DataError
 from decouple.results import to_json
-from decouple.trajectories import Recording, compare_recordings
+from decouple.trajectories import Recorder, Recording, compare_recordings
 from decouple.trajectories.pairs import OTHER_SOLUTIONS, SAME_SOLUTION, SAME_START
 from decouple.trajectories.results import TrajectoryComparison
 
@@ -161,3 +163,92 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, recordings: list[Recor
         compare_recordings([recordings[0], constant], draws=2)
     with pytest.raises(DataError, match="two recordings are called 's0a'"):
         compare_recordings([recordings[0], recordings[0]], draws=2)
+
+
+def scaled(values: dict[int, dict[str, torch.Tensor]], factor: float) -> dict[int, dict[str, torch.Tensor]]:
+    return {step: {name: factor * table.double() for name, table in tables.items()} for step, tables in values.items()}
+
+
+@pytest.mark.parametrize("factor", [1e25, 1e-25, 1e37, 1e100, 1e-100])
+def test_the_scale_of_activations_changes_nothing(tmp_path: Path, factor: float) -> None:
+    """Nor does that of the targets."""
+    found = []
+    for scale in (1.0, factor):
+        made = []
+        for seed in range(2):
+            values = scaled(training(TARGETS["s1"], noise=0.3, seed=seed), scale)
+            made.append(recorded(tmp_path / f"{scale} {seed}", values, name=str(seed), solution="s1"))
+        targets = {"s1": {layer: values.double() * scale for layer, values in TARGETS["s1"].items()}}
+        found.append(compare_recordings(made, targets=targets, draws=10))
+    one, other = found
+    for name in ("0", "1"):
+        a, b = one.trajectories[name], other.trajectories[name]
+        for layer in one.layers:
+            for series in ("cosine_distance", "within_entropy", "between_entropy"):
+                assert getattr(b, series)[layer] == pytest.approx(getattr(a, series)[layer], rel=5e-3, abs=5e-3)
+        assert one.networks[name].effective_rank == pytest.approx(other.networks[name].effective_rank, rel=5e-3)
+    assert other.pairs[0].cka == pytest.approx(one.pairs[0].cka, rel=5e-3)
+
+
+def test_a_mask_of_the_least_number_does_not_hide_the_rest(tmp_path: Path) -> None:
+    """A column that all samples share is nothing to CKA, however large."""
+    one, two = normal(COUNT, 5), normal(COUNT, 5, seed=1)
+    mask = torch.full((COUNT, 2), torch.finfo(torch.float32).min)
+    made = [
+        recorded(tmp_path / name, {0: {"one": torch.cat([values, mask], 1), "scores": normal(COUNT, 3)}}, name=name)
+        for name, values in (("a", one), ("b", two))
+    ]
+    found = compare_recordings(made, draws=10)
+    assert found.pairs[0].cka["one"] == pytest.approx(float(analysis.unbiased_cka(one, two)), abs=1e-6)
+    assert found.trajectories["a"].within_entropy["one"] == pytest.approx([0], abs=1e-6), "all point where the mask does"
+
+
+def test_what_rounding_hides_is_not_laid_on_the_network(tmp_path: Path) -> None:
+    hidden = normal(COUNT, 5)
+    hidden[3] = 1e30
+    made = [
+        recorded(tmp_path / name, {0: {"one": values, "scores": normal(COUNT, 3)}}, name=name)
+        for name, values in (("a", normal(COUNT, 5, seed=1)), ("b", hidden))
+    ]
+    with pytest.raises(
+        DataError, match=r"in layer 'one' of 'b' a sample is apart from the others by up to 1\.0e\+30"
+    ) as caught:
+        compare_recordings(made, draws=10)
+    assert "collapsed" not in str(caught.value)
+
+
+def test_arrays_of_numpy_are_targets(recordings: list[Recording], found: TrajectoryComparison) -> None:
+    arrays = {name: {layer: values.numpy() for layer, values in target.items()} for name, target in TARGETS.items()}
+    assert to_json(compare_recordings(recordings, targets=arrays, draws=np.int64(60))) == to_json(found)  # type: ignore[arg-type]
+
+
+def test_networks_that_are_the_same_lie_on_one_point(tmp_path: Path) -> None:
+    values = {0: {"one": normal(COUNT, 5), "scores": normal(COUNT, 3)}}
+    for count in (1, 2, 4):
+        made = [recorded(tmp_path / f"{count} {i}", values) for i in range(count)]
+        found = compare_recordings(made, draws=3)
+        places = torch.tensor([curve.position[0] for curve in found.trajectories.values()])
+        torch.testing.assert_close(places, torch.zeros(count, 2), rtol=0, atol=1e-3)
+        assert all(pair.cka["one"] == pytest.approx(1) and pair.disagreement == 0 for pair in found.pairs)
+
+
+def test_what_no_comparison_can_take_is_said_before_it_begins(tmp_path: Path, recordings: list[Recording]) -> None:
+    with pytest.raises(ConfigError, match="draws must be a whole number from 1 on, not 0"):
+        compare_recordings(recordings, draws=0)
+    with pytest.raises(ConfigError, match=r"a recording must be a Recording, not str; Recording.open\(folder\) reads"):
+        compare_recordings(["records"])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="recordings must be a Sequence, not Recording; give a list"):
+        compare_recordings(recordings[0])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="targets of 'one' must be a tensor or a numpy array of numbers, not str"):
+        compare_recordings(recordings, targets={"s0": {"one": "x"}})  # type: ignore[dict-item]
+    tables = {"one": normal(COUNT, 5), "scores": normal(COUNT, 3)}
+    beyond = [recorded(tmp_path / f"beyond{i}", {0: tables}, labels=LABELS + 1) for i in range(2)]
+    with pytest.raises(DataError, match="'scores' of networks of kind '' are of 3 classes, but the labels go from 1 to 3"):
+        compare_recordings(beyond, draws=2)
+    wider = [recorded(tmp_path / f"wide{i}", {0: {**tables, "scores": normal(COUNT, 3 + i)}}) for i in range(2)]
+    with pytest.raises(DataError, match=r"have shapes \(N, 3\), \(N, 4\): expected \(N, classes\)"):
+        compare_recordings(wider, draws=2)
+    few = Recorder(["0"], normal(6, 4), tmp_path / "few")
+    few(0, nn.Sequential(nn.Identity()))
+    with pytest.raises(DataError, match="there are 6 recorded samples: expected at least 7"):
+        compare_recordings([Recording.open(few.folder)], draws=2)

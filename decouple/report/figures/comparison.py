@@ -190,7 +190,7 @@ def _separate(axes: Axes, found: TrajectoryComparison, names: Sequence[str]) -> 
 def _ticks(found: TrajectoryComparison, names: Sequence[str]) -> dict[float, str]:
     """What stands beside a matrix, by position: every name, or of many the groups."""
     if len(names) <= NAMED:
-        return {float(place): style.plain(name) for place, name in enumerate(names)}
+        return {float(place): style.plain(name, 28) for place, name in enumerate(names)}
     groups = _runs(found, names)
     looks = style.looks(kind for kind, _, _ in groups)
     return {(first + last) / 2: f"{last - first + 1} {style.plain(looks[kind].label)}" for kind, first, last in groups}
