@@ -227,7 +227,11 @@ for _tag, _pattern in {
 
 
 def _from_yaml(text: str) -> Any:
-    return yaml.load(text, _Yaml)
+    try:
+        return to_builtins(yaml.load(text, _Yaml))  # which has no end where an anchor holds itself
+    except yaml.MarkedYAMLError as error:
+        where = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise ValueError(f"{error.problem}{where}") from None
 
 
 def _refuse_twice(keys: list[tuple[str, str]]) -> None:

@@ -125,6 +125,11 @@ def test_files_override_their_base(tmp_path: Path, name: str, text: str) -> None
         ("c.json", "{", r"c.json is not valid JSON"),
         ("c.toml", "= 3", r"c.toml is not valid TOML"),
         ("c.yaml", "- 1\n- 2\n", r"c.yaml must hold a table of settings, not list"),
+        ("c.yaml", "", r"c.yaml must hold a table of settings, not NoneType"),
+        ("c.yaml", "learn:\n\tlr: 1\n", r"c.yaml is not valid YAML: found character .* \(line 2\)$"),
+        ("c.yaml", "search: {es: {generations: &x [*x]}}", r"c.yaml is not valid YAML: maximum recursion depth"),
+        ("c.yaml", "learn: !!python/name:os.system {}", r"could not determine a constructor for the tag .* \(line 1\)$"),
+        ("c.json", "[" * 100_000, r"c.json is not valid JSON: maximum recursion depth"),
     ],
 )
 def test_bad_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -223,6 +228,25 @@ def test_what_was_written_is_named_where_a_number_is_wanted(tmp_path: Path) -> N
     ) as refused:
         from_builtins(read_file(tmp_path / "c.yaml"), RunConfig(), source=file)
     assert "--" not in refused.value.message, "what a file holds is mended in the file"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.toml", "[data]\nname = 2024-01-01\n", r'data.name = "2024-01-01": expected str, got date'),
+        ("c.toml", "[learn]\nlr = nan\n", r"learn.lr = NaN: expected float > 0.0"),
+        ("c.json", '{"learn": {"lr": 1e400}}', r"learn.lr = Infinity: expected float <= 1000000.0"),
+        ("c.yaml", "learn: {lr: .inf}", r"learn.lr = Infinity: expected float <= 1000000.0"),
+        ("c.yaml", "learn: {epochs: 1_000}", r'learn.epochs = "1_000": expected int, got str \(write it in plain decimal'),
+        ("c.yaml", "search: {target: no}", r'search.target = "no": expected float \| null, got str'),
+        ("c.yaml", "data: {name: !!binary aGVq}", r"data.name = .*: expected str, got bytes"),
+        ("c.yaml", "1: 2", r"unknown setting '1'; known: compare, data"),
+    ],
+)
+def test_values_of_other_kinds_are_named_with_their_file(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=rf"^{name}.*{message}"):
+        from_builtins(read_file(tmp_path / name), source=name)
 
 
 def test_a_setting_outside_its_section_is_told_where_it_belongs() -> None:
