@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/decouple run digits --out runs/digits --resume
 
 test: $(VENV)/.installed-test lint types
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -103,7 +103,9 @@ class _Extra(nn.Linear):
 def test_a_network_that_cannot_be_kept_is_found_before_the_first_step(data: ImageData, tmp_path: Path) -> None:
     network = Stages([nn.Flatten(), _Extra(64, 3)], ["pixels", "logits"])
     checkpoint = Checkpoint(tmp_path / "c", "unit")
-    with pytest.raises(NetworkError, match=r"state holds a str as 'stages.1._extra_state' \(get_extra_state\)"):
+    with pytest.raises(
+        NetworkError, match=r"'stages.1._extra_state' of the network is a str, which a file of tensors cannot hold"
+    ):
         fit(network, data.train, data.validation, CrossEntropy(), CONFIG, seed=0, checkpoint=checkpoint)
 
 
