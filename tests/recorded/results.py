@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import xxhash
+from safetensors.torch import load_file
 from torch import Tensor
 
 import decouple
@@ -170,15 +171,15 @@ def results(folder: Path) -> dict[str, Any]:
         found[f"q0 text: {restart}"] = {
             "test_nll": values["test_nll"],
             "members": [[member["weight"], member["test_nll"]] for member in values["members"]],
-            "bits": digest([torch.frombuffer(bytearray(_tensors_of(path)), dtype=torch.uint8) for path in snapshots]),
+            "bits": digest([weights for path in snapshots for weights in _weights_of(path)]),
         }
     return found
 
 
-def _tensors_of(path: Path) -> bytes:
-    """What a safetensors file holds behind its header, which names the run."""
-    data = path.read_bytes()
-    return data[8 + int.from_bytes(data[:8], "little") :]
+def _weights_of(path: Path) -> list[Tensor]:
+    """The network's in a snapshot, in the order of their names."""
+    tensors = load_file(path)
+    return [tensors[name] for name in sorted(tensors) if name.startswith("network.")]
 
 
 def main() -> None:
