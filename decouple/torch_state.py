@@ -18,6 +18,15 @@ _KINDS = ("cpu", "cuda", "mps", "xpu")
 
 
 @contextmanager
+def autocast_off() -> Iterator[None]:
+    """No autocast, on any device."""
+    with ExitStack() as stack:
+        for kind in _autocasts():
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
 def plain_torch() -> Iterator[None]:
     """Gradients can be taken, no inference mode, no autocast: what a search or a training begins in, whatever its caller is in.
 
@@ -28,10 +37,25 @@ def plain_torch() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for kind in _KINDS:
-            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(autocast_off())
         yield
+
+
+def switches() -> tuple[object, ...]:
+    """What contexts such as `torch.no_grad` and `torch.autocast` have set.
+
+    >>> before = switches()
+    >>> with torch.no_grad():
+    ...     switches() == before
+    False
+    """
+    casts = [(kind, torch.get_autocast_dtype(kind)) for kind in _autocasts()]
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *casts
+
+
+def _autocasts() -> list[str]:
+    """The kinds of device for which autocast is on."""
+    return [kind for kind in _KINDS if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)]
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.analysis.rows import as_it_says, classes_of, same_device
+from decouple.analysis.rows import classes_of, same_device
 from decouple.errors import NotFiniteError
 from decouple.tensors import as_tensor
+from decouple.torch_state import autocast_off
 
 
 def disagreement(a: Tensor, b: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class Ambiguity(NamedTuple):
     """Brier score of the mean probabilities p̄."""
 
 
-@as_it_says
+@autocast_off()
 def ambiguity_decomposition(probabilities: Tensor, labels: Tensor) -> Ambiguity:
     """The Brier score of an ensemble that averages probabilities, as its members' mean score less their ambiguity.
 

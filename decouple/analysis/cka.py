@@ -11,15 +11,16 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from decouple.analysis.rows import BLOCK, as_it_says, centred_rows, flat_rows, inverse_power, same_samples
+from decouple.analysis.rows import BLOCK, centred_rows, flat_rows, inverse_power, same_samples
 from decouple.errors import NotFiniteError
 from decouple.tensors import as_tensor
+from decouple.torch_state import autocast_off
 
 FEWEST = 4
 """Samples: without its bias, HSIC divides by N − 3."""
 
 
-@as_it_says
+@autocast_off()
 def linear_cka(a: Tensor, b: Tensor, *, block: int = BLOCK) -> Tensor:
     """Linear centred kernel alignment of (N, …) and (N, …): ‖AᵀB‖² / (‖AᵀA‖·‖BᵀB‖) of the centred rows.
 
@@ -49,7 +50,7 @@ def linear_cka(a: Tensor, b: Tensor, *, block: int = BLOCK) -> Tensor:
     return (ab / (aa * bb).sqrt()).clamp(0, 1)
 
 
-@as_it_says
+@autocast_off()
 def unbiased_cka(a: Tensor, b: Tensor, *, block: int = BLOCK) -> Tensor:
     """CKA of (N, …) and (N, …) from the unbiased estimates of HSIC: near 0 for unrelated representations, whatever N and D.
 
@@ -80,7 +81,7 @@ def unbiased_cka(a: Tensor, b: Tensor, *, block: int = BLOCK) -> Tensor:
     return _aligned(_hsic(a, b, block), "the samples")
 
 
-@as_it_says
+@autocast_off()
 def minibatch_cka(batches: Iterable[tuple[Tensor, Tensor]], *, block: int = BLOCK) -> Tensor:
     """Unbiased CKA of representations that come batch by batch: HSIC is averaged over the batches, then aligned.
 
@@ -111,7 +112,7 @@ def minibatch_cka(batches: Iterable[tuple[Tensor, Tensor]], *, block: int = BLOC
     return _aligned(total, "the batches")
 
 
-@as_it_says
+@autocast_off()
 def centred_grams(reps: Sequence[Tensor]) -> Tensor:
     """Gram matrices of representations of the same N samples, for `cka_matrix`: (M, N, N) float64.
 
@@ -137,7 +138,7 @@ def centred_grams(reps: Sequence[Tensor]) -> Tensor:
     return torch.stack(grams)
 
 
-@as_it_says
+@autocast_off()
 def cka_matrix(grams: Tensor, samples: Tensor | None = None) -> Tensor:
     """`unbiased_cka` of every pair of M representations: (M, N, N) of `centred_grams` → (M, M) float64, diagonal 1.
 

@@ -7,12 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from decouple.analysis.rows import BLOCK, as_it_says, classes_of, unit_rows, with_direction
+from decouple.analysis.rows import BLOCK, classes_of, unit_rows, with_direction
 from decouple.errors import DataError
 from decouple.tensors import as_tensor
+from decouple.torch_state import autocast_off
 
 
-@as_it_says
+@autocast_off()
 def collision_entropy(reps: Tensor, *, block: int = BLOCK) -> Tensor:
     """H = −log(Σ_ij K_ij² / (Σ_i K_ii)²) of the cosine Gram matrix K of (N, …): a scalar, 0 … log N nats.
 
@@ -64,7 +65,7 @@ def effective_solutions(reps: Tensor, *, block: int = BLOCK) -> Tensor:
     return collision_entropy(reps, block=block).exp()
 
 
-@as_it_says
+@autocast_off()
 def solution_diversity(targets: Tensor, *, block: int = 128) -> Tensor:
     """Effective number of different solutions of each sample: (S, N, …) → (N,), 1 … S.
 
@@ -95,7 +96,7 @@ def solution_diversity(targets: Tensor, *, block: int = 128) -> Tensor:
     return torch.cat(found)
 
 
-@as_it_says
+@autocast_off()
 def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     """Within-class and between-class collision entropy of (N, …) with classes (N,): two scalars, nats.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from decouple.analysis.rows import as_it_says, scaled_rows
+from decouple.analysis.rows import scaled_rows
+from decouple.torch_state import autocast_off
 
 
-@as_it_says
+@autocast_off()
 def effective_rank(reps: Tensor) -> Tensor:
     """exp of Shannon's entropy of the singular values σ_i/Σσ of (N, …): a scalar, 1 … min(N, D).
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,23 +16,6 @@ BLOCK = 1024
 
 _SAFE = {torch.float32: 2.0**40, torch.float64: 2.0**400}
 """Up to this, and down to its inverse, sums of squares stay well within a type."""
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
-
-def as_it_says(measure: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorates a measure: it computes in the types that it says, within the caller's autocast too."""
-
-    @functools.wraps(measure)
-    def inside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        with ExitStack() as stack:
-            for device in ("cpu", "cuda"):
-                if torch.is_autocast_enabled(device):
-                    stack.enter_context(torch.autocast(device, enabled=False))
-            return measure(*args, **kwargs)
-
-    return inside
 
 
 def working_type(values: Tensor) -> torch.dtype:

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.analysis.rows import as_it_says, centred_rows, same_device, same_samples, unit_rows
+from decouple.analysis.rows import centred_rows, same_device, same_samples, unit_rows
 from decouple.tensors import as_tensor
+from decouple.torch_state import autocast_off
 
 
-@as_it_says
+@autocast_off()
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """1 − cosine of the flattened rows: (N, …) × (N, …) → (N,), 0 … 2.
 
@@ -30,7 +31,7 @@ def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     return 0.5 * (unit_rows(a, "a") - unit_rows(b, "b")).square().sum(1)
 
 
-@as_it_says
+@autocast_off()
 def procrustes_distance(a: Tensor, b: Tensor) -> Tensor:
     """Angle between (N, …) and (N, …) after the best rotation of one onto the other: a scalar, 0 … π/2 radians.
 

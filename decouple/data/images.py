@@ -31,6 +31,9 @@ class Source(NamedTuple):
 
 IMAGE_TYPES = (torch.uint8, torch.float32)
 
+MARGIN = 0.5
+"""How far images may go beyond 0..1 (by noise or resampling, say) before they are taken for images on another scale."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -156,6 +159,7 @@ class ImageData:
                 f"{name}: training images are {_describe(images[0])}, test images {_describe(test_images[0])}; "
                 "(C, H, W) and the type must be the same"
             )
+        check_scale(test_images, in_unit_scale(images), f"{name}: the test images", "the training images are")
         names = _names(range(int(labels.max()) + 1) if classes is None else classes, name)
         if len(names) < 2:
             raise DataError(f"{name} has {len(names)} class, and telling classes apart takes 2; add images of another class")
@@ -189,6 +193,39 @@ def as_float(images: Tensor) -> Tensor:
     if images.dtype == torch.float32:
         return images
     raise DataError(f"images must be uint8 or float32, not {_type(images)}; {_conversion(images)}")
+
+
+def in_unit_scale(images: Tensor) -> bool:
+    """Whether images lie in 0..1, as uint8 images do once they are scaled.
+
+    >>> in_unit_scale(torch.tensor([0, 255], dtype=torch.uint8)), in_unit_scale(torch.tensor([-1.0, 1.0]))
+    (True, False)
+    """
+    return images.dtype == torch.uint8 or bool(images.min() >= 0 and images.max() <= 1)
+
+
+def check_scale(
+    images: Tensor, unit_scale: bool | None, what: str = "the images", others: str = "the network was trained on"
+) -> None:
+    """Refuse images that are surely on another scale than those of a training.
+
+    Args:
+        unit_scale: whether those lay in 0..1; None: not known.
+        what, others: these and those, in the message.
+
+    Raises:
+        DataError: says both scales.
+    """
+    if images.dtype == torch.uint8:
+        if unit_scale is False:
+            raise DataError(f"{what} are uint8, and {others} float images that do not lie in 0..1: scale these like those")
+    elif unit_scale and images.is_floating_point():
+        low, high = (float(bound) for bound in images.aminmax())
+        if low < -MARGIN or high > 1 + MARGIN:
+            raise DataError(
+                f"{what} reach from {low:.4g} to {high:.4g}, and {others} uint8 images or floats in 0..1: pass uint8 images as they "
+                "are, or scale floats to 0..1"
+            )
 
 
 def _checked(images: object, labels: object, what: str) -> tuple[Tensor, Tensor]:

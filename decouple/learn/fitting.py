@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
-from decouple.data.images import Split
+from decouple.data.images import Split, check_scale, in_unit_scale
 from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
 from decouple.learn.objective import CrossEntropy, Targets, regression
@@ -112,6 +112,7 @@ def fit(
     seed = whole_number(seed, "seed")
     check_fit(network, train)
     check_fit(network, validation, "validation")
+    check_scale(validation.images, in_unit_scale(train.images), "the images of validation")
     check_trainable(network)
     if checkpoint is not None:
         state_of(network)

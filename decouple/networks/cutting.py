@@ -2,13 +2,14 @@
 
 A trace keeps only what depends on the input. Everything else that `forward` decides in Python is decided once, when the
 module is traced. So a module is traced in training and in evaluation mode, and refused if its `forward` draws random
-numbers or changes its own state on the way.
+numbers, changes its own state or turns gradients or autocast on or off on the way.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+import pickle
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 from decouple.errors import NetworkError, did_you_mean
+from decouple.torch_state import plain_torch, switches
 
 
 class Part(nn.Module):
@@ -29,7 +31,7 @@ class Part(nn.Module):
     Parameters and submodules are those of the module, under the same names.
     """
 
-    def __init__(self, module: nn.Module, graphs: dict[bool, torch.fx.Graph]) -> None:
+    def __init__(self, module: nn.Module, graphs: dict[bool, torch.fx.Graph], unmoved: dict[bool, list[str]]) -> None:
         super().__init__()
         self.training = module.training
         for graph in graphs.values():
@@ -38,6 +40,9 @@ class Part(nn.Module):
                     _adopt(self, module, str(node.target))
         self.graphs = graphs
         """By `training`."""
+        known = {path for path, _ in self.named_modules()}
+        self.unmoved = {mode: [path for path in paths if path in known] for mode, paths in unmoved.items()}
+        """By `training`: what a `train` of the module's own leaves in the other mode, such as frozen BatchNorm."""
         self._compile()
 
     def _compile(self) -> None:
@@ -50,6 +55,13 @@ class Part(nn.Module):
             scope = dict(code.globals)
             exec(code.src, scope)
             self._forward[mode] = scope["forward"]
+
+    def train(self, mode: bool = True) -> Part:
+        """As on the module."""
+        super().train(mode)
+        for path in self.unmoved[mode]:
+            self.get_submodule(path).training = not mode
+        return self
 
     def forward(self, values: Tensor) -> Tensor:
         return self._forward[self.training](self, values)
@@ -86,25 +98,52 @@ def cut(module: nn.Module, points: Sequence[str]) -> list[Part]:
     name = type(module).__name__
     if module._forward_hooks or module._forward_pre_hooks:
         raise NetworkError(f"{name} has forward hooks, which would be lost when it is cut; remove them first")
-    attributes = set(vars(module))
-    graphs = {mode: _graphs(_trace(module, mode), points) for mode in (True, False)}
-    parts = [Part(module, {mode: graphs[mode][i] for mode in (True, False)}) for i in range(len(points))]
-    for constant in set(vars(module)) - attributes:  # torch.fx keeps tensors that forward makes on the module
-        delattr(module, constant)
-    return parts
+    with _unchanged(module), plain_torch():
+        traces = {mode: _trace(module, mode) for mode in (True, False)}
+        graphs = [_graphs(trace, points) for trace in traces.values()]
+        unmoved = {mode: trace.unmoved for mode, trace in traces.items()}
+        return [Part(module, dict(zip(traces, each, strict=True)), unmoved) for each in zip(*graphs, strict=True)]
+
+
+@contextmanager
+def _unchanged(module: nn.Module) -> Iterator[None]:
+    """Attributes of `module` and its parts are afterwards as they were: torch.fx keeps tensors that `forward` makes there, and
+    `forward` may keep symbolic values."""
+    states = [vars(part) for part in module.modules()]
+    held = [found for state in states for found in (*state.values(), state) if isinstance(found, (dict, list, set))]
+    before = [copy.copy(found) for found in held]
+    try:
+        yield
+    finally:
+        for found, contents in zip(held, before, strict=True):
+            found.clear()
+            (found.extend if isinstance(found, list) else found.update)(contents)
 
 
 class _Tracer(NodePathTracer):
     """Notes what each layer returns."""
 
+    proxy_buffer_attributes = True
+    """Else what `forward` computes from buffers alone would be computed once."""
+
     def __init__(self) -> None:
         super().__init__()
+        self.switches = switches()
         self.outputs: dict[str, list[tuple[Any, int]]] = {}
         """By path: what each call of the module returned, and how many nodes there were then."""
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> tuple[Any, list[Any]]:
         """The input alone is symbolic: optional arguments of `forward` keep their defaults."""
         return self.root.forward, [self.create_proxy("placeholder", "values", (), {})]
+
+    def create_node(self, *args: Any, **options: Any) -> torch.fx.Node:
+        """Refuse what is computed under a switch of torch's: it is no part of a graph."""
+        if switches() != self.switches:
+            raise ValueError(
+                "it turns gradients or autocast on or off on the way, as torch.no_grad and custom autograd functions do; use "
+                "detach() or requires_grad_(False) where no gradient is to go"
+            )
+        return super().create_node(*args, **options)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         found = super().call_module(m, forward, args, kwargs)
@@ -119,6 +158,8 @@ class _Trace:
     graph: torch.fx.Graph
     layer_of: dict[torch.fx.Node, str]
     outputs: dict[str, list[tuple[Any, int]]]
+    unmoved: list[str]
+    """Paths of the parts that were not in the mode of the trace."""
     order: dict[torch.fx.Node, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -157,6 +198,7 @@ def _trace(module: nn.Module, training: bool) -> _Trace:
         ) from None
     tracer = _Tracer()
     with _in_mode(module, training):
+        unmoved = [path for path, part in module.named_modules() if part.training != training]
         before = _mutable_state(module)
         try:
             graph = tracer.trace(module)
@@ -172,7 +214,7 @@ def _trace(module: nn.Module, training: bool) -> _Trace:
             f"{name}.forward {changed} whatever its input is, and a cut network would do so only once; write its parts as an "
             "nn.Sequential and use Stages.from_sequential, or pass them to Stages"
         )
-    return _Trace(graph, {node: path for node, path in tracer.node_to_qualname.items() if path}, tracer.outputs)
+    return _Trace(graph, {node: path for node, path in tracer.node_to_qualname.items() if path}, tracer.outputs, unmoved)
 
 
 @contextmanager
@@ -194,8 +236,9 @@ def _in_mode(module: nn.Module, training: bool) -> Iterator[None]:
 def _mutable_state(module: nn.Module) -> dict[str, Any]:
     """By what `forward` would have done to it: whatever a trace would leave out if it changed."""
     numpy: Any = np.random.get_state()  # noqa: NPY002
+    generators = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [])]
     state: dict[str, Any] = {
-        "draws torch's random numbers": torch.get_rng_state().tolist(),
+        "draws torch's random numbers": [generator.tolist() for generator in generators],
         "draws Python's random numbers": random.getstate(),
         "draws numpy's random numbers": (numpy[1].tolist(), numpy[2]),
     }
@@ -203,6 +246,9 @@ def _mutable_state(module: nn.Module) -> dict[str, Any]:
         for name, value in vars(part).items():
             if isinstance(value, (bool, int, float, str, tuple, type(None))) and not name.startswith("_"):
                 state[f"changes its attribute {'.'.join(filter(None, (path, name)))}"] = value
+            elif isinstance(value, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
+                kept = value.get_state().tolist() if isinstance(value, torch.Generator) else pickle.dumps(value)
+                state[f"draws from its generator {'.'.join(filter(None, (path, name)))}"] = kept
     for name, value in module.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor) and not value.is_inference():
             state[f"changes its tensor {name}"] = value._version

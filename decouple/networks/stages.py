@@ -9,11 +9,8 @@ import torch
 import xxhash
 from torch import Tensor, nn
 
-from decouple.data.images import as_float
-from decouple.errors import DataError, NetworkError, did_you_mean
-
-MARGIN = 0.5
-"""How far images may go beyond 0..1 (by noise or resampling, say) before they are taken for images on another scale."""
+from decouple.data.images import as_float, check_scale, in_unit_scale
+from decouple.errors import NetworkError, did_you_mean
 
 _OVERWRITES: WeakKeyDictionary[nn.Module, dict[bool, bool]] = WeakKeyDictionary()
 """By stage and `training`: whether it has been seen to write to its input in place."""
@@ -28,6 +25,10 @@ def apply_stage(stage: nn.Module, values: Tensor) -> Tensor:
     >>> apply_stage(nn.ReLU(inplace=True), values), values
     (tensor([0., 2.]), tensor([-1.,  2.]))
     """
+    if not isinstance(values, Tensor):  # a recurrent layer's output and state, say
+        raise NetworkError(
+            f"a search point gives a {type(values).__name__}: expected one tensor; cut the network where there is one"
+        )
     if torch.compiler.is_compiling():
         return stage(values.clone())
     seen = _OVERWRITES.setdefault(stage, {})
@@ -44,15 +45,6 @@ def apply_stage(stage: nn.Module, values: Tensor) -> Tensor:
         )
     seen[stage.training] = seen.get(stage.training, False) or overwritten
     return found
-
-
-def in_unit_scale(images: Tensor) -> bool:
-    """Whether images lie in 0..1, as uint8 images do once they are scaled.
-
-    >>> in_unit_scale(torch.tensor([0, 255], dtype=torch.uint8)), in_unit_scale(torch.tensor([-1.0, 1.0]))
-    (True, False)
-    """
-    return images.dtype == torch.uint8 or bool(images.min() >= 0 and images.max() <= 1)
 
 
 class Stages(nn.Module):
@@ -138,20 +130,10 @@ class Stages(nn.Module):
         Raises:
             DataError: see `forward`.
         """
-        if images.dtype == torch.uint8:
-            if self.unit_scale is False:
-                raise DataError(
-                    "the images are uint8, and the network was trained on float images that do not lie in 0..1: scale these like those"
-                )
-            return as_float(images)
-        if self.unit_scale and not self.training and images.is_floating_point() and not torch.compiler.is_compiling():
-            low, high = (float(bound) for bound in images.aminmax())
-            if low < -MARGIN or high > 1 + MARGIN:
-                raise DataError(
-                    f"the images reach from {low:.4g} to {high:.4g}, and the network was trained on uint8 images or floats in 0..1: "
-                    "pass uint8 images as they are, or scale floats to 0..1"
-                )
-        return images
+        is_bytes = images.dtype == torch.uint8
+        if is_bytes or not (self.training or torch.compiler.is_compiling()):
+            check_scale(images, self.unit_scale)
+        return as_float(images) if is_bytes else images
 
     def shapes(self, image_shape: Sequence[int]) -> list[tuple[int, ...]]:
         """The shape of one example's value at every search point, found without changing any state.
@@ -256,7 +238,8 @@ class Stages(nn.Module):
 
         Raises:
             NetworkError: an unknown layer (near matches are named), a module that torch.fx cannot trace, one whose forward draws
-                random numbers or changes its state independently of its input, or a cut that something bypasses; says what.
+                random numbers or changes its state independently of its input, or turns gradients or autocast on or off, or a cut
+                that something bypasses; says what.
         """
         from decouple.networks.cutting import cut
 

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from decouple.data import load_data
-from decouple.data.images import Split
+from decouple.data.images import Split, in_unit_scale
 from decouple.errors import ConfigError
 from decouple.files import read_json, save_tensors, try_tensors
 from decouple.networks import Stages, paper_network
-from decouple.networks.stages import in_unit_scale
 from decouple.pipeline.context import Run
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained

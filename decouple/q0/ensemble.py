@@ -194,7 +194,9 @@ class Ensemble(nn.Module):
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
         """torch calls this to move or convert: what it leaves can be trained, also under `torch.inference_mode`."""
         with torch.inference_mode(False), torch.no_grad():
+            share = self.weights
             super()._apply(function, recurse)
+            self.weights = share.to(self.weights.device)  # in half precision they would no longer sum to 1
         return self
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from decouple.config import Q0Config
-from decouple.data.images import ImageData
+from decouple.data.images import ImageData, check_scale, in_unit_scale
 from decouple.errors import NetworkError, expect
 from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
@@ -71,6 +71,7 @@ def train_population(
     if isinstance(networks, torch.nn.Module):
         raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
     seed = whole_number(seed, "seed")
+    check_scale(data.prior.images, in_unit_scale(data.train.images), "the images of prior")
     for number, network in enumerate(networks):
         expect(network, Stages, "networks[…]", "cut it with Stages.from_module or Stages.from_sequential")
         check_values(network, f"networks[{number}]")

@@ -250,3 +250,15 @@ def test_data_is_the_same_under_what_the_caller_has_set(state):
         found = ImageData.from_tensors(**arguments)
     assert found.digest == wanted.digest
     assert not found.train.images.is_inference()
+
+
+def test_test_images_on_another_scale_are_refused() -> None:
+    images, labels = torch.rand(12, 1, 4, 4), torch.arange(12) % 3
+    sizes = {"validation": 3, "prior": 3}
+    with pytest.raises(
+        DataError, match=r"the test images reach from .* and the training images are uint8 images or floats in 0..1"
+    ):
+        ImageData.from_tensors(images, labels, test_images=images * 255, test_labels=labels, **sizes)
+    for factor in (0.5, 1.2):
+        ImageData.from_tensors(images, labels, test_images=images * factor, test_labels=labels, **sizes)
+    ImageData.from_tensors(images * 255, labels, test_images=images, test_labels=labels, **sizes)

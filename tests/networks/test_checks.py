@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -335,3 +336,20 @@ def test_targets_of_several_solutions_are_refused(data: ImageData, tmp_path: Pat
         ConfigError, match="targets must be those of one solution, as search_solution gives them, not a list"
     ):
         learn_targets(_plain(), data.train, [store], validation=data.validation)  # type: ignore[arg-type]
+
+
+def test_images_on_another_scale_are_refused_before_training(data: ImageData, tmp_path: Path) -> None:
+    def scaled(split: Split, factor: float) -> Split:
+        return Split(split.images * factor, split.labels, split.ids)
+
+    train = scaled(data.train, 0.5)
+    steps: list[int] = []
+    message = r"the images of {} reach from \S+ to \S+, and the network was trained on uint8 images or floats in 0..1"
+    network = _plain()
+    with pytest.raises(DataError, match=message.format("validation")):
+        train_sgd(network, train, validation=scaled(data.validation, 255), record=lambda epoch, _: steps.append(epoch))
+    assert steps == []
+    assert network.unit_scale is None
+    with pytest.raises(DataError, match=message.format("prior")):
+        train_population([_plain()], replace(data, train=train, prior=scaled(data.prior, 255)), tmp_path / "population")
+    assert not (tmp_path / "population").exists()

@@ -3,6 +3,8 @@
 import copy
 import pickle
 import random
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -286,3 +288,135 @@ def test_one_input_and_optional_arguments() -> None:
     whole = Optional()
     x = torch.rand(2, 4)
     assert torch.equal(Stages.from_module(whole, ["inner", "head"])(x), whole(x))
+
+
+class _Chain(nn.Module):
+    """Two layers; a family of forwards between them, each with something that a trace could lose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.norm, self.b = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)
+        self.register_buffer("scale", torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        self.last: Tensor | None = None
+        self.seen: list[Tensor] = []
+
+    def between(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.between(self.a(x)))
+
+
+class _Scaled(_Chain):
+    def between(self, x: Tensor) -> Tensor:
+        return x * (self.scale / self.scale.sum())
+
+
+class _Frozen(_Chain):
+    """BatchNorm is never in training mode."""
+
+    def train(self, mode: bool = True) -> "_Frozen":
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+    def between(self, x: Tensor) -> Tensor:
+        return self.norm(x)
+
+
+class _Keeps(_Chain):
+    def between(self, x: Tensor) -> Tensor:
+        self.last = x.relu()
+        self.seen.append(self.last)
+        return self.last * torch.tensor(2.0)
+
+
+class _Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 1
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+class _OwnGradient(_Chain):
+    def between(self, x: Tensor) -> Tensor:
+        return _Reversed.apply(x)
+
+
+class _NoGradient(_Chain):
+    def between(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.norm(x)
+
+
+class _Narrow(_Chain):
+    def between(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.nn.functional.linear(x, self.a.weight).float()
+
+
+def test_what_is_computed_from_buffers_follows_them() -> None:
+    whole = _Scaled()
+    cut = Stages.from_module(whole, ["a", "b"])
+    copied, x = copy.deepcopy(cut), torch.rand(2, 4)
+    for scale in (whole.scale, copied.get_buffer("stages.1.scale")):
+        scale.copy_(torch.tensor([0.0, 1.0, 0.0, 5.0]))
+    assert torch.equal(cut(x), whole(x))
+    assert torch.equal(copied(x), whole(x))
+
+
+def test_layers_that_the_module_keeps_in_one_mode_stay_there() -> None:
+    whole, x = _Frozen(), torch.rand(8, 4)
+    cut = copy.deepcopy(Stages.from_module(whole, ["a", "b"]))
+    for each in (cut, pickle.loads(pickle.dumps(cut))):  # noqa: S301
+        for mode in (True, False, True):
+            assert torch.equal(each.train(mode)(x), whole.train(mode)(x))
+        assert torch.equal(each.get_buffer("stages.1.norm.running_mean"), torch.zeros(4))
+
+
+def test_nothing_symbolic_is_left_on_the_module() -> None:
+    whole, x = _Keeps(), torch.rand(2, 4)
+    attributes = set(vars(whole))
+    cut = Stages.from_module(whole, ["a", "b"])
+    assert (whole.last, whole.seen, set(vars(whole))) == (None, [], attributes)
+    assert torch.equal(cut(x), copy.deepcopy(whole)(x))
+    with pytest.raises(NetworkError, match="must be given in the order"):
+        Stages.from_module(whole, ["b", "a"])
+    assert (whole.last, whole.seen, set(vars(whole))) == (None, [], attributes)
+
+
+@pytest.mark.parametrize("kind", [_OwnGradient, _NoGradient, _Narrow])
+@pytest.mark.parametrize("caller", [nullcontext, torch.no_grad, torch.inference_mode])
+def test_what_turns_gradients_or_autocast_on_or_off_is_refused(kind: type[_Chain], caller: Any) -> None:
+    module = kind()
+    with (
+        caller(),
+        pytest.raises(NetworkError, match=r"cannot be cut by layer names .it turns gradients or autocast on or off"),
+    ):
+        Stages.from_module(module, ["a", "b"])
+
+
+@pytest.mark.parametrize("generator", [random.Random(0), np.random.default_rng(0), np.random.RandomState(0)])
+def test_draws_from_a_generator_of_its_own_are_refused(generator: Any) -> None:
+    class Noisy(_Chain):
+        def between(self, x: Tensor) -> Tensor:
+            return x * float(generator.random())
+
+    module = Noisy()
+    module.generator = generator
+    with pytest.raises(NetworkError, match="draws from its generator generator whatever its input is"):
+        Stages.from_module(module, ["a", "b"])
+
+
+def test_draws_from_a_generator_of_torchs_are_refused() -> None:
+    class Noisy(_Chain):
+        def between(self, x: Tensor) -> Tensor:
+            return x + torch.randn(4, generator=self.generator)
+
+    module = Noisy()
+    module.generator = torch.Generator().manual_seed(0)
+    with pytest.raises(NetworkError, match="draws from its generator generator whatever its input is"):
+        Stages.from_module(module, ["a", "b"])

@@ -117,3 +117,10 @@ def test_shapes_leave_the_modes_and_statistics_alone() -> None:
     assert norm.training
     assert not net.stages[1].training
     assert torch.equal(norm.running_mean, before)
+
+
+def test_a_point_that_gives_several_tensors_is_refused() -> None:
+    network = Stages([nn.LSTM(4, 4), nn.Linear(4, 3)], ["lstm", "head"])
+    for call in (network, network.activations):
+        with pytest.raises(NetworkError, match="a search point gives a tuple: expected one tensor"):
+            call(torch.rand(2, 4))

@@ -561,3 +561,13 @@ def test_differences_are_found_and_named(one: nn.Module, other: nn.Module, where
     assert found.certain
     assert re.search(where, found.text)
     assert structure_text(one) == structure_text(copy.deepcopy(one)) != structure_text(other)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_mixture_in_any_precision_sums_to_one(dtype: torch.dtype) -> None:
+    ensemble = Ensemble([net(0), net(1), net(2)], [1, 2, 3]).to(dtype)
+    images = torch.randn(4, 6, dtype=dtype)
+    wanted = sum(w * m(images).float().softmax(1) for w, m in zip((3 / 6, 2 / 6, 1 / 6), ensemble.members, strict=True))
+    found = ensemble(images).exp().float()
+    torch.testing.assert_close(found.sum(1), torch.ones(4))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-2 if dtype is torch.bfloat16 else 1e-3)
