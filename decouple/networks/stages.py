@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from weakref import WeakKeyDictionary
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from decouple.data.images import as_float, check_scale, in_unit_scale
 from decouple.errors import NetworkError, did_you_mean
+
+_WHOLES: WeakKeyDictionary[Stages, weakref.ref[nn.Module]] = WeakKeyDictionary()
+"""The modules that networks were cut from."""
 
 _OVERWRITES: WeakKeyDictionary[nn.Module, dict[bool, bool]] = WeakKeyDictionary()
 """By stage and `training`: whether it has been seen to write to its input in place."""
@@ -189,6 +193,7 @@ class Stages(nn.Module):
             NetworkError: it does not take such images, or does not end in one logit a class.
         """
         shapes = self.shapes(image_shape)
+        self._check_cut(image_shape)
         if len(shapes[-1]) != 1:
             raise NetworkError(
                 f"the last search point '{self.names[-1]}' has shape {shapes[-1]}: expected (classes,) logits"
@@ -199,6 +204,33 @@ class Stages(nn.Module):
                 f"{int(labels.max()) + 1}"
             )
         return shapes
+
+    @torch.no_grad()
+    def _check_cut(self, image_shape: Sequence[int]) -> None:
+        """Compare with the module that was cut, if it is still there: a trace cannot see every branch that Python takes."""
+        whole = _WHOLES[self]() if self in _WHOLES else None
+        if whole is None:
+            return
+        modes = [(module, module.training) for network in (self, whole) for module in network.modules()]
+        stream = torch.Generator().manual_seed(0)
+        images = torch.rand(2, *image_shape, generator=stream, dtype=torch.float32).to(next(self.parameters()).device)
+        try:
+            with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
+                answers = []
+                for network in (self, whole):
+                    torch.manual_seed(0)
+                    answers.append(network.eval()(images))
+        except Exception:  # the module has been changed, or lies elsewhere: it is the parts that are used from now on
+            return
+        finally:
+            for module, training in modes:
+                module.training = training
+        found, wanted = answers
+        if not torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()), equal_nan=True):
+            raise NetworkError(
+                f"the parts of the {type(whole).__name__} that was cut do not answer as it does: its forward takes another branch "
+                "where it is traced (isinstance(x, Tensor), say), or it has been changed since; pass its parts to Stages"
+            )
 
     @classmethod
     def from_sequential(cls, sequential: nn.Sequential, points: Sequence[int | str]) -> Stages:
@@ -247,5 +279,6 @@ class Stages(nn.Module):
             raise NetworkError(f"give the layers as a list of names, such as [{points!r}], not as one text")
 
         stages = cls(cut(module, points), list(points))
+        _WHOLES[stages] = weakref.ref(module)
         stages.training = module.training
         return stages

@@ -420,3 +420,27 @@ def test_draws_from_a_generator_of_torchs_are_refused() -> None:
     module.generator = torch.Generator().manual_seed(0)
     with pytest.raises(NetworkError, match="draws from its generator generator whatever its input is"):
         Stages.from_module(module, ["a", "b"])
+
+
+def test_a_branch_that_a_trace_does_not_see_is_noticed_before_compute_is_spent() -> None:
+    class Asks(_Outer):
+        factor = 1.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.flatten(1) * (2 if isinstance(x, Tensor) else 1) * self.factor)
+
+    whole = Asks()
+    stages, labels = Stages.from_module(whole, ["inner", "head"]), torch.tensor([0, 2])
+    with pytest.raises(
+        NetworkError, match="the parts of the Asks that was cut do not answer as it does: its forward takes another"
+    ):
+        stages.check((1, 2, 2), labels)
+    same = Stages.from_module(_Outer(), ["inner", "head"])
+    assert same.check((4,), labels) == [(4,), (3,)]
+    plain = _Outer()
+    stages = Stages.from_module(plain, ["inner", "head"])
+    plain.forward = plain.head.forward  # type: ignore[method-assign]
+    with pytest.raises(NetworkError, match="or it has been changed since"):
+        stages.check((4,), labels)
+    del plain, whole
+    assert stages.check((4,), labels) == [(4,), (3,)], "what was cut is no longer there"
