@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from decouple.training.optimizer import Factory, sgd
 from torch import Tensor, nn
 
 from decouple.config import NetworkConfig, SgdConfig
@@ -16,7 +17,6 @@ from decouple.networks import Stages, paper_network
 from decouple.training.batches import epoch_batches
 from decouple.training.evaluate import accuracy
 from decouple.training.loop import train_epoch
-from decouple.training.optimizer import Factory, sgd
 
 CONFIG = SgdConfig(epochs=3, batch=24)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from decouple.training.optimizer import Factory
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,7 +17,6 @@ from decouple.learn.fitting import recorded_epochs
 from decouple.networks import Stages, paper_network
 from decouple.search import search_solution
 from decouple.training.evaluate import accuracy
-from decouple.training.optimizer import Factory
 from decouple.training.stream import Batch
 
 LEARN = LearnConfig(epochs=4, batch=24, target_weight=1.0, kl_weight=0.3, live=LiveConfig(weight=0))

@@ -19,9 +19,9 @@ from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
 from decouple.errors import ConfigError, RunDirectoryError
 from decouple.files import read_json
 from decouple.pipeline.text import run_text
-from decouple.q0.distill import IGNORED
 from decouple.q0.ensemble import Ensemble
 from decouple.results import TextResults
+from decouple.tasks.distill import IGNORED
 from decouple.text import load_corpus
 
 TINY = TextConfig(

@@ -12,15 +12,18 @@ import copy
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import xxhash
+from safetensors.torch import load_file
 from torch import Tensor
 
 import decouple
 from decouple.config import (
+    TEXT_Q0,
     CorpusConfig,
     EsConfig,
     GptConfig,
@@ -32,7 +35,6 @@ from decouple.config import (
     SearchConfig,
     SgdConfig,
     TextConfig,
-    TextQ0Config,
 )
 from decouple.pipeline.text import run_text
 from decouple.results import to_json
@@ -154,7 +156,8 @@ def results(folder: Path) -> dict[str, Any]:
             precision="float32",
             corpus=corpus,
             network=GptConfig(layers=1, width=16, heads=1, context=32, dropout=0.1),
-            q0=TextQ0Config(
+            q0=replace(
+                TEXT_Q0,
                 trajectories=2,
                 cycles=2,
                 first_epochs=2,
@@ -170,15 +173,15 @@ def results(folder: Path) -> dict[str, Any]:
         found[f"q0 text: {restart}"] = {
             "test_nll": values["test_nll"],
             "members": [[member["weight"], member["test_nll"]] for member in values["members"]],
-            "bits": digest([torch.frombuffer(bytearray(_tensors_of(path)), dtype=torch.uint8) for path in snapshots]),
+            "bits": digest([weights for path in snapshots for weights in _weights_of(path)]),
         }
     return found
 
 
-def _tensors_of(path: Path) -> bytes:
-    """What a safetensors file holds behind its header, which names the run."""
-    data = path.read_bytes()
-    return data[8 + int.from_bytes(data[:8], "little") :]
+def _weights_of(path: Path) -> list[Tensor]:
+    """The network's in a snapshot, in the order of their names."""
+    tensors = load_file(path)
+    return [tensors[name] for name in sorted(tensors) if name.startswith("network.")]
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from decouple.text.training import Steps, text_snapshots, train_text_trajectory
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,7 +19,6 @@ from decouple.group import Group
 from decouple.seeds import derive
 from decouple.text import Corpus, Gpt, load_corpus
 from decouple.text.evaluate import p_truth
-from decouple.text.training import Steps, text_snapshots, train_text_trajectory
 
 CONFIG = TextConfig(
     precision="float32",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from decouple.training.optimizer import sgd
 from torch import Tensor
 
 from decouple.config import EsConfig, NetworkConfig, SearchConfig, TrainConfig
@@ -16,7 +17,6 @@ from decouple.networks import Stages, paper_network
 from decouple.search import TargetStore, search_solution, store
 from decouple.training.batches import epoch_batches
 from decouple.training.loop import Objective, train_epoch
-from decouple.training.optimizer import sgd
 from decouple.training.stream import AHEAD, Batch, layout, made_ahead
 
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from decouple.q0.optimizers import MuonAndAdamW, optimizer_of, restore_state, set_lr, state_tensors
 from torch import nn
 
 from decouple.config import Q0Config
 from decouple.errors import ConfigError, NetworkError
 from decouple.networks import Stages
-from decouple.q0.optimizers import MuonAndAdamW, optimizer_of, restore_state, set_lr, state_tensors
 
 NAMES = ["sgd", "adamw", "muon"]
 
