@@ -247,8 +247,8 @@ def _check_across(config: RunConfig | TextConfig) -> None:
     if isinstance(config, TextConfig):
         if config.q0.init != "random" or config.q0.augment != "none" or config.q0.trajectories is None:
             raise ConfigError(
-                f"q0.init = {config.q0.init}, q0.augment = {config.q0.augment}, q0.trajectories = {config.q0.trajectories}: on text every "
-                "trajectory is new and nothing is augmented; expected random, none and a number"
+                f"q0.init = {config.q0.init}, q0.augment = {config.q0.augment}, q0.trajectories = {config.q0.trajectories}: on text "
+                "every trajectory is new and nothing is augmented; expected random, none and a number"
             )
         check_member_count(config.q0, config.q0.trajectories)
         return

@@ -133,13 +133,8 @@ class Chain:
                 teacher = own_copy(network).eval().requires_grad_(False)
             if config.restart == "new":
                 network.load_state_dict(self.task.build(derive(self.seed, "restart", number)).state_dict())
-            elif before[1] is not None:  # or the trajectory starts here, from a network that was trained elsewhere
-                restore_state(optimizer, *before)
-            if config.perturb > 0:
-                scale = perturbation_scale(
-                    number, config.cycles, first=config.perturb, last=config.perturb * config.perturb_last
-                )
-                perturb_(network, scale, generator(self.seed, "perturb", number))
+            else:
+                self._go_on(number, before, network, optimizer)
         objective = ChainObjective(
             self.task,
             _compiled(teacher) if self.compile and teacher is not None else teacher,
@@ -153,6 +148,16 @@ class Chain:
         weights = {f"{PREFIX}{name}": value for name, value in on_cpu(state_of(network)).items()}
         kept, rest = pack_state(optimizer)
         return (weights | {name: value.cpu() for name, value in kept.items()}, rest), losses
+
+    def _go_on(self, number: int, before: State, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        config = self.config
+        if before[1] is not None:  # or the trajectory starts here, from a network that was trained elsewhere
+            restore_state(optimizer, *before)
+        if config.perturb > 0:
+            scale = perturbation_scale(
+                number, config.cycles, first=config.perturb, last=config.perturb * config.perturb_last
+            )
+            perturb_(network, scale, generator(self.seed, "perturb", number))
 
 
 def train_cycle(

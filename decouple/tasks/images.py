@@ -12,9 +12,9 @@ from torch.nn import functional
 from decouple.data.images import Split
 from decouple.errors import ConfigError
 from decouple.networks.stages import Stages
-from decouple.tasks.distill import distillation_loss
 from decouple.seeds import derive
 from decouple.tasks.base import Teacher
+from decouple.tasks.distill import distillation_loss
 from decouple.training.stream import Batch, ImageLoader
 from decouple.training.team import Team
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from decouple.config import GptConfig
-from decouple.tasks.distill import IGNORED, distillation_loss
 from decouple.tasks.base import Teacher
+from decouple.tasks.distill import IGNORED, distillation_loss
 from decouple.text.gpt import Gpt
 from decouple.text.stream import Part, Stream
 from decouple.torch_state import device_of
