@@ -39,7 +39,8 @@ from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages
 from decouple.q0.ensemble import Ensemble
 from decouple.search import Judge
-from decouple.training.loop import train_epoch
+from decouple.training.loop import Loop
+from decouple.training.stream import ImageLoader
 from decouple.trajectories import Recorder, Recording
 
 CLASSES = 4
@@ -188,16 +189,10 @@ def learned(whole: nn.Module, network: Stages, data: ImageData, folder: Path) ->
         optimizer = torch.optim.SGD(each.parameters(), lr=0.01, momentum=0.9)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(2)
-            train_epoch(
-                each,  # type: ignore[arg-type]  # the whole module is trained by the same code
-                optimizer,
-                data.train,
+            Loop(each, optimizer, CrossEntropy()).epoch(
+                ImageLoader(each, data.train, augmentation="none", precision="float32", seed=0),
                 list(torch.arange(IMAGES).split(IMAGES // 2)),
-                CrossEntropy(),
                 before_step=lambda step: None,
-                clip=0.0,
-                augmentation="none",
-                precision="float32",
                 seed=0,
                 what=type(whole).__name__,
             )

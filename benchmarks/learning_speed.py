@@ -43,8 +43,9 @@ from decouple.networks import Stages, paper_network
 from decouple.search import BatchResult, TargetStore, store
 from decouple.search.store import Shard
 from decouple.training.batches import epoch_batches
-from decouple.training.loop import Objective, train_epoch
-from decouple.training.optimizer import sgd
+from decouple.training.loop import Loop, Objective, fetch_of
+from decouple.training.optimizers import sgd
+from decouple.training.stream import ImageLoader
 
 LIMIT = 1.10
 """Ratio that the project sets itself."""
@@ -205,19 +206,9 @@ def _plain(network: Stages, train: Split, batches: Sequence[Tensor], precision: 
 
 def _ours(network: Stages, train: Split, batches: Sequence[Tensor], objective: Objective, precision: str) -> None:
     settings = TrainConfig()
-    train_epoch(
-        network,
-        sgd(network, settings, batch=len(batches[0])),
-        train,
-        batches,
-        objective,
-        before_step=lambda step: None,
-        clip=settings.clip,
-        augmentation=settings.augment,
-        precision=precision,
-        seed=0,
-        what="benchmark",
-    )
+    loop = Loop(network, sgd(network, settings, batch=len(batches[0])), objective, settings.clip, precision)
+    loader = ImageLoader(network, train, fetch_of(objective), augmentation=settings.augment, precision=precision, seed=0)
+    loop.epoch(loader, batches, before_step=lambda step: None, seed=0, what="benchmark")
 
 
 if __name__ == "__main__":

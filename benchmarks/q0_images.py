@@ -35,9 +35,10 @@ from decouple.files import read_json, write_json
 from decouple.networks import Stages, paper_network
 from decouple.q0 import cross_validated_strength, fit_prior, mixture
 from decouple.q0.plan import Plans
-from decouple.q0.trajectories import PREFIX, Chain, weights_in
+from decouple.q0.trajectories import PREFIX, Chain, State, weights_in
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
+from decouple.tasks import ImageTask
 from decouple.training.evaluate import logits
 
 NAME, UNIT = "q0_images", "NLL (nats)"
@@ -157,13 +158,13 @@ class Bench:
         tested = self.network(0)
         for trajectory in range(q0.trajectories or 1):
             own = derive(seed, NAME, trajectory)
-            chain = Chain(self.new(seed, trajectory), q0, own, self.size.precision)
-            before: dict[str, Tensor] | None = None
+            chain = Chain(self.new(seed, trajectory), ImageTask(self.data.train, q0.augment), q0, own, self.size.precision)
+            before: State | None = None
             for cycle in range(q0.cycles):
                 if cycle == 0 and starts:
-                    before = {f"{PREFIX}{name}": value for name, value in starts[trajectory].state_dict().items()}
+                    before = {f"{PREFIX}{name}": value for name, value in starts[trajectory].state_dict().items()}, None
                 else:
-                    before, _ = chain.cycle(cycle, before, self.data.train, self._device)
+                    before, _ = chain.cycle(cycle, before, self._device)
                 tested.load_state_dict(weights_in(before))
                 said[trajectory, cycle] = {
                     name: logits(tested, getattr(self.data, name)).double().softmax(1) for name in SPLITS

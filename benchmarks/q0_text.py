@@ -25,7 +25,7 @@ from benchmarks.populations import compare, points_of, weighted
 from benchmarks.receipt import FIGURES, scaled, write_receipt, write_table
 from benchmarks.recipes import TINY, PopulationSize, Recipe
 from decouple import device as devices
-from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
+from decouple.config import TEXT_Q0, CorpusConfig, GptConfig, Q0Config, TextConfig
 from decouple.errors import ConfigError
 from decouple.group import Group
 from decouple.pipeline.text import TextRun, answers, train
@@ -40,7 +40,7 @@ NAME, UNIT = "q0_text", "bits per byte"
 
 @dataclass(frozen=True, kw_only=True)
 class TextSize(PopulationSize):
-    base: TextQ0Config
+    base: Q0Config
     corpus: CorpusConfig
     network: GptConfig
     compile: bool = False
@@ -60,14 +60,14 @@ SCALES = {
     "tiny": TextSize(
         corpus=CorpusConfig(train=3000, validation=500, prior=500, test=500),
         network=GptConfig(layers=1, width=16, heads=2, context=32),
-        base=TextQ0Config(first_epochs=2, epochs=1, batch=8, restart="continue", perturb=1.0),
+        base=replace(TEXT_Q0, first_epochs=2, epochs=1, batch=8, restart="continue", perturb=1.0),
         grid={"weight_decay": (1.0, 2.0)},
         **TINY,
     ),
     "small": TextSize(
         corpus=CorpusConfig(train=20_000, validation=20_000, prior=20_000, test=40_000),
         network=GptConfig(),
-        base=TextQ0Config(restart="continue", first_epochs=8, epochs=4, alpha=0.45, perturb=1.0),
+        base=replace(TEXT_Q0, restart="continue", first_epochs=8, epochs=4, alpha=0.45, perturb=1.0),
         budget=256,
         ensembles=512,
         singles=(4, 8, 16, 32, 64),
@@ -119,7 +119,6 @@ class Bench:
     def measure(self, recipe: Recipe, seed: int) -> list[Point]:
         """See `measure`; kept by what the recipe says, whatever its name."""
         size = self._size
-        assert isinstance(recipe.q0, TextQ0Config)
         config = TextConfig(
             preset=NAME,
             seed=seed,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from decouple.config import Q0Config, TextQ0Config
+from decouple.config import Q0Config
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Recipe:
     method: str
     """The line of the figure that it is a choice of: the best on validation counts, budget by budget."""
     name: str
-    q0: Q0Config | TextQ0Config
+    q0: Q0Config
     dropout: float = 0.0
     """Of the network, where it has one."""
 
@@ -40,7 +40,7 @@ class Recipe:
 class PopulationSize:
     """What is measured."""
 
-    base: Q0Config | TextQ0Config
+    base: Q0Config
     """q0, and what all methods share."""
     budget: int
     """Total epochs of the largest population of q0 and of snapshots."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
         SearchConfig,
         SgdConfig,
         TextConfig,
-        TextQ0Config,
     )
     from decouple.data import ImageData, Split, load_data
     from decouple.errors import (
@@ -91,7 +90,6 @@ _HOMES = {
     "TargetStore": "decouple.search",
     "Targets": "decouple.learn.objective",
     "TextConfig": "decouple.config",
-    "TextQ0Config": "decouple.config",
     "TrajectoryComparison": "decouple.trajectories.results",
     "WorkerError": "decouple.errors",
     "accuracy": "decouple.training.evaluate",
@@ -164,7 +162,6 @@ __all__ = [
     "TargetStore",
     "Targets",
     "TextConfig",
-    "TextQ0Config",
     "TrajectoryComparison",
     "WorkerError",
     "accuracy",

@@ -267,8 +267,11 @@ class Q0Config(Cycles):
     """Epochs of the first cycle; None: as many as of the others. A new network wants more than one that goes on."""
     epochs: Positive = 8
     """Epochs a cycle: enough for a network to be good again at its end."""
+    restart: Literal["continue", "new"] = "continue"
+    """What a later cycle starts from. continue: the weights before it, as the public code's record; new: a new network that learns
+    from the snapshot before, as its earlier records."""
     batch: Annotated[int, msgspec.Meta(ge=2, le=_MOST)] = 128
-    """Images a step."""
+    """Images, or rows of tokens, a step; over all processes."""
     batch_edges: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     """Share of batch in the first and the last quarter of the cycles (the public code: 0.75); 1: the same throughout."""
     optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
@@ -277,7 +280,11 @@ class Q0Config(Cycles):
     lr: Rate = 0.3
     """Peak learning rate of a cycle."""
     momentum: BelowOne = 0.85
-    """Nesterov momentum of SGD and Muon, and AdamW's first beta; the state is kept across cycles."""
+    """Nesterov momentum of SGD and Muon; the state is kept across cycles."""
+    beta1: BelowOne = 0.9
+    """AdamW's average of the gradient."""
+    beta2: BelowOne = 0.999
+    """AdamW's average of the squared gradient."""
     weight_decay: NonNegative = 1e-2
     """Base weight decay (decoupled unit: the shrinkage of a step is lr × weight_decay)."""
     shape: Literal["linear", "cosine"] = "linear"
@@ -368,57 +375,22 @@ class GptConfig:
     """Share of what attention and MLP write that is dropped in training."""
 
 
-@dataclass(frozen=True)
-class TextQ0Config(Cycles):
-    trajectories: Positive = 2
-    """Parallel trajectories, each from a network of its own."""
-    cycles: Positive = 4
-    """Cycles of a trajectory; each leaves a snapshot."""
-    first_epochs: Positive = 8
-    """Epochs of the first cycle."""
-    epochs: Positive = 16
-    """Epochs of every later cycle: with a teacher more of them help than without."""
-    restart: Literal["continue", "new"] = "new"
-    """What a later cycle starts from. continue: the weights before it, as the public code's record; new: a new network that learns
-    from the snapshot before, as its earlier records."""
-    batch: Positive = 8
-    """Rows of `network.context` tokens a step, over all processes."""
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: Muon for the matrices of the blocks, AdamW for embedding and head (needs torch 2.9); adamw: for everything. The
-    state is kept across cycles."""
-    lr: Rate = 2e-2
-    """Learning rate at the start of a cycle (muon and adamw take steps of the same size)."""
-    momentum: BelowOne = 0.95
-    """Of Muon."""
-    beta1: BelowOne = 0.9
-    """AdamW's average of the gradient."""
-    beta2: BelowOne = 0.95
-    """AdamW's average of the squared gradient."""
-    weight_decay: NonNegative = 1.0
-    """Base weight decay (decoupled unit: the shrinkage of a step is lr × weight_decay)."""
-    lr_floor: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
-    """Learning-rate multiplier towards which a cycle falls. The public code uses 0.08."""
-    wd_floor: Fraction = 0.7
-    """Weight-decay multiplier at the start of a cycle; it rises to 1 as the learning rate falls."""
-    shape: Literal["linear", "cosine"] = "linear"
-    """How the learning rate falls."""
-    alpha: Fraction = 0.6
-    """Weight of the distillation from the preceding snapshot; 0: off."""
-    temperature: Rate = 1.2
-    """Softens both sides of the distillation."""
-    distill_after: Positive = 1
-    """Snapshots that a trajectory must have before distillation begins."""
-    perturb: NonNegative = 0.0
-    """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation; where cycles
-    continue. The public code uses 0.25; 0: off."""
-    perturb_last: Fraction = 0.2
-    """What the noise falls to before the last cycle, as a share of `perturb`; 1: the same throughout."""
-    clip: NonNegative = 1.0
-    """Gradient norm above which the gradient is scaled down; 0: off."""
-    members: Positive | None = None
-    """Members of the reported ensemble; None: all."""
-    prior: Literal["exact", "softmax"] = "exact"
-    """How the weights are fitted: to the convex optimum, or as the public code does (AdamW on a softmax)."""
+TEXT_Q0 = Q0Config(
+    init="random",
+    trajectories=2,
+    first_epochs=8,
+    epochs=16,  # with a teacher more of them help than without
+    restart="new",
+    batch=8,
+    optimizer="muon",
+    lr=2e-2,  # Muon and AdamW take steps of the same size
+    momentum=0.95,
+    beta2=0.95,
+    weight_decay=1.0,
+    alpha=0.6,
+    prior="exact",
+)
+"""What suits small language models."""
 
 
 @dataclass(frozen=True)
@@ -435,7 +407,7 @@ class TextConfig:
     """Train a network compiled by torch.compile: a minute before the first step, faster ones after. Rounds otherwise."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     network: GptConfig = field(default_factory=GptConfig)
-    q0: TextQ0Config = field(default_factory=TextQ0Config)
+    q0: Q0Config = TEXT_Q0
 
 
 def at(values: tuple[Any, ...], point: int, points: int) -> Any:

@@ -23,8 +23,9 @@ from decouple.search import Judge, search_batch, search_points
 from decouple.search.solutions import algorithm_of, generations_of, scored
 from decouple.search.store import IN_MEMORY_BYTES
 from decouple.training.batches import epoch_batches, even_batches
-from decouple.training.loop import train_epoch
-from decouple.training.optimizer import sgd
+from decouple.training.loop import Loop
+from decouple.training.optimizers import sgd
+from decouple.training.stream import ImageLoader
 
 GPU_NAME = "NVIDIA H100"
 GPU_RATES = {"float32": 60e12, "bfloat16": 400e12}
@@ -244,21 +245,11 @@ def _time_step(config: RunConfig, network: Stages, data: ImageData) -> float:
     train = _enlarged(data.train, min(config.learn.batch, 64))
     optimizer = sgd(network, config.learn, batch=len(train))
     batches = epoch_batches(len(train), len(train), seed=0, epoch=0)
+    loop = Loop(network, optimizer, CrossEntropy(), config.learn.clip, config.precision)
+    loader = ImageLoader(network, train, augmentation=config.learn.augment, precision=config.precision, seed=0)
 
     def step() -> None:
-        train_epoch(
-            network,
-            optimizer,
-            train,
-            batches,
-            CrossEntropy(),
-            before_step=lambda number: None,
-            clip=config.learn.clip,
-            augmentation=config.learn.augment,
-            precision=config.precision,
-            seed=0,
-            what="calibration",
-        )
+        loop.epoch(loader, batches, before_step=lambda number: None, seed=0, what="calibration")
 
     return _seconds(step, next(network.parameters()).device, repeats=3) / len(train)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from decouple.config import (
+    TEXT_Q0,
     CompareConfig,
     CorpusConfig,
     DataConfig,
@@ -19,7 +20,6 @@ from decouple.config import (
     SearchConfig,
     SgdConfig,
     TextConfig,
-    TextQ0Config,
 )
 from decouple.errors import ConfigError, did_you_mean
 
@@ -132,7 +132,8 @@ _TEXT_PRESETS: dict[str, tuple[str, TextConfig]] = {
                 test=40_000_000,
             ),
             network=GptConfig(layers=30, width=1792, heads=14, context=2048, dropout=0.1),
-            q0=TextQ0Config(
+            q0=replace(
+                TEXT_Q0,
                 trajectories=5,
                 cycles=96,
                 first_epochs=2,

@@ -24,7 +24,6 @@ from decouple.config import (
     SearchConfig,
     SgdConfig,
     TextConfig,
-    TextQ0Config,
     TrainConfig,
 )
 from decouple.encoding import decoded
@@ -244,13 +243,14 @@ def _refuse_twice(keys: list[tuple[str, str]]) -> None:
 
 def _check_across(config: RunConfig | TextConfig) -> None:
     """Rules that tie several fields together."""
+    _check_cycles(config.q0)
     if isinstance(config, TextConfig):
-        check_member_count(config.q0, config.q0.trajectories)
-        if config.q0.perturb and config.q0.restart == "new":
+        if config.q0.init != "random" or config.q0.augment != "none" or config.q0.trajectories is None:
             raise ConfigError(
-                f"q0.perturb = {config.q0.perturb}: noise on the weights wants cycles that go on from them, and with "
-                "q0.restart = new each begins with a new network; give --q0.restart continue, or --q0.perturb 0"
+                f"q0.init = {config.q0.init}, q0.augment = {config.q0.augment}, q0.trajectories = {config.q0.trajectories}: on text "
+                "every trajectory is new and nothing is augmented; expected random, none and a number"
             )
+        check_member_count(config.q0, config.q0.trajectories)
         return
     paper = config.search.paper
     if paper.population <= paper.parents or paper.population < paper.parents + paper.explorers:
@@ -279,11 +279,6 @@ def _check_across(config: RunConfig | TextConfig) -> None:
     _check_training(config.sgd)
     if not config.sgd.groups:
         raise ConfigError("sgd.groups is empty: give at least one number of ConvGroups, such as --sgd.groups 1 2")
-    if config.q0.warmup + config.q0.warmdown > 1:
-        raise ConfigError(
-            f"q0.warmup = {config.q0.warmup} and q0.warmdown = {config.q0.warmdown} are shares of one cycle: expected a sum of at "
-            "most 1; give --q0.warmup or --q0.warmdown another value"
-        )
     check_member_count(config.q0, config.q0.trajectories or config.search.solutions)
     if config.data.validation < 4:
         raise ConfigError(
@@ -296,7 +291,20 @@ def _check_across(config: RunConfig | TextConfig) -> None:
         )
 
 
-def check_member_count(q0: Q0Config | TextQ0Config, trajectories: int) -> None:
+def _check_cycles(q0: Q0Config) -> None:
+    if q0.warmup + q0.warmdown > 1:
+        raise ConfigError(
+            f"q0.warmup = {q0.warmup} and q0.warmdown = {q0.warmdown} are shares of one cycle: expected a sum of at most 1; give "
+            "--q0.warmup or --q0.warmdown another value"
+        )
+    if q0.perturb and q0.restart == "new":
+        raise ConfigError(
+            f"q0.perturb = {q0.perturb}: noise on the weights wants cycles that go on from them, and with q0.restart = new each "
+            "begins with a new network; give --q0.restart continue, or --q0.perturb 0"
+        )
+
+
+def check_member_count(q0: Q0Config, trajectories: int) -> None:
     """Raise ConfigError if more members are asked for than so many trajectories leave snapshots."""
     if q0.members is not None and q0.members > (made := trajectories * q0.cycles):
         raise ConfigError(

@@ -272,7 +272,7 @@ def test_a_stage_that_fails_leaves_the_runs_settings_as_they_were(
         raise NotFiniteError("search-0, epoch 1: the loss is not finite at step 3")
 
     with monkeypatch.context() as patch:
-        patch.setattr("decouple.learn.fitting.train_epoch", diverge)
+        patch.setattr("decouple.training.loop.Loop.epoch", diverge)
         assert "not finite at step" in _error(capsys, "learn", out, "--learn.lr", "9", "--quiet", status=1)
     assert (tmp_path / "run" / "config.json").read_bytes() == before
     assert run_command(["report", out, "--quiet"]) == 0

@@ -25,10 +25,11 @@ from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.evaluate import BATCH, accuracy
-from decouple.training.loop import Objective, Remembering, train_epoch
-from decouple.training.optimizer import Factory, make_optimizer, rates, set_rates
-from decouple.training.schedule import multiplier
+from decouple.training.loop import Loop, Objective, Remembering, fetch_of
+from decouple.training.optimizers import Factory, make_optimizer, rates, set_rates
+from decouple.training.schedules import multiplier
 from decouple.training.state import pack_state, restore_state
+from decouple.training.stream import ImageLoader
 from decouple.training.team import team_of
 
 PRECISIONS = ("float32", "bfloat16", "mixed")
@@ -128,6 +129,7 @@ def fit(
     if checkpoint is not None:
         best = _restore(checkpoint, network, stepper, objective, state, best)
     with team_of(network, objective, len(state.losses)) as team:
+        loop = Loop(network, stepper, objective, settings.clip, precision, team)
         leads = team is None or team.leads
         if leads:
             advance(len(state.losses))
@@ -145,19 +147,21 @@ def fit(
                 if checkpoint is not None and first + step == began + 1:
                     pack_state(stepper)  # after a step the state is as it will be: what cannot be kept shows now
 
-            loss = train_epoch(
-                network,
-                stepper,
-                train,
+            drawn = derive(seed, "epoch", epoch)
+            loss = loop.epoch(
+                ImageLoader(
+                    network,
+                    train,
+                    fetch_of(objective),
+                    augmentation=settings.augment,
+                    precision=precision,
+                    seed=drawn,
+                    team=team,
+                ),
                 epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle),
-                objective,
                 before_step=set_rate,
-                clip=settings.clip,
-                augmentation=settings.augment,
-                precision=precision,
-                seed=derive(seed, "epoch", epoch),
+                seed=drawn,
                 what=f"{name}, epoch {epoch + 1}",
-                team=team,
             )
             state.losses.append(loss)
             state.validation.append(accuracy(network, validation))

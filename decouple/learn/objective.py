@@ -99,7 +99,7 @@ class Regression:
         """The loss as float; the batch's targets of maps are in the type that the maps have, or in a wider one."""
         body, head = list(network)[:-1], network.stages[-1]
         *wanted, searched = batch.rows
-        values, errors = batch.images, []
+        values, errors = batch.inputs, []
         for block, stage in enumerate(body):
             values = apply_stage(stage, values)
             if block >= self.skip:
@@ -154,4 +154,4 @@ class CrossEntropy:
     """The baseline's loss."""
 
     def __call__(self, network: Stages, batch: Batch) -> Tensor:
-        return functional.cross_entropy(network(batch.images).float(), batch.labels)
+        return functional.cross_entropy(network(batch.inputs).float(), batch.labels)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from decouple.config import NetworkConfig
 from decouple.data import load_data
 from decouple.data.images import Split, in_unit_scale
 from decouple.errors import ConfigError
@@ -30,6 +31,7 @@ from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_fr
 from decouple.results import Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
+from decouple.tasks.images import ImageTask
 from decouple.training.evaluate import logits
 
 NOTICEABLE = 5e-4
@@ -75,7 +77,9 @@ def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
             network = learned[trajectory % len(learned)].network(run)
         else:
             network = empty_member(run, seed=derive(run.config.seed, "q0", "network", trajectory))
-        return Chain(network, config, derive(run.config.seed, "q0", trajectory), run.config.precision)
+        new = partial(_new_member, run.data.train.images, run.data.num_classes, run.config.network)
+        task = ImageTask(run.data.train, config.augment, new)
+        return Chain(network, task, config, derive(run.config.seed, "q0", trajectory), run.config.precision)
 
     def log(trajectory: int, cycle: int, epoch: int, loss: float) -> None:
         run.log("q0", config.epochs_before(cycle) + epoch + 1, f"trajectory-{trajectory}", {"loss": loss})
@@ -87,7 +91,6 @@ def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
         with run.progress.task(f"q0, {count} trajectories", len(missing) * epochs, "epochs") as advance:
             distribute_trajectories(
                 [chain(trajectory) for trajectory in missing],
-                run.data.train,
                 [all_snapshots[trajectory] for trajectory in missing],
                 workers=run.workers,
                 address=run.ray_address,
@@ -99,13 +102,16 @@ def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
         with run.progress.task(f"q0, trajectory {trajectory + 1}/{count}", epochs, "epochs") as advance:
             train_trajectory(
                 chain(trajectory),
-                run.data.train,
                 all_snapshots[trajectory],
                 device=run.device,
                 advance=advance,
                 log=partial(log, trajectory),
             )
     return [snapshot for own in all_snapshots for snapshot in own]
+
+
+def _new_member(images: Tensor, classes: int, settings: NetworkConfig, seed: int) -> Stages:
+    return paper_network(images, classes, settings, groups=settings.groups, seed=seed)
 
 
 def empty_member(run: Run, *, seed: int = 0) -> Stages:

@@ -21,14 +21,14 @@ from decouple.progress import Progress
 from decouple.q0 import fit_prior, greedy_members, nll, select_members
 from decouple.q0.architecture import GptArchitecture
 from decouple.q0.ensemble import write_index
-from decouple.q0.trajectories import Snapshot
+from decouple.q0.trajectories import Chain, Snapshot, snapshots_of, train_trajectory
 from decouple.results import TextMember, TextResults, TextWays
 from decouple.seeds import derive
 from decouple.settings import check, fingerprint, to_builtins
 from decouple.text.corpus import HELD_OUT, Corpus, load_corpus
 from decouple.text.evaluate import p_truth
 from decouple.text.gpt import Gpt
-from decouple.text.training import text_snapshots, train_text_trajectory
+from decouple.text.task import TextTask
 
 FORMAT = 1
 
@@ -95,9 +95,16 @@ def run_text(
 
 def train(run: TextRun) -> list[Snapshot]:
     """The snapshots of every trajectory; trains those that are not there yet."""
-    config, found = run.config, []
-    for trajectory in range(config.q0.trajectories):
-        own = text_snapshots(config, run.folder / "q0" / run.identity, trajectory=trajectory, identity=run.identity)
+    config, corpus, found = run.config, run.corpus, []
+    task = TextTask(corpus.train, config.network, corpus.vocabulary)
+    for trajectory in range(config.q0.trajectories or 1):
+        own = snapshots_of(
+            config.q0,
+            run.folder / "q0" / run.identity,
+            trajectory=trajectory,
+            seed=config.seed,
+            identity=run.identity,
+        )
         found += own
         what = f"q0, trajectory {trajectory + 1}/{config.q0.trajectories}"
         epochs = config.q0.epochs_before(config.q0.cycles)
@@ -107,16 +114,10 @@ def train(run: TextRun) -> list[Snapshot]:
                 if run.directory is not None:
                     run.directory.log("q0", unit=unit, cycle=cycle, epoch=epoch, loss=loss)
 
-            train_text_trajectory(
-                run.network(derive(config.seed, "q0-text", "network", trajectory)),
-                run.corpus.train,
-                config,
-                own,
-                seed=derive(config.seed, "q0-text", trajectory),
-                group=run.group,
-                advance=advance,
-                log=log,
-            )
+            network = run.network(derive(config.seed, "q0-text", "network", trajectory))
+            seed = derive(config.seed, "q0-text", trajectory)
+            chain = Chain(network, task, config.q0, seed, config.precision, config.compile)
+            train_trajectory(chain, own, group=run.group, advance=advance, log=log)
     return found
 
 
@@ -147,7 +148,7 @@ def evaluate(run: TextRun, snapshots: Sequence[Snapshot]) -> TextResults | None:
         vocabulary=corpus.vocabulary,
         bytes={name: getattr(corpus, name).bytes for name in ("train", *HELD_OUT)},
         tokens={name: len(getattr(corpus, name)) for name in ("train", *HELD_OUT)},
-        epochs=config.q0.trajectories * config.q0.epochs_before(config.q0.cycles),
+        epochs=(config.q0.trajectories or 1) * config.q0.epochs_before(config.q0.cycles),
         test_nll=test,
         test_bits_per_byte=_bits(run, test),
         by_size=sizes,

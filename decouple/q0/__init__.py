@@ -1,6 +1,5 @@
 """Populations: cyclic trajectories, chain distillation and a learned prior over their snapshots."""
 
-from decouple.q0.distill import distillation_loss
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.perturb import perturb_, perturbation_scale
 from decouple.q0.population import train_population
@@ -14,7 +13,8 @@ from decouple.q0.prior import (
     nll,
     select_members,
 )
-from decouple.q0.schedule import cyclic_multipliers
+from decouple.tasks.distill import distillation_loss
+from decouple.training.schedules import cyclic_multipliers
 
 __all__ = [
     "Ensemble",

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from decouple.config import Q0Config
 from decouple.data.images import Split
 from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
-from decouple.q0.distill import distillation_loss
 from decouple.q0.ensemble import Ensemble
-from decouple.q0.optimizers import optimizer_of, set_lr
 from decouple.q0.structure import first_difference
-from decouple.q0.trajectories import multipliers
-from decouple.seeds import derive
+from decouple.q0.trajectories import ChainObjective, train_cycle
 from decouple.settings import check_section
+from decouple.tasks.images import ImageTask
 from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch, torch_defaults
-from decouple.training.batches import epoch_batches, even_batches
-from decouple.training.loop import train_epoch
-from decouple.training.stream import Batch
-
-
-@dataclass(frozen=True)
-class _Taught:
-    ensemble: Ensemble
-    alpha: float
-    temperature: float
-
-    def __call__(self, network: Stages, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            taught = self.ensemble(batch.images)  # log-probabilities are logits
-        logits = network(batch.images).float()
-        return distillation_loss(logits, taught, batch.labels, alpha=self.alpha, temperature=self.temperature)
+from decouple.training.loop import Loop
+from decouple.training.optimizers import cyclic_optimizer
 
 
 @plain_torch()
@@ -75,30 +58,11 @@ def distill(
     check_batches(student, train, config.batch)
     seed = whole_number(seed, "seed")
     student.train_on(train.images)
-    optimizer = optimizer_of(student, config)
-    parameters = [p.data for p in student.parameters() if p.requires_grad]
-    steps = len(even_batches(len(train), config.batch))
-    for epoch in range(config.epochs):
-
-        def set_rates(step: int, first: int = epoch * steps) -> None:
-            lr, decay = multipliers(config, first + step, config.epochs * steps)
-            set_lr(optimizer, config.lr * lr)
-            torch._foreach_mul_(parameters, 1 - config.lr * lr * config.weight_decay * decay)
-
-        train_epoch(
-            student,
-            optimizer,
-            train,
-            epoch_batches(len(train), config.batch, seed=seed, epoch=epoch),
-            _Taught(ensemble, alpha, config.temperature),
-            before_step=set_rates,
-            clip=config.clip,
-            augmentation=config.augment,
-            precision=precision,
-            seed=derive(seed, "epoch", epoch),
-            what=f"distillation, epoch {epoch + 1}",
-        )
-        advance(1)
+    config = replace(config, cycles=1, first_epochs=None)
+    task = ImageTask(train, config.augment)
+    optimizer = cyclic_optimizer(student, config, task.hidden(student))
+    loop = Loop(student, optimizer, ChainObjective(task, ensemble, alpha, config.temperature), config.clip, precision)
+    train_cycle(loop, task, config, 0, seed, "distillation", advance)
     same = first_difference([ensemble.members[0], student], certain=True) is None
     with torch_defaults():
         return Ensemble([student], torch.ones(1), architecture=ensemble.architecture if same else None)

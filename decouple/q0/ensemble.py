@@ -279,7 +279,7 @@ class Ensemble(nn.Module):
         for i in chosen:
             member = index["members"][i]
             try:
-                states.append(weights_in(load_tensors(run / member["path"], unit=member["unit"])[0]))
+                states.append(weights_in(load_tensors(run / member["path"], unit=member["unit"])))
             except DamagedFileError as error:
                 raise DamagedFileError(f"{error}; what trained {run} makes it again, to the same weights") from None
         architecture = architecture_from(index["architecture"])

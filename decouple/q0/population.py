@@ -21,6 +21,7 @@ from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, batch_of, snapshots_of, train_trajectory
 from decouple.seeds import derive
 from decouple.settings import check_member_count, check_section, fingerprint
+from decouple.tasks.images import ImageTask
 from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch, torch_defaults
 from decouple.training.evaluate import BATCH, logits
@@ -88,8 +89,8 @@ def train_population(
     for trajectory, network in enumerate(networks):
         identity = fingerprint(settings, precision, network.digest, structure_text(network), data.train.digest)
         snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
-        chain = Chain(network, config, derive(seed, "q0", trajectory), precision)
-        train_trajectory(chain, data.train, snapshots, advance=advance)
+        chain = Chain(network, ImageTask(data.train, config.augment), config, derive(seed, "q0", trajectory), precision)
+        train_trajectory(chain, snapshots, advance=advance)
         for snapshot in snapshots:
             member = own_copy(network)
             member.train_on(data.train.images)

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from decouple.config import Q0Config
-from decouple.data.images import Split
 from decouple.files import load_tensors, pack_tensors, try_tensors, write_bytes
-from decouple.networks.stages import Stages
+from decouple.group import Group
 from decouple.networks.state import load_state, on_cpu, own_copy, state_of
-from decouple.q0.distill import distillation_loss
-from decouple.q0.optimizers import optimizer_of, restore_state, set_lr, state_tensors
 from decouple.q0.perturb import perturb_, perturbation_scale
-from decouple.q0.schedule import cyclic_multipliers
 from decouple.seeds import derive, generator
-from decouple.torch_state import plain_torch
+from decouple.tasks.base import Task, Teacher
+from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import epoch_batches, even_batches
-from decouple.training.loop import train_epoch
+from decouple.training.loop import Loop
+from decouple.training.optimizers import cyclic_optimizer, set_lr
+from decouple.training.schedules import cyclic_multipliers
+from decouple.training.state import pack_state, restore_state
 from decouple.training.stream import Batch
+from decouple.training.team import team_of
 
 PREFIX = "network."
 """Of the names of weights and buffers in a snapshot; the optimiser's state is beside them."""
+
+State = tuple[dict[str, Tensor], Any]
+"""What a snapshot holds: weights and buffers (`network.…`) with the optimiser's tensors, and the rest of its state as JSON."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,20 @@ class Snapshot:
     path: Path
     unit: str
 
-    def read(self) -> dict[str, Tensor]:
-        """Weights and buffers (`network.…`), and the optimiser's state.
+    def read(self) -> State:
+        """What it holds.
 
         Raises:
             DamagedFileError: missing, damaged or another unit's file.
         """
-        return load_tensors(self.path, unit=self.unit)[0]
+        return load_tensors(self.path, unit=self.unit)
+
+    def write(self, state: State) -> None:
+        """Keep `state`, whole or not at all."""
+        write_bytes(self.path, pack_tensors(*state, unit=self.unit))
 
     def weights(self) -> dict[str, Tensor]:
-        """The network's state alone; raises as `read` does."""
+        """The network's state; raises as `read` does."""
         return weights_in(self.read())
 
     def load_into(self, network: nn.Module) -> None:
@@ -60,46 +69,48 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class ChainObjective:
-    """Cross-entropy, mixed with the divergence from the preceding snapshot once there is one to learn from."""
+    """The task's loss, mixed with the divergence from the preceding snapshot once there is one to learn from."""
 
-    teacher: Stages | None
+    task: Task
+    teacher: Teacher | None
     alpha: float
     temperature: float
+    compiled: nn.Module | None = None
+    """The network that is trained, compiled."""
 
-    def __call__(self, network: Stages, batch: Batch) -> Tensor:
-        logits = network(batch.images).float()
+    def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
+        network = self.compiled or network
         if self.teacher is None:
-            return torch.nn.functional.cross_entropy(logits, batch.labels)
-        with torch.no_grad():
-            taught = self.teacher(batch.images).float()
-        return distillation_loss(logits, taught, batch.labels, alpha=self.alpha, temperature=self.temperature)
+            return self.task.loss(network, batch)
+        return self.task.distilled(network, self.teacher, batch, alpha=self.alpha, temperature=self.temperature)
 
 
 @dataclass(frozen=True)
 class Chain:
     """What the cycles of a trajectory share; it can be sent to another process."""
 
-    network: Stages
+    network: nn.Module
     """What the trajectory starts from; never changed."""
+    task: Task
     config: Q0Config
     seed: int
     """Of this trajectory."""
     precision: str = "float32"
+    compile: bool = False
+    """Train a network compiled by torch.compile."""
 
     def cycle(
         self,
         number: int,
-        before: Mapping[str, Tensor] | None,
-        train: Split,
+        before: State | None,
         device: torch.device | str,
         advance: Callable[[int], None] = lambda epochs: None,
-    ) -> tuple[dict[str, Tensor], list[float]]:
+    ) -> tuple[State, list[float]]:
         """Train cycle `number`: it depends on the snapshot before it and on nothing else that came earlier.
 
-        Learning rate and weight decay go in anti-phase (`cyclic_multipliers`); the decay is decoupled (a step shrinks the
-        weights by lr · decay). The teacher is the preceding snapshot, in eval mode and without gradient, once
-        `distill_after` are there; the student begins at the same weights, with noise on them if `perturb` says so. The
-        optimiser's state goes on.
+        The teacher is the preceding snapshot, in eval mode and without gradient, once `distill_after` are there. The student
+        begins at the same weights, with noise on them if `perturb` asks for it, and keeps the optimiser's state; with
+        `restart` = "new" it is a new network. The processes of a torchrun share every step.
 
         Args:
             before: what the preceding snapshot holds; None for cycle 0.
@@ -114,54 +125,85 @@ class Chain:
         """
         config = self.config
         network = own_copy(self.network).to(device)
-        if before is not None:
-            load_state(network, weights_in(before))
-        optimizer = optimizer_of(network, config)
+        optimizer = cyclic_optimizer(network, config, self.task.hidden(network))
         teacher = None
         if before is not None:
-            restore_state(optimizer, before)
+            load_state(network, weights_in(before))
             if config.alpha > 0 and number >= config.distill_after:
                 teacher = own_copy(network).eval().requires_grad_(False)
-            if config.perturb > 0:
-                scale = perturbation_scale(
-                    number, config.cycles, first=config.perturb, last=config.perturb * config.perturb_last
-                )
-                perturb_(network, scale, generator(self.seed, "perturb", number))
-        objective = ChainObjective(teacher, config.alpha, config.temperature)
-        parameters = [p.data for p in network.parameters() if p.requires_grad]
-        batch = batch_of(config, number)
-        epoch_steps = len(even_batches(len(train), batch))
-        epochs, losses = config.epochs_in(number), []
-        for epoch in range(epochs):
-
-            def set_rates(step: int, first: int = epoch * epoch_steps) -> None:
-                lr, decay = multipliers(config, first + step, epochs * epoch_steps)
-                set_lr(optimizer, config.lr * lr)
-                torch._foreach_mul_(parameters, 1 - config.lr * lr * config.weight_decay * decay)
-
-            stream = config.epochs_before(number) + epoch
-            loss = train_epoch(
-                network,
-                optimizer,
-                train,
-                epoch_batches(len(train), batch, seed=self.seed, epoch=stream),
-                objective,
-                before_step=set_rates,
-                clip=config.clip,
-                augmentation=config.augment,
-                precision=self.precision,
-                seed=derive(self.seed, "epoch", stream),
-                what=f"q0, cycle {number + 1}, epoch {epoch + 1}",
-            )
-            losses.append(loss)
-            advance(1)
+            if config.restart == "new":
+                network.load_state_dict(self.task.build(derive(self.seed, "restart", number)).state_dict())
+            else:
+                self._go_on(number, before, network, optimizer)
+        objective = ChainObjective(
+            self.task,
+            _compiled(teacher) if self.compile and teacher is not None else teacher,
+            config.alpha,
+            config.temperature,
+            _compiled(network) if self.compile else None,
+        )
+        with team_of(network, objective, number) as team:
+            loop = Loop(network, optimizer, objective, config.clip, self.precision, team)
+            losses = train_cycle(loop, self.task, config, number, self.seed, f"q0, cycle {number + 1}", advance)
         weights = {f"{PREFIX}{name}": value for name, value in on_cpu(state_of(network)).items()}
-        return weights | {name: value.detach().cpu() for name, value in state_tensors(optimizer).items()}, losses
+        kept, rest = pack_state(optimizer)
+        return (weights | {name: value.cpu() for name, value in kept.items()}, rest), losses
+
+    def _go_on(self, number: int, before: State, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        config = self.config
+        if before[1] is not None:  # or the trajectory starts here, from a network that was trained elsewhere
+            restore_state(optimizer, *before)
+        if config.perturb > 0:
+            scale = perturbation_scale(
+                number, config.cycles, first=config.perturb, last=config.perturb * config.perturb_last
+            )
+            perturb_(network, scale, generator(self.seed, "perturb", number))
 
 
-def weights_in(contents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def train_cycle(
+    loop: Loop, task: Task, config: Q0Config, number: int, seed: int, what: str, advance: Callable[[int], None]
+) -> list[float]:
+    """Take the steps of cycle `number`; returns the mean loss of each epoch.
+
+    Learning rate and weight decay go in anti-phase (`cyclic_multipliers`); the decay is decoupled: a step shrinks the weights by
+    lr · decay.
+
+    Args:
+        seed: of the trajectory.
+        what: the cycle's name, for messages.
+        advance: called with 1 after each epoch.
+    """
+    parameters = [p.data for p in loop.network.parameters() if p.requires_grad]
+    batch = batch_of(config, number)
+    steps = len(even_batches(task.examples, batch))
+    epochs, losses = config.epochs_in(number), []
+    for epoch in range(epochs):
+
+        def set_rates(step: int, first: int = epoch * steps) -> None:
+            lr, decay = multipliers(config, first + step, epochs * steps)
+            set_lr(loop.optimizer, config.lr * lr)
+            torch._foreach_mul_(parameters, 1 - config.lr * lr * config.weight_decay * decay)
+
+        done = config.epochs_before(number) + epoch
+        loss = loop.epoch(
+            task.loader(loop.network, precision=loop.precision, seed=seed, epoch=done, team=loop.team),
+            epoch_batches(task.examples, batch, seed=seed, epoch=done),
+            before_step=set_rates,
+            seed=derive(seed, "epoch", done),
+            what=f"{what}, epoch {epoch + 1}",
+        )
+        losses.append(loss)
+        advance(1)
+    return losses
+
+
+def _compiled(network: nn.Module) -> nn.Module:
+    return cast(nn.Module, torch.compile(network))
+
+
+def weights_in(state: State) -> dict[str, Tensor]:
     """The network's state among what a snapshot holds."""
-    return {name.removeprefix(PREFIX): value for name, value in contents.items() if name.startswith(PREFIX)}
+    return {name.removeprefix(PREFIX): value for name, value in state[0].items() if name.startswith(PREFIX)}
 
 
 def multipliers(config: Q0Config, step: int, cycle_steps: int) -> tuple[float, float]:
@@ -215,30 +257,34 @@ def missing_from(snapshots: Sequence[Snapshot]) -> int:
 @plain_torch()
 def train_trajectory(
     chain: Chain,
-    train: Split,
     snapshots: Sequence[Snapshot],
     *,
     device: torch.device | str | None = None,
+    group: Group | None = None,
     advance: Callable[[int], None] = lambda epochs: None,
     log: Callable[[int, int, float], None] = lambda cycle, epoch, loss: None,
 ) -> None:
     """Run the cycles whose snapshots are not there yet, from the last one that is.
 
     Args:
-        snapshots: from `snapshots_of`.
+        snapshots: from `snapshots_of`; on a disk that all processes see.
         device: default: the network's.
+        group: the processes that share every step, each with its device; None: this one alone, on `device`.
         advance: called with the number of epochs that are done.
-        log: called with cycle, epoch in the cycle and mean loss, once a cycle is kept.
+        log: called by the first process with cycle, epoch in the cycle and mean loss, once a cycle is kept.
 
     Raises:
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
-    place = device or next(chain.network.parameters()).device
+    group = group or Group(torch.device(device or device_of(chain.network)))
     done = missing_from(snapshots)
+    group.wait()  # before anyone writes what another still looks for
     advance(chain.config.epochs_before(done))
     for number in range(done, len(snapshots)):
         before = snapshots[number - 1].read() if number else None
-        contents, losses = chain.cycle(number, before, train, place, advance)
-        write_bytes(snapshots[number].path, pack_tensors(contents, {}, unit=snapshots[number].unit))
-        for epoch, loss in enumerate(losses):
-            log(number, epoch, loss)
+        state, losses = chain.cycle(number, before, group.device, advance)
+        if group.first:
+            snapshots[number].write(state)
+            for epoch, loss in enumerate(losses):
+                log(number, epoch, loss)
+        group.wait()

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from torch import Tensor
-
-from decouple.data.images import Split
-from decouple.files import pack_tensors, write_bytes
-from decouple.q0.trajectories import Chain, Snapshot, missing_from
+from decouple.q0.trajectories import Chain, Snapshot, State, missing_from
 from decouple.workers import Job, distribute
 
 
 def distribute_trajectories(
     chains: Sequence[Chain],
-    train: Split,
     snapshots: Sequence[Sequence[Snapshot]],
     *,
     workers: int,
@@ -38,16 +33,16 @@ def distribute_trajectories(
     for chain in chains:
         chain.network.cpu()
 
-    def job(position: int, number: int, before: dict[str, Tensor] | None) -> Job:
+    def job(position: int, number: int, before: State | None) -> Job:
         snapshot, chain = snapshots[position][number], chains[position]
 
-        def keep(made: tuple[dict[str, Tensor], list[float]]) -> tuple[Job, ...]:
-            contents, losses = made
-            write_bytes(snapshot.path, pack_tensors(contents, {}, unit=snapshot.unit))
+        def keep(made: tuple[State, list[float]]) -> tuple[Job, ...]:
+            state, losses = made
+            snapshot.write(state)
             advance(chain.config.epochs_in(number))
             for epoch, loss in enumerate(losses):
                 log(position, number, epoch, loss)
-            return (job(position, number + 1, contents),) if number + 1 < len(snapshots[position]) else ()
+            return (job(position, number + 1, state),) if number + 1 < len(snapshots[position]) else ()
 
         return Job(
             f"trained cycle {number + 1} of trajectory {snapshot.trajectory + 1}", lambda: (position, number, before), keep
@@ -62,7 +57,7 @@ def distribute_trajectories(
     values = sum(value.numel() * value.element_size() for value in chains[0].network.state_dict().values())
     distribute(
         _cycle,
-        (tuple(chains), train),
+        tuple(chains),
         jobs,
         device=device,
         workers=workers,
@@ -73,8 +68,7 @@ def distribute_trajectories(
 
 
 def _cycle(
-    shared: tuple[tuple[Chain, ...], Split], device: str, position: int, number: int, before: dict[str, Tensor] | None
-) -> tuple[dict[str, Tensor], list[float]]:
+    chains: tuple[Chain, ...], device: str, position: int, number: int, before: State | None
+) -> tuple[State, list[float]]:
     """Runs in a worker."""
-    chains, train = shared
-    return chains[position].cycle(number, before, train, device)
+    return chains[position].cycle(number, before, device)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from decouple import device as devices
-from decouple.q0.distill import IGNORED
+from decouple.tasks.distill import IGNORED
 from decouple.text.gpt import Gpt
 from decouple.text.stream import Part
 from decouple.torch_state import torch_defaults

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decouple.q0.distill import IGNORED
 from decouple.seeds import generator
+from decouple.tasks.distill import IGNORED
 
 
 @dataclass(frozen=True)

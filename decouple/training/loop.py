@@ -1,19 +1,18 @@
-"""One epoch of gradient steps: the code path that searched targets, SGD and q0 share."""
+"""One epoch of gradient steps: the code path that every training shares, and the one place that steps an optimiser."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decouple import device as devices
-from decouple.data.images import Split
 from decouple.errors import NetworkError, NotFiniteError
-from decouple.networks.stages import Stages
-from decouple.seeds import derive, generator
+from decouple.seeds import derive
 from decouple.torch_state import plain_torch
 from decouple.training.stream import AHEAD, Batch, Loader, made_ahead
 from decouple.training.team import Team
@@ -22,8 +21,8 @@ from decouple.training.team import Team
 class Objective(Protocol):
     """A loss of a network on a batch."""
 
-    def __call__(self, network: Stages, batch: Batch) -> Tensor:
-        """The mean loss; whatever is random in it comes from the batch's seed."""
+    def __call__(self, network: Any, batch: Batch) -> Tensor:
+        """The mean loss over what counts in the batch; whatever is random in it comes from the batch's seed."""
         ...
 
 
@@ -50,72 +49,87 @@ class Remembering(Objective, Protocol):
         ...
 
 
-@plain_torch()
-def train_epoch(
-    network: Stages,
-    optimizer: torch.optim.Optimizer,
-    split: Split,
-    batches: Sequence[Tensor],
-    objective: Objective,
-    *,
-    before_step: Callable[[int], None],
-    clip: float,
-    augmentation: str,
-    precision: str,
-    seed: int,
-    what: str,
-    ahead: int = AHEAD,
-    team: Team | None = None,
-) -> float:
-    """Take a step for each batch; returns the mean loss over the images.
+def fetch_of(objective: Objective) -> Callable[[Tensor], Sequence[Tensor]]:
+    """What a loader fetches for the objective."""
+    return objective.fetch if isinstance(objective, Fetching) else lambda positions: []
 
-    Args:
-        before_step: called with the step's number in the epoch; sets the rates.
-        clip: gradient norm above which the gradient is scaled down; 0: off.
-        seed: of this epoch's augmentation, and of what the network itself draws (dropout).
-        what: the training's name, for the message.
-        ahead: batches made ready in another thread; 0: each when its step comes. The result is the same.
-        team: the processes that share each batch, made for this network and objective; None: this one works alone.
 
-    Raises:
-        NetworkError: the loss does not depend on any weight that is trained.
-        NotFiniteError: at the step where the loss or the gradient became NaN or infinite.
-    """
-    network.train()
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    device = parameters[0].device
-    fetch = objective.fetch if isinstance(objective, Fetching) else _nothing
-    stream = generator(seed, "augment")
-    loader = Loader(network, split, fetch, augmentation=augmentation, precision=precision, generator=stream, team=team)
-    total = torch.zeros((), dtype=torch.float32, device=device)
-    drawn = derive(seed, "network", 0 if team is None else team.rank)
-    with _global_generators(drawn, device), closing(made_ahead(loader.make, batches, ahead)) as ready:
-        for step, batch in enumerate(ready):
-            before_step(step)
-            batch = loader.received(batch)._replace(seed=derive(seed, "step", step))
-            with devices.autocast(precision, device):
-                loss = objective(network, batch) if team is None else team.loss(batch)
-            if not loss.requires_grad:
-                raise NetworkError(
-                    f"{what}: the loss does not depend on any weight that is trained: these are in parts without a target, or the "
-                    "network detaches their outputs"
-                )
-            network.zero_grad(set_to_none=True)  # all of them: what the optimiser leaves alone counts for the norm too
-            weighted = loss if team is None else loss * team.weight(len(batch.positions), len(batches[step]))
-            weighted.backward()
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-            if not torch.isfinite(norm):
-                raise NotFiniteError(
-                    f"{what}: the {'gradient' if torch.isfinite(loss) else 'loss'} is not finite at step {step + 1} of the epoch; "
-                    "lower lr, raise network.eps or set clip"
-                )
-            if 0 < clip < norm:
-                torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
-            optimizer.step()
-            total += loss.detach() * len(batch.positions)
-    if team is not None:
-        total = team.total(total)
-    return float(total) / sum(len(positions) for positions in batches)
+@dataclass(frozen=True)
+class Loop:
+    """What all steps of a training share."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+    clip: float = 0.0
+    """Gradient norm above which the gradient is scaled down; 0: off."""
+    precision: str = "float32"
+    team: Team | None = None
+    """The processes that share each batch, made for this network and objective; None: this one works alone."""
+
+    @plain_torch()
+    def epoch(
+        self,
+        loader: Loader,
+        batches: Sequence[Tensor],
+        *,
+        before_step: Callable[[int], None],
+        seed: int,
+        what: str,
+        ahead: int = AHEAD,
+    ) -> float:
+        """Take a step for each batch; returns the mean loss over what counts in them.
+
+        Args:
+            loader: makes the batches, for this epoch.
+            batches: positions, (B,) each.
+            before_step: called with the step's number in the epoch; sets the rates.
+            seed: of what the network itself draws (dropout) in this epoch.
+            what: the training's name, for the message.
+            ahead: batches made ready in another thread; 0: each when its step comes. The result is the same.
+
+        Raises:
+            NetworkError: the loss does not depend on any weight that is trained.
+            NotFiniteError: at the step where the loss or the gradient became NaN or infinite.
+        """
+        self.network.train()
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        device = parameters[0].device
+        total, counted = torch.zeros((), dtype=torch.float32, device=device), 0
+        drawn = derive(seed, "network", 0 if self.team is None else self.team.rank)
+        with _global_generators(drawn, device), closing(made_ahead(loader.make, list(enumerate(batches)), ahead)) as ready:
+            for step, batch in enumerate(ready):
+                before_step(step)
+                batch = loader.received(batch)
+                loss = self._backward(batch, device, f"{what}, step {step + 1}")
+                norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+                if not torch.isfinite(norm):
+                    raise NotFiniteError(
+                        f"{what}: the {'gradient' if torch.isfinite(loss) else 'loss'} is not finite at step {step + 1} of the "
+                        "epoch; lower lr, raise network.eps or set clip"
+                    )
+                if 0 < self.clip < norm:
+                    torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
+                self.optimizer.step()
+                total += loss * batch.counted
+                counted += batch.counted_by_all
+        if self.team is not None:
+            total = self.team.total(total)
+        return float(total) / counted
+
+    def _backward(self, batch: Batch, device: torch.device, what: str) -> Tensor:
+        """Leave the gradient of the step's mean loss; returns that of this process's part."""
+        with devices.autocast(self.precision, device):
+            loss = self.objective(self.network, batch) if self.team is None else self.team.loss(batch)
+        if not loss.requires_grad:
+            raise NetworkError(
+                f"{what}: the loss does not depend on any weight that is trained: these are in parts without a target, or the "
+                "network detaches their outputs"
+            )
+        self.network.zero_grad(set_to_none=True)  # all of them: what the optimiser leaves alone counts for the norm too
+        weighted = loss if self.team is None else loss * self.team.weight(batch.counted, batch.counted_by_all)
+        weighted.backward()
+        return loss.detach()
 
 
 @contextmanager
@@ -127,7 +141,3 @@ def _global_generators(seed: int, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-def _nothing(positions: Tensor) -> list[Tensor]:
-    return []

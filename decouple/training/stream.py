@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decouple.data.images import Split, as_float
-from decouple.networks.stages import Stages
+from decouple.seeds import derive, generator
 from decouple.training.augment import augment
 
 if TYPE_CHECKING:
@@ -22,33 +22,58 @@ AHEAD = 2
 
 
 class Batch(NamedTuple):
-    """What a step works with, on the network's device but for the positions. B images: this process's part of the step's."""
+    """What a step works with, on the network's device but for the positions. B examples: this process's part of the step's."""
 
     positions: Tensor
-    """(B,) places in the split, on the CPU."""
-    images: Tensor
-    """(B, C, H, W) float, augmented."""
+    """(B,) places in what is learned from, on the CPU."""
+    inputs: Tensor
+    """What the network takes: images (B, C, H, W) float, augmented; tokens (B, T)."""
     labels: Tensor
+    """(B,), or (B, T) for tokens."""
     rows: list[Tensor]
-    """What the objective fetched for the images, in its own order."""
+    """What the objective fetched for the examples, in its own order."""
     seed: int = 0
     """Of what the objective draws for this step."""
     team: Team | None = None
-    """The processes that share the step's images; None: these are all of them."""
+    """The processes that share the step's examples; None: these are all of them."""
     size: int = 0
-    """Of them all together; 0: B."""
+    """Examples of them all together; 0: B."""
+    tokens: tuple[int, int] | None = None
+    """Labels that count, here and in all processes together; None: every example is one."""
 
     @property
     def part(self) -> slice:
-        """Which of the step's images these are."""
+        """Which of the step's examples these are."""
         return slice(None) if self.team is None else self.team.part(self.size)
 
+    @property
+    def counted(self) -> int:
+        """What the loss is a mean over."""
+        return len(self.positions) if self.tokens is None else self.tokens[0]
+
+    @property
+    def counted_by_all(self) -> int:
+        """What it is a mean over in all processes together."""
+        return (self.size or len(self.positions)) if self.tokens is None else self.tokens[1]
+
     def total(self, value: Tensor) -> Tensor:
-        """The sum over the processes of what each has for its images."""
+        """The sum over the processes of what each has for its examples."""
         return value if self.team is None else self.team.total(value)
 
 
-class Loader:
+class Loader(Protocol):
+    """Makes the batches of an epoch. They must be made in the order of the steps."""
+
+    def make(self, item: tuple[int, Tensor]) -> Batch:
+        """This process's part of the batch of the step with this number, of the examples at these positions."""
+        ...
+
+    def received(self, batch: Batch) -> Batch:
+        """`batch`, in the thread that works with it."""
+        ...
+
+
+class ImageLoader:
     """Makes a batch from positions: gathers images, labels and rows, moves and converts them, and draws the views.
 
     On a GPU all of this is queued on a stream of its own from pinned memory, so that copies run beside the steps.
@@ -57,30 +82,31 @@ class Loader:
         fetch: rows by position, on the CPU; stored types and layouts are converted to float32 in the network's layout.
         precision: "bfloat16" rounds rows that are maps to the type that autocast gives the network's own maps.
         augmentation: see `augment`.
-        generator: of the views. Batches must be made in the order of the steps.
+        seed: of this epoch's views, and of what objectives draw.
         team: the processes that share each batch; None: this one has all of it.
     """
 
     def __init__(
         self,
-        network: Stages,
+        network: nn.Module,
         split: Split,
-        fetch: Callable[[Tensor], Sequence[Tensor]],
+        fetch: Callable[[Tensor], Sequence[Tensor]] = lambda positions: [],
         *,
         augmentation: str,
         precision: str,
-        generator: torch.Generator,
-        team: Team | None,
+        seed: int,
+        team: Team | None = None,
     ) -> None:
         self._split, self._fetch, self._team = split, fetch, team
-        self._augmentation, self._generator = augmentation, generator
+        self._augmentation, self._seed, self._generator = augmentation, seed, generator(seed, "augment")
         self._device = next(network.parameters()).device
         self._layout = layout(network)
         self._maps = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
 
-    def make(self, positions: Tensor) -> Batch:
-        """This process's part of the batch of the images at `positions`."""
+    def make(self, item: tuple[int, Tensor]) -> Batch:
+        """See `Loader`."""
+        step, positions = item
         size = len(positions)
         part = slice(0, size) if self._team is None else self._team.part(size)
         positions = positions[part]
@@ -92,6 +118,7 @@ class Loader:
                 augment(images, self._augmentation, self._generator, batch=size, part=part),
                 self._moved(self._split.labels.index_select(0, positions)),
                 [self._converted(each) for each in rows],
+                seed=derive(self._seed, "step", step),
                 team=self._team,
                 size=size,
             )
@@ -100,9 +127,9 @@ class Loader:
         return batch
 
     def received(self, batch: Batch) -> Batch:
-        """`batch`, in the thread that works with it: its memory is not used anew before that work is done."""
+        """See `Loader`; the batch's memory is not used anew before that work is done."""
         if self._stream is not None:
-            for tensor in (batch.images, batch.labels, *batch.rows):
+            for tensor in (batch.inputs, batch.labels, *batch.rows):
                 tensor.record_stream(torch.cuda.current_stream(self._device))
         return batch
 
@@ -117,7 +144,7 @@ class Loader:
         return rows.float()
 
 
-def layout(network: Stages) -> torch.memory_format:
+def layout(network: nn.Module) -> torch.memory_format:
     """How the network's filters lie in memory, and so its maps."""
     filters = [p for p in network.parameters() if p.dim() == 4 and not p.is_contiguous()]
     last = any(p.is_contiguous(memory_format=torch.channels_last) for p in filters)

@@ -20,20 +20,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from decouple.errors import ConfigError
-from decouple.networks.stages import Stages
 from decouple.training.stream import Batch
 
 _NAMES = inspect.signature(DistributedDataParallel).parameters
 _UNSENT: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False}
 """Buffers are equal already, and not sent at each step; torch has renamed the option."""
 
-Loss = Callable[[Stages, Batch], Tensor]
+Loss = Callable[[Any, Batch], Tensor]
 
 
 class Team:
     """This process's share in the work of all. Build with `team_of`."""
 
-    def __init__(self, network: Stages, loss: Loss) -> None:
+    def __init__(self, network: nn.Module, loss: Loss) -> None:
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         self._replica = DistributedDataParallel(_Loss(network, loss), **_UNSENT)
 
@@ -43,13 +42,15 @@ class Team:
         return self.rank == 0
 
     def part(self, size: int) -> slice:
-        """This process's images of a batch of `size`.
+        """This process's examples of a batch of `size`.
 
         Raises:
-            ConfigError: there are fewer images than processes.
+            ConfigError: there are fewer examples than processes.
         """
         if size < self.count:
-            raise ConfigError(f"a batch of {size} images is too small for {self.count} processes; use a larger batch")
+            raise ConfigError(
+                f"a batch of {size} is too small for {self.count} processes; use a larger batch, or start fewer"
+            )
         return slice(self.rank * size // self.count, (self.rank + 1) * size // self.count)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -57,7 +58,7 @@ class Team:
         return self._replica(batch)
 
     def weight(self, part: int, size: int) -> float:
-        """What the mean loss of `part` images of a batch of `size` counts for in the average over the processes."""
+        """What the mean loss over `part` of the `size` that count in a batch weighs in the average over the processes."""
         return part * self.count / size
 
     def total(self, value: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class Team:
 class _Loss(nn.Module):
     """What DistributedDataParallel asks for: a module whose forward pass uses the parameters."""
 
-    def __init__(self, network: Stages, loss: Loss) -> None:
+    def __init__(self, network: nn.Module, loss: Loss) -> None:
         super().__init__()
         self.network, self._loss = network, loss
 
@@ -78,7 +79,7 @@ class _Loss(nn.Module):
 
 
 @contextmanager
-def team_of(network: Stages, loss: Loss, epochs: int) -> Iterator[Team | None]:
+def team_of(network: nn.Module, loss: Loss, epochs: int) -> Iterator[Team | None]:
     """The team of a process group that was initialised (`torch.distributed.init_process_group`); None in a single process.
 
     Args:

@@ -1,12 +1,14 @@
 """How populations are weighted and tuned."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from benchmarks.headline import Point
 from benchmarks.populations import points_of, tune, weighted
 from benchmarks.recipes import Recipe
-from decouple.config import Q0Config, TextQ0Config
+from decouple.config import TEXT_Q0, Q0Config
 
 
 def test_a_recipe_passes_through_smaller_populations() -> None:
@@ -32,7 +34,7 @@ def test_tuning_takes_the_best_of_one_setting_after_the_other() -> None:
         asked.append((recipe.q0.lr, recipe.dropout, recipe.q0.trajectories, seed))
         return [{"validation_uniform": (recipe.q0.lr - 2) ** 2 + (recipe.dropout - 0.5) ** 2}]
 
-    start = Recipe("q0", "q0", TextQ0Config(lr=1.0))
+    start = Recipe("q0", "q0", replace(TEXT_Q0, lr=1.0))
     best, trials = tune(start, 3, {"lr": (1.0, 2.0, 4.0), "dropout": (0.0, 0.5)}, measure, 7)
     assert (best.q0.lr, best.dropout) == (2.0, 0.5)
     assert asked == [(1.0, 0.0, 3, 7), (2.0, 0.0, 3, 7), (4.0, 0.0, 3, 7), (2.0, 0.5, 3, 7)]

@@ -1,12 +1,13 @@
 """What the q0 benchmarks spend epochs on."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from benchmarks import q0_images, q0_text
 from benchmarks.recipes import PopulationSize, Recipe, changed, filling, methods
-from decouple.config import Q0Config, TextQ0Config
+from decouple.config import TEXT_Q0, Q0Config
 
 SIZES = [
     (q0_text.SCALES["small"], q0_text.CHANGES),
@@ -38,9 +39,9 @@ def test_all_methods_are_tuned_with_the_same_grid(size: PopulationSize, changes:
     assert all(getattr(size.base, name) in values for name, values in size.q0_grid.items())
 
 
-@pytest.mark.parametrize("base", [TextQ0Config(first_epochs=8, epochs=4, cycles=2), Q0Config(first_epochs=8, epochs=4)])
+@pytest.mark.parametrize("base", [replace(TEXT_Q0, first_epochs=8, epochs=4, cycles=2), Q0Config(first_epochs=8, epochs=4)])
 @pytest.mark.parametrize("trajectories", [1, 2, 3])
-def test_populations_fill_the_budget(trajectories: int, base: Q0Config | TextQ0Config) -> None:
+def test_populations_fill_the_budget(trajectories: int, base: Q0Config) -> None:
     made = filling(Recipe("q0", "q0", base), trajectories, 128).q0
     assert made.trajectories == trajectories
     assert 128 - 4 * trajectories < trajectories * made.epochs_before(made.cycles) <= 128

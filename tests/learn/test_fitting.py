@@ -15,8 +15,9 @@ from decouple.learn import Checkpoint, CrossEntropy, fit, train_sgd
 from decouple.networks import Stages, paper_network
 from decouple.training.batches import epoch_batches
 from decouple.training.evaluate import accuracy
-from decouple.training.loop import train_epoch
-from decouple.training.optimizer import Factory, sgd
+from decouple.training.loop import Loop
+from decouple.training.optimizers import Factory, sgd
+from decouple.training.stream import ImageLoader
 
 CONFIG = SgdConfig(epochs=3, batch=24)
 
@@ -172,15 +173,9 @@ def test_dropout_comes_from_the_seed_and_survives_a_kill(data: ImageData, tmp_pa
     def epoch(seed: int, rate: float) -> list[Tensor]:
         network = _network(dropout=rate)
         batches = epoch_batches(72, 24, seed=0, epoch=0)
-        settings: dict[str, Any] = {
-            "before_step": lambda step: None,
-            "clip": 0.0,
-            "augmentation": "none",
-            "precision": "float32",
-        }
-        train_epoch(
-            network, sgd(network, CONFIG, batch=24), data.train, batches, CrossEntropy(), seed=seed, what="t", **settings
-        )
+        loader = ImageLoader(network, data.train, augmentation="none", precision="float32", seed=seed)
+        loop = Loop(network, sgd(network, CONFIG, batch=24), CrossEntropy())
+        loop.epoch(loader, batches, before_step=lambda step: None, seed=seed, what="t")
         return list(network.parameters())
 
     assert all(torch.equal(p, q) for p, q in zip(epoch(0, 0.0), epoch(1, 0.0), strict=True))

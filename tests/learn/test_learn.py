@@ -16,7 +16,7 @@ from decouple.learn.fitting import recorded_epochs
 from decouple.networks import Stages, paper_network
 from decouple.search import search_solution
 from decouple.training.evaluate import accuracy
-from decouple.training.optimizer import Factory
+from decouple.training.optimizers import Factory
 from decouple.training.stream import Batch
 
 LEARN = LearnConfig(epochs=4, batch=24, target_weight=1.0, kl_weight=0.3, live=LiveConfig(weight=0))
@@ -61,7 +61,7 @@ def test_the_objective_equals_its_formula(data: ImageData, targets: _Targets) ->
     batch = Batch(positions, images, labels, rows)
     found = Regression(targets, kl_weight=0.3)(net, batch).detach()
     assert float(found) == pytest.approx(float((mse + 0.3 * kl).detach()), rel=1e-5)
-    single = Regression(targets, kl_weight=0.3)(net.float(), batch._replace(images=images.float()))
+    single = Regression(targets, kl_weight=0.3)(net.float(), batch._replace(inputs=images.float()))
     assert single.dtype == torch.float32
     assert float(single.detach()) == pytest.approx(float((mse + 0.3 * kl).detach()), rel=1e-5)
     net.double()
@@ -335,7 +335,7 @@ def test_every_view_of_an_image_has_its_cached_target(data: ImageData, targets: 
 
     class Seen(Regression):
         def __call__(self, network: Stages, batch: Batch) -> Tensor:
-            seen.append((batch.images, batch.rows[-1]))
+            seen.append((batch.inputs, batch.rows[-1]))
             return super().__call__(network, batch)
 
     config = replace(LEARN, epochs=2, augment="flip-crop", shuffle="fixed", batch=72)

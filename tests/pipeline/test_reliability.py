@@ -123,8 +123,7 @@ def test_a_finished_run_is_resumed_twice_without_work(
 ) -> None:
     before, expected = stamps(finished), (finished / "results.json").read_bytes()
     monkeypatch.setattr("decouple.search.tasks.search_batch", lambda *a, **k: pytest.fail("searched again"))
-    monkeypatch.setattr("decouple.learn.fitting.train_epoch", lambda *a, **k: pytest.fail("learned again"))
-    monkeypatch.setattr("decouple.q0.trajectories.train_epoch", lambda *a, **k: pytest.fail("q0 again"))
+    monkeypatch.setattr("decouple.training.loop.Loop.epoch", lambda *a, **k: pytest.fail("trained again"))
     for _ in range(2):
         run(tiny, finished, resume=True)
     assert stamps(finished) == before

@@ -15,20 +15,20 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from decouple.cli import run_command
-from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
+from decouple.config import TEXT_Q0, CorpusConfig, GptConfig, TextConfig
 from decouple.errors import ConfigError, RunDirectoryError
 from decouple.files import read_json
 from decouple.pipeline.text import run_text
-from decouple.q0.distill import IGNORED
 from decouple.q0.ensemble import Ensemble
 from decouple.results import TextResults
+from decouple.tasks.distill import IGNORED
 from decouple.text import load_corpus
 
 TINY = TextConfig(
     precision="float32",
     corpus=CorpusConfig(validation=300, prior=300, test=300, train=3000),
     network=GptConfig(layers=1, width=16, heads=2, context=16),
-    q0=TextQ0Config(trajectories=2, cycles=3, first_epochs=3, epochs=1, batch=8),
+    q0=replace(TEXT_Q0, trajectories=2, cycles=3, first_epochs=3, epochs=1, batch=8),
 )
 
 
@@ -91,7 +91,7 @@ def test_another_prior_trains_nothing_again(whole: Path, text: Path, monkeypatch
     def fail(*arguments: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("decouple.text.training.Steps.__call__", fail)
+    monkeypatch.setattr("decouple.training.loop.Loop.epoch", fail)
     before = (whole / "results.json").read_bytes()
     run_text(TINY, text, whole, resume=True)
     assert (whole / "results.json").read_bytes() == before

@@ -104,7 +104,7 @@ def test_tied_weights_train_as_tied_and_are_kept_once(data: ImageData, tmp_path:
     ensemble = train_population([own()], data, tmp_path, config=config)
     paths = sorted(tmp_path.rglob("cycle-*.safetensors"))
     assert len(paths) == len(ensemble.members) == 2
-    states = [weights_in(load_tensors(path, unit=unit_of(path))[0]) for path in paths]
+    states = [weights_in(load_tensors(path, unit=unit_of(path))) for path in paths]
     for state in states:
         first, second = (next(value for name, value in state.items() if name.endswith(f"{x}.weight")) for x in "ab")
         assert first.data_ptr() == second.data_ptr()

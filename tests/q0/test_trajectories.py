@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from decouple.config import Q0Config
 from decouple.data import ImageData
@@ -15,6 +14,7 @@ from decouple.networks import Stages
 from decouple.q0.trajectories import (
     Chain,
     Snapshot,
+    State,
     batch_of,
     gradient_steps,
     missing_from,
@@ -23,12 +23,17 @@ from decouple.q0.trajectories import (
     train_trajectory,
     weights_in,
 )
+from decouple.tasks import ImageTask
 
 CONFIG = Q0Config(cycles=3, epochs=1, batch=24, alpha=0.45, perturb=0.1, augment="crop")
 
 
-def chains(network: Stages, config: Q0Config = CONFIG, count: int = 2) -> list[Chain]:
-    return [Chain(network, config, seed) for seed in range(count)]
+def task_of(data: ImageData) -> ImageTask:
+    return ImageTask(data.train, CONFIG.augment)
+
+
+def chains(network: Stages, task: ImageTask, config: Q0Config = CONFIG, count: int = 2) -> list[Chain]:
+    return [Chain(network, task, config, seed) for seed in range(count)]
 
 
 def places(folder: Path, config: Q0Config = CONFIG, trajectory: int = 0) -> list[Snapshot]:
@@ -44,14 +49,14 @@ def test_resumed_after_any_cycle_the_snapshots_are_the_same(
     network: Stages, data: ImageData, tmp_path: Path, optimizer: Any
 ) -> None:
     config = replace(CONFIG, optimizer=optimizer, lr=0.1 if optimizer == "sgd" else 0.003, batch_edges=0.75)
-    chain, before = Chain(network, config, 0), {name: v.clone() for name, v in network.state_dict().items()}
+    chain, before = Chain(network, task_of(data), config, 0), {name: v.clone() for name, v in network.state_dict().items()}
     whole, resumed = places(tmp_path / "whole", config), places(tmp_path / "resumed", config)
     done: list[int] = []
-    train_trajectory(chain, data.train, whole, advance=done.append)
+    train_trajectory(chain, whole, advance=done.append)
     assert sum(done) == 3
     for cycle in (1, 2, 3):
         done.clear()
-        train_trajectory(chain, data.train, resumed[:cycle], advance=done.append)
+        train_trajectory(chain, resumed[:cycle], advance=done.append)
         assert sum(done) == cycle
     assert contents(resumed) == contents(whole)
     assert all(torch.equal(v, before[name]) for name, v in network.state_dict().items()), "the start is not changed"
@@ -63,13 +68,12 @@ def test_two_workers_make_the_snapshots_of_one(network: Stages, data: ImageData,
     logged: list[tuple[int, int, int]] = []
     one = [places(tmp_path / "one", trajectory=t) for t in range(2)]
     two = [places(tmp_path / "two", trajectory=t) for t in range(2)]
-    for chain, own in zip(chains(network), one, strict=True):
-        train_trajectory(chain, data.train, own)
-    train_trajectory(chains(network)[1], data.train, two[1][:1])  # where another process went on
+    for chain, own in zip(chains(network, task_of(data)), one, strict=True):
+        train_trajectory(chain, own)
+    train_trajectory(chains(network, task_of(data))[1], two[1][:1])  # where another process went on
     done: list[int] = []
     distribute_trajectories(
-        chains(network),
-        data.train,
+        chains(network, task_of(data)),
         two,
         workers=2,
         address=None,
@@ -84,7 +88,7 @@ def test_two_workers_make_the_snapshots_of_one(network: Stages, data: ImageData,
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "swapped"])
 def test_a_tampered_snapshot_is_refused_by_name(network: Stages, data: ImageData, tmp_path: Path, damage: str) -> None:
     snapshots = places(tmp_path)
-    train_trajectory(chains(network)[0], data.train, snapshots)
+    train_trajectory(chains(network, task_of(data))[0], snapshots)
     path = snapshots[1].path
     whole = bytearray(path.read_bytes())
     if damage == "truncated":
@@ -107,16 +111,16 @@ def test_the_teacher_is_the_snapshot_before_the_perturbation_in_eval_mode(
 
     objective = module.ChainObjective
 
-    def spy(teacher: Stages | None, alpha: float, temperature: float) -> Any:
+    def spy(task: ImageTask, teacher: Stages | None, *rest: Any) -> Any:
         taught.append(teacher)
-        return objective(teacher, alpha, temperature)
+        return objective(task, teacher, *rest)
 
     monkeypatch.setattr(module, "ChainObjective", spy)
-    chain = Chain(network, replace(CONFIG, distill_after=2, cycles=4), 0)
-    before: dict[str, Tensor] | None = None
+    chain = Chain(network, task_of(data), replace(CONFIG, distill_after=2, cycles=4), 0)
+    before: State | None = None
     for number in range(3):
         given = before
-        before, _ = chain.cycle(number, before, data.train, "cpu")
+        before, _ = chain.cycle(number, before, "cpu")
     assert taught[:2] == [None, None]
     teacher = taught[2]
     assert teacher is not None

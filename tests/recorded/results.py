@@ -12,6 +12,7 @@ import copy
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 import decouple
 from decouple.config import (
+    TEXT_Q0,
     CorpusConfig,
     EsConfig,
     GptConfig,
@@ -33,7 +35,6 @@ from decouple.config import (
     SearchConfig,
     SgdConfig,
     TextConfig,
-    TextQ0Config,
 )
 from decouple.pipeline.text import run_text
 from decouple.results import to_json
@@ -155,7 +156,8 @@ def results(folder: Path) -> dict[str, Any]:
             precision="float32",
             corpus=corpus,
             network=GptConfig(layers=1, width=16, heads=1, context=32, dropout=0.1),
-            q0=TextQ0Config(
+            q0=replace(
+                TEXT_Q0,
                 trajectories=2,
                 cycles=2,
                 first_epochs=2,

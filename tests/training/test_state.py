@@ -10,7 +10,7 @@ from decouple.config import LearnConfig, RunConfig, TrainConfig
 from decouple.errors import ConfigError
 from decouple.files import load_tensors, save_tensors
 from decouple.settings import check, check_section
-from decouple.training.optimizer import make_optimizer, rates
+from decouple.training.optimizers import make_optimizer, rates
 from decouple.training.state import pack_state, restore_state
 
 

@@ -15,9 +15,9 @@ from decouple.learn import Regression
 from decouple.networks import Stages, paper_network
 from decouple.search import TargetStore, search_solution, store
 from decouple.training.batches import epoch_batches
-from decouple.training.loop import Objective, train_epoch
-from decouple.training.optimizer import sgd
-from decouple.training.stream import AHEAD, Batch, layout, made_ahead
+from decouple.training.loop import Loop, Objective, fetch_of
+from decouple.training.optimizers import sgd
+from decouple.training.stream import AHEAD, Batch, ImageLoader, layout, made_ahead
 
 
 @dataclass
@@ -53,20 +53,10 @@ def _network(data: ImageData) -> Stages:
 
 
 def _epoch(network: Stages, data: ImageData, objective: Objective, *, ahead: int, precision: str = "float32") -> float:
-    return train_epoch(
-        network,
-        sgd(network, TrainConfig(), batch=10),
-        data.train,
-        epoch_batches(len(data.train), 10, seed=0, epoch=0),
-        objective,
-        before_step=lambda step: None,
-        clip=1.0,
-        augmentation="flip-crop",
-        precision=precision,
-        seed=0,
-        what="test",
-        ahead=ahead,
-    )
+    loop = Loop(network, sgd(network, TrainConfig(), batch=10), objective, 1.0, precision)
+    loader = ImageLoader(network, data.train, fetch_of(objective), augmentation="flip-crop", precision=precision, seed=0)
+    batches = epoch_batches(len(data.train), 10, seed=0, epoch=0)
+    return loop.epoch(loader, batches, before_step=lambda step: None, seed=0, what="test", ahead=ahead)
 
 
 def _threads() -> list[str]:

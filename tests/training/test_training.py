@@ -11,8 +11,8 @@ from torch import nn
 from decouple.config import TrainConfig
 from decouple.training.augment import augment
 from decouple.training.batches import epoch_batches, even_batches
-from decouple.training.optimizer import sgd
-from decouple.training.schedule import multiplier
+from decouple.training.optimizers import sgd
+from decouple.training.schedules import multiplier
 from decouple.training.state import pack_state, restore_state
 
 

@@ -9,9 +9,15 @@ from torch import nn
 from decouple.config import Q0Config
 from decouple.errors import ConfigError, NetworkError
 from decouple.networks import Stages
-from decouple.q0.optimizers import MuonAndAdamW, optimizer_of, restore_state, set_lr, state_tensors
+from decouple.tasks import ImageTask
+from decouple.training.optimizers import MuonAndAdamW, cyclic_optimizer, set_lr
+from decouple.training.state import pack_state, restore_state
 
 NAMES = ["sgd", "adamw", "muon"]
+
+
+def optimizer_of(network: Stages, config: Q0Config) -> torch.optim.Optimizer:
+    return cyclic_optimizer(network, config, ImageTask.hidden(None, network))  # type: ignore[arg-type]
 
 
 def made(seed: int = 0) -> Stages:
@@ -37,8 +43,9 @@ def test_from_a_saved_state_the_steps_are_the_same(name: str) -> None:
         step(network, optimizer, number)
     again = optimizer_of(other, config)
     other.load_state_dict(network.state_dict())
-    restore_state(again, {"network.weight": torch.zeros(1), **state_tensors(optimizer)})
-    assert state_tensors(again).keys() == state_tensors(optimizer).keys() != set()
+    tensors, rest = pack_state(optimizer)
+    restore_state(again, {"network.weight": torch.zeros(1), **tensors}, rest)
+    assert pack_state(again)[0].keys() == tensors.keys() != set()
     for number in range(3, 6):
         step(network, optimizer, number)
         step(other, again, number)
@@ -102,7 +109,7 @@ def test_muon_does_without_matrices_or_without_the_rest() -> None:
         step(network, optimizer, 0)
         changed = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
         assert changed == {name for name in before if name.endswith(trained)}
-        restore_state(optimizer_of(network, config), state_tensors(optimizer))
+        restore_state(optimizer_of(network, config), *pack_state(optimizer))
 
 
 @pytest.mark.parametrize("name", NAMES)

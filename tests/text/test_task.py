@@ -11,20 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.config import CorpusConfig, GptConfig, TextConfig, TextQ0Config
-from decouple.errors import DataError, NotFiniteError
-from decouple.files import save_tensors
+from decouple.config import TEXT_Q0, CorpusConfig, GptConfig, TextConfig
+from decouple.errors import ConfigError, NotFiniteError
 from decouple.group import Group
+from decouple.q0.trajectories import Chain, Snapshot, snapshots_of, train_trajectory
 from decouple.seeds import derive
 from decouple.text import Corpus, Gpt, load_corpus
 from decouple.text.evaluate import p_truth
-from decouple.text.training import Steps, text_snapshots, train_text_trajectory
+from decouple.text.task import TextTask, TokenLoader
+from decouple.training.team import Team
 
 CONFIG = TextConfig(
     precision="float32",
     corpus=CorpusConfig(validation=200, prior=200, test=200, train=1500),
     network=GptConfig(layers=1, width=16, heads=2, context=16),
-    q0=TextQ0Config(trajectories=1, cycles=3, first_epochs=2, epochs=1, restart="continue", batch=8, perturb=0.1),
+    q0=replace(TEXT_Q0, trajectories=1, cycles=3, first_epochs=2, epochs=1, restart="continue", batch=8, perturb=0.1),
 )
 CPU = Group(torch.device("cpu"))
 
@@ -47,9 +48,21 @@ def new(corpus: Corpus, config: TextConfig = CONFIG) -> Gpt:
 
 def train(corpus: Corpus, folder: Path, config: TextConfig = CONFIG, **options: object) -> list[dict[str, Tensor]]:
     """Every snapshot's tensors."""
-    snapshots = text_snapshots(config, folder, trajectory=0, identity="test")
-    train_text_trajectory(new(corpus, config), corpus.train, config, snapshots, seed=1, group=CPU, **options)  # type: ignore[arg-type]
-    return [snapshot.read() for snapshot in snapshots]
+    snapshots = places(folder, config)
+    train_trajectory(chain(corpus, config), snapshots, group=CPU, **options)  # type: ignore[arg-type]
+    return [snapshot.read()[0] for snapshot in snapshots]
+
+
+def places(folder: Path, config: TextConfig = CONFIG) -> list[Snapshot]:
+    return snapshots_of(config.q0, folder, trajectory=0, seed=config.seed, identity="test")
+
+
+def task(corpus: Corpus, config: TextConfig = CONFIG) -> TextTask:
+    return TextTask(corpus.train, config.network, corpus.vocabulary)
+
+
+def chain(corpus: Corpus, config: TextConfig = CONFIG) -> Chain:
+    return Chain(new(corpus, config), task(corpus, config), config.q0, 1, config.precision)
 
 
 def equal(one: list[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> bool:
@@ -63,7 +76,7 @@ def test_a_resumed_trajectory_is_the_whole_one(corpus: Corpus, tmp_path: Path, o
     whole = train(corpus, tmp_path, config)
     for cycle in (2, 1, 0):
         for later in range(cycle, 3):
-            text_snapshots(config, tmp_path, trajectory=0, identity="test")[later].path.unlink()
+            places(tmp_path, config)[later].path.unlink()
         torch.manual_seed(cycle)
         assert equal(train(corpus, tmp_path, config), whole)
 
@@ -73,20 +86,20 @@ def test_a_resumed_trajectory_needs_the_optimisers_state(
 ) -> None:
     """The test above has teeth."""
     whole = train(corpus, tmp_path)
-    text_snapshots(CONFIG, tmp_path, trajectory=0, identity="test")[2].path.unlink()
-    monkeypatch.setattr("decouple.text.training.restore_state", lambda optimizer, tensors: None)
+    places(tmp_path, CONFIG)[2].path.unlink()
+    monkeypatch.setattr("decouple.q0.trajectories.restore_state", lambda optimizer, tensors, rest: None)
     assert not equal(train(corpus, tmp_path), whole)
 
 
 def test_a_new_start_without_a_teacher_is_an_independent_model(corpus: Corpus, tmp_path: Path) -> None:
     """Neither weights nor moments nor rates of the cycle before are left in it."""
     q0 = replace(CONFIG.q0, restart="new", alpha=0.0, cycles=2, first_epochs=1, epochs=1)
-    chain = train(corpus, tmp_path / "chain", replace(CONFIG, q0=q0))
+    wanted = train(corpus, tmp_path / "chain", replace(CONFIG, q0=q0))
     fresh = Gpt(CONFIG.network, vocabulary=corpus.vocabulary, seed=derive(1, "restart", 1))
-    begun = text_snapshots(replace(CONFIG, q0=q0), tmp_path / "alone", trajectory=0, identity="test")
-    save_tensors(begun[0].path, {f"network.{k}": v for k, v in fresh.state_dict().items()}, {}, unit=begun[0].unit)
+    begun = places(tmp_path / "alone", replace(CONFIG, q0=q0))
+    begun[0].write(({f"network.{k}": v for k, v in fresh.state_dict().items()}, None))
     alone = replace(q0, restart="continue", perturb=0.0)
-    assert equal(train(corpus, tmp_path / "alone", replace(CONFIG, q0=alone))[1:], chain[1:])
+    assert equal(train(corpus, tmp_path / "alone", replace(CONFIG, q0=alone))[1:], wanted[1:])
 
 
 def test_training_learns_and_reports_every_epoch(corpus: Corpus, tmp_path: Path) -> None:
@@ -97,7 +110,7 @@ def test_training_learns_and_reports_every_epoch(corpus: Corpus, tmp_path: Path)
     assert [(cycle, epoch) for cycle, epoch, _ in seen] == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (2, 0)]
     assert sum(epochs) == config.q0.epochs_before(3) == 6
     assert seen[3][2] < 0.7 * seen[0][2]
-    last = text_snapshots(config, tmp_path, trajectory=0, identity="test")[-1]
+    last = places(tmp_path, config)[-1]
     network = new(corpus)
     before = p_truth(network, corpus.test)
     last.load_into(network)
@@ -129,29 +142,44 @@ def test_the_loss_of_a_step_is_that_of_a_plain_reference(corpus: Corpus, distill
         divergence = (p * (p / q).log()).sum()
         losses.append((1 - alpha) * entropy + alpha * temperature**2 * divergence if distilled else entropy)
     expected = float(torch.stack(losses).mean())
-    shares = []
-    for rank in range(2):
-        step = Steps(student, student, teacher, CONFIG, Group(torch.device("cpu"), rank, 2))
-        shares.append(float(step(inputs, targets, distilled=distilled, what="here")))
-    whole = Steps(student, student, teacher, CONFIG, CPU)(inputs, targets, distilled=distilled, what="here")
-    assert float(whole) == pytest.approx(expected, abs=1e-5)
-    assert sum(shares) == pytest.approx(expected, abs=1e-5)
+
+    def share(team: Any) -> float:
+        positions = torch.tensor([0, 4, rows - 1])
+        batch = TokenLoader(corpus.train.stream(seed=3), 16, CPU.device, team).make((0, positions))
+        learned = task(corpus)
+        if distilled:
+            loss = learned.distilled(student, teacher, batch, alpha=alpha, temperature=temperature)
+        else:
+            loss = learned.loss(student, batch)
+        return float(loss.detach()) * batch.counted / batch.counted_by_all
+
+    assert share(None) == pytest.approx(expected, abs=1e-5)
+    assert share(_Half(slice(0, 1))) + share(_Half(slice(1, 3))) == pytest.approx(expected, abs=1e-5)
+
+
+class _Half:
+    """One of two processes, which has this part of each batch."""
+
+    def __init__(self, part: slice) -> None:
+        self._part = part
+
+    def part(self, size: int) -> slice:
+        return self._part
 
 
 def test_a_loss_that_is_not_finite_is_named(corpus: Corpus, tmp_path: Path) -> None:
-    snapshots = text_snapshots(CONFIG, tmp_path, trajectory=0, identity="test")
-    network = new(corpus)
+    broken = chain(corpus)
     with torch.no_grad():
-        network.head.weight[0, 0] = torch.nan
-    with pytest.raises(NotFiniteError, match="cycle 1, epoch 1, step 1: the loss is not finite"):
-        train_text_trajectory(network, corpus.train, CONFIG, snapshots, seed=1, group=CPU)
+        broken.network.head.weight[0, 0] = torch.nan  # type: ignore[union-attr]
+    with pytest.raises(NotFiniteError, match="cycle 1, epoch 1: the loss is not finite at step 1"):
+        train_trajectory(broken, places(tmp_path), group=CPU)
 
 
-def test_more_processes_than_rows_are_refused(corpus: Corpus) -> None:
-    network = new(corpus)
-    step = Steps(network, network, network, CONFIG, Group(torch.device("cpu"), 0, 3))
-    with pytest.raises(DataError, match="here has 2 rows for 3 processes"):
-        step(*corpus.train.stream().batch(torch.arange(2), 16), distilled=False, what="here")
+def test_more_processes_than_rows_are_refused() -> None:
+    team = object.__new__(Team)
+    team.rank, team.count = 0, 3
+    with pytest.raises(ConfigError, match="a batch of 2 is too small for 3 processes; use a larger batch, or start fewer"):
+        team.part(2)
 
 
 Together = Callable[[list[str]], list[tuple[int, str, str]]]
@@ -164,7 +192,8 @@ from decouple import settings
 from decouple.config import TextConfig
 from decouple.text import Gpt, load_corpus
 from decouple.group import process_group
-from decouple.text.training import text_snapshots, train_text_trajectory
+from decouple.text.task import TextTask
+from decouple.q0.trajectories import Chain, snapshots_of, train_trajectory
 
 torch.set_num_threads(1)
 file, folder = Path(sys.argv[1]), Path(sys.argv[2])
@@ -172,8 +201,9 @@ config = settings.from_builtins(json.loads(sys.argv[3]), TextConfig())
 corpus = load_corpus(file, config.corpus, file.parent)
 with process_group("cpu") as group:
     network = Gpt(config.network, vocabulary=corpus.vocabulary, seed=0)
-    snapshots = text_snapshots(config, folder, trajectory=0, identity="test")
-    train_text_trajectory(network, corpus.train, config, snapshots, seed=1, group=group)
+    snapshots = snapshots_of(config.q0, folder, trajectory=0, seed=config.seed, identity="test")
+    chain = Chain(network, TextTask(corpus.train, config.network, corpus.vocabulary), config.q0, 1, config.precision)
+    train_trajectory(chain, snapshots, group=group)
 """
 
 
@@ -185,7 +215,7 @@ def test_two_processes_give_what_one_gives(text: Path, corpus: Corpus, tmp_path:
     arguments = [str(text), str(tmp_path / "two"), json.dumps(settings.to_builtins(config))]
     for status, _, errors in together(["-c", PROGRAM, *arguments]):
         assert status == 0, errors
-    two = [snapshot.read() for snapshot in text_snapshots(config, tmp_path / "two", trajectory=0, identity="test")]
+    two = [snapshot.read()[0] for snapshot in places(tmp_path / "two", config)]
     for a, b in zip(one, two, strict=True):
         for name in a:
             assert torch.allclose(a[name], b[name], atol=2e-4, rtol=1e-3), name
