@@ -52,7 +52,7 @@ PRINTED: dict[str, Callable[[str], bool]] = {
     "decouple/data/README.md 0": lambda printed: printed == "48 8 8 16 (3, 16, 16) 4\n",
     "decouple/learn/README.md 0": lambda printed: _percentages(printed)[0] > 90,
     "decouple/networks/README.md 0": lambda printed: len(re.findall(r"\d\.\d+", printed)) == 5,
-    "decouple/pipeline/README.md 0": lambda printed: min(_percentages(printed)) > 80,
+    "decouple/pipeline/README.md 0": lambda printed: printed == "60 (3,)\n",
     "decouple/q0/README.md 0": lambda printed: float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9,
     "decouple/q0/README.md 1": lambda printed: printed.endswith("True\n"),
     "decouple/search/README.md 0": lambda printed: float(printed.split()[-1]) < 2,  # from 2.4
@@ -133,7 +133,7 @@ def test_the_commands_are_known(page: str) -> None:
             command = _command_of(words)
             assert re.search(rf"^  decouple {' '.join(command[: 1 + (command[0] == 'q0')])}\b", usage, re.MULTILINE), words
             assert set(options) <= _options(*command) | {"--help", "--schema"}, words
-            if command[0] in ("run", "estimate"):
+            if command[0] in ("run", "estimate") and len(words) > 2:
                 assert words[2] in {*PRESETS, "PRESET"}, words
             if "--preset" in words:
                 assert words[words.index("--preset") + 1] in TEXT_PRESETS, words
@@ -158,7 +158,7 @@ def test_the_settings_are_known(page: str) -> None:
     """Options by themselves (`--learn.epochs`), settings (`learn.epochs`) and fields of results.json."""
     commands = [("run",), ("q0", "text"), ("q0", "plan"), ("q0", "export"), ("report",), ("compare", "RUN", "RUN")]
     options = {option for command in commands for option in _options(*command)}
-    sections = {option[2:].split(".")[0] for option in options if "." in option}
+    sections = {option[2:].split(".")[0] for option in options if "." in option} - {"data"}  # a variable of the examples too
     results = set(_fields(Results))
     for text in INLINE.findall(BLOCK.sub("", GUIDES[page])):
         word = re.split(r"[\s=(]", text)[0]

@@ -1,0 +1,132 @@
+"""Builds the documentation as a static site: python docs.py (or make docs) writes README, guides and the API reference to build/docs.
+
+A guide keeps its place in the repository (decouple/data/README.md becomes decouple/data/index.html), so that its relative links hold.
+The reference is pdoc's. The build fails if pdoc warns, or if a link leads nowhere.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import jinja2
+import pdoc
+import pdoc.render
+import pdoc.render_helpers
+
+import decouple
+
+ROOT = Path(__file__).parent
+SITE = ROOT / "build" / "docs"
+GUIDES = [
+    *("README.md", "decouple/README.md"),
+    *(f"decouple/{part}/README.md" for part in ("pipeline", "data", "networks", "search", "learn", "trajectories", "q0", "text")),
+    *("decouple/CHANGES.md", "benchmarks/README.md", "figures/README.md"),
+]
+LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)((?:#[^)]*)?\))")
+
+TEMPLATES = {
+    "guide.html.jinja2": """
+{% extends "frame.html.jinja2" %}
+{% block title %}{{ title }}{% endblock %}
+{% block style %}{{ super() }}
+<style>main.pdoc{padding:1.5rem 3vw;max-width:64rem}main.pdoc img{max-width:100%}main.pdoc table{display:block;overflow-x:auto}</style>
+{% endblock %}
+{% block nav %}<h2>decouple</h2>
+<ul>{% for name, page in pages %}<li><a href="{{ up }}{{ page }}">{{ name }}</a></li>{% endfor %}</ul>{% endblock %}
+{% block content %}<main class="pdoc"><section class="module-info"><div class="docstring">{{ body }}</div></section></main>{% endblock %}
+""",
+    "module.html.jinja2": """
+{% extends "default/module.html.jinja2" %}
+{% block nav_title %}<p><a href="{{ '../' * module.fullname.count('.') }}index.html">Guides</a></p>{{ super() }}{% endblock %}
+""",
+}
+
+
+def page_of(guide: str) -> str:
+    """Where the site has a guide."""
+    return re.sub(r"README\.md$", "index.html", guide).replace(".md", ".html")
+
+
+def title_of(guide: str) -> str:
+    return (ROOT / guide).read_text().splitlines()[0].removeprefix("# ")
+
+
+def as_page(guide: str) -> str:
+    """A guide as HTML. What it links to is copied, or is a page of the site already."""
+
+    def followed(link: re.Match[str]) -> str:
+        before, file, after = link.groups()
+        target = (ROOT / guide).parent / file
+        name = str(target.resolve().relative_to(ROOT)) if "://" not in file else ""
+        if name in GUIDES:
+            file = page_of(file)
+        elif name.endswith(".py"):
+            file = file.replace(".py", ".html")
+        elif name and target.is_file():
+            (SITE / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(target, SITE / name)
+        return before + file + after
+
+    text = LINK.sub(followed, (ROOT / guide).read_text())
+    body = pdoc.render_helpers.to_html(text)
+    up = "../" * guide.count("/")
+    pages = [*((title_of(each), page_of(each)) for each in GUIDES), ("API reference", "decouple.html")]
+    return pdoc.render.env.get_template("guide.html.jinja2").render(title=title_of(guide), body=body, pages=pages, up=up)
+
+
+class _Page(HTMLParser):
+    """Collects what a page links to, and the places in it that can be linked to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.ids: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("href", "src") and value and not urlsplit(value).scheme:
+                self.links.add(unquote(value))
+            elif name == "id" and value:
+                self.ids.add(value)
+
+
+def broken() -> list[str]:
+    """Every link of the site that leads nowhere."""
+    pages = {file: _Page(file.read_text()) for file in sorted(SITE.rglob("*.html"))}
+    found = []
+    for file, page in pages.items():
+        for link in sorted(page.links):
+            name, _, anchor = link.partition("#")
+            target = (file.parent / name).resolve() if name else file
+            if not target.exists() or (anchor and target in pages and anchor not in pages[target].ids):
+                found.append(f"{file.relative_to(SITE)}: {link}")
+    return found
+
+
+def main() -> int:
+    shutil.rmtree(SITE, ignore_errors=True)
+    vars(decouple).update({name: getattr(decouple, name) for name in decouple.__all__})  # which it imports on first use
+    pdoc.render.configure(docformat="google", footer_text="decouple")
+    loaders = [jinja2.DictLoader(TEMPLATES), pdoc.render.env.loader]
+    pdoc.render.env.loader = jinja2.ChoiceLoader([loader for loader in loaders if loader])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated")  # EvoTorch scripts a function when it is imported
+        pdoc.pdoc("decouple", output_directory=SITE)
+    for guide in GUIDES:
+        (SITE / page_of(guide)).parent.mkdir(parents=True, exist_ok=True)
+        (SITE / page_of(guide)).write_text(as_page(guide))
+    wrong = broken()
+    print(*wrong, f"{SITE / 'index.html'}: {len(wrong)} broken links", sep="\n")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
