@@ -6,6 +6,8 @@ The reference is pdoc's. The build fails if pdoc warns, or if a link leads nowhe
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 import shutil
 import sys
@@ -25,7 +27,10 @@ ROOT = Path(__file__).parent
 SITE = ROOT / "build" / "docs"
 GUIDES = [
     *("README.md", "decouple/README.md"),
-    *(f"decouple/{part}/README.md" for part in ("pipeline", "data", "networks", "search", "learn", "trajectories", "q0", "text")),
+    *(
+        f"decouple/{part}/README.md"
+        for part in ("pipeline", "data", "networks", "search", "learn", "trajectories", "q0", "text")
+    ),
     *("decouple/CHANGES.md", "benchmarks/README.md", "figures/README.md"),
 ]
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)((?:#[^)]*)?\))")
@@ -35,15 +40,24 @@ TEMPLATES = {
 {% extends "frame.html.jinja2" %}
 {% block title %}{{ title }}{% endblock %}
 {% block style %}{{ super() }}
-<style>main.pdoc{padding:1.5rem 3vw;max-width:64rem}main.pdoc img{max-width:100%}main.pdoc table{display:block;overflow-x:auto}</style>
+<style>main.pdoc img{max-width:100%}main.pdoc table{display:block;overflow-x:auto}</style>
 {% endblock %}
 {% block nav %}<h2>decouple</h2>
 <ul>{% for name, page in pages %}<li><a href="{{ up }}{{ page }}">{{ name }}</a></li>{% endfor %}</ul>{% endblock %}
-{% block content %}<main class="pdoc"><section class="module-info"><div class="docstring">{{ body }}</div></section></main>{% endblock %}
+{% block content %}
+<main class="pdoc"><section class="module-info"><div class="docstring">{{ body | safe }}</div></section></main>
+{% endblock %}
 """,
     "module.html.jinja2": """
 {% extends "default/module.html.jinja2" %}
-{% block nav_title %}<p><a href="{{ '../' * module.fullname.count('.') }}index.html">Guides</a></p>{{ super() }}{% endblock %}
+{% block nav_title %}{{ super() }}
+{% set name = module.fullname %}{% set depth = name.count(".") %}
+<p>{% if name.replace(".", "/") ~ "/README.md" in guides %}<a href="{{ name.split('.')[-1] }}/index.html">Guide to {{ name }}</a><br>{% endif %}
+<a href="{{ '../' * depth }}index.html">All guides</a></p>
+<ul>{% for each in all_modules if each.startswith(name + ".") and each.count(".") == depth + 1 %}
+<li><a href="{{ name.split('.')[-1] }}/{{ each.split('.')[-1] }}.html">{{ each }}</a></li>
+{% endfor %}</ul>
+{% endblock %}
 """,
 }
 
@@ -66,7 +80,7 @@ def as_page(guide: str) -> str:
         name = str(target.resolve().relative_to(ROOT)) if "://" not in file else ""
         if name in GUIDES:
             file = page_of(file)
-        elif name.endswith(".py"):
+        elif name.endswith(".py") and (SITE / name).with_suffix(".html").exists():
             file = file.replace(".py", ".html")
         elif name and target.is_file():
             (SITE / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +111,20 @@ class _Page(HTMLParser):
                 self.ids.add(value)
 
 
+def modules() -> list[str]:
+    """All that a user may import and that pdoc does not find by itself: it passes over modules that `__all__` does not name."""
+    names = [module.name for module in pkgutil.walk_packages(decouple.__path__, "decouple.")]
+    hidden = [name for name in names if hasattr(importlib.import_module(name.rpartition(".")[0]), "__all__")]
+    return ["decouple", *(name for name in hidden if not re.search(r"\.(_|cli\b)", name))]
+
+
+def unlink_inherited(file: Path) -> None:
+    """Make plain text of links to members that a class inherits from torch: pdoc links them and does not describe them."""
+    text = file.read_text()
+    ids = _Page(text).ids
+    file.write_text(re.sub(r'<a href="#([\w.]+)">(.*?)</a>', lambda link: link[0] if link[1] in ids else link[2], text))
+
+
 def broken() -> list[str]:
     """Every link of the site that leads nowhere."""
     pages = {file: _Page(file.read_text()) for file in sorted(SITE.rglob("*.html"))}
@@ -113,13 +141,19 @@ def broken() -> list[str]:
 def main() -> int:
     shutil.rmtree(SITE, ignore_errors=True)
     vars(decouple).update({name: getattr(decouple, name) for name in decouple.__all__})  # which it imports on first use
-    pdoc.render.configure(docformat="google", footer_text="decouple")
+    pdoc.render.configure(docformat="google")
+    pdoc.render.env.globals["guides"] = GUIDES
     loaders = [jinja2.DictLoader(TEMPLATES), pdoc.render.env.loader]
     pdoc.render.env.loader = jinja2.ChoiceLoader([loader for loader in loaders if loader])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated")  # EvoTorch scripts a function when it is imported
-        pdoc.pdoc("decouple", output_directory=SITE)
+        warnings.filterwarnings(
+            "ignore", "Error parsing type annotation ForwardRef"
+        )  # named tuples' are shown as they are written
+        pdoc.pdoc(*modules(), output_directory=SITE)
+    for file in SITE.rglob("*.html"):
+        unlink_inherited(file)
     for guide in GUIDES:
         (SITE / page_of(guide)).parent.mkdir(parents=True, exist_ok=True)
         (SITE / page_of(guide)).write_text(as_page(guide))
