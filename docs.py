@@ -25,14 +25,8 @@ import decouple
 
 ROOT = Path(__file__).parent
 SITE = ROOT / "build" / "docs"
-GUIDES = [
-    *("README.md", "decouple/README.md"),
-    *(
-        f"decouple/{part}/README.md"
-        for part in ("pipeline", "data", "networks", "search", "learn", "trajectories", "q0", "text")
-    ),
-    *("decouple/CHANGES.md", "benchmarks/README.md", "figures/README.md"),
-]
+GUIDES = ["README.md", *re.findall(r"^\| \[[^\]]*\]\(([^)]*\.md)\)", (ROOT / "README.md").read_text(), re.MULTILINE)]
+"""README and the guides that its table lists."""
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)((?:#[^)]*)?\))")
 
 TEMPLATES = {
@@ -40,7 +34,12 @@ TEMPLATES = {
 {% extends "frame.html.jinja2" %}
 {% block title %}{{ title }}{% endblock %}
 {% block style %}{{ super() }}
-<style>main.pdoc img{max-width:100%}main.pdoc table{display:block;overflow-x:auto}</style>
+<style>
+main.pdoc { width: calc(80rem + var(--sidebar-width, 0rem)); }
+main.pdoc :is(p, ul, ol) { max-width: 54rem; }
+main.pdoc img { max-width: 100%; }
+main.pdoc table { display: block; overflow-x: auto; }
+</style>
 {% endblock %}
 {% block nav %}<h2>decouple</h2>
 <ul>{% for name, page in pages %}<li><a href="{{ up }}{{ page }}">{{ name }}</a></li>{% endfor %}</ul>{% endblock %}
@@ -52,7 +51,9 @@ TEMPLATES = {
 {% extends "default/module.html.jinja2" %}
 {% block nav_title %}{{ super() }}
 {% set name = module.fullname %}{% set depth = name.count(".") %}
-<p>{% if name.replace(".", "/") ~ "/README.md" in guides %}<a href="{{ name.split('.')[-1] }}/index.html">Guide to {{ name }}</a><br>{% endif %}
+<p>{% if name.replace(".", "/") ~ "/README.md" in guides %}
+<a href="{{ name.split('.')[-1] }}/index.html">Guide to {{ name }}</a><br>
+{% endif %}
 <a href="{{ '../' * depth }}index.html">All guides</a></p>
 <ul>{% for each in all_modules if each.startswith(name + ".") and each.count(".") == depth + 1 %}
 <li><a href="{{ name.split('.')[-1] }}/{{ each.split('.')[-1] }}.html">{{ each }}</a></li>
@@ -90,7 +91,8 @@ def as_page(guide: str) -> str:
     text = LINK.sub(followed, (ROOT / guide).read_text())
     body = pdoc.render_helpers.to_html(text)
     up = "../" * guide.count("/")
-    pages = [*((title_of(each), page_of(each)) for each in GUIDES), ("API reference", "decouple.html")]
+    guides = [(title_of(each), page_of(each)) for each in GUIDES[1:]]
+    pages = [("Overview", "index.html"), *guides, ("API reference", "decouple.html")]
     return pdoc.render.env.get_template("guide.html.jinja2").render(title=title_of(guide), body=body, pages=pages, up=up)
 
 

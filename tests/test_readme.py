@@ -115,8 +115,8 @@ def _command_of(words: list[str]) -> tuple[str, ...]:
 
 
 def _takes(module: str, option: str) -> bool:
-    """Whether a benchmark has an option: a field of its arguments, or of those that several share."""
-    files = [ROOT / "benchmarks" / f"{name}.py" for name in (module, "common")]
+    """Whether a benchmark (`*`: any) has an option: a field of its arguments, or of those that several share."""
+    files = [*(ROOT / "benchmarks").glob(f"{module}.py"), ROOT / "benchmarks" / "common.py"]
     return any(f"    {option[2:].replace('-', '_')}: " in file.read_text() for file in files)
 
 
@@ -161,10 +161,10 @@ def test_the_settings_are_known(page: str) -> None:
     sections = {option[2:].split(".")[0] for option in options if "." in option} - {"data"}  # a variable of the examples too
     results = set(_fields(Results))
     for text in INLINE.findall(BLOCK.sub("", GUIDES[page])):
+        named = set(re.findall(r"(?<!\S)--[a-z][\w.-]*\w", text)) - {"--schema", "--help"}
+        assert all(option in options or _takes("*", option) for option in named), text
         word = re.split(r"[\s=(]", text)[0]
-        if re.fullmatch(r"--[a-z][\w.-]*\w", word):
-            assert word in options or page.startswith(("benchmarks", "figures")), word
-        elif word.split(".")[0] in sections and re.fullmatch(r"\w+(\.\w+)+", word):
+        if word.split(".")[0] in sections and re.fullmatch(r"\w+(\.\w+)+", word):
             assert f"--{word.replace('_', '-')}" in options or word in results, word
 
 
