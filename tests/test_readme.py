@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import decouple
 from benchmarks import ablations, data_efficiency, headline, q0_images, q0_starts, q0_text, tables
 from benchmarks.trajectories import as_markdown
 from decouple.cli import run_command
@@ -84,6 +85,10 @@ def test_every_example_is_checked() -> None:
 
 def test_the_readme_is_short() -> None:
     assert len(README.read_text().split()) <= 1500
+
+
+def test_what_is_to_be_cited_is_this_version() -> None:
+    assert f"\nversion: {decouple.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def _command_lines(text: str) -> Iterator[list[str]]:
