@@ -1,5 +1,6 @@
 # make demo: install into .venv, run the whole method on handwritten digits, print the report's path.
 # make test: install with the test extras, then lint, type check and tests.
+# make docs: install pdoc, then build README, guides and API reference as a site in build/docs.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 # Every process of the tests imports torch: what one has compiled serves the next.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/decouple run digits --out runs/digits --resume
@@ -22,6 +23,9 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python docs.py
+
 # --no-compile: what is imported is compiled then; all of torch in advance takes a minute and 0.4 GB.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "decouple needs Python 3.10 or newer; call make with PYTHON=python3.11, say")'
@@ -32,6 +36,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-compile --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[docs]'
 	touch $@
 
 clean:

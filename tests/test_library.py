@@ -62,7 +62,8 @@ def _docstrings(file: Path) -> str:
 
 
 def test_every_name_that_a_text_mentions_can_be_reached() -> None:
-    texts = [(ROOT / "README.md").read_text(), *map(_docstrings, ROOT.glob("decouple/**/*.py"))]
+    guides = [ROOT / "README.md", *ROOT.glob("decouple/**/*.md")]
+    texts = [*(guide.read_text() for guide in guides), *map(_docstrings, ROOT.glob("decouple/**/*.py"))]
     mentioned = {name for text in texts for name in re.findall(r"\bdecouple((?:\.[A-Za-z_]\w*)+)", text)}
     assert {".search.Algorithm", ".Q0Config", ".load_data"} <= mentioned
     for name in mentioned:

@@ -1,67 +1,181 @@
-"""The README's examples run, and are as short as promised."""
+"""README and guides: their examples run, their commands and links exist, and their numbers are the benchmarks'."""
 
+import contextlib
+import io
+import itertools
 import json
 import re
+import shlex
+import typing
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import decouple
 from benchmarks import ablations, data_efficiency, headline, q0_images, q0_starts, q0_text, tables
 from benchmarks.trajectories import as_markdown
+from decouple.cli import run_command
+from decouple.presets import PRESETS, TEXT_PRESETS
+from decouple.results import Results
 
-README = Path(__file__).parents[1] / "README.md"
-FIGURES = README.parent / "figures"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+FIGURES = ROOT / "figures"
 RESULTS = FIGURES / "README.md"
 """Every table; the README has the headlines."""
-EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+GUIDES = {
+    str(file.relative_to(ROOT)): file.read_text()
+    for file in [README, *sorted(ROOT.glob("decouple/**/*.md")), ROOT / "benchmarks" / "README.md", RESULTS]
+}
+"""README and guides by their path in the repository."""
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`\n]+)`")
+EXAMPLES = {
+    f"{page} {number}": code
+    for page, text in GUIDES.items()
+    for number, code in enumerate(code for language, code in BLOCK.findall(text) if language == "python")
+}
 
 
-@pytest.mark.parametrize("number", range(6))
+def _percentages(printed: str) -> list[float]:
+    return [float(value) for value in re.findall(r"([\d.]+)%", printed)]
+
+
+def _has_comparison(printed: str) -> bool:
+    return Path("comparison/comparison.html").is_file() and "'hidden': Bounds(value=0." in printed
+
+
+PRINTED: dict[str, Callable[[str], bool]] = {
+    "README.md 0": lambda printed: len(_percentages(printed)) == 3 and min(_percentages(printed)) > 90,
+    "decouple/data/README.md 0": lambda printed: printed == "48 8 8 16 (3, 16, 16) 4\n",
+    "decouple/learn/README.md 0": lambda printed: _percentages(printed)[0] > 90,
+    "decouple/networks/README.md 0": lambda printed: len(re.findall(r"\d\.\d+", printed)) == 5,
+    "decouple/pipeline/README.md 0": lambda printed: printed == "60 (3,)\n",
+    "decouple/q0/README.md 0": lambda printed: float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9,
+    "decouple/q0/README.md 1": lambda printed: printed.endswith("True\n"),
+    "decouple/search/README.md 0": lambda printed: float(printed.split()[-1]) < 2,  # from 2.4
+    "decouple/search/README.md 1": lambda printed: re.findall(r"iter : (\d+)", printed) == ["10", "20"],
+    "decouple/text/README.md 0": lambda printed: printed == "torch.Size([1, 15, 257])\n",
+    "decouple/trajectories/README.md 0": _has_comparison,
+    "decouple/trajectories/README.md 1": lambda printed: re.findall(r"CKA ([\d.]+)", printed) == ["1.00"],
+}
+"""What each example must print."""
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_the_python_examples_run(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code = EXAMPLES[number]
+    code = EXAMPLES[name]
     assert len(code.splitlines()) <= 25
-    exec(compile(code, f"README example {number}", "exec"), {})
+    exec(compile(code, name, "exec"), {"__name__": "example"})
     printed = capsys.readouterr().out
-    if number == 0:
-        validation, test = (float(value) for value in re.findall(r"([\d.]+)%", printed))
-        assert min(validation, test) > 90
-    elif number == 1:
-        assert len(code.splitlines()) <= 15, "a torchvision network is searched by a short script"
-        assert len(re.findall(r"\d\.\d+", printed)) == 5
-    elif number == 2:
-        assert float(printed.split()[-1]) < 2, "from 2.4"
-    elif number == 4:
-        assert Path("comparison/comparison.html").is_file()
-        assert "'hidden': Bounds(value=0." in printed
-    elif number == 5:
-        assert float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9
-    else:
-        assert re.findall(r"iter : (\d+)", printed) == ["10", "20"]
+    assert PRINTED[name](printed), printed
 
 
-def test_there_are_no_other_examples() -> None:
-    assert len(EXAMPLES) == 6
+def test_every_example_is_checked() -> None:
+    assert set(PRINTED) == set(EXAMPLES)
+    own_network = EXAMPLES["decouple/networks/README.md 0"]
+    assert len(own_network.splitlines()) <= 15, "a torchvision network is searched by a short script"
 
 
-def test_the_commands_of_the_readme_are_known() -> None:
-    from decouple.cli import STAGE_SECTIONS
-    from decouple.presets import PRESETS
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().split()) <= 1500
 
-    commands = re.findall(r"^decouple (\w+)(?: (\S+))?", README.read_text(), re.MULTILINE)
-    assert commands
-    for command, argument in commands:
-        assert command in {"run", "estimate", "presets", *STAGE_SECTIONS}
-        if command in ("run", "estimate"):
-            assert argument in PRESETS
+
+def test_what_is_to_be_cited_is_this_version() -> None:
+    assert f"\nversion: {decouple.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def _command_lines(text: str) -> Iterator[list[str]]:
+    """Every command in shell blocks, and in the text between backticks, as its words; without what starts it."""
+    blocks = [line for language, code in BLOCK.findall(text) if language == "sh" for line in code.splitlines()]
+    for line in [*blocks, *INLINE.findall(BLOCK.sub("", text))]:
+        line = re.sub(r"^(torchrun .*?-m|python -m) decouple\b", "decouple", line)
+        if re.match(r"(decouple|python -m benchmarks\.\w+) ?", line) and not re.match(r"decouple[^ ]", line):
+            yield shlex.split(line, comments=True)
+
+
+@cache
+def _help(*command: str) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        run_command([*command, "--help"])
+    return printed.getvalue()
+
+
+def _options(*command: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\w", _help(*command)))
+
+
+def _command_of(words: list[str]) -> tuple[str, ...]:
+    """The part of a command line that names the command; `compare` with several runs takes options of its own."""
+    if words[1:2] == ["q0"] and words[2:3] in (["text"], ["plan"], ["export"]):
+        return ("q0", words[2])
+    folders = list(itertools.takewhile(lambda word: not word.startswith("-"), words[2:]))
+    return ("compare", *folders) if words[1] == "compare" and len(folders) > 1 else (words[1],)
+
+
+def _takes(module: str, option: str) -> bool:
+    """Whether a benchmark (`*`: any) has an option: a field of its arguments, or of those that several share."""
+    files = [*(ROOT / "benchmarks").glob(f"{module}.py"), ROOT / "benchmarks" / "common.py"]
+    return any(f"    {option[2:].replace('-', '_')}: " in file.read_text() for file in files)
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_the_commands_are_known(page: str) -> None:
+    usage = _help()
+    for words in _command_lines(GUIDES[page]):
+        options = [word.partition("=")[0] for word in words if word.startswith("--")]
+        if words[0] == "python":
+            module = words[2].removeprefix("benchmarks.")
+            assert (ROOT / "benchmarks" / f"{module}.py").is_file(), words
+            assert all(_takes(module, option) for option in options), words
+        elif len(words) > 1:
+            command = _command_of(words)
+            assert re.search(rf"^  decouple {' '.join(command[: 1 + (command[0] == 'q0')])}\b", usage, re.MULTILINE), words
+            assert set(options) <= _options(*command) | {"--help", "--schema"}, words
+            if command[0] in ("run", "estimate") and len(words) > 2:
+                assert words[2] in {*PRESETS, "PRESET"}, words
+            if "--preset" in words:
+                assert words[words.index("--preset") + 1] in TEXT_PRESETS, words
+
+
+def test_commands_are_found() -> None:
+    found = [words for text in GUIDES.values() for words in _command_lines(text)]
+    assert ["decouple", "run", "digits"] in found
+    assert len(found) > 50
+
+
+def _fields(record: Any) -> Iterator[str]:
+    """Dotted names of the fields of a record, and of the records in it."""
+    for name, hint in typing.get_type_hints(record).items():
+        yield name
+        if hasattr(hint, "__struct_fields__"):
+            yield from (f"{name}.{inner}" for inner in _fields(hint))
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_the_settings_are_known(page: str) -> None:
+    """Options by themselves (`--learn.epochs`), settings (`learn.epochs`) and fields of results.json."""
+    commands = [("run",), ("q0", "text"), ("q0", "plan"), ("q0", "export"), ("report",), ("compare", "RUN", "RUN")]
+    options = {option for command in commands for option in _options(*command)}
+    sections = {option[2:].split(".")[0] for option in options if "." in option} - {"data"}  # a variable of the examples too
+    results = set(_fields(Results))
+    for text in INLINE.findall(BLOCK.sub("", GUIDES[page])):
+        named = set(re.findall(r"(?<!\S)--[a-z][\w.-]*\w", text)) - {"--schema", "--help"}
+        assert all(option in options or _takes("*", option) for option in named), text
+        word = re.split(r"[\s=(]", text)[0]
+        if word.split(".")[0] in sections and re.fullmatch(r"\w+(\.\w+)+", word):
+            assert f"--{word.replace('_', '-')}" in options or word in results, word
 
 
 def test_the_table_holds_what_the_benchmark_wrote() -> None:
     figures = json.loads((FIGURES / "demo-digits.json").read_text())["figures"]
-    text = README.read_text()
+    text = RESULTS.read_text()
     for spread in figures["test_accuracy"].values():
         if isinstance(spread, dict):
             assert f"{100 * spread['mean']:.1f} ± {100 * spread['std']:.1f}" in text
@@ -232,15 +346,20 @@ def test_the_headlines_are_the_benchmarks() -> None:
     assert f"on MNIST ({ends[0]:.4f} against {ends[1]:.4f} nats, learned with live search)" in text
 
 
-def test_links_lead_somewhere() -> None:
-    for page in (README, RESULTS):
-        text = page.read_text()
-        anchors = {
-            re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)", text, re.MULTILINE)
-        }
-        for file, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
-            assert (page.parent / file).exists(), file
-            if anchor and not file:
-                assert anchor in anchors
-            elif anchor:
-                assert f"## {anchor.replace('-', ' ')}" in (page.parent / file).read_text().lower()
+def _anchors(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.*)", BLOCK.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_links_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)]*)\)", BLOCK.sub("", GUIDES[page])):
+        file, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / file if file else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target.read_text()), link
+
+
+def test_the_readme_links_every_guide() -> None:
+    links = set(re.findall(r"\]\(([^)#]*)", README.read_text()))
+    assert set(GUIDES) - {"README.md"} <= links
