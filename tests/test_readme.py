@@ -36,7 +36,7 @@ def test_the_python_examples_run(
         assert float(printed.split()[-1]) < 2, "from 2.4"
     elif number == 4:
         assert Path("comparison/comparison.html").is_file()
-        assert "'hidden': Bounds(value=0." in printed
+        assert "'hidden': Interval(value=0." in printed
     elif number == 5:
         assert float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9
     else:

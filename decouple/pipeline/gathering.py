@@ -21,7 +21,7 @@ from decouple.q0.trajectories import snapshots_of
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.trajectories import Recorder, Recording, check_same_samples, compare_recordings
-from decouple.trajectories.curves import Targets
+from decouple.trajectories.curves import ByLayer
 
 
 def compare_runs(
@@ -50,7 +50,7 @@ def compare_runs(
     progress = progress or Progress()
     labels = _labels(folders)
     recordings: list[Recording] = []
-    targets: dict[str, Targets] = {}
+    targets: dict[str, ByLayer] = {}
     known: dict[tuple[str, int], str] = {}
     """Solutions by what decides them: runs may share one."""
     for folder in folders:

@@ -15,10 +15,9 @@ from decouple.report import algorithms, formats, paper
 from decouple.report.environment import environment
 from decouple.report.facts import limits, summary
 from decouple.report.figures import draw_figures
-from decouple.report.figures.population import NO_WEIGHT
 from decouple.report.inputs import Inputs, read_inputs
 from decouple.report.style import LOOKS, render
-from decouple.results import Results
+from decouple.results import NOTICEABLE_WEIGHT, Results
 from decouple.settings import to_builtins
 
 IN_VIEW = 20
@@ -77,7 +76,7 @@ def _page(inputs: Inputs, pictures: Mapping[str, str]) -> str:
             kinds=LOOKS,
             pairs=_pairs(results),
             in_view=IN_VIEW,
-            no_weight=NO_WEIGHT,
+            noticeable=NOTICEABLE_WEIGHT,
             settings=_settings(to_builtins(config)),
             settings_json=json.dumps(to_builtins(config), indent=2),
         )

@@ -13,9 +13,9 @@ from decouple.files import write_bytes, write_json, write_text
 from decouple.report import formats, style
 from decouple.report.environment import environment
 from decouple.report.figures.comparison import by_kind, draw_comparison, headline_correlations, spelled
-from decouple.results import to_json
+from decouple.results import Interval, to_json
 from decouple.trajectories.pairs import SAME_SOLUTION
-from decouple.trajectories.results import Bounds, Correlation, Difference, TrajectoryComparison
+from decouple.trajectories.results import Correlation, Difference, TrajectoryComparison
 
 NAMES = {"search": "searched networks", "sgd": "SGD networks", "": "the networks", "networks": "the networks"}
 """Of the kinds that decouple trains, and of none."""
@@ -94,7 +94,7 @@ def _towards_targets(found: TrajectoryComparison) -> list[str]:
 
 def _apart(found: TrajectoryComparison, difference: Difference) -> list[str]:
     pairs = (found.families[difference.one].pairs, found.families[difference.other].pairs)
-    measures: list[tuple[str, Bounds | None]] = [
+    measures: list[tuple[str, Interval | None]] = [
         (f"their representations (1 − CKA at {found.headline})", difference.distance[found.headline]),
         ("their predictions (disagreement)", difference.disagreement),
     ]
@@ -125,10 +125,10 @@ def _correlated(entry: Correlation) -> str:
     )
 
 
-def verdict(bounds: Bounds) -> str:
+def verdict(bounds: Interval) -> str:
     """What an interval says of a difference.
 
-    >>> verdict(Bounds(value=0.2, low=0.1, high=0.3)), verdict(Bounds(value=0.0, low=-0.1, high=0.1))
+    >>> verdict(Interval(value=0.2, low=0.1, high=0.3)), verdict(Interval(value=0.0, low=-0.1, high=0.1))
     ('more different', 'neither more nor less different, as far as these samples tell,')
     """
     if bounds.low > 0:
@@ -136,10 +136,10 @@ def verdict(bounds: Bounds) -> str:
     return "less different" if bounds.high < 0 else "neither more nor less different, as far as these samples tell,"
 
 
-def between(bounds: Bounds) -> str:
+def between(bounds: Interval) -> str:
     """A figure with its interval.
 
-    >>> between(Bounds(value=0.2, low=-0.1, high=0.3))
+    >>> between(Interval(value=0.2, low=-0.1, high=0.3))
     '+0.200 (95\\u202f% interval −0.100 to +0.300)'
     """
     value, low, high = (f"{x:+.3f}".replace("-", "−") for x in (bounds.value, bounds.low, bounds.high))

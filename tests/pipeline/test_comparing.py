@@ -46,6 +46,10 @@ def test_runs_are_compared_and_their_population_is_recorded(
     assert {d["other"] for d in found["differences"]} == {"sgd, other starts", "q0, other starts"}
     own = json.loads((finished / "curves.json").read_text())["trajectories"]["search-1"]["cosine_distance"]
     assert found["trajectories"]["run/search-1"]["cosine_distance"] == own, "as the run's own report has it"
+    pair = next(p for p in found["pairs"] if (p["one"], p["other"]) == ("run/search-0", "run/sgd-1"))
+    reported = json.loads((finished / "results.json").read_text())["compare"]
+    assert reported["cka"]["sgd-1"]["search-0"] == pytest.approx(pair["cka"][found["headline"]], abs=1e-9)
+    assert reported["disagreement"]["sgd-1"]["search-0"] == pair["disagreement"]
     after = stamps(finished)
     assert {name: after[name] for name in before} == before, "nothing is done again"
     assert {name.split("/")[0] for name in set(after) - set(before)} == {"compare"}

@@ -15,13 +15,12 @@ from matplotlib.figure import Figure
 from decouple.report import write_comparison
 from decouple.report.comparison import answers
 from decouple.report.figures.comparison import draw_comparison
-from decouple.results import TrajectoryCurve, to_json
+from decouple.results import Interval, TrajectoryCurve, to_json
 from decouple.trajectories.results import (
     FORMAT,
-    Bounds,
     Correlation,
     Difference,
-    Ensemble,
+    EnsembleScore,
     Family,
     Network,
     Pair,
@@ -32,8 +31,8 @@ from .test_build import Page
 from .test_figures import _texts
 
 
-def bounds(value: float, width: float = 0.02) -> Bounds:
-    return Bounds(value=value, low=value - width, high=value + width)
+def bounds(value: float, width: float = 0.02) -> Interval:
+    return Interval(value=value, low=value - width, high=value + width)
 
 
 def made_up(*, each: int = 3, layers: int = 3, kinds: tuple[str, ...] = ("search", "sgd", "mine")) -> TrajectoryComparison:
@@ -94,7 +93,7 @@ def made_up(*, each: int = 3, layers: int = 3, kinds: tuple[str, ...] = ("search
         families=families,
         differences=[difference],
         correlations=[correlation],
-        ensembles={"sgd": Ensemble(networks=each, members=0.12, ambiguity=0.02, ensemble=0.1)},
+        ensembles={"sgd": EnsembleScore(networks=each, members=0.12, ambiguity=0.02, ensemble=0.1)},
     )
 
 

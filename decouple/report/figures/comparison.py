@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from decouple.report import style
 from decouple.report.figures.map import paths_figure
 from decouple.report.figures.trajectories import distances_figure, entropies_figure
-from decouple.results import TrajectoryCurve
-from decouple.trajectories.results import Bounds, Correlation, TrajectoryComparison
+from decouple.results import Interval, TrajectoryCurve
+from decouple.trajectories.results import Correlation, TrajectoryComparison
 
 NUMBERED = 10
 """Networks up to which each cell of a matrix holds its number."""
@@ -112,7 +112,7 @@ def correlation_figure(entries: Sequence[Correlation]) -> Figure:
     panels = figure.subplots(len(rows), len(entries), squeeze=False, sharex="col")
     for column, entry in enumerate(entries):
         for axes, what, height in zip(panels[:, column], rows, (1, 2), strict=False):
-            bounds: Bounds | None = getattr(entry, what)
+            bounds: Interval | None = getattr(entry, what)
             x, y = [point[0] for point in entry.points], [point[height] for point in entry.points]
             axes.plot(x, y, "o", color=style.BLUE, ms=4, alpha=0.75, mec="white", mew=0.4)
             rho = "does not vary" if bounds is None else f"ρ = {bounds.value:.2f} ({bounds.low:.2f} to {bounds.high:.2f})"
@@ -152,7 +152,7 @@ def by_kind(found: TrajectoryComparison) -> list[str]:
     return sorted(found.networks, key=lambda name: kinds.index(found.networks[name].kind))
 
 
-def _intervals(axes: Axes, values: Sequence[Bounds]) -> None:
+def _intervals(axes: Axes, values: Sequence[Interval]) -> None:
     for place, bounds in enumerate(values):
         axes.plot([bounds.low, bounds.high], [place, place], color=style.BLUE, lw=2)
         axes.plot(bounds.value, place, "o", color=style.BLUE, ms=5, mec="white", mew=0.6)
