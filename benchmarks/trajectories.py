@@ -45,7 +45,8 @@ from decouple.learn import learn_targets, train_sgd
 from decouple.learn.fitting import recorded_epochs
 from decouple.networks import Stages, paper_network
 from decouple.progress import Progress
-from decouple.report.figures.comparison import correlation_figure, draw_comparison, headline_correlations
+from decouple.report.figures import draw_comparison
+from decouple.report.figures.pairs import correlation_figure, headline_correlations
 from decouple.report.figures.trajectories import distances_figure, entropies_figure
 from decouple.results import Interval, TrajectoryCurve, to_json
 from decouple.search import TargetStore, search_solution

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from decouple.cli import run_command
 from decouple.config import RunConfig
 from decouple.pipeline import run
-from decouple.pipeline.gathering import _labels
+from decouple.pipeline.compare_runs import _labels
 from decouple.settings import from_builtins
 
 
@@ -18,7 +18,9 @@ from decouple.settings import from_builtins
 def no_pictures(monkeypatch: pytest.MonkeyPatch, no_report: None) -> None:
     """Leave the pictures out: they take longer than all else, and tests/report draws them."""
     names = ("distances", "entropies", "map", "pairs", "families")
-    monkeypatch.setattr("decouple.report.comparison.draw_comparison", lambda found, unit: dict.fromkeys(names, Figure()))
+    monkeypatch.setattr(
+        "decouple.report.comparison_page.draw_comparison", lambda found, unit: dict.fromkeys(names, Figure())
+    )
     monkeypatch.setattr("decouple.report.style.render", lambda figure, kind: b"")
 
 

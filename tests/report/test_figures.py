@@ -6,21 +6,20 @@ import os
 import random
 import subprocess
 import sys
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from decouple.report import figures, style
 from decouple.report.labels import spread
 
 from .made_up import made_up
+from .reading import check_letters, texts_of
 
 SHAPES: dict[str, dict[str, Any]] = {
     "usual": {},
@@ -38,21 +37,12 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
 
 
 def test_letters_stay_apart_and_inside(drawn: dict[str, Figure]) -> None:
-    for name, figure in drawn.items():
-        figure.draw_without_rendering()
-        boxes = [(text.get_text(), text.get_window_extent()) for text in _texts(figure)]
-        for text, box in boxes:
-            frame = figure.bbox.padded(1)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            assert inside, f"{name}: {text!r} is cut off"
-        for (one, box), (other, second) in combinations(boxes, 2):
-            # Letters do not fill their boxes: a pixel's overlap is air.
-            assert not box.padded(-1).overlaps(second.padded(-1)), f"{name}: {one!r} covers {other!r}"
+    check_letters(drawn)
 
 
 def test_every_figure_has_units(drawn: dict[str, Figure]) -> None:
     for name, figure in drawn.items():
-        words = " ".join(text.get_text() for text in _texts(figure))
+        words = " ".join(text.get_text() for text in texts_of(figure))
         wanted = {"search": "(nats)", "training": "(%)", "entropy": "(nats)", "population": "(nats)"}
         assert wanted.get(name, "") in words
 
@@ -153,25 +143,6 @@ def test_spread_keeps_distance_and_order() -> None:
         assert all(got[b] - got[a] >= 1 - 1e-9 for a, b in pairwise(order))
         assert np.mean(got) == pytest.approx(np.mean(wanted))
     assert spread([1.0, 5.0, 3.0], 1.0) == [1.0, 5.0, 3.0]
-
-
-def _texts(figure: Figure) -> list[Text]:
-    """Every text that is drawn."""
-    found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
-    for axes in figure.axes:
-        if axes.get_visible():
-            found += [*axes.texts, axes._left_title, axes.xaxis.label, axes.yaxis.label]  # type: ignore[attr-defined]
-            found += _tick_labels(axes)
-    return [text for text in found if text.get_visible() and text.get_text()]
-
-
-def _tick_labels(axes: Axes) -> list[Text]:
-    found = []
-    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        low, high = min(low, high), max(low, high)
-        room = 1e-9 * (high - low)
-        found += [t.label1 for t in axis.get_major_ticks() if low - room <= t.get_loc() <= high + room]
-    return found
 
 
 BACKEND = """

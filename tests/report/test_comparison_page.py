@@ -13,8 +13,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from decouple.report import write_comparison
-from decouple.report.comparison import answers
-from decouple.report.figures.comparison import draw_comparison
+from decouple.report.comparison_page import answers
+from decouple.report.figures import draw_comparison
 from decouple.results import Interval, TrajectoryCurve, to_json
 from decouple.trajectories.results import (
     FORMAT,
@@ -27,8 +27,7 @@ from decouple.trajectories.results import (
     TrajectoryComparison,
 )
 
-from .test_build import Page
-from .test_figures import _texts
+from .reading import Page, check_letters
 
 
 def bounds(value: float, width: float = 0.02) -> Interval:
@@ -111,15 +110,7 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
 
 
 def test_letters_stay_apart_and_inside(drawn: dict[str, Figure]) -> None:
-    for name, figure in drawn.items():
-        figure.draw_without_rendering()
-        boxes = [(text.get_text(), text.get_window_extent()) for text in _texts(figure)]
-        for text, box in boxes:
-            frame = figure.bbox.padded(1)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            assert inside, f"{name}: {text!r} is cut off"
-        for (one, box), (other, second) in combinations(boxes, 2):
-            assert not box.padded(-1).overlaps(second.padded(-1)), f"{name}: {one!r} covers {other!r}"
+    check_letters(drawn)
 
 
 def test_the_matrix_holds_every_pair_by_kind() -> None:

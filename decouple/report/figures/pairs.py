@@ -11,9 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decouple.report import style
-from decouple.report.figures.map import paths_figure
-from decouple.report.figures.trajectories import distances_figure, entropies_figure
-from decouple.results import Interval, TrajectoryCurve
+from decouple.results import Interval
 from decouple.trajectories.results import Correlation, TrajectoryComparison
 
 NUMBERED = 10
@@ -21,33 +19,6 @@ NUMBERED = 10
 
 NAMED = 30
 """Networks up to which each line of a matrix is named."""
-
-
-def draw_comparison(found: TrajectoryComparison, unit: str) -> dict[str, Figure]:
-    """Every figure that the comparison has numbers for, by name, in the page's order; `unit` of a step: epoch, say."""
-    families: dict[str, list[TrajectoryCurve]] = {}
-    for name, network in found.networks.items():
-        families.setdefault(network.kind, []).append(found.trajectories[name])
-    curves = [curve for members in families.values() for curve in members]
-    figures = {}
-    if all(curve.cosine_distance for curve in curves):
-        layers = [layer for layer in found.layers if all(layer in curve.cosine_distance for curve in curves)]
-        figures["distances"] = distances_figure(layers, families, unit)
-    if all(curve.within_entropy for curve in curves):
-        figures["entropies"] = entropies_figure(found.layers, families, unit)
-    kinds = dict.fromkeys(network.kind for network in found.networks.values())
-    figures["map"] = paths_figure(
-        {
-            kind: {n: found.trajectories[n].position for n, net in found.networks.items() if net.kind == kind}
-            for kind in kinds
-        }
-    )
-    if len(found.networks) > 1:
-        figures["pairs"] = pairs_figure(found)
-        figures["families"] = families_figure(found)
-    if points := headline_correlations(found):
-        figures["correlation"] = correlation_figure(points)
-    return figures
 
 
 @style.styled

@@ -1,18 +1,19 @@
-"""Writes a comparison of trajectories: numbers as JSON and CSV, figures, and a self-contained page."""
+"""The page of a comparison of trajectories, with its numbers as JSON and CSV and its figures."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from decouple import formats
 from decouple.errors import expect
-from decouple.files import write_bytes, write_json, write_text
-from decouple.report import formats, style
-from decouple.report.environment import environment
-from decouple.report.figures.comparison import by_kind, draw_comparison, headline_correlations, spelled
+from decouple.files import write_json, write_text
+from decouple.report import style
+from decouple.report.figures import draw_comparison
+from decouple.report.figures.pairs import by_kind, headline_correlations, spelled
+from decouple.report.pages import write_page
 from decouple.results import Interval, to_json
 from decouple.trajectories.pairs import SAME_SOLUTION
 from decouple.trajectories.results import Correlation, Difference, TrajectoryComparison
@@ -40,30 +41,18 @@ def write_comparison(found: TrajectoryComparison, folder: Path | str, *, unit: s
     write_json(folder / "comparison.json", to_json(found))
     write_text(folder / "trajectories.csv", _csv(*_trajectories(found, unit)))
     write_text(folder / "pairs.csv", _csv(*_pairs(found)))
-    pictures = {}
-    for name, figure in draw_comparison(found, unit).items():
-        for kind in ("png", "svg"):
-            data = style.render(figure, kind)
-            write_bytes(folder / "figures" / f"{name}.{kind}", data)
-        pictures[name] = "data:image/svg+xml;base64," + base64.b64encode(data).decode()
     looks = style.looks(network.kind for network in found.networks.values())
-    page = (
-        environment()
-        .get_template("comparison.html.j2")
-        .render(
-            found=found,
-            title=title,
-            unit=unit,
-            pictures=pictures,
-            names=by_kind(found),
-            looks=looks,
-            answers=answers(found),
-            spelled=spelled,
-            several={kind: sum(network.kind == kind for network in found.networks.values()) for kind in looks},
-        )
-    )
-    write_text(folder / "comparison.html", page)
-    return folder / "comparison.html"
+    values = {
+        "found": found,
+        "title": title,
+        "unit": unit,
+        "names": by_kind(found),
+        "looks": looks,
+        "answers": answers(found),
+        "spelled": spelled,
+        "several": {kind: sum(network.kind == kind for network in found.networks.values()) for kind in looks},
+    }
+    return write_page(folder / "comparison.html", "comparison_page.html.j2", draw_comparison(found, unit), values)
 
 
 def answers(found: TrajectoryComparison) -> list[str]:
@@ -142,7 +131,7 @@ def between(bounds: Interval) -> str:
     >>> between(Interval(value=0.2, low=-0.1, high=0.3))
     '+0.200 (95\\u202f% interval −0.100 to +0.300)'
     """
-    value, low, high = (f"{x:+.3f}".replace("-", "−") for x in (bounds.value, bounds.low, bounds.high))
+    value, low, high = (formats.signed(x) for x in (bounds.value, bounds.low, bounds.high))
     return f"{value} (95{formats.SPACE}% interval {low} to {high})"
 
 
