@@ -39,7 +39,7 @@ def collision_entropy(reps: Tensor, *, block: int = BLOCK) -> Tensor:
     def unit(start: int) -> Tensor:
         """Rows, or features, from `start` on: (block, D) or (block, N)."""
         if count <= features:
-            return rows[start : start + block].to(lengths.dtype) / lengths[start : start + block]
+            return _unit(rows, lengths, start, block)
         return (rows[:, start : start + block].to(lengths.dtype) / lengths).T
 
     total = lengths.new_zeros(())
@@ -138,16 +138,18 @@ def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[
             "classes; give more samples"
         )
     share = (labels[:, None] == classes).to(lengths) / sizes.to(lengths)  # (N, C): averages over the samples of a class
-
-    def unit(start: int) -> Tensor:
-        return rows[start : start + block].to(lengths.dtype) / lengths[start : start + block]
-
+    parts = range(0, len(rows), block)
     square = lengths.new_zeros(len(classes), len(classes))  # S
-    for i in range(0, len(rows), block):
-        one = unit(i)
-        for j in range(i, len(rows), block):
-            part = share[i : i + block].T @ (one @ unit(j).T).square() @ share[j : j + block]
+    for i in parts:
+        one = _unit(rows, lengths, i, block)
+        for j in parts[i // block :]:
+            part = share[i : i + block].T @ (one @ _unit(rows, lengths, j, block).T).square() @ share[j : j + block]
             square += part if i == j else part + part.T  # K is symmetric
     entropy = -square.log()
     pairs = torch.triu_indices(len(classes), len(classes), 1, device=rows.device)
     return entropy.diagonal().mean().clamp_min(0), entropy[pairs[0], pairs[1]].mean().clamp_min(0)
+
+
+def _unit(rows: Tensor, lengths: Tensor, start: int, block: int) -> Tensor:
+    """Rows from `start` on, scaled to length 1."""
+    return rows[start : start + block].to(lengths.dtype) / lengths[start : start + block]

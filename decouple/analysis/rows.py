@@ -1,4 +1,4 @@
-"""What every measure asks of representations (N, …): finite rows that can be compared."""
+"""Checks and scaling that all measures of representations (N, …) share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 def as_it_says(measure: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorates a measure: it computes in the types that it says, within the caller's autocast too."""
+    """Decorates a measure: it computes in the types that it states, even within the caller's autocast."""
 
     @functools.wraps(measure)
     def inside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:

@@ -56,13 +56,14 @@ def write_comparison(found: TrajectoryComparison, folder: Path | str, *, unit: s
 
 
 def answers(found: TrajectoryComparison) -> list[str]:
-    """What the comparison says, in sentences with their numbers and intervals."""
+    """What the comparison shows, in sentences with numbers and intervals."""
     texts = _towards_targets(found)
     texts += [text for difference in found.differences for text in _apart(found, difference)]
     if not found.differences:
         texts.append(
-            "Whether other searched solutions make networks more different than other seeds of SGD do cannot be said from these "
-            "trainings: it takes two networks that learned other solutions, and two of SGD of one architecture from other seeds."
+            "These trainings do not show whether different searched solutions make networks more different than different seeds of "
+            "SGD do. That takes two networks that learned different solutions and two SGD networks from different seeds, all of one "
+            "architecture."
         )
     return texts + [_correlated(entry) for entry in headline_correlations(found)]
 
@@ -88,11 +89,11 @@ def _apart(found: TrajectoryComparison, difference: Difference) -> list[str]:
         ("their predictions (disagreement)", difference.disagreement),
     ]
     if difference.other == SAME_SOLUTION:
-        than = "than networks that learned one solution from other starts"
+        than = "than networks that learned one solution from different starts"
     else:
-        than = f"than {name_of(difference.other.removesuffix(', other starts'), 2)} from other starts"
+        than = f"than {name_of(difference.other.removesuffix(', other starts'), 2)} from different starts"
     return [
-        f"Networks of other solutions are {verdict(bounds)} {than} in {what}: the difference is {between(bounds)} "
+        f"Networks that learned different solutions are {verdict(bounds)} {than} in {what}: the difference is {between(bounds)} "
         f"({formats.plural(pairs[0], 'pair')} against {pairs[1]})."
         for what, bounds in measures
         if bounds is not None
@@ -107,7 +108,7 @@ def _correlated(entry: Correlation) -> str:
         if bounds is not None
     ]
     if not texts:
-        return f"At {entry.layer} targets or networks do not vary enough to be correlated."
+        return f"At {entry.layer}, the targets or the networks do not vary enough to be correlated."
     return (
         f"Over {formats.plural(entry.pairs, 'pair')} ({entry.family}), how far apart two targets at {entry.layer} are ({measure}) has "
         f"Spearman's correlation {', and '.join(texts)}."
@@ -115,7 +116,7 @@ def _correlated(entry: Correlation) -> str:
 
 
 def verdict(bounds: Interval) -> str:
-    """What an interval says of a difference.
+    """What an interval tells about a difference.
 
     >>> verdict(Interval(value=0.2, low=0.1, high=0.3)), verdict(Interval(value=0.0, low=-0.1, high=0.1))
     ('more different', 'neither more nor less different, as far as these samples tell,')

@@ -25,7 +25,7 @@ FEWEST = 2 * FEWEST_OF_CKA - 1
 """Samples of which half are enough for CKA."""
 
 UNEVEN = 1e4
-"""Times that a sample is further from the others than these from one another, so that it may hide them in a Gram matrix."""
+"""How many times further a sample lies from the others than they from each other, so that a Gram matrix may hide them."""
 
 
 def compare_recordings(
@@ -38,20 +38,20 @@ def compare_recordings(
 ) -> TrajectoryComparison:
     """Compare trainings that were recorded on the same samples.
 
-    A training that learned a solution (`Recording.solution`) is measured against the targets of that one, every other training
-    against all of them. Time and memory grow with (trainings · samples)²: a few hundred samples, a few dozen trainings.
+    A training that learned a solution (`Recording.solution`) is measured against the targets of that solution, any other training
+    against those of all solutions. Time and memory grow with (trainings · samples)²: a few hundred samples, a few dozen trainings.
 
     Args:
-        recordings: at least 7 samples; names must differ. Layers that not all of them have are left out.
+        recordings: of at least 7 samples, with different names. Layers that some of them lack are left out.
         targets: by solution and layer, (N, …): what was searched for the recorded samples.
         draws: half-samples behind each interval.
         seed: draws them.
         advance: called with 1 after each recording, for a progress bar.
 
     Raises:
-        ConfigError: other objects than recordings, or draws that are no whole number.
-        DataError: recordings of other samples, or in another order; no layer that all have; targets that do not fit; activations
-            that cannot be compared, such as those of a network that has collapsed.
+        ConfigError: objects that are no recordings, or a number of draws that is not whole.
+        DataError: different samples, or in a different order; no layer in common; targets that do not fit; activations that
+            cannot be compared, such as those of a network that has collapsed.
     """
     check_same_samples(recordings)
     first = recordings[0]
@@ -80,7 +80,7 @@ def compare_recordings(
 
 
 def _cause(recordings: Sequence[Recording], layers: Sequence[str]) -> str:
-    """Why measures refuse activations: what rounding leaves of them, or the training."""
+    """Why measures refuse the activations: rounding has hidden how samples differ, or the training has collapsed."""
     for recording in recordings:
         for layer, values in recording.last().items():
             rows = values.flatten(1).double()

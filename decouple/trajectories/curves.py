@@ -69,7 +69,7 @@ def _distance(recording: Recording, step: int, layer: str, found: ByLayer, searc
 
 @contextmanager
 def naming(recording: Recording, step: int, layer: str) -> Iterator[None]:
-    """What a measure refuses inside says of which values it does."""
+    """Adds the recording, the step and the layer to the message of a measure that refuses values inside."""
     try:
         yield
     except DataError:

@@ -1,4 +1,4 @@
-"""Pairs of networks at the end of their training: what two share, how far apart they are, and how sure that is."""
+"""Pairs of networks at the end of their training: what the two share, and how far apart they are, with intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAME_SOLUTION = "same solution, other starts"
 OTHER_SOLUTIONS = "other solutions, other starts"
 SAME_START = "other solutions, same start"
 FEWEST_POINTS = 4
-"""Pairs below which a rank correlation says nothing."""
+"""Pairs that a rank correlation needs to mean anything."""
 
 
 def family_of(one: Recording, other: Recording) -> str:
@@ -109,7 +109,7 @@ def family(pairs: Sequence[tuple[int, int]], distances: Distances) -> Family:
 
 
 def differences_of(families: Mapping[str, Sequence[tuple[int, int]]], distances: Distances) -> list[Difference]:
-    """Whether other solutions make networks more different than other starts do: of SGD (or another kind), and of one solution."""
+    """How much more different solutions separate networks than different starts do: of SGD (or another kind), and of one solution."""
     found = []
     for other, pairs in families.items():
         if OTHER_SOLUTIONS in families and other.endswith(", other starts") and other != OTHER_SOLUTIONS:
@@ -138,7 +138,7 @@ def correlations_of(
     targets: Mapping[str, ByLayer],
     halves: Tensor,
 ) -> list[Correlation]:
-    """Whether solutions that are further apart give networks that are: see `Correlation`."""
+    """Whether solutions that lie further apart give networks that do too: see `Correlation`."""
     found = []
     names = list(targets)
     for name in (SAME_START, OTHER_SOLUTIONS):

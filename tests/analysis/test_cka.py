@@ -9,9 +9,7 @@ from torch import Tensor
 
 from decouple.analysis import centred_grams, cka_matrix, unbiased_cka
 
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from .made_up import normal
 
 
 def rotation(features: int, seed: int = 0) -> Tensor:

@@ -5,13 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from decouple.analysis import cosine_distance, unbiased_cka
 
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from .made_up import normal
 
 
 class TestCosineDistance:

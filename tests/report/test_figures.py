@@ -16,6 +16,10 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from decouple.report import figures, style
+from decouple.report.figures.diversity import diversity_figure
+from decouple.report.figures.members import population_figure
+from decouple.report.figures.search import search_figure
+from decouple.report.figures.training import training_figure
 from decouple.report.labels import spread
 
 from .made_up import made_up
@@ -49,7 +53,7 @@ def test_every_figure_has_units(drawn: dict[str, Figure]) -> None:
 
 def test_search_draws_every_solution_and_their_mean() -> None:
     results, curves = made_up(solutions=3)
-    for axes, point in zip(figures.search_figure(results, curves).axes, results.search.points, strict=True):
+    for axes, point in zip(search_figure(results, curves).axes, results.search.points, strict=True):
         lines = np.array([line.get_ydata() for line in axes.lines])
         np.testing.assert_allclose(lines[:3], curves.search[point])
         np.testing.assert_allclose(lines[3], np.mean(curves.search[point], axis=0))
@@ -57,7 +61,7 @@ def test_search_draws_every_solution_and_their_mean() -> None:
 
 def test_training_marks_the_kept_epoch() -> None:
     results, curves = made_up(solutions=1, sgd=1)
-    axes = figures.training_figure(results, curves).axes[0]
+    axes = training_figure(results, curves).axes[0]
     marks = {tuple(line.get_xydata()[0]) for line in axes.lines if len(line.get_xydata()) == 1}
     for name, network in results.networks.items():
         share = curves.training[name].validation_accuracy[network.best_epoch - 1]
@@ -66,7 +70,7 @@ def test_training_marks_the_kept_epoch() -> None:
 
 def test_trajectories_draw_means_and_ranges() -> None:
     results, curves = made_up(solutions=3, points=3)
-    figure = figures.trajectories_figure(results, curves)
+    figure = figures.draw_figures(results, curves)["trajectories"]
     own = np.array([curves.trajectories[f"search-{i}"].cosine_distance["block0"] for i in range(3)])
     axes = figure.axes[0]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), own.mean(0))
@@ -77,7 +81,7 @@ def test_trajectories_draw_means_and_ranges() -> None:
 
 def test_map_draws_each_path_from_start_to_named_end() -> None:
     results, curves = made_up()
-    axes = figures.map_figure(results, curves).axes[0]
+    axes = figures.draw_figures(results, curves)["map"].axes[0]
     paths = [np.asarray(line.get_xydata()) for line in axes.lines]
     for curve in curves.trajectories.values():
         assert any(path.shape == np.shape(curve.position) and np.allclose(path, curve.position) for path in paths)
@@ -86,7 +90,7 @@ def test_map_draws_each_path_from_start_to_named_end() -> None:
 
 def test_diversity_draws_each_point_and_the_maximum() -> None:
     results, _ = made_up(solutions=4)
-    axes = figures.diversity_figure(results).axes[0]
+    axes = diversity_figure(results).axes[0]
     values = [results.diversity.n_eff[point] for point in results.search.points]
     np.testing.assert_allclose(np.asarray(axes.lines[0].get_xdata()), values)
     np.testing.assert_allclose(np.asarray(axes.lines[1].get_xdata()), [4, 4])
@@ -94,7 +98,7 @@ def test_diversity_draws_each_point_and_the_maximum() -> None:
 
 def test_population_bubbles_grow_with_weight_and_crosses_have_none() -> None:
     results, curves = made_up(solutions=2, cycles=6)
-    members, sizes = figures.population_figure(results, curves).axes
+    members, sizes = population_figure(results, curves).axes
     weights = {m.test_nll: m.weight for m in results.q0.members}
     bubbles = [b for c in members.collections for b in zip(np.asarray(c.get_offsets())[:, 1], c.get_sizes(), strict=True)]
     assert {float(nll) for nll, _ in bubbles} == {nll for nll, weight in weights.items() if weight >= 5e-4}
@@ -108,17 +112,17 @@ def test_population_bubbles_grow_with_weight_and_crosses_have_none() -> None:
 def test_untested_networks_are_drawn_like_others() -> None:
     results, _ = made_up(sgd=3)
     assert sum(network.test_accuracy is None for network in results.networks.values()) == 2
-    figures.training_figure(*made_up(sgd=3))
+    training_figure(*made_up(sgd=3))
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_equal_bytes_whatever_is_set_outside(kind: str) -> None:
     results, curves = made_up(points=2)
     before = dict(matplotlib.rcParams)
-    plain = style.render(figures.search_figure(results, curves), kind)
+    plain = style.render(search_figure(results, curves), kind)
     assert dict(matplotlib.rcParams) == before
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.hashsalt": "other", "savefig.dpi": 50}):
-        assert style.render(figures.search_figure(results, curves), kind) == plain
+        assert style.render(search_figure(results, curves), kind) == plain
     assert b"http://matplotlib" not in plain
     assert b"https://matplotlib" not in plain
 
