@@ -102,12 +102,10 @@ def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[
     With K the cosine Gram matrix and S(c, d) = mean of K_ij² over i of class c and j of class d,
 
     - within = mean over classes c of −log S(c, c), which is the mean of their collision entropies, since K_ii = 1;
-    - between = mean over pairs c < d of −log S(c, d). It is 0 where both classes lie on one line, and infinite where they
-      are orthogonal.
+    - between = mean over pairs c < d of −log S(c, d): 0 where both classes lie on one line, infinite where they are orthogonal.
 
-    Classes with fewer than two samples are left out of both. Like `collision_entropy` it holds one block of K at a time, and
-    no scaled copy of all rows. Source: Vegesna and Dahal, arXiv 2509.10973, figures 6 and 7; its text says "averaged over
-    pairs" and leaves the rest open. This is our reading.
+    Classes with fewer than two samples are left out of both. Memory is as in `collision_entropy`. Source: Vegesna and Dahal,
+    arXiv 2509.10973, figures 6 and 7; our reading, since its text only says "averaged over pairs".
 
     >>> reps = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
     >>> within, between = class_entropy(reps, torch.tensor([0, 0, 1, 1]))
