@@ -45,15 +45,16 @@ from decouple.learn import learn_targets, train_sgd
 from decouple.learn.fitting import recorded_epochs
 from decouple.networks import Stages, paper_network
 from decouple.progress import Progress
-from decouple.report.figures.comparison import correlation_figure, draw_comparison, headline_correlations
+from decouple.report.figures import draw_comparison
+from decouple.report.figures.pairs import correlation_figure, headline_correlations
 from decouple.report.figures.trajectories import distances_figure, entropies_figure
-from decouple.results import TrajectoryCurve, to_json
+from decouple.results import Interval, TrajectoryCurve, to_json
 from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
 from decouple.settings import to_builtins
 from decouple.training.evaluate import accuracy
 from decouple.trajectories import Recorder, Recording, compare_recordings
-from decouple.trajectories.results import Bounds, TrajectoryComparison
+from decouple.trajectories.results import TrajectoryComparison
 
 NAME = "trajectories"
 
@@ -372,7 +373,7 @@ def _mean_end(found: TrajectoryComparison, kind: str, series: str, layer: str, e
     return statistics.mean(getattr(curve, series)[layer][end] for curve in curves)
 
 
-def _over_seeds(bounds: Sequence[Bounds | None]) -> dict[str, Any] | None:
+def _over_seeds(bounds: Sequence[Interval | None]) -> dict[str, Any] | None:
     known = [each for each in bounds if each is not None]
     if not known:
         return None

@@ -16,6 +16,7 @@ from decouple import device as devices
 from decouple.config import RunConfig
 from decouple.data import ImageData, Split, load_data
 from decouple.errors import DataError
+from decouple.formats import count, magnitude, plural, rough_duration, size
 from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages, paper_network
 from decouple.q0.trajectories import gradient_steps
@@ -86,17 +87,18 @@ class Estimate:
             ("q0", self.q0),
         ]
         lines = [f"{'stage':<27}{'FLOPs':>10}{'time here':>13}"]
-        lines += [f"{name:<27}{_count(cost.flops):>10}{_duration(cost.seconds):>13}" for name, cost in rows]
+        lines += [f"{name:<27}{magnitude(cost.flops):>10}{rough_duration(cost.seconds):>13}" for name, cost in rows]
         total = sum(cost.seconds for _, cost in rows)
         lines += [
-            f"{'all':<27}{_count(sum(c.flops for _, c in rows)):>10}{_duration(total):>13}",
+            f"{'all':<27}{magnitude(sum(c.flops for _, c in rows)):>10}{rough_duration(total):>13}",
             "",
-            f"evaluations    {self.evaluations:,} ({self.evaluations_per_image:,} an image and solution, {self.images:,} images)",
-            f"gradient steps {self.gradient_steps:,}",
-            f"disk           {_bytes(self.disk_bytes)} (targets, networks, snapshots, records)",
-            f"peak memory    about {_bytes(self.memory_bytes)}",
+            f"evaluations    {count(self.evaluations)} ({count(self.evaluations_per_image)} an image and solution, "
+            f"{plural(self.images, 'image')})",
+            f"gradient steps {count(self.gradient_steps)}",
+            f"disk           {size(self.disk_bytes)} (targets, networks, snapshots, records)",
+            f"peak memory    about {size(self.memory_bytes)}",
             f"this machine   {self.device}: from a short calibration; expect ± 50 %",
-            f"{GPU_NAME:<14} about {_duration(self.gpu_seconds)}, not measured: from {GPU_RATES['bfloat16'] / 1e12:.0f} TFLOP/s "
+            f"{GPU_NAME:<14} about {rough_duration(self.gpu_seconds)}, not measured: from {GPU_RATES['bfloat16'] / 1e12:.0f} TFLOP/s "
             f"(bfloat16) or {GPU_RATES['float32'] / 1e12:.0f} (float32), and {GPU_LAUNCH * 1e6:.0f} µs a kernel",
         ]
         return "\n".join(lines)
@@ -163,7 +165,7 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]
     training_rate = GPU_RATES["bfloat16" if config.precision == "bfloat16" else "float32"]
     return Estimate(
-        device=f"{devices.name_of(chosen)} ({chosen}, {threads} thread{'s' if threads > 1 else ''})",
+        device=f"{devices.name_of(chosen)} ({chosen}, {plural(threads, 'thread')})",
         images=train_images,
         evaluations_per_image=evaluations + again + live,
         evaluations=(evaluations + again + live) * solutions * train_images,
@@ -292,22 +294,3 @@ def _seconds(work: Callable[[], object], device: torch.device, *, repeats: int) 
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - began)
     return statistics.median(times[1:])
-
-
-def _count(value: float) -> str:
-    for limit, suffix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= limit:
-            return f"{value / limit:.1f} {suffix}"
-    return f"{value:.0f}"
-
-
-def _bytes(value: float) -> str:
-    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"

@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+NOTICEABLE_WEIGHT = 5e-4
+"""Weight from which a member counts as used: the optimum gives many members next to nothing, but not quite nothing."""
+
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
@@ -83,7 +86,7 @@ class Comparison(Record):
     cosine_distance: dict[str, dict[str, float]]
     """By network and search point: 1 − cosine to the searched targets of those images at the end of training."""
     cka: dict[str, dict[str, float]]
-    """By pair of networks: linear CKA at the last search point that they share before the logits."""
+    """By pair of networks: unbiased CKA, up to 1, at the last search point before the logits."""
     disagreement: dict[str, dict[str, float]]
     """By pair of networks: share of those images that they classify differently."""
 
@@ -100,13 +103,20 @@ class Ways(Record):
     """As many picks by greedy forward selection (Caruana et al. 2004) as the learned prior has members."""
 
 
-class Gain(Record):
-    """Test NLL of the learned prior minus that of uniform weights (nats, below 0 is better)."""
+class Interval(Record):
+    """A value with its 95 % interval over the samples. The interval covers other samples of the same kind for the same networks;
+    it does not cover other networks or training seeds."""
 
-    mean: float
+    value: float
     low: float
-    """95 % bootstrap interval over the test images; other training seeds are not in it."""
     high: float
+
+
+class Gain(Interval):
+    """Test NLL of the learned prior minus that of uniform weights (nats, below 0 is better), with its bootstrap interval over the
+    test images."""
+
+    value: float = msgspec.field(name="mean")
 
 
 class Member(Record):
@@ -135,7 +145,7 @@ class Q0Results(Record):
     prior_strength: float | None
     """Pull of the prior toward equal weights, in images' worth, chosen by cross-validation; None: nothing but equal weights."""
     members_used: int
-    """Members of the learned-prior ensemble that have a weight of at least 0.0005."""
+    """Members of the learned-prior ensemble that have a weight of at least `NOTICEABLE_WEIGHT`, 0.0005."""
     members: list[Member]
     epochs: int
     """Total epochs of all trajectories, without the learning that seeded them."""

@@ -45,7 +45,7 @@ def _percentages(printed: str) -> list[float]:
 
 
 def _has_comparison(printed: str) -> bool:
-    return Path("comparison/comparison.html").is_file() and "'hidden': Bounds(value=0." in printed
+    return Path("comparison/comparison.html").is_file() and "'hidden': Interval(value=0." in printed
 
 
 PRINTED: dict[str, Callable[[str], bool]] = {

@@ -4,16 +4,18 @@ Half-precision input is computed in float32; float64 stays float64.
 """
 
 from decouple.analysis.agreement import Ambiguity, ambiguity_decomposition, disagreement, error_overlap
-from decouple.analysis.cka import centred_grams, cka_matrix, linear_cka, minibatch_cka, unbiased_cka
+from decouple.analysis.cka import centred_grams, cka_matrix, unbiased_cka
 from decouple.analysis.entropy import class_entropy, collision_entropy, effective_solutions, solution_diversity
 from decouple.analysis.rank import effective_rank
-from decouple.analysis.resampling import Interval, half_samples, interval
-from decouple.analysis.similarity import cosine_distance, procrustes_distance
+from decouple.analysis.resampling import bootstrap_mean, half_samples, interval
+from decouple.analysis.similarity import cosine_distance
+from decouple.results import Interval
 
 __all__ = [
     "Ambiguity",
     "Interval",
     "ambiguity_decomposition",
+    "bootstrap_mean",
     "centred_grams",
     "cka_matrix",
     "class_entropy",
@@ -25,9 +27,6 @@ __all__ = [
     "error_overlap",
     "half_samples",
     "interval",
-    "linear_cka",
-    "minibatch_cka",
-    "procrustes_distance",
     "solution_diversity",
     "unbiased_cka",
 ]

@@ -40,7 +40,7 @@ def collision_entropy(reps: Tensor, *, block: int = BLOCK) -> Tensor:
     def unit(start: int) -> Tensor:
         """Rows, or features, from `start` on: (block, D) or (block, N)."""
         if count <= features:
-            return rows[start : start + block].to(lengths.dtype) / lengths[start : start + block]
+            return _unit(rows, lengths, start, block)
         return (rows[:, start : start + block].to(lengths.dtype) / lengths).T
 
     total = lengths.new_zeros(())
@@ -103,12 +103,10 @@ def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[
     With K the cosine Gram matrix and S(c, d) = mean of K_ij² over i of class c and j of class d,
 
     - within = mean over classes c of −log S(c, c), which is the mean of their collision entropies, since K_ii = 1;
-    - between = mean over pairs c < d of −log S(c, d). It is 0 where both classes lie on one line, and infinite where they
-      are orthogonal.
+    - between = mean over pairs c < d of −log S(c, d): 0 where both classes lie on one line, infinite where they are orthogonal.
 
-    Classes with fewer than two samples are left out of both. Like `collision_entropy` it holds one block of K at a time, and
-    no scaled copy of all rows. Source: Vegesna and Dahal, arXiv 2509.10973, figures 6 and 7; its text says "averaged over
-    pairs" and leaves the rest open. This is our reading.
+    Classes with fewer than two samples are left out of both. Memory is as in `collision_entropy`. Source: Vegesna and Dahal,
+    arXiv 2509.10973, figures 6 and 7; our reading, since its text only says "averaged over pairs".
 
     >>> reps = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
     >>> within, between = class_entropy(reps, torch.tensor([0, 0, 1, 1]))
@@ -139,16 +137,18 @@ def class_entropy(reps: Tensor, labels: Tensor, *, block: int = BLOCK) -> tuple[
             "classes; give more samples"
         )
     share = (labels[:, None] == classes).to(lengths) / sizes.to(lengths)  # (N, C): averages over the samples of a class
-
-    def unit(start: int) -> Tensor:
-        return rows[start : start + block].to(lengths.dtype) / lengths[start : start + block]
-
+    parts = range(0, len(rows), block)
     square = lengths.new_zeros(len(classes), len(classes))  # S
-    for i in range(0, len(rows), block):
-        one = unit(i)
-        for j in range(i, len(rows), block):
-            part = share[i : i + block].T @ (one @ unit(j).T).square() @ share[j : j + block]
+    for i in parts:
+        one = _unit(rows, lengths, i, block)
+        for j in parts[i // block :]:
+            part = share[i : i + block].T @ (one @ _unit(rows, lengths, j, block).T).square() @ share[j : j + block]
             square += part if i == j else part + part.T  # K is symmetric
     entropy = -square.log()
     pairs = torch.triu_indices(len(classes), len(classes), 1, device=rows.device)
     return entropy.diagonal().mean().clamp_min(0), entropy[pairs[0], pairs[1]].mean().clamp_min(0)
+
+
+def _unit(rows: Tensor, lengths: Tensor, start: int, block: int) -> Tensor:
+    """Rows from `start` on, scaled to length 1."""
+    return rows[start : start + block].to(lengths.dtype) / lengths[start : start + block]

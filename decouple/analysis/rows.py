@@ -1,9 +1,9 @@
-"""What every measure asks of representations (N, …): finite rows that can be compared."""
+"""Checks and scaling that all measures of representations (N, …) share."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ BLOCK = 1024
 
 _SAFE = {torch.float32: 2.0**40, torch.float64: 2.0**400}
 """Up to this, and down to its inverse, sums of squares stay well within a type."""
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def working_type(values: Tensor) -> torch.dtype:
@@ -69,42 +72,33 @@ def unit_rows(values: Any, name: str) -> Tensor:
     return rows.to(lengths.dtype) / lengths
 
 
-def scaled_rows(values: Any, name: str, *, power: float | None = None) -> Tensor:
-    """(N, …) as (N, D), times `power`; by default one at which numbers too large or too small to be squared no longer are so.
+def scaled_rows(values: Any, name: str) -> Tensor:
+    """(N, …) as (N, D), times a power of two that brings numbers too large or too small to be squared near 1.
 
     In float64, unless that would take more than half a gigabyte; then in the working type. Raises as `flat_rows`.
     """
     rows, largest = flat_rows(values, name)
     rows, most = rows.to(torch.float64 if rows.numel() <= 2**26 else largest.dtype), float(largest.max())
-    if power is None:
-        power = 1.0 if most == 0 or _is_safe(most, rows.dtype) else inverse_power(most, rows.dtype)
-    return rows if power == 1 else rows * power
-
-
-def inverse_power(largest: float, dtype: torch.dtype) -> float:
-    """The inverse of a magnitude as a power of two, which scales without rounding; of the very smallest and largest, nearly.
-
-    >>> inverse_power(1.0, torch.float64), inverse_power(300.0, torch.float64)
-    (0.5, 0.001953125)
-    """
-    most = 1000 if dtype == torch.float64 else 120  # the inverse of the smallest numbers is beyond their type
-    return 2.0 ** min(max(-math.frexp(largest)[1], -most), most)
+    if most == 0 or _is_safe(most, rows.dtype):
+        return rows
+    limit = 1000 if rows.dtype == torch.float64 else 120  # the inverse of the smallest numbers is beyond their type
+    return rows * 2.0 ** min(max(-math.frexp(most)[1], -limit), limit)
 
 
 def _is_safe(magnitude: float, dtype: torch.dtype) -> bool:
     return 1 / _SAFE[dtype] <= magnitude <= _SAFE[dtype]
 
 
-def centred_rows(values: Any, name: str, *, power: float | None = None) -> Tensor:
+def centred_rows(values: Any, name: str) -> Tensor:
     """(N, …) as (N, D) with the mean of each feature subtracted, and the whole brought to Frobenius norm 1.
 
-    In the type of `scaled_rows`, with means in float64. With `power` they are scaled by that instead.
+    In the type of `scaled_rows`, with means in float64.
 
     Raises:
         ValueError: as `flat_rows`, or activations that are the same for every sample.
         NotFiniteError: as `flat_rows`.
     """
-    rows = scaled_rows(values, name, power=power)
+    rows = scaled_rows(values, name)
     largest = rows.abs().amax(0)
     rows = rows - rows.mean(0, dtype=torch.float64).to(rows.dtype)
     left = rows.abs().amax(0)
@@ -114,7 +108,7 @@ def centred_rows(values: Any, name: str, *, power: float | None = None) -> Tenso
         raise ValueError(f"{name}: the activations are the same for every sample: nothing is left after centring")
     if bool((same & (left > 0)).any()):
         rows = rows.masked_fill(same, 0)
-    return rows / rows.norm() if power is None else rows
+    return rows / rows.norm()
 
 
 def same_samples(a: Tensor, b: Tensor) -> None:

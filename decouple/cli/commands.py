@@ -132,7 +132,7 @@ def _compare_runs(argv: list[str]) -> None:
 
 
 def _write_comparison(folders: list[Path], out: Path, device: str, data_root: Path | None, quiet: bool) -> None:
-    from decouple.pipeline.gathering import compare_runs
+    from decouple.pipeline.compare_runs import compare_runs
     from decouple.progress import Progress
 
     page = compare_runs(folders, out, device=device, data_root=data_root, progress=Progress(quiet=quiet))

@@ -1,18 +1,14 @@
-"""The compare stage: trajectories of the searched and the SGD-trained networks, beside freshly searched targets.
+"""The compare stage: the trajectories of the searched and the SGD-trained networks, and freshly searched targets.
 
-The yardstick are validation images that are searched too, and that no network is trained on.
+Trajectories are measured on validation images, which are searched too and on which no network is trained.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from itertools import combinations
 
 import msgspec
 import torch
 from torch import Tensor
 
-from decouple import analysis
 from decouple.data.images import Split
 from decouple.device import search_dtype
 from decouple.errors import DataError
@@ -20,72 +16,66 @@ from decouple.files import save_record, try_record
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained, probe_of
 from decouple.pipeline.searching import search_identity
-from decouple.results import Comparison, TrajectoryCurve, to_json
+from decouple.results import Comparison, Record, TrajectoryCurve, to_json
 from decouple.search import search_solution
 from decouple.settings import fingerprint
 from decouple.trajectories import check_same_samples
 from decouple.trajectories.curves import curve_of, joint_map
+from decouple.trajectories.pairs import distances_of, pairs_of
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(Record):
     comparison: Comparison
     trajectories: dict[str, TrajectoryCurve]
 
 
 def compare(run: Run, networks: list[Trained]) -> Compared:
-    """Compare the recorded trajectories; what was compared with the same settings is read back."""
-    identity = fingerprint(search_identity(run), run.config.compare, [(t.name, t.identity) for t in networks])
+    """Compare the recorded trajectories; a comparison that was made with the same settings is read back."""
+    # Records of before held the biased CKA.
+    known = [(trained.name, trained.identity) for trained in networks]
+    identity = fingerprint(search_identity(run), run.config.compare, known, "unbiased CKA")
     path, unit = run.folder("compare", identity) / "comparison.json", f"compare/{identity}"
     with run.timed("compare", identity):
         record = try_record(path, unit=unit)
         if record is not None:
-            return Compared(
-                msgspec.convert(record["comparison"], Comparison),
-                msgspec.convert(record["trajectories"], dict[str, TrajectoryCurve]),
-            )
+            return msgspec.convert(record, Compared)
         try:
             found = _compare(run, networks)
         except ValueError as error:
             raise DataError(
                 f"the trajectories cannot be compared ({error}): has a network collapsed? Try a lower learn.lr or sgd.lr"
             ) from error
-        trajectories = {name: to_json(curve) for name, curve in found.trajectories.items()}
-        save_record(path, {"comparison": to_json(found.comparison), "trajectories": trajectories}, unit=unit)
+        save_record(path, to_json(found), unit=unit)
     return found
 
 
 def _compare(run: Run, networks: list[Trained]) -> Compared:
     probe = probe_of(run)
     targets = probe_targets(run, probe)
-    records = {trained.name: trained.recording() for trained in networks}
-    check_same_samples(list(records.values()))
-    body = run.network_to_search.names[-2]
-    positions = joint_map(list(records.values()), body)
+    recordings = [trained.recording() for trained in networks]
+    check_same_samples(recordings)
+    body, logits = run.network_to_search.names[-2:]
     trajectories = {}
-    for trained, position in zip(networks, positions, strict=True):
-        # A searched network is compared with its own solution's targets, a baseline with those of every solution.
-        own = list(targets.values()) if trained.solution is None else [targets[f"search-{trained.solution}"]]
-        trajectories[trained.name] = curve_of(records[trained.name], own, position)
-    finals = {name: found.last() for name, found in records.items()}
-    logits = run.network_to_search.names[-1]
-    cka: dict[str, dict[str, float]] = {name: {} for name in finals}
-    disagreement: dict[str, dict[str, float]] = {name: {} for name in finals}
-    for one, other in combinations(finals, 2):
-        similarity = float(analysis.linear_cka(finals[one][body], finals[other][body]))
-        differing = float(analysis.disagreement(finals[one][logits].argmax(1), finals[other][logits].argmax(1)))
-        cka[one][other] = cka[other][one] = similarity
-        disagreement[one][other] = disagreement[other][one] = differing
+    for recording, position in zip(recordings, joint_map(recordings, body), strict=True):
+        # A searched network is compared with the targets of its own solution, a baseline with those of every solution.
+        own = list(targets.values()) if recording.solution is None else [targets[recording.solution]]
+        trajectories[recording.name] = curve_of(recording, own, position)
+    cka: dict[str, dict[str, float]] = {name: {} for name in trajectories}
+    disagreement: dict[str, dict[str, float]] = {name: {} for name in trajectories}
+    for pair in pairs_of(recordings, distances_of([recording.last() for recording in recordings], [body], logits)):
+        for one, other in ((pair.one, pair.other), (pair.other, pair.one)):
+            cka[one][other] = pair.cka[body]
+            if pair.disagreement is not None:
+                disagreement[one][other] = pair.disagreement
     distances = {
         name: {layer: values[-1] for layer, values in curve.cosine_distance.items()} for name, curve in trajectories.items()
     }
-    return Compared(
-        Comparison(images=len(probe), cosine_distance=distances, cka=cka, disagreement=disagreement), trajectories
-    )
+    comparison = Comparison(images=len(probe), cosine_distance=distances, cka=cka, disagreement=disagreement)
+    return Compared(comparison=comparison, trajectories=trajectories)
 
 
 def probe_targets(run: Run, probe: Split) -> dict[str, dict[str, Tensor]]:
-    """By network that learns them and by search point that is evolved: targets of the probe images, searched if they are not there."""
+    """Targets of the probe images, by the network that learns them and by evolved search point; searched where they are missing."""
     config = run.config.search
     identity = fingerprint(search_identity(run), len(probe))
     targets = {}

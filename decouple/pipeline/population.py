@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from decouple.analysis import bootstrap_mean
 from decouple.config import NetworkConfig
 from decouple.data import load_data
 from decouple.data.images import Split, in_unit_scale
@@ -24,18 +25,15 @@ from decouple.q0 import greedy_members, mixture, nll, select_members
 from decouple.q0.architecture import GptArchitecture, PaperArchitecture
 from decouple.q0.compress import distill
 from decouple.q0.ensemble import Ensemble, write_index
-from decouple.q0.measures import bootstrap_mean, brier_score, calibration_error
+from decouple.q0.measures import brier_score, calibration_error
 from decouple.q0.population import fitted_prior
 from decouple.q0.prior import FLOOR
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
-from decouple.results import Gain, Member, Q0Results, Ways
+from decouple.results import NOTICEABLE_WEIGHT, Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.tasks.images import ImageTask
 from decouple.training.evaluate import logits
-
-NOTICEABLE = 5e-4
-"""Weight from which a member counts as used: the optimum gives many members next to nothing, but not quite nothing."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +146,9 @@ def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
         prior_nll=Ways(**{way: float(nll(prior)) for way, (_, prior) in ways.items()}),
         test_ece=Ways(**{way: calibration_error(test, labels) for way, (test, _) in ways.items()}),
         test_brier=Ways(**{way: brier_score(test, labels) for way, (test, _) in ways.items()}),
-        learned_minus_uniform=Gain(mean=gain.mean, low=gain.low, high=gain.high),
+        learned_minus_uniform=Gain(value=gain.value, low=gain.low, high=gain.high),
         prior_strength=None if math.isinf(fitted.strength) else fitted.strength,
-        members_used=int((weights >= NOTICEABLE).sum()),
+        members_used=int((weights >= NOTICEABLE_WEIGHT).sum()),
         members=[
             Member(
                 trajectory=snapshot.trajectory,

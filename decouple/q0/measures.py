@@ -1,25 +1,12 @@
-"""How good and how honest the probabilities of an ensemble are, and how sure a difference is."""
+"""How good and how well calibrated the probabilities of an ensemble are."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from decouple.seeds import generator
-
 BINS = 15
 """Of the calibration error, as in Guo et al. (2017)."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, *, bins: int = BINS) -> float:
@@ -61,33 +48,6 @@ def brier_score(probabilities: Tensor, labels: Tensor) -> float:
     _check(probabilities, labels)
     truth = torch.nn.functional.one_hot(labels, probabilities.shape[1])
     return float((probabilities.double() - truth).square().sum(1).mean())
-
-
-def bootstrap_mean(values: Tensor, *, seed: int, confidence: float = 0.95, draws: int = 2000) -> Interval:
-    """The mean of paired differences, with the percentile interval over resampled examples.
-
-    It says how far another test set could move the mean; not what other seeds of the training would do.
-
-    >>> bootstrap_mean(torch.full((10,), 0.5), seed=0)
-    Interval(mean=0.5, low=0.5, high=0.5)
-
-    Args:
-        values: (N,), one an example.
-        seed: of the resampling.
-        confidence: of the interval, above 0 and below 1.
-        draws: resamplings, at least 1.
-
-    Raises:
-        ValueError: no values, or an argument out of its range.
-    """
-    if values.dim() != 1 or not len(values):
-        raise ValueError(f"values have shape {tuple(values.shape)}: expected (N,), N > 0")
-    if not 0 < confidence < 1 or draws < 1:
-        raise ValueError(f"confidence = {confidence}, draws = {draws}: expected 0 < confidence < 1 and at least 1 draw")
-    values, stream = values.double().cpu(), generator(seed, "bootstrap")
-    means = torch.stack([values[torch.randint(len(values), (len(values),), generator=stream)].mean() for _ in range(draws)])
-    low, high = means.quantile(torch.tensor([(1 - confidence) / 2, (1 + confidence) / 2], dtype=torch.float64)).tolist()
-    return Interval(float(values.mean()), low, high)
 
 
 def _check(probabilities: Tensor, labels: Tensor) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from decouple.errors import ConfigError, DamagedFileError
 from decouple.files import read_json
+from decouple.formats import count, plural
 
 
 class _Spread(msgspec.Struct):
@@ -41,8 +42,8 @@ class Row(msgspec.Struct):
     def cost(self) -> str:
         """Members, epochs and what they reach, for people."""
         nll = f"{self.test_nll.mean:.4f} ± {self.test_nll.std:.4f}" if self.test_nll.n > 1 else f"{self.test_nll.mean:.4f}"
-        many = f"{self.members} members, {self.weights.replace('_', ' ')} weights" if self.members > 1 else "1 member"
-        return f"{many}; {_counted(self.epochs, 'epoch')} in all; test NLL {nll}"
+        weights = f", {self.weights.replace('_', ' ')} weights" if self.members > 1 else ""
+        return f"{plural(self.members, 'member')}{weights}; {plural(self.epochs, 'epoch')} in all; test NLL {nll}"
 
     def command(self) -> str:
         """What trains such a population, on the data and with the networks of a run."""
@@ -110,9 +111,7 @@ class Plans(msgspec.Struct):
         ]
         if not found:
             least = min(row.epochs for row in self.rows)
-            raise ConfigError(
-                f"nothing was measured for {_budget(epochs, members)}; the least is {_counted(least, 'epoch')}"
-            )
+            raise ConfigError(f"nothing was measured for {_budget(epochs, members)}; the least is {plural(least, 'epoch')}")
         return found
 
     def of_methods(self, data: str, epochs: int, members: int | None = None) -> list[Row]:
@@ -128,16 +127,16 @@ class Plans(msgspec.Struct):
         lines = [f"The best that was measured for {_budget(epochs, members)}:", ""]
         for row in self.best(epochs, members):
             lines += [
-                f"{row.data}, {row.images} training images: {row.method}",
+                f"{row.data}, {plural(row.images, 'training image')}: {row.method}",
                 f"  {row.recipe}",
-                f"  {row.cost()} ({_counted(row.test_nll.n, 'seed')})",
+                f"  {row.cost()} ({plural(row.test_nll.n, 'seed')})",
                 f"  {row.command()}",
             ]
             for other in self.of_methods(row.data, epochs, members)[1:]:
                 lines.append(f"  not chosen: {other.method}, {other.cost()}")
             largest = max(other.epochs for other in self.rows if other.data == row.data)
             if epochs > largest:
-                lines.append(f"  Nothing above {largest} epochs was measured.")
+                lines.append(f"  Nothing above {count(largest)} epochs was measured.")
         network = self.settings.get("network", {})
         lines += [
             "",
@@ -152,8 +151,4 @@ class Plans(msgspec.Struct):
 
 
 def _budget(epochs: int, members: int | None) -> str:
-    return f"{_counted(epochs, 'epoch')} and {'any number of members' if members is None else _counted(members, 'member')}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count > 1 else ''}"
+    return f"{plural(epochs, 'epoch')} and {'any number of members' if members is None else plural(members, 'member')}"

@@ -6,8 +6,8 @@ import math
 from statistics import mean
 
 from decouple.config import RunConfig
+from decouple.formats import SPACE, count, nats, percent, percent_digits, plural, standard_error
 from decouple.report.algorithms import REFERENCES
-from decouple.report.formats import SPACE, count, nats, percent, percent_digits, plural, standard_error
 from decouple.report.inputs import RunInfo
 from decouple.results import Results
 

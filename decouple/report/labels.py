@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -92,27 +92,16 @@ def label_points(axes: Axes, labels: Sequence[Label], paths: Sequence[NDArray[np
     marks = np.array(ends)
     taken: list[Bbox] = []
     placed = []
+
+    def cost(place: tuple[float, Bbox]) -> float:
+        ring, box = place
+        found = ring + 4 * _inside(ink, box.padded(point)) + 10_000 * _outside(box, frame)
+        found += 100 * _inside(marks, box.padded(_MARK * point))
+        return found + 1000 * sum(box.padded(point).overlaps(other) for other in taken)
+
     for label, end in zip(labels, ends, strict=True):
         note = axes.annotate(label.text, (label.x, label.y), (0, 0), textcoords="offset points", color=label.color)
-        size = note.get_window_extent()
-        best, best_cost = None, math.inf
-        for ring in _RINGS:
-            for turn in range(16):
-                angle = math.pi * turn / 8
-                dx, dy = math.cos(angle), math.sin(angle)
-                # The edge of the box that faces the point lies on the ring.
-                corner = (
-                    end + ring * point * np.array([dx, dy]) + np.array([size.width * (dx - 1), size.height * (dy - 1)]) / 2
-                )
-                box = Bbox.from_bounds(corner[0], corner[1], size.width, size.height)
-                cost = ring + 4 * _inside(ink, box.padded(point)) + 10_000 * _outside(box, frame)
-                cost += 100 * _inside(marks, box.padded(_MARK * point))
-                cost += 1000 * sum(box.padded(point).overlaps(other) for other in taken)
-                if cost < best_cost:
-                    best, best_cost = (box, ring), cost
-        if best is None:
-            continue
-        box, ring = best
+        ring, box = min(_places(end, note.get_window_extent(), point), key=cost)
         taken.append(box)
         note.set_position(((box.x0 - end[0]) / point, (box.y0 - end[1]) / point))
         note.set_in_layout(False)
@@ -127,6 +116,16 @@ def label_points(axes: Axes, labels: Sequence[Label], paths: Sequence[NDArray[np
             ).set_in_layout(False)
         placed.append(note)
     return placed
+
+
+def _places(end: NDArray[np.float64], size: Bbox, point: float) -> Iterator[tuple[float, Bbox]]:
+    """Boxes around `end`, with the ring on which each has the edge that faces it."""
+    extent = np.array([size.width, size.height])
+    for ring in _RINGS:
+        for turn in range(16):
+            way = np.array([math.cos(math.pi * turn / 8), math.sin(math.pi * turn / 8)])
+            x, y = end + ring * point * way + extent * (way - 1) / 2
+            yield ring, Bbox.from_bounds(x, y, size.width, size.height)
 
 
 def _figure(axes: Axes) -> Figure:

@@ -19,11 +19,11 @@ from decouple.trajectories.recording import Recording
 LARGEST_ENTROPY = 50.0
 """Nats. Classes that are exactly orthogonal have an infinite entropy between them, which JSON does not hold."""
 
-Targets = Mapping[str, Tensor]
-"""What was searched for the recorded samples: by layer, (N, …)."""
+ByLayer = Mapping[str, Tensor]
+"""Activations of the recorded samples, or targets that were searched for them: by layer, (N, …)."""
 
 
-def curve_of(recording: Recording, targets: Sequence[Targets], position: list[list[float]]) -> TrajectoryCurve:
+def curve_of(recording: Recording, targets: Sequence[ByLayer], position: list[list[float]]) -> TrajectoryCurve:
     """Cosine distance to the targets, mean over samples and over solutions, and entropies within and between classes, by step.
 
     Args:
@@ -56,7 +56,7 @@ def curve_of(recording: Recording, targets: Sequence[Targets], position: list[li
     return curve
 
 
-def _distance(recording: Recording, step: int, layer: str, found: Targets, searched: Targets) -> float:
+def _distance(recording: Recording, step: int, layer: str, found: ByLayer, searched: ByLayer) -> float:
     values, target = found[layer], searched[layer]
     if values.shape != target.shape:
         raise DataError(
@@ -69,7 +69,7 @@ def _distance(recording: Recording, step: int, layer: str, found: Targets, searc
 
 @contextmanager
 def naming(recording: Recording, step: int, layer: str) -> Iterator[None]:
-    """What a measure refuses inside says of which values it does."""
+    """Adds the recording, the step and the layer to the message of a measure that refuses values inside."""
     try:
         yield
     except DataError:

@@ -1,4 +1,4 @@
-"""Pairs of networks at the end of their training: what two share, how far apart they are, and how sure that is."""
+"""Pairs of networks at the end of their training: what the two share, and how far apart they are, with intervals."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from decouple import analysis
-from decouple.trajectories.curves import Targets
+from decouple.results import Interval
+from decouple.trajectories.curves import ByLayer
 from decouple.trajectories.recording import Recording
-from decouple.trajectories.results import Bounds, Correlation, Difference, Family, Pair
+from decouple.trajectories.results import Correlation, Difference, Family, Pair
 
 SAME_SOLUTION = "same solution, other starts"
 OTHER_SOLUTIONS = "other solutions, other starts"
 SAME_START = "other solutions, same start"
 FEWEST_POINTS = 4
-"""Pairs below which a rank correlation says nothing."""
+"""Pairs that a rank correlation needs to mean anything."""
 
 
 def family_of(one: Recording, other: Recording) -> str:
@@ -48,39 +49,49 @@ class Distances:
     """By layer: 1 − CKA."""
     predictions: Tensor | None
     """Disagreement."""
+    classes: Tensor | None
+    """(M, N) what the networks predict."""
 
 
 def distances_of(
-    finals: Sequence[Mapping[str, Tensor]], layers: Sequence[str], logits: str | None, halves: Tensor
+    finals: Sequence[ByLayer], layers: Sequence[str], logits: str | None, halves: Sequence[Tensor] | Tensor = ()
 ) -> Distances:
-    """Distances of networks from their activations (N, …) by layer; `halves` from `analysis.half_samples`."""
+    """Distances of networks from their activations, at some layers; `halves` from `analysis.half_samples`."""
     representations = {layer: _cka_distances([final[layer] for final in finals], halves) for layer in layers}
-    predictions = None
-    if logits is not None:
-        classes = torch.stack([final[logits].argmax(1) for final in finals])
-        differ = (classes[:, None] != classes).double()  # (M, M, N)
-        predictions = torch.stack([differ.mean(2), *(differ[:, :, half].mean(2) for half in halves)])
-    return Distances(representations, predictions)
+    if logits is None:
+        return Distances(representations, None, None)
+    classes = torch.stack([final[logits].argmax(1) for final in finals])
+    return Distances(representations, _means((classes[:, None] != classes).double(), halves), classes)
 
 
-def _cka_distances(values: Sequence[Tensor], halves: Tensor) -> Tensor:
+def _cka_distances(values: Sequence[Tensor], halves: Sequence[Tensor] | Tensor) -> Tensor:
     grams = analysis.centred_grams(values)
     return 1 - torch.stack([analysis.cka_matrix(grams), *(analysis.cka_matrix(grams, half) for half in halves)])
 
 
-def pairs_of(recordings: Sequence[Recording], distances: Distances, overlaps: Mapping[tuple[int, int], float]) -> list[Pair]:
-    """Every pair; `overlaps` of their errors, where labels are known."""
-    return [
-        Pair(
-            one=recordings[i].name,
-            other=recordings[j].name,
-            family=family_of(recordings[i], recordings[j]),
-            cka={layer: float(1 - values[0, i, j]) for layer, values in distances.representations.items()},
-            disagreement=None if distances.predictions is None else float(distances.predictions[0, i, j]),
-            error_overlap=overlaps.get((i, j)),
+def _means(each: Tensor, halves: Sequence[Tensor] | Tensor) -> Tensor:
+    """(M, M, N) → (1 + draws, M, M): means over all samples, and over each half of them."""
+    return torch.stack([each.mean(2), *(each[:, :, half].mean(2) for half in halves)])
+
+
+def pairs_of(recordings: Sequence[Recording], distances: Distances) -> list[Pair]:
+    """Every pair of networks, measured on all samples."""
+    classes, labels, found = distances.classes, recordings[0].labels, []
+    for i, j in combinations(range(len(recordings)), 2):
+        overlap = None
+        if classes is not None and labels is not None:
+            overlap = float(analysis.error_overlap(classes[i], classes[j], labels))
+        found.append(
+            Pair(
+                one=recordings[i].name,
+                other=recordings[j].name,
+                family=family_of(recordings[i], recordings[j]),
+                cka={layer: float(1 - values[0, i, j]) for layer, values in distances.representations.items()},
+                disagreement=None if distances.predictions is None else float(distances.predictions[0, i, j]),
+                error_overlap=overlap,
+            )
         )
-        for i, j in combinations(range(len(recordings)), 2)
-    ]
+    return found
 
 
 def families_of(recordings: Sequence[Recording]) -> dict[str, list[tuple[int, int]]]:
@@ -93,48 +104,41 @@ def families_of(recordings: Sequence[Recording]) -> dict[str, list[tuple[int, in
 
 def family(pairs: Sequence[tuple[int, int]], distances: Distances) -> Family:
     """Mean distances of some pairs."""
-    return Family(
-        pairs=len(pairs),
-        distance={layer: bounds(_mean(values, pairs)) for layer, values in distances.representations.items()},
-        disagreement=None if distances.predictions is None else bounds(_mean(distances.predictions, pairs)),
-    )
+    distance, disagreement = _intervals(distances, pairs)
+    return Family(pairs=len(pairs), distance=distance, disagreement=disagreement)
 
 
 def differences_of(families: Mapping[str, Sequence[tuple[int, int]]], distances: Distances) -> list[Difference]:
-    """Whether other solutions make networks more different than other starts do: of SGD (or another kind), and of one solution."""
-    if OTHER_SOLUTIONS not in families:
-        return []
-    others = [name for name in families if name.endswith(", other starts") and name != OTHER_SOLUTIONS]
+    """How much more different solutions separate networks than different starts do: of SGD (or another kind), and of one solution."""
     found = []
-    for other in others:
-        gap = {
-            layer: _mean(values, families[OTHER_SOLUTIONS]) - _mean(values, families[other])
-            for layer, values in distances.representations.items()
-        }
-        predictions = None
-        if distances.predictions is not None:
-            predictions = bounds(
-                _mean(distances.predictions, families[OTHER_SOLUTIONS]) - _mean(distances.predictions, families[other])
-            )
-        found.append(
-            Difference(
-                one=OTHER_SOLUTIONS,
-                other=other,
-                distance={layer: bounds(values) for layer, values in gap.items()},
-                disagreement=predictions,
-            )
-        )
+    for other, pairs in families.items():
+        if OTHER_SOLUTIONS in families and other.endswith(", other starts") and other != OTHER_SOLUTIONS:
+            distance, disagreement = _intervals(distances, families[OTHER_SOLUTIONS], pairs)
+            found.append(Difference(one=OTHER_SOLUTIONS, other=other, distance=distance, disagreement=disagreement))
     return found
+
+
+def _intervals(
+    distances: Distances, pairs: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]] = ()
+) -> tuple[dict[str, Interval], Interval | None]:
+    """Mean distance of `pairs`, less that of `others`: of the representations by layer, and of the predictions."""
+
+    def mean(values: Tensor) -> Interval:
+        own = _pick(values, pairs).mean(1)
+        return _interval(own - _pick(values, others).mean(1) if others else own)
+
+    of_layers = {layer: mean(values) for layer, values in distances.representations.items()}
+    return of_layers, None if distances.predictions is None else mean(distances.predictions)
 
 
 def correlations_of(
     recordings: Sequence[Recording],
     families: Mapping[str, Sequence[tuple[int, int]]],
     distances: Distances,
-    targets: Mapping[str, Targets],
+    targets: Mapping[str, ByLayer],
     halves: Tensor,
 ) -> list[Correlation]:
-    """Whether solutions that are further apart give networks that are: see `Correlation`."""
+    """Whether solutions that lie further apart give networks that do too: see `Correlation`."""
     found = []
     names = list(targets)
     for name in (SAME_START, OTHER_SOLUTIONS):
@@ -179,7 +183,7 @@ def _cosine_distances(values: Sequence[Tensor], halves: Tensor) -> Tensor:
     each = torch.zeros(count, count, len(values[0]), dtype=torch.float64, device=values[0].device)
     for i, j in combinations(range(count), 2):
         each[i, j] = each[j, i] = analysis.cosine_distance(values[i], values[j]).double()
-    return torch.stack([each.mean(2), *(each[:, :, half].mean(2) for half in halves)])
+    return _means(each, halves)
 
 
 def _pick(values: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
@@ -188,17 +192,12 @@ def _pick(values: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
     return values[:, one, other]
 
 
-def _mean(values: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    return _pick(values, pairs).mean(1)
-
-
-def bounds(values: Tensor) -> Bounds:
+def _interval(values: Tensor) -> Interval:
     """A figure (1 + draws,), of all samples first, with its interval."""
-    found = analysis.interval(float(values[0]), values[1:])
-    return Bounds(value=found.value, low=found.low, high=found.high)
+    return analysis.interval(float(values[0]), values[1:])
 
 
-def _correlated(a: Tensor, b: Tensor) -> Bounds | None:
+def _correlated(a: Tensor, b: Tensor) -> Interval | None:
     """Spearman's correlation along the pairs; None where a side does not vary."""
     ranks = [torch.from_numpy(rankdata(side.numpy(), axis=1)) for side in (a, b)]
     centred = [rank - rank.mean(1, keepdim=True) for rank in ranks]
@@ -207,5 +206,5 @@ def _correlated(a: Tensor, b: Tensor) -> Bounds | None:
     if not bool(vary[0]) or int(vary.sum()) < 2:
         return None
     rho = ((centred[0] * centred[1]).sum(1) / (norms[0] * norms[1]))[vary]
-    found = bounds(rho)
-    return Bounds(value=found.value, low=max(found.low, -1.0), high=min(found.high, 1.0))
+    found = _interval(rho)
+    return Interval(value=found.value, low=max(found.low, -1.0), high=min(found.high, 1.0))

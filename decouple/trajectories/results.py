@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from decouple.results import Record, TrajectoryCurve
+from decouple.results import Interval, Record, TrajectoryCurve
 
 FORMAT = 1
-
-
-class Bounds(Record):
-    """A figure and its 95 % interval over the samples (see `decouple.analysis.half_samples`): other samples of the same kind,
-    the same networks. How much other networks would differ it does not say."""
-
-    value: float
-    low: float
-    high: float
 
 
 class Network(Record):
@@ -52,9 +43,9 @@ class Family(Record):
     """Pairs of one family, their mean."""
 
     pairs: int
-    distance: dict[str, Bounds]
+    distance: dict[str, Interval]
     """By layer: 1 − CKA."""
-    disagreement: Bounds | None
+    disagreement: Interval | None
 
 
 class Difference(Record):
@@ -62,9 +53,9 @@ class Difference(Record):
 
     one: str
     other: str
-    distance: dict[str, Bounds]
+    distance: dict[str, Interval]
     """By layer: of 1 − CKA."""
-    disagreement: Bounds | None
+    disagreement: Interval | None
 
 
 class Correlation(Record):
@@ -76,15 +67,15 @@ class Correlation(Record):
     layer: str
     targets: str
     """Distance of the targets: cosine (mean over the samples) or cka (1 − CKA)."""
-    representations: Bounds | None
+    representations: Interval | None
     """With 1 − CKA of the networks at the same layer; None where either does not vary."""
-    predictions: Bounds | None
+    predictions: Interval | None
     """With their disagreement."""
     points: list[tuple[float, float, float | None]]
     """A pair each: distance of the targets, of the representations, of the predictions."""
 
 
-class Ensemble(Record):
+class EnsembleScore(Record):
     """The networks of a kind as an ensemble that averages probabilities, on the samples: Brier score = members − ambiguity."""
 
     networks: int
@@ -110,4 +101,4 @@ class TrajectoryComparison(Record):
     families: dict[str, Family]
     differences: list[Difference]
     correlations: list[Correlation]
-    ensembles: dict[str, Ensemble]
+    ensembles: dict[str, EnsembleScore]

@@ -13,9 +13,7 @@ from torch.overrides import TorchFunctionMode
 from decouple.analysis import class_entropy, collision_entropy, effective_solutions, solution_diversity
 from decouple.errors import DataError
 
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from .made_up import normal
 
 
 def cosines(reps: Tensor) -> list[list[float]]:

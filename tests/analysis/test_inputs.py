@@ -12,8 +12,6 @@ from decouple.analysis import (
     cosine_distance,
     effective_rank,
     effective_solutions,
-    linear_cka,
-    procrustes_distance,
     solution_diversity,
     unbiased_cka,
 )
@@ -28,9 +26,7 @@ OF_ONE: dict[str, Callable[[Tensor], object]] = {
     "effective_solutions": effective_solutions,
     "solution_diversity": lambda reps: solution_diversity(torch.stack([reps, OTHER])),
     "class_entropy": lambda reps: class_entropy(reps, LABELS),
-    "linear_cka": lambda reps: linear_cka(OTHER, reps),
     "unbiased_cka": lambda reps: unbiased_cka(OTHER, reps),
-    "procrustes_distance": lambda reps: procrustes_distance(OTHER, reps),
     "effective_rank": effective_rank,
 }
 
@@ -80,7 +76,7 @@ def test_inputs_are_left_alone_and_need_not_be_contiguous(name: str) -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("name", ["class_entropy", "linear_cka", "unbiased_cka", "procrustes_distance", "cosine_distance"])
+@pytest.mark.parametrize("name", ["class_entropy", "unbiased_cka", "cosine_distance"])
 def test_other_numbers_of_samples_are_named(name: str) -> None:
     with pytest.raises(ValueError, match=r"\(5, 5\)|\(5,\)"):
         OF_ONE[name](made_up()[:5])
@@ -91,8 +87,6 @@ def test_a_single_sample_is_one_solution_or_too_few() -> None:
     assert float(effective_solutions(one)) == 1
     assert float(effective_rank(one)) == pytest.approx(1)
     with pytest.raises(ValueError, match="N = 1 samples: too few for CKA"):
-        linear_cka(one, one)
-    with pytest.raises(ValueError, match="a: the activations are the same for every sample"):
-        procrustes_distance(one, one)
+        unbiased_cka(one, one)
     with pytest.raises(ValueError, match="0 classes have at least two samples"):
         class_entropy(one, LABELS[:1])

@@ -7,9 +7,7 @@ import torch
 
 from decouple.analysis import effective_rank
 
-
-def normal(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+from .made_up import normal
 
 
 def test_it_is_the_exponential_of_the_entropy_of_the_singular_values() -> None:

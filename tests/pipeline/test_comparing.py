@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from decouple.cli import run_command
 from decouple.config import RunConfig
 from decouple.pipeline import run
-from decouple.pipeline.gathering import _labels
+from decouple.pipeline.compare_runs import _labels
 from decouple.settings import from_builtins
 
 
@@ -18,7 +18,9 @@ from decouple.settings import from_builtins
 def no_pictures(monkeypatch: pytest.MonkeyPatch, no_report: None) -> None:
     """Leave the pictures out: they take longer than all else, and tests/report draws them."""
     names = ("distances", "entropies", "map", "pairs", "families")
-    monkeypatch.setattr("decouple.report.comparison.draw_comparison", lambda found, unit: dict.fromkeys(names, Figure()))
+    monkeypatch.setattr(
+        "decouple.report.comparison_page.draw_comparison", lambda found, unit: dict.fromkeys(names, Figure())
+    )
     monkeypatch.setattr("decouple.report.style.render", lambda figure, kind: b"")
 
 
@@ -46,6 +48,10 @@ def test_runs_are_compared_and_their_population_is_recorded(
     assert {d["other"] for d in found["differences"]} == {"sgd, other starts", "q0, other starts"}
     own = json.loads((finished / "curves.json").read_text())["trajectories"]["search-1"]["cosine_distance"]
     assert found["trajectories"]["run/search-1"]["cosine_distance"] == own, "as the run's own report has it"
+    pair = next(p for p in found["pairs"] if (p["one"], p["other"]) == ("run/search-0", "run/sgd-1"))
+    reported = json.loads((finished / "results.json").read_text())["compare"]
+    assert reported["cka"]["sgd-1"]["search-0"] == pytest.approx(pair["cka"][found["headline"]], abs=1e-9)
+    assert reported["disagreement"]["sgd-1"]["search-0"] == pair["disagreement"]
     after = stamps(finished)
     assert {name: after[name] for name in before} == before, "nothing is done again"
     assert {name.split("/")[0] for name in set(after) - set(before)} == {"compare"}

@@ -1,9 +1,9 @@
-"""Calibration and intervals against formulas and known values."""
+"""Calibration and Brier score against formulas and known values."""
 
 import pytest
 import torch
 
-from decouple.q0.measures import bootstrap_mean, brier_score, calibration_error
+from decouple.q0.measures import brier_score, calibration_error
 
 
 def test_the_calibration_error_is_the_formula() -> None:
@@ -30,26 +30,9 @@ def test_sums_that_round_above_one_are_probabilities() -> None:
     assert calibration_error(p, torch.tensor([0, 0])) == 0.0
 
 
-def test_the_interval_is_that_of_the_mean() -> None:
-    values = torch.randn(400, generator=torch.Generator().manual_seed(1)) + 0.3
-    found = bootstrap_mean(values, seed=0)
-    error = float(values.std()) / 20
-    assert found.mean == pytest.approx(float(values.mean()), abs=1e-6)
-    assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.15 * error)
-    assert found.high == pytest.approx(found.mean + 1.96 * error, abs=0.15 * error)
-    assert found == bootstrap_mean(values, seed=0) != bootstrap_mean(values, seed=1)
-
-
 @pytest.mark.parametrize("measure", [calibration_error, brier_score])
 def test_what_is_no_probability_is_refused(measure) -> None:
     with pytest.raises(ValueError, match="give softmax outputs, not logits"):
         measure(torch.tensor([[2.0, -1.0]]), torch.tensor([0]))
     with pytest.raises(ValueError, match=r"\(2, 2\) and labels \(3,\) do not fit"):
         measure(torch.eye(2), torch.arange(3))
-
-
-def test_arguments_out_of_range_are_named() -> None:
-    with pytest.raises(ValueError, match=r"shape \(0,\): expected \(N,\)"):
-        bootstrap_mean(torch.zeros(0), seed=0)
-    with pytest.raises(ValueError, match=r"confidence = 1\.0, draws = 2000"):
-        bootstrap_mean(torch.ones(3), seed=0, confidence=1.0)

@@ -62,7 +62,7 @@ def test_the_text_says_how_it_was_measured_and_where_it_ends() -> None:
         "0.6000 ± 0.0100 (3 seeds)",
     ):
         assert part in text
-    assert "The best that was measured for 1000 epochs and any number of members:" in text
+    assert "The best that was measured for 1,000 epochs and any number of members:" in text
     assert "  decouple q0 RUN_DIR --q0.init random --q0.cycles 8 --q0.lr-floor 0.08\n" in text
     assert "Nothing above 32 epochs was measured." in text
     assert "benchmarks.q0_images measured on 2026-01-02 (a CPU, torch 2.9): the paper's network with 16 channels" in text

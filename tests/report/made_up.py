@@ -225,7 +225,7 @@ def _population(draw: random.Random, trajectories: int, cycles: int) -> tuple[Q0
         prior_nll=Ways(single=single.prior_nll, uniform=0.164, learned_prior=0.139, greedy=0.142),
         test_ece=Ways(single=0.0312, uniform=0.0171, learned_prior=0.0104, greedy=0.0113),
         test_brier=Ways(single=0.0621, uniform=0.0512, learned_prior=0.0498, greedy=0.0503),
-        learned_minus_uniform=Gain(mean=-0.0042, low=-0.0101, high=0.0013),
+        learned_minus_uniform=Gain(value=-0.0042, low=-0.0101, high=0.0013),
         prior_strength=75.0,
         members_used=used,
         members=members,

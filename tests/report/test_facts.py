@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from decouple.config import LearnConfig, LiveConfig, RoundsConfig, RunConfig, SearchConfig
+from decouple.formats import nats, percent, standard_error
 from decouple.report import paper
 from decouple.report.facts import limits, summary
-from decouple.report.formats import nats, percent, standard_error
 from decouple.report.inputs import RunInfo, Sitting
 
 from .made_up import made_up

@@ -6,21 +6,24 @@ import os
 import random
 import subprocess
 import sys
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
 from decouple.report import figures, style
+from decouple.report.figures.diversity import diversity_figure
+from decouple.report.figures.members import population_figure
+from decouple.report.figures.search import search_figure
+from decouple.report.figures.training import training_figure
 from decouple.report.labels import spread
 
 from .made_up import made_up
+from .reading import check_letters, texts_of
 
 SHAPES: dict[str, dict[str, Any]] = {
     "usual": {},
@@ -38,28 +41,19 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
 
 
 def test_letters_stay_apart_and_inside(drawn: dict[str, Figure]) -> None:
-    for name, figure in drawn.items():
-        figure.draw_without_rendering()
-        boxes = [(text.get_text(), text.get_window_extent()) for text in _texts(figure)]
-        for text, box in boxes:
-            frame = figure.bbox.padded(1)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            assert inside, f"{name}: {text!r} is cut off"
-        for (one, box), (other, second) in combinations(boxes, 2):
-            # Letters do not fill their boxes: a pixel's overlap is air.
-            assert not box.padded(-1).overlaps(second.padded(-1)), f"{name}: {one!r} covers {other!r}"
+    check_letters(drawn)
 
 
 def test_every_figure_has_units(drawn: dict[str, Figure]) -> None:
     for name, figure in drawn.items():
-        words = " ".join(text.get_text() for text in _texts(figure))
+        words = " ".join(text.get_text() for text in texts_of(figure))
         wanted = {"search": "(nats)", "training": "(%)", "entropy": "(nats)", "population": "(nats)"}
         assert wanted.get(name, "") in words
 
 
 def test_search_draws_every_solution_and_their_mean() -> None:
     results, curves = made_up(solutions=3)
-    for axes, point in zip(figures.search_figure(results, curves).axes, results.search.points, strict=True):
+    for axes, point in zip(search_figure(results, curves).axes, results.search.points, strict=True):
         lines = np.array([line.get_ydata() for line in axes.lines])
         np.testing.assert_allclose(lines[:3], curves.search[point])
         np.testing.assert_allclose(lines[3], np.mean(curves.search[point], axis=0))
@@ -67,7 +61,7 @@ def test_search_draws_every_solution_and_their_mean() -> None:
 
 def test_training_marks_the_kept_epoch() -> None:
     results, curves = made_up(solutions=1, sgd=1)
-    axes = figures.training_figure(results, curves).axes[0]
+    axes = training_figure(results, curves).axes[0]
     marks = {tuple(line.get_xydata()[0]) for line in axes.lines if len(line.get_xydata()) == 1}
     for name, network in results.networks.items():
         share = curves.training[name].validation_accuracy[network.best_epoch - 1]
@@ -76,7 +70,7 @@ def test_training_marks_the_kept_epoch() -> None:
 
 def test_trajectories_draw_means_and_ranges() -> None:
     results, curves = made_up(solutions=3, points=3)
-    figure = figures.trajectories_figure(results, curves)
+    figure = figures.draw_figures(results, curves)["trajectories"]
     own = np.array([curves.trajectories[f"search-{i}"].cosine_distance["block0"] for i in range(3)])
     axes = figure.axes[0]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), own.mean(0))
@@ -87,7 +81,7 @@ def test_trajectories_draw_means_and_ranges() -> None:
 
 def test_map_draws_each_path_from_start_to_named_end() -> None:
     results, curves = made_up()
-    axes = figures.map_figure(results, curves).axes[0]
+    axes = figures.draw_figures(results, curves)["map"].axes[0]
     paths = [np.asarray(line.get_xydata()) for line in axes.lines]
     for curve in curves.trajectories.values():
         assert any(path.shape == np.shape(curve.position) and np.allclose(path, curve.position) for path in paths)
@@ -96,7 +90,7 @@ def test_map_draws_each_path_from_start_to_named_end() -> None:
 
 def test_diversity_draws_each_point_and_the_maximum() -> None:
     results, _ = made_up(solutions=4)
-    axes = figures.diversity_figure(results).axes[0]
+    axes = diversity_figure(results).axes[0]
     values = [results.diversity.n_eff[point] for point in results.search.points]
     np.testing.assert_allclose(np.asarray(axes.lines[0].get_xdata()), values)
     np.testing.assert_allclose(np.asarray(axes.lines[1].get_xdata()), [4, 4])
@@ -104,7 +98,7 @@ def test_diversity_draws_each_point_and_the_maximum() -> None:
 
 def test_population_bubbles_grow_with_weight_and_crosses_have_none() -> None:
     results, curves = made_up(solutions=2, cycles=6)
-    members, sizes = figures.population_figure(results, curves).axes
+    members, sizes = population_figure(results, curves).axes
     weights = {m.test_nll: m.weight for m in results.q0.members}
     bubbles = [b for c in members.collections for b in zip(np.asarray(c.get_offsets())[:, 1], c.get_sizes(), strict=True)]
     assert {float(nll) for nll, _ in bubbles} == {nll for nll, weight in weights.items() if weight >= 5e-4}
@@ -118,17 +112,17 @@ def test_population_bubbles_grow_with_weight_and_crosses_have_none() -> None:
 def test_untested_networks_are_drawn_like_others() -> None:
     results, _ = made_up(sgd=3)
     assert sum(network.test_accuracy is None for network in results.networks.values()) == 2
-    figures.training_figure(*made_up(sgd=3))
+    training_figure(*made_up(sgd=3))
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_equal_bytes_whatever_is_set_outside(kind: str) -> None:
     results, curves = made_up(points=2)
     before = dict(matplotlib.rcParams)
-    plain = style.render(figures.search_figure(results, curves), kind)
+    plain = style.render(search_figure(results, curves), kind)
     assert dict(matplotlib.rcParams) == before
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.hashsalt": "other", "savefig.dpi": 50}):
-        assert style.render(figures.search_figure(results, curves), kind) == plain
+        assert style.render(search_figure(results, curves), kind) == plain
     assert b"http://matplotlib" not in plain
     assert b"https://matplotlib" not in plain
 
@@ -153,25 +147,6 @@ def test_spread_keeps_distance_and_order() -> None:
         assert all(got[b] - got[a] >= 1 - 1e-9 for a, b in pairwise(order))
         assert np.mean(got) == pytest.approx(np.mean(wanted))
     assert spread([1.0, 5.0, 3.0], 1.0) == [1.0, 5.0, 3.0]
-
-
-def _texts(figure: Figure) -> list[Text]:
-    """Every text that is drawn."""
-    found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
-    for axes in figure.axes:
-        if axes.get_visible():
-            found += [*axes.texts, axes._left_title, axes.xaxis.label, axes.yaxis.label]  # type: ignore[attr-defined]
-            found += _tick_labels(axes)
-    return [text for text in found if text.get_visible() and text.get_text()]
-
-
-def _tick_labels(axes: Axes) -> list[Text]:
-    found = []
-    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-        low, high = min(low, high), max(low, high)
-        room = 1e-9 * (high - low)
-        found += [t.label1 for t in axis.get_major_ticks() if low - room <= t.get_loc() <= high + room]
-    return found
 
 
 BACKEND = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,14 +14,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from decouple.report import figures, style, write_comparison
-from decouple.report.figures.comparison import draw_comparison, spelled
+from decouple.report.figures import draw_comparison
+from decouple.report.figures.pairs import spelled
 from decouple.results import Curves, Results, to_json
 from decouple.trajectories.results import TrajectoryComparison
 
 from . import made_up as runs
-from .test_build import Page
-from .test_comparison import made_up
-from .test_figures import _texts
+from .reading import Page, check_letters, texts_of
+from .test_comparison_page import made_up
 
 NAMES = {
     "dollars": "cost$5_to_$",
@@ -89,7 +88,7 @@ LAYERS = ("dollars", "underscore", "script")
 def shown(figure: Figure) -> list[str]:
     """The letters that each text of a figure comes to; those that matplotlib takes for mathematics fail."""
     found = []
-    for text in _texts(figure):
+    for text in texts_of(figure):
         letters, math = text._preprocess_math(text.get_text())  # type: ignore[attr-defined]
         assert math is False or "N_\\mathrm{eff}" in letters
         found.append(letters)
@@ -123,15 +122,7 @@ def test_every_figure_of_a_comparison_shows_every_name() -> None:
 
 
 def test_letters_of_long_names_stay_apart_and_inside() -> None:
-    for title, figure in draw_comparison(compared(NAMES["long"]), "epoch").items():
-        figure.draw_without_rendering()
-        boxes = [(text.get_text(), text.get_window_extent()) for text in _texts(figure)]
-        for text, box in boxes:
-            frame = figure.bbox.padded(1)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            assert inside, f"{title}: {text!r} is cut off"
-        for (one, box), (other, second) in combinations(boxes, 2):
-            assert not box.padded(-1).overlaps(second.padded(-1)), f"{title}: {one!r} covers {other!r}"
+    check_letters(draw_comparison(compared(NAMES["long"]), "epoch"))
 
 
 def test_the_figures_of_a_run_show_search_points_and_networks_of_any_name() -> None:
@@ -150,7 +141,7 @@ def test_the_figures_of_a_run_show_search_points_and_networks_of_any_name() -> N
 
 
 def test_the_page_and_the_numbers_have_every_name_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("decouple.report.comparison.draw_comparison", lambda found, unit: {"map": style.new_figure(1)})
+    monkeypatch.setattr("decouple.report.comparison_page.draw_comparison", lambda found, unit: {"map": style.new_figure(1)})
     for name in NAMES.values():
         page = write_comparison(compared(name), tmp_path, unit=name, title=name)
         text = " ".join(Page(page.read_text()).text.split())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,27 +11,17 @@ from numpy.typing import NDArray
 
 from decouple.report import style
 from decouple.report.labels import Label, label_points
-from decouple.results import Curves, Results
+from decouple.results import TrajectoryCurve
 
-Paths = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
-"""Positions of each trajectory, by kind of training and name."""
+Trajectories = Mapping[str, Mapping[str, TrajectoryCurve]]
+"""By kind of training and by name."""
 
 NAMED = 12
 """Trajectories up to which each is named where it ends."""
 
 
-def map_figure(results: Results, curves: Curves) -> Figure:
-    """The trajectories of a run."""
-    return paths_figure(
-        {
-            kind: {n: curves.trajectories[n].position for n, network in results.networks.items() if network.kind == kind}
-            for kind in style.LOOKS
-        }
-    )
-
-
 @style.styled
-def paths_figure(trajectories: Paths) -> Figure:
+def map_figure(trajectories: Trajectories) -> Figure:
     """From the initial network (ring) over every record (dot) to the last one (large mark, with the name)."""
     figure = style.new_figure(4.2)
     axes = figure.subplots()
@@ -42,7 +32,7 @@ def paths_figure(trajectories: Paths) -> Figure:
     for kind, look in style.looks(trajectories).items():
         named = trajectories[kind]
         for name, color in zip(named, style.shades(look.color, len(named), 0.4), strict=True):
-            path = np.array(named[name], dtype=float).reshape(-1, 2)
+            path = np.array(named[name].position, dtype=float).reshape(-1, 2)
             axes.plot(*path.T, color=color, ls=look.line, lw=0.8 if crowd else 1.3)
             axes.plot(*path[1:-1].T, ".", color=color, ms=2 if crowd else 3)
             axes.plot(*path[0], "o", mfc="white", mec=style.INK, ms=4.5 if crowd else 6, zorder=3)
@@ -64,7 +54,7 @@ def paths_figure(trajectories: Paths) -> Figure:
     return figure
 
 
-def _legend(figure: Figure, trajectories: Paths) -> None:
+def _legend(figure: Figure, trajectories: Trajectories) -> None:
     looks = style.looks(kind for kind, named in trajectories.items() if named)
     handles = [Line2D([], [], color=look.color, ls=look.line, marker=look.marker) for look in looks.values()]
     texts = [f"{len(trajectories[kind])} {style.plain(look.label)}" for kind, look in looks.items()]

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
+from decouple.formats import nats
 from decouple.report import style
-from decouple.report.formats import nats
 from decouple.results import Curves, Results
 
 

@@ -11,31 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from decouple.report import style
-from decouple.results import Curves, Results, TrajectoryCurve
+from decouple.results import TrajectoryCurve
 
 Families = Mapping[str, Sequence[TrajectoryCurve]]
 """Trajectories by kind of training."""
-
-
-def families_of(results: Results, curves: Curves) -> Families:
-    """The trajectories of a run."""
-    return {
-        kind: [curves.trajectories[name] for name, network in results.networks.items() if network.kind == kind]
-        for kind in style.LOOKS
-    }
-
-
-def trajectories_figure(results: Results, curves: Curves) -> Figure:
-    """Cosine distance to the searched targets, a panel for each search point that was evolved."""
-    families = families_of(results, curves)
-    known = next((curve.cosine_distance for members in families.values() for curve in members), {})
-    layers = [point for point in results.search.points if point in known] or results.search.points
-    return distances_figure(layers, families, "epoch")
-
-
-def entropy_figure(results: Results, curves: Curves) -> Figure:
-    """Collision entropy within a class (above) and between classes (below), a column for each search point."""
-    return entropies_figure(results.search.points, families_of(results, curves), "epoch")
 
 
 @style.styled

@@ -1,8 +1,7 @@
-"""Builds `figures/` and `report.html` from what a run directory holds."""
+"""The report of a run: `figures/` and `report.html`, from what a run directory holds."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from itertools import combinations_with_replacement
@@ -10,15 +9,14 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from decouple.files import write_bytes, write_text
-from decouple.report import algorithms, formats, paper
-from decouple.report.environment import environment
+from decouple import formats
+from decouple.report import algorithms, paper
 from decouple.report.facts import limits, summary
 from decouple.report.figures import draw_figures
-from decouple.report.figures.population import NO_WEIGHT
 from decouple.report.inputs import Inputs, read_inputs
-from decouple.report.style import LOOKS, render
-from decouple.results import Results
+from decouple.report.pages import write_page
+from decouple.report.style import LOOKS
+from decouple.results import NOTICEABLE_WEIGHT, Results
 from decouple.settings import to_builtins
 
 IN_VIEW = 20
@@ -41,47 +39,35 @@ def build_report(folder: Path) -> Path:
     """
     folder = Path(folder)
     inputs = read_inputs(folder)
-    pictures = {}
-    for name, figure in draw_figures(inputs.results, inputs.curves).items():
-        for kind in ("png", "svg"):
-            data = render(figure, kind)
-            write_bytes(folder / "figures" / f"{name}.{kind}", data)
-        pictures[name] = "data:image/svg+xml;base64," + base64.b64encode(data).decode()
-    page = folder / "report.html"
-    write_text(page, _page(inputs, pictures))
-    return page
-
-
-def _page(inputs: Inputs, pictures: Mapping[str, str]) -> str:
-    config, results = inputs.config, inputs.results
-    return (
-        environment()
-        .get_template("page.html.j2")
-        .render(
-            config=config,
-            results=results,
-            run=inputs.run,
-            pictures=pictures,
-            summary=summary(config, results),
-            limits=limits(config, results, inputs.run),
-            algorithm=algorithms.NAMES[config.search.algorithm],
-            digits=formats.percent_digits(results.images["test"]),
-            validation_digits=formats.percent_digits(results.images["validation"]),
-            error=lambda share: formats.percent(
-                formats.standard_error(share, results.images["test"]), formats.percent_digits(results.images["test"])
-            ),
-            searched=mean(results.test_accuracy.search),
-            baseline=_baseline(results),
-            published=_published(inputs),
-            paper=paper,
-            kinds=LOOKS,
-            pairs=_pairs(results),
-            in_view=IN_VIEW,
-            no_weight=NO_WEIGHT,
-            settings=_settings(to_builtins(config)),
-            settings_json=json.dumps(to_builtins(config), indent=2),
-        )
+    return write_page(
+        folder / "report.html", "run_page.html.j2", draw_figures(inputs.results, inputs.curves), _values(inputs)
     )
+
+
+def _values(inputs: Inputs) -> dict[str, Any]:
+    config, results = inputs.config, inputs.results
+    digits = formats.percent_digits(results.images["test"])
+    return {
+        "config": config,
+        "results": results,
+        "run": inputs.run,
+        "summary": summary(config, results),
+        "limits": limits(config, results, inputs.run),
+        "algorithm": algorithms.NAMES[config.search.algorithm],
+        "digits": digits,
+        "validation_digits": formats.percent_digits(results.images["validation"]),
+        "error": lambda share: formats.percent(formats.standard_error(share, results.images["test"]), digits),
+        "searched": mean(results.test_accuracy.search),
+        "baseline": _baseline(results),
+        "published": _published(inputs),
+        "paper": paper,
+        "kinds": LOOKS,
+        "pairs": _pairs(results),
+        "in_view": IN_VIEW,
+        "noticeable": NOTICEABLE_WEIGHT,
+        "settings": _settings(to_builtins(config)),
+        "settings_json": json.dumps(to_builtins(config), indent=2),
+    }
 
 
 def _baseline(results: Results) -> str | None:

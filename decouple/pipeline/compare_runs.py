@@ -1,4 +1,4 @@
-"""Trajectories of several runs, brought together: what `decouple compare RUN RUN …` compares."""
+"""Comparing the trajectories of several runs: `decouple compare RUN RUN …`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from decouple.q0.trajectories import snapshots_of
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.trajectories import Recorder, Recording, check_same_samples, compare_recordings
-from decouple.trajectories.curves import Targets
+from decouple.trajectories.curves import ByLayer
 
 
 def compare_runs(
@@ -32,25 +32,25 @@ def compare_runs(
     data_root: Path | str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Compare all recorded trajectories of runs, and write numbers, figures and page into `out`: see `write_comparison`.
+    """Compare all recorded trajectories of runs, and write numbers, figures and a page into `out`: see `write_comparison`.
 
-    What a run lacks up to its comparison is done first. Snapshots of q0 are recorded where a run has them. What the comparison
-    says is said through `progress` too.
+    Stages that a run lacks up to its comparison are run first. Snapshots of q0 are recorded where a run has them. `progress` also
+    prints what the comparison shows.
 
     Returns:
         The path of the page.
 
     Raises:
         ConfigError: a run is given twice.
-        DataError: runs of other validation images (`data.*`, `compare.images`).
-        RunDirectoryError: a folder is no run directory, or is in use.
+        DataError: the runs have different validation images (`data.*`, `compare.images`).
+        RunDirectoryError: a folder is not a run directory, or is in use.
     """
     from decouple.report import answers, write_comparison  # matplotlib takes a while to import
 
     progress = progress or Progress()
     labels = _labels(folders)
     recordings: list[Recording] = []
-    targets: dict[str, Targets] = {}
+    targets: dict[str, ByLayer] = {}
     known: dict[tuple[str, int], str] = {}
     """Solutions by what decides them: runs may share one."""
     for folder in folders:
@@ -77,14 +77,14 @@ def compare_runs(
 
 
 def recordings_of(run: Run) -> list[Recording]:
-    """The recorded trainings of a run whose comparison is up to date; and its q0 trajectories, as far as they have got."""
+    """The recorded trainings of a run whose comparison is up to date, and its q0 trajectories as far as they have been trained."""
     networks = networks_of(run)
     trained = [network.recording() for network in networks if network.kind != "earlier"]
     return trained + _population(run, networks)
 
 
 def _population(run: Run, networks: list[Trained]) -> list[Recording]:
-    """The snapshots of q0, recorded as trajectories that go on where the networks that they come from end."""
+    """The snapshots of q0, recorded as trajectories that continue those of the networks that they started from."""
     config, probe = run.config.q0, probe_of(run)
     learned = [trained for trained in networks if trained.kind == "search"]
     identity = q0_identity(run, networks)
@@ -124,7 +124,7 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
-    """What each run's names begin with: nothing if it is alone, else as much of its path as tells it from the others."""
+    """A prefix for the names of each run: empty for a single run, else as much of its path as tells it from the others."""
     places = [Path(folder).resolve() for folder in folders]
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)

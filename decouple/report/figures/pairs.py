@@ -11,43 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decouple.report import style
-from decouple.report.figures.map import paths_figure
-from decouple.report.figures.trajectories import distances_figure, entropies_figure
-from decouple.results import TrajectoryCurve
-from decouple.trajectories.results import Bounds, Correlation, TrajectoryComparison
+from decouple.results import Interval
+from decouple.trajectories.results import Correlation, TrajectoryComparison
 
 NUMBERED = 10
 """Networks up to which each cell of a matrix holds its number."""
 
 NAMED = 30
 """Networks up to which each line of a matrix is named."""
-
-
-def draw_comparison(found: TrajectoryComparison, unit: str) -> dict[str, Figure]:
-    """Every figure that the comparison has numbers for, by name, in the page's order; `unit` of a step: epoch, say."""
-    families: dict[str, list[TrajectoryCurve]] = {}
-    for name, network in found.networks.items():
-        families.setdefault(network.kind, []).append(found.trajectories[name])
-    curves = [curve for members in families.values() for curve in members]
-    figures = {}
-    if all(curve.cosine_distance for curve in curves):
-        layers = [layer for layer in found.layers if all(layer in curve.cosine_distance for curve in curves)]
-        figures["distances"] = distances_figure(layers, families, unit)
-    if all(curve.within_entropy for curve in curves):
-        figures["entropies"] = entropies_figure(found.layers, families, unit)
-    kinds = dict.fromkeys(network.kind for network in found.networks.values())
-    figures["map"] = paths_figure(
-        {
-            kind: {n: found.trajectories[n].position for n, net in found.networks.items() if net.kind == kind}
-            for kind in kinds
-        }
-    )
-    if len(found.networks) > 1:
-        figures["pairs"] = pairs_figure(found)
-        figures["families"] = families_figure(found)
-    if points := headline_correlations(found):
-        figures["correlation"] = correlation_figure(points)
-    return figures
 
 
 @style.styled
@@ -112,7 +83,7 @@ def correlation_figure(entries: Sequence[Correlation]) -> Figure:
     panels = figure.subplots(len(rows), len(entries), squeeze=False, sharex="col")
     for column, entry in enumerate(entries):
         for axes, what, height in zip(panels[:, column], rows, (1, 2), strict=False):
-            bounds: Bounds | None = getattr(entry, what)
+            bounds: Interval | None = getattr(entry, what)
             x, y = [point[0] for point in entry.points], [point[height] for point in entry.points]
             axes.plot(x, y, "o", color=style.BLUE, ms=4, alpha=0.75, mec="white", mew=0.4)
             rho = "does not vary" if bounds is None else f"ρ = {bounds.value:.2f} ({bounds.low:.2f} to {bounds.high:.2f})"
@@ -152,7 +123,7 @@ def by_kind(found: TrajectoryComparison) -> list[str]:
     return sorted(found.networks, key=lambda name: kinds.index(found.networks[name].kind))
 
 
-def _intervals(axes: Axes, values: Sequence[Bounds]) -> None:
+def _intervals(axes: Axes, values: Sequence[Interval]) -> None:
     for place, bounds in enumerate(values):
         axes.plot([bounds.low, bounds.high], [place, place], color=style.BLUE, lw=2)
         axes.plot(bounds.value, place, "o", color=style.BLUE, ms=5, mec="white", mew=0.6)

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from decouple import analysis
+from decouple.analysis.rows import centred_rows
 from decouple.errors import ConfigError, DataError
 from decouple.results import to_json
 from decouple.trajectories import Recorder, Recording, compare_recordings
@@ -66,11 +67,13 @@ def test_curves_are_distances_to_ones_own_solution_or_to_all(
 
 
 def test_the_map_keeps_the_distances_of_few_steps(recordings: list[Recording]) -> None:
-    """Three points always fit a plane: their distances on the map are those of CKA."""
+    """Three points always fit a plane: their distances on the map are those of the biased CKA."""
     place = torch.tensor(compare_recordings(recordings[:1], draws=2).trajectories["s0a"].position).double()
     reps = [recordings[0].at(step)["two"] for step in (0, 1, 2)]
+    rows = [centred_rows(values, "") for values in reps]
     for i, j in ((0, 1), (0, 2), (1, 2)):
-        expected = (2 - 2 * float(analysis.linear_cka(reps[i], reps[j]))) ** 0.5
+        a, b = (rows[k] @ rows[k].T for k in (i, j))
+        expected = (2 - 2 * float((a * b).sum() / (a.norm() * b.norm()))) ** 0.5
         assert float((place[i] - place[j]).norm()) == pytest.approx(expected, abs=1e-4)
 
 

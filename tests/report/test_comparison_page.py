@@ -13,27 +13,25 @@ import pytest
 from matplotlib.figure import Figure
 
 from decouple.report import write_comparison
-from decouple.report.comparison import answers
-from decouple.report.figures.comparison import draw_comparison
-from decouple.results import TrajectoryCurve, to_json
+from decouple.report.comparison_page import answers
+from decouple.report.figures import draw_comparison
+from decouple.results import Interval, TrajectoryCurve, to_json
 from decouple.trajectories.results import (
     FORMAT,
-    Bounds,
     Correlation,
     Difference,
-    Ensemble,
+    EnsembleScore,
     Family,
     Network,
     Pair,
     TrajectoryComparison,
 )
 
-from .test_build import Page
-from .test_figures import _texts
+from .reading import Page, check_letters
 
 
-def bounds(value: float, width: float = 0.02) -> Bounds:
-    return Bounds(value=value, low=value - width, high=value + width)
+def bounds(value: float, width: float = 0.02) -> Interval:
+    return Interval(value=value, low=value - width, high=value + width)
 
 
 def made_up(*, each: int = 3, layers: int = 3, kinds: tuple[str, ...] = ("search", "sgd", "mine")) -> TrajectoryComparison:
@@ -94,7 +92,7 @@ def made_up(*, each: int = 3, layers: int = 3, kinds: tuple[str, ...] = ("search
         families=families,
         differences=[difference],
         correlations=[correlation],
-        ensembles={"sgd": Ensemble(networks=each, members=0.12, ambiguity=0.02, ensemble=0.1)},
+        ensembles={"sgd": EnsembleScore(networks=each, members=0.12, ambiguity=0.02, ensemble=0.1)},
     )
 
 
@@ -112,15 +110,7 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
 
 
 def test_letters_stay_apart_and_inside(drawn: dict[str, Figure]) -> None:
-    for name, figure in drawn.items():
-        figure.draw_without_rendering()
-        boxes = [(text.get_text(), text.get_window_extent()) for text in _texts(figure)]
-        for text, box in boxes:
-            frame = figure.bbox.padded(1)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            assert inside, f"{name}: {text!r} is cut off"
-        for (one, box), (other, second) in combinations(boxes, 2):
-            assert not box.padded(-1).overlaps(second.padded(-1)), f"{name}: {one!r} covers {other!r}"
+    check_letters(drawn)
 
 
 def test_the_matrix_holds_every_pair_by_kind() -> None:
@@ -170,14 +160,15 @@ def test_answers_say_what_the_intervals_allow() -> None:
     texts = " ".join(answers(made_up()))
     assert "distance of searched networks to the searched targets at block1 goes from 0.98 to 0.71." in texts
     assert (
-        "more different than SGD networks from other starts in their representations (1 − CKA at block1): the diff" in texts
+        "more different than SGD networks from different starts in their representations (1 − CKA at block1): the diff"
+        in texts
     )
-    assert "neither more nor less different, as far as these samples tell, than SGD networks from other starts" in texts
+    assert "neither more nor less different, as far as these samples tell, than SGD networks from different starts" in texts
     assert "+0.100 (95\u202f% interval +0.080 to +0.120) (3 pairs against 3)" in texts
     assert "Spearman's correlation −0.400 (95\u202f% interval −0.700 to −0.100)" in texts
     alone = made_up()
     alone.differences = []
-    assert "cannot be said from these trainings" in " ".join(answers(alone))
+    assert "These trainings do not show whether" in " ".join(answers(alone))
 
 
 def test_what_has_no_numbers_is_left_out(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -15,9 +14,9 @@ from decouple.errors import DataError
 from decouple.seeds import generator
 from decouple.tensors import as_tensor, whole_number
 from decouple.trajectories import pairs as of_pairs
-from decouple.trajectories.curves import Targets, curve_of, joint_map
+from decouple.trajectories.curves import ByLayer, curve_of, joint_map
 from decouple.trajectories.recording import Recording, check_same_samples
-from decouple.trajectories.results import FORMAT, Ensemble, Network, TrajectoryComparison
+from decouple.trajectories.results import FORMAT, EnsembleScore, Network, TrajectoryComparison
 
 DRAWS = 400
 """Half-samples behind an interval."""
@@ -26,33 +25,33 @@ FEWEST = 2 * FEWEST_OF_CKA - 1
 """Samples of which half are enough for CKA."""
 
 UNEVEN = 1e4
-"""Times that a sample is further from the others than these from one another, so that it may hide them in a Gram matrix."""
+"""How many times further a sample lies from the others than they from each other, so that a Gram matrix may hide them."""
 
 
 def compare_recordings(
     recordings: Sequence[Recording],
     *,
-    targets: Mapping[str, Targets] | None = None,
+    targets: Mapping[str, ByLayer] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     advance: Callable[[int], None] = lambda recordings: None,
 ) -> TrajectoryComparison:
     """Compare trainings that were recorded on the same samples.
 
-    A training that learned a solution (`Recording.solution`) is measured against the targets of that one, every other training
-    against all of them. Time and memory grow with (trainings · samples)²: a few hundred samples, a few dozen trainings.
+    A training that learned a solution (`Recording.solution`) is measured against the targets of that solution, any other training
+    against those of all solutions. Time and memory grow with (trainings · samples)²: a few hundred samples, a few dozen trainings.
 
     Args:
-        recordings: at least 7 samples; names must differ. Layers that not all of them have are left out.
+        recordings: of at least 7 samples, with different names. Layers that some of them lack are left out.
         targets: by solution and layer, (N, …): what was searched for the recorded samples.
         draws: half-samples behind each interval.
         seed: draws them.
         advance: called with 1 after each recording, for a progress bar.
 
     Raises:
-        ConfigError: other objects than recordings, or draws that are no whole number.
-        DataError: recordings of other samples, or in another order; no layer that all have; targets that do not fit; activations
-            that cannot be compared, such as those of a network that has collapsed.
+        ConfigError: objects that are no recordings, or a number of draws that is not whole.
+        DataError: different samples, or in a different order; no layer in common; targets that do not fit; activations that
+            cannot be compared, such as those of a network that has collapsed.
     """
     check_same_samples(recordings)
     first = recordings[0]
@@ -67,7 +66,7 @@ def compare_recordings(
             f"there are {len(first.ids)} recorded samples: expected at least {FEWEST}, half of which can be compared"
         )
     draws = whole_number(draws, "draws", least=1)
-    solutions: dict[str, Targets] = {
+    solutions: dict[str, ByLayer] = {
         name: {layer: as_tensor(values, f"targets of '{layer}'").cpu() for layer, values in target.items()}
         for name, target in (targets or {}).items()
     }
@@ -81,7 +80,7 @@ def compare_recordings(
 
 
 def _cause(recordings: Sequence[Recording], layers: Sequence[str]) -> str:
-    """Why measures refuse activations: what rounding leaves of them, or the training."""
+    """Why measures refuse the activations: rounding has hidden how samples differ, or the training has collapsed."""
     for recording in recordings:
         for layer, values in recording.last().items():
             rows = values.flatten(1).double()
@@ -97,7 +96,7 @@ def _cause(recordings: Sequence[Recording], layers: Sequence[str]) -> str:
 def _compare(
     recordings: Sequence[Recording],
     layers: list[str],
-    solutions: dict[str, Targets],
+    solutions: dict[str, ByLayer],
     draws: int,
     seed: int,
     advance: Callable[[int], None],
@@ -114,7 +113,6 @@ def _compare(
     halves = analysis.half_samples(len(first.ids), draws, generator(seed, "half-samples"))
     distances = of_pairs.distances_of(finals, layers, logits, halves)
     families = of_pairs.families_of(recordings)
-    classes = None if logits is None else [final[logits].argmax(1) for final in finals]
     return TrajectoryComparison(
         format=FORMAT,
         samples=len(first.ids),
@@ -125,7 +123,7 @@ def _compare(
         draws=draws,
         networks={r.name: _network(r, final, logits) for r, final in zip(recordings, finals, strict=True)},
         trajectories=trajectories,
-        pairs=of_pairs.pairs_of(recordings, distances, _overlaps(classes, first.labels)),
+        pairs=of_pairs.pairs_of(recordings, distances),
         families={name: of_pairs.family(pairs, distances) for name, pairs in families.items()},
         differences=of_pairs.differences_of(families, distances),
         correlations=of_pairs.correlations_of(recordings, families, distances, solutions, halves) if solutions else [],
@@ -133,7 +131,7 @@ def _compare(
     )
 
 
-def _check_solutions(recordings: Sequence[Recording], solutions: Mapping[str, Targets]) -> None:
+def _check_solutions(recordings: Sequence[Recording], solutions: Mapping[str, ByLayer]) -> None:
     for recording in recordings:
         if solutions and recording.solution is not None and recording.solution not in solutions:
             raise DataError(
@@ -160,18 +158,7 @@ def _network(recording: Recording, final: Mapping[str, Tensor], logits: str | No
     )
 
 
-def _overlaps(classes: Sequence[Tensor] | None, labels: Tensor | None) -> dict[tuple[int, int], float]:
-    if classes is None or labels is None:
-        return {}
-    return {
-        (i, j): float(analysis.error_overlap(classes[i], classes[j], labels))
-        for i, j in combinations(range(len(classes)), 2)
-    }
-
-
-def _ensembles(
-    recordings: Sequence[Recording], finals: Sequence[Mapping[str, Tensor]], logits: str | None
-) -> dict[str, Ensemble]:
+def _ensembles(recordings: Sequence[Recording], finals: Sequence[ByLayer], logits: str | None) -> dict[str, EnsembleScore]:
     """By kind of training with at least two networks."""
     labels, found = recordings[0].labels, {}
     if logits is None or labels is None:
@@ -182,7 +169,7 @@ def _ensembles(
             _check_scores(members, labels, f"the class scores '{logits}' of networks of kind '{kind}'")
             split = analysis.ambiguity_decomposition(torch.stack(members).double().softmax(2), labels)
             values = {name: float(value) for name, value in split._asdict().items()}
-            found[kind] = Ensemble(networks=len(members), **values)
+            found[kind] = EnsembleScore(networks=len(members), **values)
     return found
 
 

@@ -6,7 +6,6 @@ import base64
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -21,43 +20,9 @@ from decouple.report import build_report
 from decouple.results import Curves, Results, to_json
 
 from .made_up import RUN, made_up, write_run
+from .reading import Page
 
 NAMES = ["search", "training", "trajectories", "entropy", "map", "diversity", "population"]
-
-
-class Page(HTMLParser):
-    """Checks that what opens closes, and collects what a page refers to."""
-
-    EMPTY = frozenset({"meta", "img", "br"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open, f"not closed: {self.open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in self.EMPTY:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def values(self) -> set[str]:
-        return {attributes["value"] or "" for tag, attributes in self.found if tag == "data"}
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Page]:
     """Builds a page whose figures are empty, which is quick."""
-    monkeypatch.setattr("decouple.report.build.draw_figures", lambda results, curves: dict.fromkeys(NAMES, Figure()))
-    monkeypatch.setattr("decouple.report.build.render", lambda figure, kind: b"")
+    monkeypatch.setattr("decouple.report.run_page.draw_figures", lambda results, curves: dict.fromkeys(NAMES, Figure()))
+    monkeypatch.setattr("decouple.report.style.render", lambda figure, kind: b"")
 
     def inner(
         config: RunConfig | None = None,

@@ -1,21 +1,22 @@
-"""Writes a comparison of trajectories: numbers as JSON and CSV, figures, and a self-contained page."""
+"""The page of a comparison of trajectories, with its numbers as JSON and CSV and its figures."""
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from decouple import formats
 from decouple.errors import expect
-from decouple.files import write_bytes, write_json, write_text
-from decouple.report import formats, style
-from decouple.report.environment import environment
-from decouple.report.figures.comparison import by_kind, draw_comparison, headline_correlations, spelled
-from decouple.results import to_json
+from decouple.files import write_json, write_text
+from decouple.report import style
+from decouple.report.figures import draw_comparison
+from decouple.report.figures.pairs import by_kind, headline_correlations, spelled
+from decouple.report.pages import write_page
+from decouple.results import Interval, to_json
 from decouple.trajectories.pairs import SAME_SOLUTION
-from decouple.trajectories.results import Bounds, Correlation, Difference, TrajectoryComparison
+from decouple.trajectories.results import Correlation, Difference, TrajectoryComparison
 
 NAMES = {"search": "searched networks", "sgd": "SGD networks", "": "the networks", "networks": "the networks"}
 """Of the kinds that decouple trains, and of none."""
@@ -40,40 +41,29 @@ def write_comparison(found: TrajectoryComparison, folder: Path | str, *, unit: s
     write_json(folder / "comparison.json", to_json(found))
     write_text(folder / "trajectories.csv", _csv(*_trajectories(found, unit)))
     write_text(folder / "pairs.csv", _csv(*_pairs(found)))
-    pictures = {}
-    for name, figure in draw_comparison(found, unit).items():
-        for kind in ("png", "svg"):
-            data = style.render(figure, kind)
-            write_bytes(folder / "figures" / f"{name}.{kind}", data)
-        pictures[name] = "data:image/svg+xml;base64," + base64.b64encode(data).decode()
     looks = style.looks(network.kind for network in found.networks.values())
-    page = (
-        environment()
-        .get_template("comparison.html.j2")
-        .render(
-            found=found,
-            title=title,
-            unit=unit,
-            pictures=pictures,
-            names=by_kind(found),
-            looks=looks,
-            answers=answers(found),
-            spelled=spelled,
-            several={kind: sum(network.kind == kind for network in found.networks.values()) for kind in looks},
-        )
-    )
-    write_text(folder / "comparison.html", page)
-    return folder / "comparison.html"
+    values = {
+        "found": found,
+        "title": title,
+        "unit": unit,
+        "names": by_kind(found),
+        "looks": looks,
+        "answers": answers(found),
+        "spelled": spelled,
+        "several": {kind: sum(network.kind == kind for network in found.networks.values()) for kind in looks},
+    }
+    return write_page(folder / "comparison.html", "comparison_page.html.j2", draw_comparison(found, unit), values)
 
 
 def answers(found: TrajectoryComparison) -> list[str]:
-    """What the comparison says, in sentences with their numbers and intervals."""
+    """What the comparison shows, in sentences with numbers and intervals."""
     texts = _towards_targets(found)
     texts += [text for difference in found.differences for text in _apart(found, difference)]
     if not found.differences:
         texts.append(
-            "Whether other searched solutions make networks more different than other seeds of SGD do cannot be said from these "
-            "trainings: it takes two networks that learned other solutions, and two of SGD of one architecture from other seeds."
+            "These trainings do not show whether different searched solutions make networks more different than different seeds of "
+            "SGD do. That takes two networks that learned different solutions and two SGD networks from different seeds, all of one "
+            "architecture."
         )
     return texts + [_correlated(entry) for entry in headline_correlations(found)]
 
@@ -94,16 +84,16 @@ def _towards_targets(found: TrajectoryComparison) -> list[str]:
 
 def _apart(found: TrajectoryComparison, difference: Difference) -> list[str]:
     pairs = (found.families[difference.one].pairs, found.families[difference.other].pairs)
-    measures: list[tuple[str, Bounds | None]] = [
+    measures: list[tuple[str, Interval | None]] = [
         (f"their representations (1 − CKA at {found.headline})", difference.distance[found.headline]),
         ("their predictions (disagreement)", difference.disagreement),
     ]
     if difference.other == SAME_SOLUTION:
-        than = "than networks that learned one solution from other starts"
+        than = "than networks that learned one solution from different starts"
     else:
-        than = f"than {name_of(difference.other.removesuffix(', other starts'), 2)} from other starts"
+        than = f"than {name_of(difference.other.removesuffix(', other starts'), 2)} from different starts"
     return [
-        f"Networks of other solutions are {verdict(bounds)} {than} in {what}: the difference is {between(bounds)} "
+        f"Networks that learned different solutions are {verdict(bounds)} {than} in {what}: the difference is {between(bounds)} "
         f"({formats.plural(pairs[0], 'pair')} against {pairs[1]})."
         for what, bounds in measures
         if bounds is not None
@@ -118,17 +108,17 @@ def _correlated(entry: Correlation) -> str:
         if bounds is not None
     ]
     if not texts:
-        return f"At {entry.layer} targets or networks do not vary enough to be correlated."
+        return f"At {entry.layer}, the targets or the networks do not vary enough to be correlated."
     return (
         f"Over {formats.plural(entry.pairs, 'pair')} ({entry.family}), how far apart two targets at {entry.layer} are ({measure}) has "
         f"Spearman's correlation {', and '.join(texts)}."
     )
 
 
-def verdict(bounds: Bounds) -> str:
-    """What an interval says of a difference.
+def verdict(bounds: Interval) -> str:
+    """What an interval tells about a difference.
 
-    >>> verdict(Bounds(value=0.2, low=0.1, high=0.3)), verdict(Bounds(value=0.0, low=-0.1, high=0.1))
+    >>> verdict(Interval(value=0.2, low=0.1, high=0.3)), verdict(Interval(value=0.0, low=-0.1, high=0.1))
     ('more different', 'neither more nor less different, as far as these samples tell,')
     """
     if bounds.low > 0:
@@ -136,13 +126,13 @@ def verdict(bounds: Bounds) -> str:
     return "less different" if bounds.high < 0 else "neither more nor less different, as far as these samples tell,"
 
 
-def between(bounds: Bounds) -> str:
+def between(bounds: Interval) -> str:
     """A figure with its interval.
 
-    >>> between(Bounds(value=0.2, low=-0.1, high=0.3))
+    >>> between(Interval(value=0.2, low=-0.1, high=0.3))
     '+0.200 (95\\u202f% interval −0.100 to +0.300)'
     """
-    value, low, high = (f"{x:+.3f}".replace("-", "−") for x in (bounds.value, bounds.low, bounds.high))
+    value, low, high = (formats.signed(x) for x in (bounds.value, bounds.low, bounds.high))
     return f"{value} (95{formats.SPACE}% interval {low} to {high})"
 
 

@@ -11,13 +11,10 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from decouple.report import style
 from decouple.report.labels import Label, label_line_ends
-from decouple.results import Curves, Q0Results, Results
+from decouple.results import NOTICEABLE_WEIGHT, Curves, Q0Results, Results
 
 NAMED = 4
 """Trajectories up to which each is named."""
-
-NO_WEIGHT = 5e-4
-"""Below this a weight is shown, and written, as zero."""
 
 
 @style.styled
@@ -47,7 +44,7 @@ def _members(axes: Axes, q0: Q0Results) -> list[Label]:
         own = sorted((m for m in q0.members if m.trajectory == trajectory), key=lambda m: m.cycle)
         at = np.array([m.cycle for m in own]) + (0.7 * (place + 0.5) / len(trajectories) - 0.35 if crowd else 0)
         nll, weight = np.array([m.test_nll for m in own]), np.array([m.weight for m in own])
-        used = weight >= NO_WEIGHT
+        used = weight >= NOTICEABLE_WEIGHT
         axes.plot(at, nll, color="#C4C4C4", lw=0.6 if crowd else 1, zorder=1)
         # The least weights get a bubble that can be seen at all.
         bubbles: dict[str, Any] = {"color": style.BLUE, "alpha": 0.85, "linewidths": 0.5, "edgecolors": "white", "zorder": 3}

@@ -1,10 +1,8 @@
-"""Numbers as a reader wants them. What ends in `_tag` keeps the exact value in the page: `<data value="…">`."""
+"""Numbers as a reader wants them, on the command line, in reports and in figures."""
 
 from __future__ import annotations
 
 import math
-
-from markupsafe import Markup
 
 SPACE = "\u202f"
 """Narrow no-break space, between a number and its unit."""
@@ -53,6 +51,27 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def magnitude(value: float) -> str:
+    """A large count to one decimal, with the prefix of a unit.
+
+    >>> magnitude(2.54e12), magnitude(512)
+    ('2.5 T', '512')
+    """
+    for limit, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= limit:
+            return f"{value / limit:.1f} {prefix}"
+    return f"{value:.0f}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference or a correlation, with its sign.
+
+    >>> signed(0.2), signed(-0.1234, 2)
+    ('+0.200', '−0.12')
+    """
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def plural(value: int, noun: str, nouns: str | None = None) -> str:
     """A number with its noun.
 
@@ -79,7 +98,7 @@ def size(value: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Time that a stage took.
+    """Time that something took.
 
     >>> duration(4.21), duration(75), duration(8040)
     ('4.2 s', '1 min 15 s', '2 h 14 min')
@@ -93,21 +112,14 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def percent_tag(share: float, digits: int = 1) -> Markup:
-    return _tag(share, percent(share, digits))
+def rough_duration(seconds: float) -> str:
+    """Time that something may take.
 
-
-def nats_tag(value: float) -> Markup:
-    return _tag(value, nats(value))
-
-
-def ratio_tag(value: float, digits: int = 2) -> Markup:
-    return _tag(value, f"{value:.{digits}f}")
-
-
-def count_tag(value: int) -> Markup:
-    return _tag(value, count(value))
-
-
-def _tag(value: float, shown: str) -> Markup:
-    return Markup('<data value="{}">{}</data>').format(repr(value), shown)
+    >>> rough_duration(0.2), rough_duration(75), rough_duration(8040), rough_duration(1e6)
+    ('< 1 s', '75 s', '2.2 h', '12 days')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
