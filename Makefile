@@ -24,7 +24,7 @@ types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/python docs.py
+	$(BIN)/python .ci/docs.py
 
 # --no-compile: what is imported is compiled then; all of torch in advance takes a minute and 0.4 GB.
 $(VENV)/.installed: pyproject.toml

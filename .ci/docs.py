@@ -1,4 +1,4 @@
-"""Builds the documentation as a static site: python docs.py (or make docs) writes README, guides and the API reference to build/docs.
+"""Builds the documentation as a static site: make docs (.ci/docs.py) writes README, guides and the API reference to build/docs.
 
 A guide keeps its place in the repository (decouple/data/README.md becomes decouple/data/index.html), so that its relative links hold.
 The reference is pdoc's. The build fails if pdoc warns, or if a link leads nowhere.
@@ -23,7 +23,7 @@ import pdoc.render_helpers
 
 import decouple
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 SITE = ROOT / "build" / "docs"
 GUIDES = ["README.md", *re.findall(r"^\| \[[^\]]*\]\(([^)]*\.md)\)", (ROOT / "README.md").read_text(), re.MULTILINE)]
 """README and the guides that its table lists."""
