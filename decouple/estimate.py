@@ -19,8 +19,9 @@ from decouple.errors import DataError
 from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages, paper_network
 from decouple.q0.trajectories import gradient_steps
-from decouple.search import Judge, search_batch, search_points
-from decouple.search.solutions import algorithm_of, generations_of, scored
+from decouple.search import Algorithm, Budget, Judge, SearchPoint, search_batch, search_points
+from decouple.search.algorithm import chosen
+from decouple.search.solutions import algorithm_of
 from decouple.search.store import IN_MEMORY_BYTES
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import train_epoch
@@ -107,28 +108,28 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     Raises:
         ConfigError, DataError: as the run itself would.
     """
-    chosen = devices.resolve(device)
+    chosen_device = devices.resolve(device)
     data, train_images, test_images = _stand_in(config, data_root)
-    searched = paper_network(data.train.images, data.num_classes, config.network, groups=1, seed=0).to(chosen)
+    searched = paper_network(data.train.images, data.num_classes, config.network, groups=1, seed=0).to(chosen_device)
     learned = {
-        groups: paper_network(data.train.images, data.num_classes, config.network, groups=groups, seed=0).to(chosen)
+        groups: paper_network(data.train.images, data.num_classes, config.network, groups=groups, seed=0).to(chosen_device)
         for groups in sorted({config.network.groups, *config.sgd.groups})
     }
     points = search_points(searched, data.image_shape)
     flops_from = _stage_flops(searched, data.image_shape)
-    population = config.search.paper.population if config.search.algorithm == "paper" else config.search.es.population + 1
-    evaluations = flops = again = 0
-    rounds = dataclasses.replace(config.search, algorithm="es", es=config.rounds.es)
-    judge = Judge(searched, statistics=config.search.statistics, pilot=data.train.images[:2].to(chosen))
-    for point in points:
-        count = scored(config.search, point, coupled=judge.couples(point))
-        evaluations += count
-        flops += count * sum(flops_from[point.index + 1 :])
-        again += config.rounds.count * scored(rounds, point, coupled=judge.couples(point))
+    algorithm = algorithm_of(config.search, seed=0)
+    searched_points = chosen(points, config.search.points)
+    judge = Judge(searched, statistics=config.search.statistics, pilot=data.train.images[:2].to(chosen_device))
+    scored = _scored(algorithm, searched_points, judge)
+    evaluations = sum(scored.values())
+    flops = sum(count * sum(flops_from[index + 1 :]) for index, count in scored.items())
+    later = algorithm_of(dataclasses.replace(config.search, algorithm="es", es=config.rounds.es), seed=0)
+    again = config.rounds.count * sum(_scored(later, searched_points, judge).values())
+    population = max(algorithm.candidates(point) for point in searched_points)
     learnings = [config.learn, *[config.rounds.learning(config.learn)] * config.rounds.count]
     live = sum(learning.evaluations for learning in learnings)
     solutions = config.search.solutions
-    search_seconds = _time_search(config, searched, data, chosen, population) * solutions * train_images
+    search_seconds = _time_search(config, searched, data, scored, population) * solutions * train_images
     # The comparison searches its images too, and later rounds score as many candidates again, at about the same cost each.
     probed = 1 + config.compare.images / train_images + again / max(1, evaluations)
     search_cost = StageCost(float(flops * solutions * train_images) * probed, search_seconds * probed)
@@ -156,13 +157,13 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     disk = values * itemsize * solutions * (train_images + config.compare.images)
     disk += networks * config.compare.records * config.compare.images * values * 2
     disk += networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[own]
-    generations = sum(generations_of(config.search, point) for point in points)
+    generations = sum(algorithm.generations(point) for point in searched_points)
     launches = solutions * len(even_batches(train_images, config.search.batch)) * generations * SEARCH_KERNELS * len(points)
     threads = torch.get_num_threads()
     rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]
     training_rate = GPU_RATES["bfloat16" if config.precision == "bfloat16" else "float32"]
     return Estimate(
-        device=f"{devices.name_of(chosen)} ({chosen}, {threads} thread{'s' if threads > 1 else ''})",
+        device=f"{devices.name_of(chosen_device)} ({chosen_device}, {threads} thread{'s' if threads > 1 else ''})",
         images=train_images,
         evaluations_per_image=evaluations + again + live,
         evaluations=(evaluations + again + live) * solutions * train_images,
@@ -171,7 +172,7 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
         learn=learn_cost,
         q0=q0_cost,
         disk_bytes=disk,
-        memory_bytes=_memory(config, points, population, train_images + test_images, data, weights[own], chosen),
+        memory_bytes=_memory(config, points, population, train_images + test_images, data, weights[own], algorithm),
         gpu_seconds=max(search_cost.flops / rate, launches * GPU_LAUNCH)
         + max((learn_cost.flops + q0_cost.flops) / training_rate, steps * STEP_KERNELS * len(points) * own * GPU_LAUNCH),
     )
@@ -215,27 +216,32 @@ def _stage_flops(network: Stages, image_shape: tuple[int, ...]) -> list[int]:
     return counts
 
 
-def _time_search(config: RunConfig, network: Stages, data: ImageData, device: torch.device, population: int) -> float:
-    """Seconds that the search takes for one image: two generations at each point, scaled to all."""
+def _scored(algorithm: Algorithm, points: list[SearchPoint], judge: Judge) -> dict[int, int]:
+    """Candidates scored for an image, by the index of the search point."""
+    return {point.index: algorithm.evaluations(point, coupled=judge.couples(point)) for point in points}
+
+
+def _time_search(config: RunConfig, network: Stages, data: ImageData, scored: dict[int, int], population: int) -> float:
+    """Seconds that the search takes for one image: a few generations at each point, scaled to all its evaluations."""
     points = search_points(network, data.image_shape)
     widest = max(torch.Size(point.shape).numel() for point in points)
     count = max(2, min(SAMPLE_IMAGES, len(data.train), SAMPLE_VALUES // (widest * population)))
-    sample = data.train.subset(torch.arange(count))
+    sample, device = data.train.subset(torch.arange(count)), next(network.parameters()).device
     images, labels = sample.images.to(device), sample.labels.to(device)
     dtype = devices.search_dtype(config.precision)
     judge = Judge(network, statistics=config.search.statistics, dtype=dtype, pilot=images)
+    algorithm, made = algorithm_of(config.search, seed=0), 0
 
-    def run(*generations: int) -> float:
-        es = dataclasses.replace(config.search.es, generations=generations)
-        paper = dataclasses.replace(config.search.paper, generations=generations)
-        algorithm = algorithm_of(dataclasses.replace(config.search, es=es, paper=paper), seed=0)
-        return _seconds(lambda: search_batch(judge, images, labels, algorithm, seed=0), device, repeats=3)
+    def run(*names: str) -> None:
+        nonlocal made
+        budget = Budget(evaluations=3 * population)
+        made = search_batch(judge, images, labels, algorithm, seed=0, points=names, budget=budget).evaluations
 
-    total = idle = run(0)
+    total = idle = _seconds(run, device, repeats=3)
     for point in points:
-        if wanted := generations_of(config.search, point):
-            few = run(*(2 if other.index == point.index else 0 for other in points))
-            total += max(0.0, few - idle) / 2 * wanted
+        if wanted := scored.get(point.index, 0):
+            few = _seconds(lambda name=point.name: run(name), device, repeats=3)  # type: ignore[misc]
+            total += max(0.0, few - idle) / max(1, made) * wanted
     return total / count
 
 
@@ -276,14 +282,20 @@ def _training_cost(passes: dict[int, float], forward: dict[int, int], seconds: d
 
 
 def _memory(
-    config: RunConfig, points: list, population: int, images: int, data: ImageData, weights: int, device: torch.device
+    config: RunConfig,
+    points: list[SearchPoint],
+    population: int,
+    images: int,
+    data: ImageData,
+    weights: int,
+    algorithm: Algorithm,
 ) -> int:
     """Libraries, the data set, the widest moment of the search, and a training step."""
     values = [torch.Size(point.shape).numel() for point in points]
     itemsize = 4 if config.precision == "float32" else 2
     candidates = max(values) * config.search.batch * population
     # A population of floats and about as many converted, convolved and normalised copies as a stage has alive at once.
-    search = candidates * (4 * (3 if config.search.algorithm == "paper" else 1) + 4 * itemsize)
+    search = candidates * (4 * algorithm.float_populations + 4 * itemsize)
     pixel = data.train.images.element_size() * torch.Size(data.image_shape).numel()
     step = max(config.learn.batch, config.sgd.batch) * sum(values) * 4 * 12 * config.network.groups
     # A solution that fits is held in memory, and is there twice while it is read (see TargetStore).

@@ -11,7 +11,8 @@ from statistics import mean
 from typing import Any
 
 from decouple.files import write_bytes, write_text
-from decouple.report import algorithms, formats, paper
+from decouple.registry import about
+from decouple.report import formats, paper
 from decouple.report.environment import environment
 from decouple.report.facts import limits, summary
 from decouple.report.figures import draw_figures
@@ -64,7 +65,7 @@ def _page(inputs: Inputs, pictures: Mapping[str, str]) -> str:
             pictures=pictures,
             summary=summary(config, results),
             limits=limits(config, results, inputs.run),
-            algorithm=algorithms.NAMES[config.search.algorithm],
+            algorithm=about(config.search.algorithm),
             digits=formats.percent_digits(results.images["test"]),
             validation_digits=formats.percent_digits(results.images["validation"]),
             error=lambda share: formats.percent(
