@@ -49,7 +49,7 @@ def names() -> list[str]:
 def register(name: str, algorithm: type[Algorithm]) -> type[Algorithm]:
     """Give an algorithm a name for `SearchConfig.algorithm`, in this process.
 
-    A package that is installed does the same by an entry point in the group "decouple.algorithms".
+    A package that is installed does the same by an entry point in the group that `GROUP` names.
 
     Raises:
         ConfigError: the name is another algorithm's, or contains a colon; or this is no subclass of `Algorithm`.
@@ -94,9 +94,9 @@ def load(name: str) -> type[Algorithm]:
     if name in _registered:
         return _registered[name]
     if name.startswith(EVOTORCH):
-        from decouple.search.evotorch_search import of_name
+        from decouple.search.evotorch_search import EvoTorchSearch
 
-        return of_name(name.removeprefix(EVOTORCH))
+        return EvoTorchSearch
     address = OWN.get(name) or next((point.value for point in _installed() if point.name == name), name)
     where, _, kind = address.rpartition(":")
     try:

@@ -45,7 +45,10 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["run", "digits", "--sed", "3"], "unknown option '--sed'; did you mean '--seed'?"),
         (["run", "digits", "--serch.batch", "3"], "unknown option '--serch.batch'; did you mean '--search.batch'?"),
         (["run", "digits", "--seed", "three"], "--seed: expected a whole number, got 'three'"),
-        (["run", "digits", "--search.algorithm", "cma"], "invalid choice 'cma' for argument '--search.algorithm'"),
+        (
+            ["run", "digits", "--search.algorithm", "cma"],
+            'search.algorithm = "cma": expected one of es, paper, pgpe, cem, random, gradient, or code',
+        ),
         (["run", "digits", "stray"], "unexpected argument 'stray'"),
         (
             ["run", "digits", "--learn.live", "1"],

@@ -44,7 +44,8 @@ class SearchPoint:
     @property
     def names(self) -> tuple[str, ...]:
         """What settings may call it, the most particular name first: its own, block0, block1, … by its place, blocks; or logits."""
-        return (self.name, "logits") if self.kind == "logits" else (self.name, f"block{self.index}", "blocks")
+        names = ("logits",) if self.kind == "logits" else (f"block{self.index}", "blocks")
+        return tuple(dict.fromkeys((self.name, *names)))
 
     def setting(self, value: Value | Mapping[str, Value]) -> Value:
         """The value of a setting at this point.

@@ -58,7 +58,7 @@ class _Stock(CentredAlgorithm):
 
     def ask(self, state: StockState) -> tuple[Tensor, StockState]:
         center = self._center(state.inner)
-        with center.device, _global_generator(derive(state.seed, state.generation), center.device):
+        with center.device, global_generator(derive(state.seed, state.generation), center.device):
             candidates = self._sample(state.inner)
         candidates = torch.cat([center.unsqueeze(1), candidates], dim=1)
         return candidates.unflatten(-1, state.point.shape), state
@@ -164,7 +164,7 @@ def _where(chosen: Tensor, new: Any, old: Any) -> Any:
 
 
 @contextmanager
-def _global_generator(seed: int, device: torch.device) -> Iterator[None]:
+def global_generator(seed: int, device: torch.device) -> Iterator[None]:
     """EvoTorch's functional algorithms draw from the global generator: seed it, and put it back."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

@@ -1,5 +1,6 @@
 """One contract for every algorithm, and what is particular to each."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from decouple import registry
 from decouple.config import EsConfig, PaperConfig
 from decouple.search import EvolutionStrategy, PaperSearch, SearchPoint, operators
 from decouple.search.algorithm import Algorithm
+from decouple.search.evotorch_search import EvoTorchSearch
 from decouple.search.gradient import GradientAscent
 from decouple.search.random_search import RandomSearch
 from decouple.search.stock import Cem, Pgpe
@@ -25,6 +28,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     "pgpe": Pgpe(ES),
     "cem": Cem(ES),
     "random": RandomSearch(ES),
+    "evotorch:SNES": EvoTorchSearch(replace(ES, generations=12)),
+    "evotorch:CMAES": EvoTorchSearch(replace(ES, generations=12), kind="CMAES"),
 }
 POINTS = {
     "map": SearchPoint("block0", 0, 3, (3, 6, 6)),
@@ -33,6 +38,12 @@ POINTS = {
     "vector": SearchPoint("hidden", 1, 3, (12,)),
     "logits": SearchPoint("logits", 2, 3, (10,)),
 }
+
+
+def test_the_contract_is_everyones() -> None:
+    assert {kind for name in registry.OWN if (kind := registry.load(name)) is not GradientAscent} <= {
+        type(algorithm) for algorithm in ALGORITHMS.values()
+    }
 
 
 def _start(point: SearchPoint, seed: int = 0) -> Tensor:
