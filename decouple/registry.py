@@ -109,15 +109,22 @@ def load(name: str) -> type[Algorithm]:
 
 
 def digest_of(name: str) -> str | None:
-    """16 hexadecimal digits of the file that defines the algorithm; None for decouple's own and EvoTorch's."""
+    """16 hexadecimal digits of the file that defines the algorithm; None for decouple's own and EvoTorch's.
+
+    A FILE.py is read, not run.
+
+    Raises:
+        ConfigError: the algorithm cannot be loaded, or was not defined in a file that can be read.
+    """
     if name in OWN or name.startswith(EVOTORCH):
         return None
     try:
-        file = inspect.getsourcefile(load(name))
+        where = name.rpartition(":")[0]
+        file = where if where.endswith(".py") else inspect.getsourcefile(load(name))
         return hashlib.blake2b(Path(str(file)).read_bytes(), digest_size=8).hexdigest()
     except (OSError, TypeError):
         raise ConfigError(
-            f"search.algorithm = {name} was not defined in a file, so a run cannot tell when it changes: define it in one"
+            f"search.algorithm = {name}: there is no file to read that defines it, and so none to tell by when it changes"
         ) from None
 
 

@@ -81,18 +81,17 @@ def _stage(stage: str, argv: list[str]) -> None:
         before = directory.read_config()
         code = registry.is_code(before.search.algorithm)
         _refuse_foreign(stage, [argument for argument in argv[1:] if not (code and argument.startswith(_ALGORITHM))])
-        shown = _with_algorithm(before, "") if code else before
-        parsed = parse(f"{stage} RUN_DIR", argv[1:], stage_arguments(stage, shown))
+        parsed = parse(f"{stage} RUN_DIR", argv[1:], stage_arguments(stage, before))
         config = RunConfig(**vars(parsed.settings))
-        if unnamed := not config.search.algorithm:
-            config = _with_algorithm(config, before.search.algorithm)
+        named = getattr(parsed, "search", config.search).algorithm
+        config = replace(config, search=replace(config.search, algorithm=named or before.search.algorithm))
         config = settings.located(settings.check(config), None)
         if stage != "search" and config.search.algorithm != before.search.algorithm:
             raise ConfigError(
                 f"{path} searches with {before.search.algorithm}, which 'decouple {stage}' cannot change: give {_ALGORITHM} "
                 f"{before.search.algorithm}"
             )
-        _execute(directory, group, config, parsed.options, stage, code=not unnamed)
+        _execute(directory, group, config, parsed.options, stage, code=bool(named) or not code)
         # Only now: settings that are refused, or that fail, must not become the run's.
         from decouple.pipeline.stages import OUTDATED, set_aside
 
@@ -112,10 +111,6 @@ def _stage(stage: str, argv: list[str]) -> None:
 
 _ALGORITHM = "--search.algorithm"
 """Every stage takes it for a run that searches with code: it is only loaded when the user names it."""
-
-
-def _with_algorithm(config: RunConfig, name: str) -> RunConfig:
-    return replace(config, search=replace(config.search, algorithm=name))
 
 
 @contextmanager

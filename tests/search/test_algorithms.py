@@ -28,8 +28,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "pgpe": Pgpe(ES),
     "cem": Cem(ES),
     "random": RandomSearch(ES),
-    "evotorch:SNES": EvoTorchSearch(replace(ES, generations=12)),
-    "evotorch:CMAES": EvoTorchSearch(replace(ES, generations=12), kind="CMAES"),
+    "evotorch": EvoTorchSearch(replace(ES, generations=8), kind="SNES"),
 }
 POINTS = {
     "map": SearchPoint("block0", 0, 3, (3, 6, 6)),
