@@ -26,6 +26,7 @@ from decouple.networks import paper_network
 from decouple.pipeline.directory import commit
 from decouple.report import style
 from decouple.search import Algorithm, Judge, SearchPoint, search_batch
+from decouple.search.engine import Observer
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.training.batches import even_batches
@@ -203,6 +204,18 @@ class Searched:
         return self.after.shape[1]
 
 
+def _noting(judge: Judge, labels: Tensor, marks: Container[int], notes: dict[int, dict[int, Tensor]]) -> Observer:
+    """Notes, by point and mark, the cross-entropy (B,) of the best."""
+
+    def note(point: SearchPoint, generation: int, best: Tensor) -> None:
+        if generation in marks:
+            dtype = torch.float32 if point.kind == "logits" else judge.dtype
+            fitness = judge.fitness(point, best.to(dtype).unsqueeze(1), labels).squeeze(1)
+            notes.setdefault(point.index, {})[generation] = -fitness
+
+    return note
+
+
 def search(
     problem: Problem,
     algorithm: Algorithm,
@@ -225,15 +238,7 @@ def search(
     for number, (start, end) in enumerate(problem.bounds):
         images, labels = problem.images[start:end], problem.labels[start:end]
         noted: dict[int, dict[int, Tensor]] = {}
-
-        def note(
-            point: SearchPoint, generation: int, best: Tensor, noted: dict[int, Any] = noted, labels: Tensor = labels
-        ) -> None:
-            if generation in marks:
-                dtype = torch.float32 if point.kind == "logits" else problem.judge.dtype
-                fitness = problem.judge.fitness(point, best.to(dtype).unsqueeze(1), labels).squeeze(1)
-                noted.setdefault(point.index, {})[generation] = -fitness
-
+        note = _noting(problem.judge, labels, marks, noted)
         results.append(
             search_batch(problem.judge, images, labels, algorithm, seed=derive(seed, number), points=chosen, observe=note)
         )

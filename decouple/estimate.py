@@ -117,19 +117,13 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     }
     points = search_points(searched, data.image_shape)
     flops_from = _stage_flops(searched, data.image_shape)
-    algorithm = algorithm_of(config.search, seed=0)
-    searched_points = chosen(points, config.search.points)
-    judge = Judge(searched, statistics=config.search.statistics, pilot=data.train.images[:2].to(chosen_device))
-    scored = _scored(algorithm, searched_points, judge)
-    evaluations = sum(scored.values())
-    flops = sum(count * sum(flops_from[index + 1 :]) for index, count in scored.items())
-    later = algorithm_of(dataclasses.replace(config.search, algorithm="es", es=config.rounds.es), seed=0)
-    again = config.rounds.count * sum(_scored(later, searched_points, judge).values())
-    population = max(algorithm.candidates(point) for point in searched_points)
+    search = _searching(config, searched, data, points)
+    evaluations, again = sum(search.scored.values()), search.again
+    flops = sum(count * sum(flops_from[index + 1 :]) for index, count in search.scored.items())
     learnings = [config.learn, *[config.rounds.learning(config.learn)] * config.rounds.count]
     live = sum(learning.evaluations for learning in learnings)
     solutions = config.search.solutions
-    search_seconds = _time_search(config, searched, data, scored, population) * solutions * train_images
+    search_seconds = _time_search(config, searched, data, search) * solutions * train_images
     # The comparison searches its images too, and later rounds score as many candidates again, at about the same cost each.
     probed = 1 + config.compare.images / train_images + again / max(1, evaluations)
     search_cost = StageCost(float(flops * solutions * train_images) * probed, search_seconds * probed)
@@ -150,15 +144,10 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     steps = solutions * epochs * len(even_batches(train_images, config.learn.batch))
     steps += len(config.sgd.groups) * config.sgd.epochs * len(even_batches(train_images, config.sgd.batch))
     steps += trajectories * gradient_steps(config.q0, train_images)
-    itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
-    values = sum(torch.Size(point.shape).numel() for point in points)
     weights = {groups: sum(v.numel() * 4 for v in network.state_dict().values()) for groups, network in learned.items()}
-    networks = solutions * (1 + config.rounds.count) + len(config.sgd.groups)
-    disk = values * itemsize * solutions * (train_images + config.compare.images)
-    disk += networks * config.compare.records * config.compare.images * values * 2
-    disk += networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[own]
-    generations = sum(algorithm.generations(point) for point in searched_points)
-    launches = solutions * len(even_batches(train_images, config.search.batch)) * generations * SEARCH_KERNELS * len(points)
+    launches = (
+        solutions * len(even_batches(train_images, config.search.batch)) * search.generations * SEARCH_KERNELS * len(points)
+    )
     threads = torch.get_num_threads()
     rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]
     training_rate = GPU_RATES["bfloat16" if config.precision == "bfloat16" else "float32"]
@@ -171,11 +160,55 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
         search=search_cost,
         learn=learn_cost,
         q0=q0_cost,
-        disk_bytes=disk,
-        memory_bytes=_memory(config, points, population, train_images + test_images, data, weights[own], algorithm),
+        disk_bytes=_disk(config, points, train_images, weights),
+        memory_bytes=_memory(config, points, search, train_images + test_images, data, weights[own]),
         gpu_seconds=max(search_cost.flops / rate, launches * GPU_LAUNCH)
         + max((learn_cost.flops + q0_cost.flops) / training_rate, steps * STEP_KERNELS * len(points) * own * GPU_LAUNCH),
     )
+
+
+@dataclass(frozen=True)
+class _Searching:
+    """What the search does for an image."""
+
+    algorithm: Algorithm
+    scored: dict[int, int]
+    """Candidates, by the index of the search point."""
+    again: int
+    """Candidates of later rounds."""
+    population: int
+    """Candidates of the largest generation."""
+    generations: int
+
+
+def _searching(config: RunConfig, network: Stages, data: ImageData, points: list[SearchPoint]) -> _Searching:
+    evolved, pilot = chosen(points, config.search.points), data.train.images[:2].to(next(network.parameters()).device)
+    judge = Judge(network, statistics=config.search.statistics, pilot=pilot)
+
+    def scored(algorithm: Algorithm) -> dict[int, int]:
+        return {point.index: algorithm.evaluations(point, coupled=judge.couples(point)) for point in evolved}
+
+    algorithm = algorithm_of(config.search, seed=0)
+    later = algorithm_of(dataclasses.replace(config.search, algorithm="es", es=config.rounds.es), seed=0)
+    return _Searching(
+        algorithm=algorithm,
+        scored=scored(algorithm),
+        again=config.rounds.count * sum(scored(later).values()),
+        population=max(algorithm.candidates(point) for point in evolved),
+        generations=sum(algorithm.generations(point) for point in evolved),
+    )
+
+
+def _disk(config: RunConfig, points: list[SearchPoint], images: int, weights: dict[int, int]) -> int:
+    """Bytes of targets, networks, snapshots and records; `weights`: of a network, by its ConvGroups."""
+    solutions, compare = config.search.solutions, config.compare
+    trajectories = config.q0.trajectories or solutions
+    itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
+    values = sum(torch.Size(point.shape).numel() for point in points)
+    networks = solutions * (1 + config.rounds.count) + len(config.sgd.groups)
+    disk = values * itemsize * solutions * (images + compare.images)
+    disk += networks * compare.records * compare.images * values * 2
+    return disk + networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[config.network.groups]
 
 
 def _stand_in(config: RunConfig, data_root: Path | None) -> tuple[ImageData, int, int]:
@@ -216,30 +249,25 @@ def _stage_flops(network: Stages, image_shape: tuple[int, ...]) -> list[int]:
     return counts
 
 
-def _scored(algorithm: Algorithm, points: list[SearchPoint], judge: Judge) -> dict[int, int]:
-    """Candidates scored for an image, by the index of the search point."""
-    return {point.index: algorithm.evaluations(point, coupled=judge.couples(point)) for point in points}
-
-
-def _time_search(config: RunConfig, network: Stages, data: ImageData, scored: dict[int, int], population: int) -> float:
+def _time_search(config: RunConfig, network: Stages, data: ImageData, search: _Searching) -> float:
     """Seconds that the search takes for one image: a few generations at each point, scaled to all its evaluations."""
     points = search_points(network, data.image_shape)
     widest = max(torch.Size(point.shape).numel() for point in points)
-    count = max(2, min(SAMPLE_IMAGES, len(data.train), SAMPLE_VALUES // (widest * population)))
+    count = max(2, min(SAMPLE_IMAGES, len(data.train), SAMPLE_VALUES // (widest * search.population)))
     sample, device = data.train.subset(torch.arange(count)), next(network.parameters()).device
     images, labels = sample.images.to(device), sample.labels.to(device)
     dtype = devices.search_dtype(config.precision)
     judge = Judge(network, statistics=config.search.statistics, dtype=dtype, pilot=images)
-    algorithm, made = algorithm_of(config.search, seed=0), 0
+    made = 0
 
     def run(*names: str) -> None:
         nonlocal made
-        budget = Budget(evaluations=3 * population)
-        made = search_batch(judge, images, labels, algorithm, seed=0, points=names, budget=budget).evaluations
+        budget = Budget(evaluations=3 * search.population)
+        made = search_batch(judge, images, labels, search.algorithm, seed=0, points=names, budget=budget).evaluations
 
     total = idle = _seconds(run, device, repeats=3)
     for point in points:
-        if wanted := scored.get(point.index, 0):
+        if wanted := search.scored.get(point.index, 0):
             few = _seconds(lambda name=point.name: run(name), device, repeats=3)  # type: ignore[misc]
             total += max(0.0, few - idle) / max(1, made) * wanted
     return total / count
@@ -282,20 +310,14 @@ def _training_cost(passes: dict[int, float], forward: dict[int, int], seconds: d
 
 
 def _memory(
-    config: RunConfig,
-    points: list[SearchPoint],
-    population: int,
-    images: int,
-    data: ImageData,
-    weights: int,
-    algorithm: Algorithm,
+    config: RunConfig, points: list[SearchPoint], searching: _Searching, images: int, data: ImageData, weights: int
 ) -> int:
     """Libraries, the data set, the widest moment of the search, and a training step."""
     values = [torch.Size(point.shape).numel() for point in points]
     itemsize = 4 if config.precision == "float32" else 2
-    candidates = max(values) * config.search.batch * population
+    candidates = max(values) * config.search.batch * searching.population
     # A population of floats and about as many converted, convolved and normalised copies as a stage has alive at once.
-    search = candidates * (4 * algorithm.float_populations + 4 * itemsize)
+    search = candidates * (4 * searching.algorithm.float_populations + 4 * itemsize)
     pixel = data.train.images.element_size() * torch.Size(data.image_shape).numel()
     step = max(config.learn.batch, config.sgd.batch) * sum(values) * 4 * 12 * config.network.groups
     # A solution that fits is held in memory, and is there twice while it is read (see TargetStore).

@@ -284,7 +284,7 @@ def test_an_algorithm_of_ones_own_is_only_loaded_when_it_is_named(
     assert "was made with another version of " in _error(capsys, *run, "--resume", status=1)
     file.write_text(OWN)
     other = _error(capsys, "learn", out, "--search.algorithm", "es")
-    assert f"searches with {named[1]}, which 'decouple learn' cannot change" in other
+    assert f"the run searches with {named[1]}, which 'decouple learn' cannot change" in other
     assert run_command(["search", out, "--search.batch", "20", "--quiet", *named]) == 0
     assert [name for name in sys.modules if name.startswith(registry.FROM_FILE)] == loaded
 

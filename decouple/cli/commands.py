@@ -84,13 +84,7 @@ def _stage(stage: str, argv: list[str]) -> None:
         parsed = parse(f"{stage} RUN_DIR", argv[1:], stage_arguments(stage, before))
         config = RunConfig(**vars(parsed.settings))
         named = getattr(parsed, "search", config.search).algorithm
-        config = replace(config, search=replace(config.search, algorithm=named or before.search.algorithm))
-        config = settings.located(settings.check(config), None)
-        if stage != "search" and config.search.algorithm != before.search.algorithm:
-            raise ConfigError(
-                f"{path} searches with {before.search.algorithm}, which 'decouple {stage}' cannot change: give {_ALGORITHM} "
-                f"{before.search.algorithm}"
-            )
+        config = _with_algorithm(config, named, before, stage)
         _execute(directory, group, config, parsed.options, stage, code=bool(named) or not code)
         # Only now: settings that are refused, or that fail, must not become the run's.
         from decouple.pipeline.stages import OUTDATED, set_aside
@@ -111,6 +105,16 @@ def _stage(stage: str, argv: list[str]) -> None:
 
 _ALGORITHM = "--search.algorithm"
 """Every stage takes it for a run that searches with code: it is only loaded when the user names it."""
+
+
+def _with_algorithm(config: RunConfig, named: str, before: RunConfig, stage: str) -> RunConfig:
+    """Checked settings with the algorithm that is named, or if there is none with the one that the run had `before`."""
+    own = before.search.algorithm
+    config = replace(config, search=replace(config.search, algorithm=named or own))
+    config = settings.located(settings.check(config), None)
+    if stage != "search" and config.search.algorithm != own:
+        raise ConfigError(f"the run searches with {own}, which 'decouple {stage}' cannot change: give {_ALGORITHM} {own}")
+    return config
 
 
 @contextmanager

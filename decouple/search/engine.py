@@ -118,26 +118,13 @@ def search_batch(
         if planned[point.index] == 0:
             found.append(place.left_alone())
         else:
-            share = sum(planned[: point.index + 1]) / sum(planned)
-            allowance = _Allowance.of(
-                budget, planned[point.index], share, spent=sum(f.evaluations for f in found), began=began
-            )
+            share, spent = sum(planned[: point.index + 1]) / sum(planned), sum(f.evaluations for f in found)
+            allowance = _Allowance.of(budget, planned[point.index], share, spent=spent, began=began)
             evolution = _Evolution(place, algorithm, population, derive(seed, point.name), observe)
             found.append(evolution.run(allowance))
             population = algorithm.population(evolution.state)
         values = found[-1].target
-    return BatchResult(
-        targets=[f.target for f in found],
-        before=torch.stack([f.before for f in found]),
-        after=torch.stack([f.after for f in found]),
-        solved=torch.stack([f.solved for f in found]),
-        displacement=torch.stack([f.displacement for f in found]),
-        cosine=torch.stack([f.cosine for f in found]),
-        curves=[f.curve for f in found],
-        stops=[f.stop for f in found],
-        evaluations=sum(f.evaluations for f in found),
-        failed=sum(f.failed for f in found),
-    )
+    return _joined(found)
 
 
 def _check_shape(algorithm: Algorithm, method: str, values: Tensor, leading: tuple[int, ...], point: SearchPoint) -> None:
@@ -197,6 +184,22 @@ class _Found:
     stop: str
     evaluations: int
     failed: int
+
+
+def _joined(found: list[_Found]) -> BatchResult:
+    """What was found at all points."""
+    return BatchResult(
+        targets=[f.target for f in found],
+        before=torch.stack([f.before for f in found]),
+        after=torch.stack([f.after for f in found]),
+        solved=torch.stack([f.solved for f in found]),
+        displacement=torch.stack([f.displacement for f in found]),
+        cosine=torch.stack([f.cosine for f in found]),
+        curves=[f.curve for f in found],
+        stops=[f.stop for f in found],
+        evaluations=sum(f.evaluations for f in found),
+        failed=sum(f.failed for f in found),
+    )
 
 
 @dataclass(frozen=True)

@@ -136,13 +136,12 @@ def search_solutions(
     expect(config, SearchConfig, "config", "an EsConfig goes into SearchConfig(es=…)")
     expect(dtype, torch.dtype, "dtype", "such as torch.bfloat16")
     expect(execution, Execution, "execution", "such as Execution(workers=2)")
-    if algorithm is not None:
-        _check_algorithm(algorithm)
-    execution = dataclasses.replace(execution, workers=whole_number(execution.workers, "workers"))
-    check_workers(execution.workers)
+    _check_algorithm(algorithm)
+    check_workers(workers := whole_number(execution.workers, "workers"))
+    execution = dataclasses.replace(execution, workers=workers)
     config = settings.check_section(config)
     seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
-    points = _check_network(network, split, config)
+    points = [point.shape for point in _check_network(network, split, config)]
     seeds = [derive(seed, "search", solution) for solution in solutions]
 
     def algorithms() -> tuple[Algorithm, ...]:  # only where something is missing: it may run code that the settings name
@@ -153,34 +152,35 @@ def search_solutions(
 
         pool.prepare(execution.ray_address)  # before EvoTorch imports Ray
     if identity:
-        places = [(Path(folder), identity)] * len(solutions)
+        names, folders = [identity] * len(seeds), [Path(folder)] * len(seeds)
     else:  # The targets of another network, seed or setting may be in the folder, and stay.
         names = [_identity(network, split, config, each, dtype, own=algorithm is None) for each in algorithms()]
-        places = [(Path(folder) / f"{name}-seed{seed}", name) for name in names]
+        folders = [Path(folder) / f"{name}-seed{seed}" for name in names]
     shards = [
         shards_of(split, config, place, seed=seed, solution=solution, identity=name)
-        for solution, (place, name) in zip(solutions, places, strict=True)
+        for solution, place, name in zip(solutions, folders, names, strict=True)
     ]
-    tasks = [
-        Task(shard, position, derive(seeds[position], number))
-        for position, of_solution in enumerate(shards)
-        for number, shard in enumerate(of_solution)
-    ]
-    if missing := [task for task in tasks if not _is_there(task, execution)]:
-        size = target_bytes([point.shape for point in points], config)
+    if missing := _missing(shards, seeds, execution):
+        size = target_bytes(points, config)
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
         # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
-        share = min(execution.workers, len(shards[0])) / len(shards[0])
+        share = min(workers, len(shards[0])) / len(shards[0])
         plan = _plan(network, split, config, algorithms(), dtype, share)
         _search_missing(plan, missing, split, execution, size)
     return [TargetStore(of_solution) for of_solution in shards]
 
 
-def _is_there(task: Task, execution: Execution) -> bool:
-    there = task.shard.is_whole()
-    if there:
-        execution.advance(task.images)
-    return there
+def _missing(shards: list[list[Shard]], seeds: list[int], execution: Execution) -> list[Task]:
+    """What is to be searched, of the shards of every solution; `execution` hears of what is not."""
+    missing = []
+    for solution, of_solution in enumerate(shards):
+        for number, shard in enumerate(of_solution):
+            task = Task(shard, solution, derive(seeds[solution], number))
+            if shard.is_whole():
+                execution.advance(task.images)
+            else:
+                missing.append(task)
+    return missing
 
 
 def _plan(
@@ -280,7 +280,7 @@ def _check_judge(judge: Judge, pilot: Tensor, points: str | tuple[str, ...]) -> 
             )
 
 
-def _check_algorithm(algorithm: object) -> None:
+def _check_algorithm(algorithm: object | None) -> None:
     """Refuse what cannot search.
 
     Raises:
@@ -290,7 +290,7 @@ def _check_algorithm(algorithm: object) -> None:
         raise ConfigError(
             f"algorithm is the class {algorithm.__name__}: expected an object; call it, {algorithm.__name__}()"
         )
-    if missing := [name for name in ENGINE if not callable(getattr(algorithm, name, None))]:
+    if algorithm is not None and (missing := [name for name in ENGINE if not callable(getattr(algorithm, name, None))]):
         raise ConfigError(
             f"algorithm is a {type(algorithm).__name__} without {', '.join(missing)}: expected an object of a "
             "subclass of decouple.search.Algorithm; decouple's own are named by SearchConfig(algorithm=…)"
