@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, Size, key, label, named
+from benchmarks.common import STORED, Common, Parts, Size, by_place, key, label, named
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from decouple import device as devices
 from decouple.config import (
@@ -95,12 +95,12 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
     """The base and what differs from it in one choice, by name."""
     es = size.es
     base = SearchConfig(batch=size.batch, es=es)
-    every = replace(base, blocks="all", es=replace(es, generations=size.layers))
-    alpha = (0.1,) if key(source) in ("mnist", "digits") else PaperConfig().alpha
+    every = replace(base, points="all", es=replace(es, generations=by_place(size.layers)))
+    alpha = 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
     # As many candidates as es has for all blocks: 44 new ones a generation.
-    generations = tuple(max(1, count * es.population // 44) for count in size.layers)
+    generations = by_place([max(1, count * es.population // 44) for count in size.layers])
     paper = PaperConfig(population=48, parents=4, explorers=20, generations=generations, alpha=alpha, smoothing="noise")
-    genetic = replace(base, blocks="all", algorithm="paper", paper=paper)
+    genetic = replace(base, points="all", algorithm="paper", paper=paper)
     return {
         "SGD": Row(None),
         "es, the last block": Row(base),
@@ -120,11 +120,11 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
         "es, radius 0.1": Row(replace(base, es=replace(es, radius=0.1))),
         "es, directions of each image": Row(replace(base, es=replace(es, noise="image"))),
         "es, own moments": Row(replace(base, es=replace(es, moments="own"))),
-        "es, smoothed noise": Row(replace(base, es=replace(es, blur=(1, 0)))),
-        "es, half the step": Row(replace(base, es=replace(es, step=(0.05, 0.5)))),
-        "es, twice the step": Row(replace(base, es=replace(es, step=(0.2, 0.5)))),
-        "es, a quarter of the generations": Row(replace(base, es=replace(es, generations=(10, 10)))),
-        "es, 4 times the generations": Row(replace(base, es=replace(es, generations=(160, 10)))),
+        "es, smoothed noise": Row(replace(base, es=replace(es, blur={"blocks": 1, "logits": 0}))),
+        "es, half the step": Row(replace(base, es=replace(es, step={"blocks": 0.05, "logits": 0.5}))),
+        "es, twice the step": Row(replace(base, es=replace(es, step={"blocks": 0.2, "logits": 0.5}))),
+        "es, a quarter of the generations": Row(replace(base, es=replace(es, generations=10))),
+        "es, 4 times the generations": Row(replace(base, es=replace(es, generations={"blocks": 160, "logits": 10}))),
         "es, kl_weight 0.03": Row(base, {"kl_weight": 0.03}),
         "es, weight decay 5e-4": Row(base, {"weight_decay": 5e-4}),
         "paper, noise smoothed, all supervised": Row(genetic, {"supervise": "all"}),

@@ -84,12 +84,12 @@ def search_settings(size: AccuracySize, source: str, algorithm: str, population:
         population=population,
         parents=population // 12,
         explorers=5 * population // 12,
-        generations=(generations, size.logits),
-        alpha=(0.1,) if key(source) in ("mnist", "digits") else PaperConfig().alpha,
+        generations={"blocks": generations, "logits": size.logits},
+        alpha=0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha,
         smoothing="noise",
     )
-    es = replace(size.es, population=population, generations=(generations, size.logits))
-    return SearchConfig(algorithm=algorithm, batch=size.batch, es=es, paper=paper)  # type: ignore[arg-type]
+    es = replace(size.es, population=population, generations={"blocks": generations, "logits": size.logits})
+    return SearchConfig(algorithm=algorithm, batch=size.batch, es=es, paper=paper)
 
 
 def curves_of(measured: dict[tuple[str, int, int], list[float]], size: AccuracySize, algorithm: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ from decouple.networks import paper_network
 from decouple.pipeline.directory import commit
 from decouple.report import style
 from decouple.search import Algorithm, Judge, SearchPoint, search_batch
-from decouple.search.algorithm import Fitness
+from decouple.search.engine import Observer
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.training.batches import even_batches
@@ -35,7 +35,7 @@ LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-
 STORED: dict[str, Any] = {"target_weight": 1.0, "kl_weight": 0.3, "live": LiveConfig(weight=0.0)}
 """Settings of learning from stored targets alone, without live search."""
 EVERY = range(2**31)
-"""Marks of `Watched`: all generations."""
+"""Marks of `search`: all generations."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,13 @@ def label(source: str, data_root: Path | None = None) -> str:
     return f"{name} ({'JPEG copy' if next(files, Path()).suffix in ('.jpg', '.jpeg') else 'folder'})"
 
 
+def by_place(values: Sequence[Any]) -> Any:
+    """A setting by search point from values in the order of the points; one for all, or the last is the logits' and the last but
+    one all further blocks'."""
+    *first, blocks, logits = [values[0], *values] if len(values) == 1 else values
+    return {**{f"block{place}": value for place, value in enumerate(first)}, "blocks": blocks, "logits": logits}
+
+
 def settings_for(
     algorithm: str,
     source: str,
@@ -145,7 +152,7 @@ def settings_for(
     population: int,
     updates: Sequence[int],
     smoothing: str = "noise",
-    alpha: tuple[float, ...] | None = None,
+    alpha: float | dict[str, float] | None = None,
 ) -> SearchConfig:
     """Settings of an algorithm for a budget.
 
@@ -156,84 +163,22 @@ def settings_for(
         smoothing: the reading of the paper's text.
         alpha: the paper's mutation strengths; None: those that it has for the data set.
     """
-    alpha = alpha or ((0.1,) if key(source) in ("mnist", "digits") else PaperConfig().alpha)
+    alpha = alpha or (0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha)
     return SearchConfig(
-        algorithm=algorithm,  # type: ignore[arg-type]
+        algorithm=algorithm,
         # In the paper's unit, each channel's deviation, for a comparison like with like.
-        es=EsConfig(population=population, generations=tuple(count + 1 for count in updates), scale="channel", radius=0.1),
+        es=EsConfig(
+            population=population, generations=by_place([count + 1 for count in updates]), scale="channel", radius=0.1
+        ),
         paper=PaperConfig(
             population=population,
             parents=max(1, population // 12),
             explorers=5 * population // 12,
-            generations=tuple(updates),
+            generations=by_place(updates),
             alpha=alpha,
             smoothing=smoothing,  # type: ignore[arg-type]
         ),
     )
-
-
-class _State(NamedTuple):
-    inner: Any
-    """None where the point is left as it is."""
-    point: SearchPoint
-    fitness: Fitness
-    start: Tensor
-    population: Tensor | None
-    told: int
-
-
-@dataclass(frozen=True)
-class Watched:
-    """An algorithm, at some search points only, and what its best had reached after some updates.
-
-    At other points the network's own activations stay, and a population (the paper's: noisy copies of the image) goes
-    through the network as it is.
-    """
-
-    algorithm: Algorithm
-    points: Container[int] = EVERY
-    """Indices of the points that are evolved."""
-    marks: Container[int] = ()
-    """Updates after which to note; 0: when the first generation was scored."""
-    notes: dict[int, dict[int, Tensor]] = field(default_factory=dict)
-    """By point and mark: cross-entropy (B,) of the best, scored among the other images' best, as it will be used. (Among
-    the candidates of a generation, BatchNorm's batch statistics are others.)"""
-
-    def generations(self, point: SearchPoint) -> int:
-        return self.algorithm.generations(point) if point.index in self.points else 0
-
-    def inputs(self, images: Tensor, seed: int) -> Tensor | None:
-        return self.algorithm.inputs(images, seed)
-
-    def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> _State:
-        evolved = point.index in self.points
-        inner = self.algorithm.init(start, point, seed, population, fitness) if evolved else None
-        return _State(inner, point, fitness, start, population, 0)
-
-    def ask(self, state: _State) -> tuple[Tensor, _State]:
-        candidates, inner = self.algorithm.ask(state.inner)
-        return candidates, state._replace(inner=inner)
-
-    def tell(self, state: _State, candidates: Tensor, fitness: Tensor) -> _State:
-        inner = self.algorithm.tell(state.inner, candidates, fitness)
-        if state.told in self.marks:
-            best = self.algorithm.best(inner)[0].to(state.start.dtype)
-            self.notes.setdefault(state.point.index, {})[state.told] = -state.fitness(best.unsqueeze(1)).squeeze(1)
-        return state._replace(inner=inner, told=state.told + 1)
-
-    def known(self, state: _State) -> Tensor | None:
-        return self.algorithm.known(state.inner)
-
-    def pending(self, state: _State) -> Tensor | None:
-        return self.algorithm.pending(state.inner)
-
-    def best(self, state: _State) -> tuple[Tensor, Tensor]:
-        if state.inner is None:
-            return state.start, state.start.new_full((len(state.start),), -torch.inf)
-        return self.algorithm.best(state.inner)
-
-    def population(self, state: _State) -> Tensor | None:
-        return state.population if state.inner is None else self.algorithm.population(state.inner)
 
 
 @dataclass(frozen=True)
@@ -249,7 +194,7 @@ class Searched:
     after: Tensor
     cosine: Tensor
     notes: dict[int, dict[int, float]]
-    """By point and mark, the mean over the images: see `Watched`."""
+    """By point and mark, the mean cross-entropy over the images: see `search`."""
     evaluations: int
     """Candidates scored for an image."""
     seconds: float
@@ -259,22 +204,45 @@ class Searched:
         return self.after.shape[1]
 
 
+def _noting(judge: Judge, labels: Tensor, marks: Container[int], notes: dict[int, dict[int, Tensor]]) -> Observer:
+    """Notes, by point and mark, the cross-entropy (B,) of the best."""
+
+    def note(point: SearchPoint, generation: int, best: Tensor) -> None:
+        if generation in marks:
+            dtype = torch.float32 if point.kind == "logits" else judge.dtype
+            fitness = judge.fitness(point, best.to(dtype).unsqueeze(1), labels).squeeze(1)
+            notes.setdefault(point.index, {})[generation] = -fitness
+
+    return note
+
+
 def search(
     problem: Problem,
     algorithm: Algorithm,
     *,
     seed: int,
-    points: Container[int] = EVERY,
+    points: Sequence[int] | None = None,
     marks: Container[int] = (),
 ) -> Searched:
-    """Search for all images of the problem; `points` and `marks` as in `Watched`."""
+    """Search for all images of the problem.
+
+    Args:
+        points: indices of the points that are evolved; None: all. At others the network's own activations stay, and a population
+            (the paper's: noisy copies of the image) goes through the network as it is.
+        marks: updates after which to note what the best has reached, scored among the other images' best, as it will be used
+            (among the candidates of a generation, BatchNorm's batch statistics are others); 0: when the first was scored.
+    """
     began = time.monotonic()
+    chosen = "all" if points is None else [problem.points[index].name for index in points]
     results, notes = [], []
     for number, (start, end) in enumerate(problem.bounds):
-        watched = Watched(algorithm, points, marks)
         images, labels = problem.images[start:end], problem.labels[start:end]
-        results.append(search_batch(problem.judge, images, labels, watched, seed=derive(seed, number)))
-        notes.append(watched.notes)
+        noted: dict[int, dict[int, Tensor]] = {}
+        note = _noting(problem.judge, labels, marks, noted)
+        results.append(
+            search_batch(problem.judge, images, labels, algorithm, seed=derive(seed, number), points=chosen, observe=note)
+        )
+        notes.append(noted)
     seconds = time.monotonic() - began
     sizes = [end - start for start, end in problem.bounds]
     values, starts = [problem.images[start:end] for start, end in problem.bounds], []

@@ -21,7 +21,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
@@ -70,7 +70,7 @@ class DiversitySize(Size):
     generations: int
     runs: tuple[int, ...]
     """Numbers of runs, R; as many searches as the largest."""
-    alpha: tuple[float, ...] = PaperConfig().alpha
+    alpha: float | dict[str, float] = field(default_factory=lambda: PaperConfig().alpha)
     """The paper's mutation strengths for CIFAR, for every data set: its 0.1 for MNIST would need more generations than there are
     here to get any image to p(correct) > 0.5."""
 

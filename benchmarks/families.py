@@ -45,7 +45,7 @@ from decouple.trajectories import Recorder, Recording
 
 CLASSES = 4
 IMAGES = 12
-SEARCH = SearchConfig(blocks="all", batch=IMAGES, es=EsConfig(population=8, generations=(4,)))
+SEARCH = SearchConfig(points="all", batch=IMAGES, es=EsConfig(population=8, generations=4))
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 

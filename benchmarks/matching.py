@@ -48,7 +48,7 @@ from benchmarks.common import (
 )
 from benchmarks.receipt import scaled, spread, write_receipt
 from decouple import device as devices
-from decouple.config import PaperConfig, at
+from decouple.config import PaperConfig
 from decouple.progress import Progress
 from decouple.report import style
 from decouple.search import SearchPoint
@@ -80,7 +80,7 @@ SCALES = {
         data=("digits",),
         images=12,
         batch=12,
-        full=PaperConfig(population=48, parents=4, explorers=20, generations=(20, 10, 4)),
+        full=PaperConfig(population=48, parents=4, explorers=20, generations={"block0": 20, "blocks": 10, "logits": 4}),
     ),
     "small": MatchSize(data=("mnist", "cifar10"), images=12, batch=12),
 }
@@ -145,7 +145,12 @@ def es_curve(
     updates = [*([0] * point.index if before is None else before), most]
     config = settings_for("es", problem.source, population=size.population, updates=updates)
     if variant == "es-own":
-        config = replace(config, es=replace(config.es, moments="own", step=(0.05, 0.05, 0.05, 0.5), blur=(2, 1, 1, 0)))
+        config = replace(
+            config,
+            es=replace(
+                config.es, moments="own", step={"blocks": 0.05, "logits": 0.5}, blur={"block0": 2, "blocks": 1, "logits": 0}
+            ),
+        )
     seed = derive(problem.seed, NAME, "es")
     points = range(point.index if before is None else 0, point.index + 1)
     found = search(problem, algorithm_of(config, seed), seed=seed, points=points, marks=EVERY)
@@ -155,7 +160,7 @@ def es_curve(
 
 def measure(problem: Problem, size: MatchSize) -> dict[str, Any]:
     """All comparisons, for one seed."""
-    updates = [at(size.full.generations, point.index, point.count) for point in problem.points]
+    updates = [point.setting(size.full.generations) for point in problem.points]
     config = settings_for("paper", problem.source, population=size.full.population, updates=updates)
     seed = derive(problem.seed, NAME)
     algorithm = algorithm_of(config, seed)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.config import PaperConfig, at
+from decouple.config import PaperConfig
 from decouple.search import Judge
 
 
@@ -20,14 +20,14 @@ def plain_search(
     """The paper's search over a batch of images (B, C, H, W), noise smoothed: targets (B, …) by search point."""
     points = judge.points(images[:2])
     noise = torch.randn(len(images), config.population, *images.shape[1:], generator=generator, device=images.device)
-    population = images[:, None] + config.alpha[0] * images.std((-2, -1), keepdim=True)[:, None] * noise
+    population = images[:, None] + points[0].setting(config.alpha) * images.std((-2, -1), keepdim=True)[:, None] * noise
     targets = []
     for point in points:
         population = judge.advance(point.index, population.flatten(0, 1)).unflatten(0, population.shape[:2])
         is_map = point.kind == "map"
         population = _normalised(population) if is_map else population - population.mean(-1, keepdim=True)
-        alpha, boost, passes = (at(v, point.index, point.count) for v in (config.alpha, config.boost, config.blur))
-        for _ in range(at(config.generations, point.index, point.count)):
+        alpha, boost, passes = point.setting(config.alpha), point.setting(config.boost), point.setting(config.blur)
+        for _ in range(point.setting(config.generations)):
             best = judge.fitness(point, population, labels).topk(config.parents).indices
             parents = _chosen(population, best)
             explorers = _reproduce(parents, config.explorers, alpha * boost, passes, is_map, generator)

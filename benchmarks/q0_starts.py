@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, key, label, named, save_pictures
+from benchmarks.common import STORED, Common, Parts, by_place, key, label, named, save_pictures
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from benchmarks.recipes import Recipe, cycles_in
@@ -84,7 +84,7 @@ ROWS = {
     "new networks, SGD on the learning's schedule": Start(labels=True),
 }
 
-ES = {"last": EsConfig(population=32), "all": EsConfig(population=32, generations=(24, 12, 12, 10))}
+ES = {"last": EsConfig(population=32), "all": EsConfig(population=32, generations=by_place((24, 12, 12, 10)))}
 """As in the benchmarks of learning and of trajectories."""
 
 
@@ -128,7 +128,7 @@ def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
         return {"points": bench.train(recipe, seed, starts), "search_seconds": seconds, "evaluations": evaluations}
     judge = bench.network(derive(seed, NAME, "judge"))
     for trajectory, blocks in enumerate(start.blocks):
-        search = SearchConfig(batch=min(125, len(train)), blocks=blocks, es=ES[blocks])
+        search = SearchConfig(batch=min(125, len(train)), points=blocks, es=ES[blocks])
         began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             own = derive(seed, NAME, trajectory)

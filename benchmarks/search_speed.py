@@ -144,7 +144,7 @@ def against_evotorch(device: torch.device, repeats: int) -> list[dict[str, Any]]
     for size, shape in itertools.product(SIZES, SHAPES):
         size = size._replace(images=size.images // size.fewer)
         network, images, labels = problem(size, SHAPES[shape], device)
-        config = PaperConfig(smoothing="noise", generations=_share((300, 0, 0, 0), size.share))
+        config = PaperConfig(smoothing="noise", generations=_share({"block0": 300, "blocks": 0, "logits": 0}, size.share))
         theirs = Counting(network)
         point = theirs.points(images[:2])[0]
         start = theirs.advance(0, images[:1])[0]
@@ -213,7 +213,7 @@ def _peak(images: int) -> int:
         pixels[:images], labels[:images], test_images=pixels[images:], test_labels=labels[images:], validation=20, prior=20
     )
     network = paper_network(data.train.images[:256], 10, NetworkConfig(width=size.width), groups=1, seed=0)
-    config = SearchConfig(es=EsConfig(population=8, generations=(1,)))
+    config = SearchConfig(es=EsConfig(population=8, generations=1))
     with tempfile.TemporaryDirectory() as folder:
         search_solution(network, data.train, folder, config=config, dtype=torch.bfloat16)
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
@@ -299,8 +299,9 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _share(generations: Sequence[int], share: float) -> tuple[int, ...]:
-    return tuple(max(min(1, count), round(share * count)) for count in generations)
+def _share(generations: int | dict[str, int], share: float) -> dict[str, int]:
+    assert isinstance(generations, dict)
+    return {point: max(min(1, count), round(share * count)) for point, count in generations.items()}
 
 
 def say(text: str) -> None:

@@ -77,7 +77,7 @@ class TableSize(Size):
     """Whether networks, the paper's search and training are those of the preset that a data set has, rather than small ones."""
     paper: PaperConfig = field(
         default_factory=lambda: PaperConfig(
-            population=48, parents=4, explorers=20, smoothing="noise", generations=(17, 8, 8, 7)
+            population=48, parents=4, explorers=20, smoothing="noise", generations={"block0": 17, "blocks": 8, "logits": 7}
         )
     )
     """Its algorithm, where it is not the presets': with those generations it scores about as many candidates as es does."""
@@ -110,7 +110,7 @@ SCALES = {
         epochs={60: 2, 90: 2},
         validation={"digits": 100},
         groups=(1,),
-        es=EsConfig(population=4, generations=(2,)),
+        es=EsConfig(population=4, generations=2),
     ),
     "small": TableSize(
         data=("mnist",),
@@ -230,9 +230,9 @@ class Setting:
         """What rows and trials change: the data set's preset, or small settings."""
         if self.size.presets:
             return preset(key(self.source))
-        alpha = (0.1,) if key(self.source) in ("mnist", "digits") else PaperConfig().alpha
+        alpha = 0.1 if key(self.source) in ("mnist", "digits") else PaperConfig().alpha
         paper = replace(self.size.paper, alpha=alpha)
-        search = SearchConfig(algorithm="paper", blocks="all", batch=self.size.batch, paper=paper)
+        search = SearchConfig(algorithm="paper", points="all", batch=self.size.batch, paper=paper)
         return RunConfig(network=self.size.network, search=search)
 
     def network(self, data: ImageData, groups: int, *what: str | int) -> Stages:

@@ -34,7 +34,7 @@ import msgspec
 import torch
 
 from benchmarks.command import launch
-from benchmarks.common import PAPER_NETWORK, STORED, Common, Parts, Size, key, label, named, save_pictures
+from benchmarks.common import PAPER_NETWORK, STORED, Common, Parts, Size, by_place, key, label, named, save_pictures
 from benchmarks.receipt import scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.analysis import collision_entropy
@@ -73,7 +73,7 @@ class TrajectorySize(Size):
     """By data set, for learning and SGD alike."""
     groups: int = 1
     """ConvGroups a block of the trained networks."""
-    es: EsConfig = field(default_factory=lambda: EsConfig(population=32, generations=(24, 12, 12, 10)))
+    es: EsConfig = field(default_factory=lambda: EsConfig(population=32, generations=by_place((24, 12, 12, 10))))
     """All blocks are searched, and all are supervised, as in the paper."""
     timed_images: int
     """Training images of the recorder's timing: those of the presets."""
@@ -200,7 +200,8 @@ def _solutions(setting: Setting) -> tuple[dict[str, TargetStore], dict[str, dict
     searched = setting.network(1, "searched")
     learned, targets = {}, {}
     for factor in size.step_factors:
-        es = replace(size.es, step=tuple(factor * step for step in size.es.step))
+        assert isinstance(size.es.step, dict)
+        es = replace(size.es, step={point: factor * step for point, step in size.es.step.items()})
         for number in range(2):
             name = f"step ×{factor:g} #{number}"
             stores = [
@@ -208,7 +209,7 @@ def _solutions(setting: Setting) -> tuple[dict[str, TargetStore], dict[str, dict
                     searched,
                     split,
                     setting.folder / f"targets-{factor:g}-{what}",
-                    config=SearchConfig(batch=size.batch, blocks="all", es=es),
+                    config=SearchConfig(batch=size.batch, points="all", es=es),
                     seed=setting.seed,
                     solution=number,
                     dtype=getattr(torch, size.dtype),

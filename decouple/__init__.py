@@ -47,7 +47,15 @@ if TYPE_CHECKING:
     from decouple.q0.ensemble import Ensemble
     from decouple.report import write_comparison
     from decouple.results import Results
-    from decouple.search import Algorithm, EvolutionStrategy, PaperSearch, TargetStore, search_solution, search_solutions
+    from decouple.search import (
+        Algorithm,
+        EvolutionStrategy,
+        Execution,
+        PaperSearch,
+        TargetStore,
+        search_solution,
+        search_solutions,
+    )
     from decouple.training.evaluate import accuracy
     from decouple.trajectories import Recorder, Recording, compare_recordings
     from decouple.trajectories.results import TrajectoryComparison
@@ -66,6 +74,7 @@ _HOMES = {
     "Ensemble": "decouple.q0.ensemble",
     "EsConfig": "decouple.config",
     "EvolutionStrategy": "decouple.search",
+    "Execution": "decouple.search",
     "Fit": "decouple.learn",
     "GptConfig": "decouple.config",
     "ImageData": "decouple.data",
@@ -138,6 +147,7 @@ __all__ = [
     "Ensemble",
     "EsConfig",
     "EvolutionStrategy",
+    "Execution",
     "Fit",
     "GptConfig",
     "ImageData",

@@ -22,6 +22,9 @@ NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 BelowOne = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Seed = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+CountByPoint = Annotated[Count | dict[str, Count], tyro.conf.arg(metavar="INT | POINT INT [POINT INT ...]")]
+"""One value for all search points, or values by the names of points (see `SearchPoint.setting`)."""
+RateByPoint = Annotated[Rate | dict[str, Rate], tyro.conf.arg(metavar="FLOAT | POINT FLOAT [POINT FLOAT ...]")]
 
 
 @dataclass(frozen=True)
@@ -58,23 +61,23 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class EsConfig:
-    """Antithetic evolution strategy, over smooth noise or not. Lists go by search point: the last value is the logits', the blocks
-    take theirs from the front; one value serves all."""
+    """Antithetic evolution strategy. A setting by search point is one value for all, or a value for each name: that of a point
+    (block0), or `blocks` and `logits` for those that are not named."""
 
     population: Annotated[int, msgspec.Meta(ge=2, le=_MOST, multiple_of=2)] = 48
     """Candidates a generation and image, in mirrored pairs."""
-    generations: tuple[Count, ...] = (40, 10)
+    generations: CountByPoint = field(default_factory=lambda: {"blocks": 40, "logits": 10})
     """Generations at each search point."""
     scale: Literal["sample", "channel"] = "sample"
     """Unit of all displacements: the standard deviation over a whole sample, or over space of each channel (paper), where
     channels that are silent for an image can hardly be moved."""
     radius: Rate = 0.5
     """Size of a trial displacement, in that unit."""
-    step: tuple[Rate, ...] = (0.1, 0.5)
+    step: RateByPoint = field(default_factory=lambda: {"blocks": 0.1, "logits": 0.5})
     """Size of a generation's update, in that unit."""
     momentum: BelowOne = 0.7
     """Share of the last update that is kept."""
-    blur: tuple[Count, ...] = (0,)
+    blur: CountByPoint = 0
     """3×3 mean passes that smooth the noise."""
     moments: Literal["unit", "own"] = "unit"
     """What every centre keeps: unit: mean 0 and deviation 1, as in the paper; own: those of the network's own activation."""
@@ -85,8 +88,7 @@ class EsConfig:
 
 @dataclass(frozen=True)
 class PaperConfig:
-    """The paper's genetic algorithm. Lists go by search point: the last value is the logits', the blocks take theirs from
-    the front; one value serves all."""
+    """The paper's genetic algorithm. Settings by search point are given as in `EsConfig`."""
 
     population: Positive = 240
     """Individuals a generation and image: parents, explorers and, for the rest, refiners."""
@@ -94,13 +96,13 @@ class PaperConfig:
     """Individuals kept each generation."""
     explorers: Count = 100
     """Children of parents, with the boosted mutation. The refiners are children of parents and explorers."""
-    generations: tuple[Count, ...] = (300, 100, 100, 10)
+    generations: CountByPoint = field(default_factory=lambda: {"block0": 300, "blocks": 100, "logits": 10})
     """Generations at each search point."""
-    alpha: tuple[Rate, ...] = (0.3, 0.2, 0.1, 0.1)
+    alpha: RateByPoint = field(default_factory=lambda: {"block0": 0.3, "block1": 0.2, "blocks": 0.1, "logits": 0.1})
     """Mutation strength, in units of the parents' spatial standard deviation (MNIST: 0.1 everywhere)."""
-    boost: tuple[Rate, ...] = (5.0, 3.0, 3.0, 1.0)
+    boost: RateByPoint = field(default_factory=lambda: {"block0": 5.0, "blocks": 3.0, "logits": 1.0})
     """The explorers' strength over the refiners'."""
-    blur: tuple[Count, ...] = (5, 1, 1, 0)
+    blur: CountByPoint = field(default_factory=lambda: {"block0": 5, "blocks": 1, "logits": 0})
     """3×3 mean passes."""
     smoothing: Literal["map", "noise"] = "map"
     """What the passes smooth: the whole mutated map, or the noise alone (keeps the image: see the README)."""
@@ -108,12 +110,14 @@ class PaperConfig:
 
 @dataclass(frozen=True)
 class SearchConfig:
-    algorithm: Literal["es", "paper", "pgpe", "cem", "random", "gradient"] = "es"
+    algorithm: str = "es"
     """es: our evolution strategy; paper: the paper's genetic algorithm; pgpe, cem: EvoTorch's, with es's settings. For
-    reference: random (the floor: no selection) and gradient (the oracle: along the true gradient, by backpropagation)."""
-    blocks: Literal["last", "all"] = "last"
-    """Blocks whose activations are evolved, with the logits: the last one alone, whose candidates cost next to nothing and whose
-    targets teach best (measured), or all, one after the other (paper). Learning can supervise no others."""
+    reference: random (the floor: no selection) and gradient (the oracle: along the true gradient, by backpropagation). Your own:
+    FILE.py:Class, package.module:Class, or a registered name."""
+    points: str | tuple[str, ...] = "last"
+    """Search points whose activations are evolved, by name (block2, logits). last: the last block, whose candidates cost next to
+    nothing and whose targets teach best (measured), and the logits; all: one after the other (paper). Learning can supervise no
+    block before the first of them."""
     solutions: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 2
     """Independent searches, each of which seeds one network."""
     batch: Annotated[int, msgspec.Meta(ge=2, le=_MOST)] = 128
@@ -208,7 +212,9 @@ class RoundsConfig:
     weight_decay: NonNegative | None = None
     """Of each; None: learn.weight_decay. A network that goes on wants less than a new one. All else stays as in learn."""
     es: EsConfig = field(
-        default_factory=lambda: EsConfig(population=32, generations=(24, 10), step=(0.03, 0.5), moments="own")
+        default_factory=lambda: EsConfig(
+            population=32, generations={"blocks": 24, "logits": 10}, step={"blocks": 0.03, "logits": 0.5}, moments="own"
+        )
     )
     """The search: always es, in place of search.algorithm."""
 
@@ -408,21 +414,3 @@ class TextConfig:
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     network: GptConfig = field(default_factory=GptConfig)
     q0: Q0Config = TEXT_Q0
-
-
-def at(values: tuple[Any, ...], point: int, points: int) -> Any:
-    """The setting for search point `point` of `points`: the logits take the last, blocks count from the front of the others.
-
-    >>> at((40, 20, 20, 10), 1, 3), at((40, 20, 20, 10), 2, 3), at((7,), 1, 3), at((40, 10), 2, 4)
-    (20, 10, 7, 40)
-    """
-    return values[-1] if point == points - 1 else values[min(point, max(len(values) - 2, 0))]
-
-
-def is_searched(blocks: str, point: int, points: int) -> bool:
-    """Whether `SearchConfig.blocks` has search point `point` of `points` evolved.
-
-    >>> [is_searched("last", point, 4) for point in range(4)]
-    [False, False, True, True]
-    """
-    return blocks == "all" or point >= points - 2

@@ -20,8 +20,9 @@ from decouple.formats import count, magnitude, plural, rough_duration, size
 from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages, paper_network
 from decouple.q0.trajectories import gradient_steps
-from decouple.search import Judge, search_batch, search_points
-from decouple.search.solutions import algorithm_of, generations_of, scored
+from decouple.search import Algorithm, Budget, Judge, SearchPoint, search_batch, search_points
+from decouple.search.algorithm import chosen
+from decouple.search.solutions import algorithm_of
 from decouple.search.store import IN_MEMORY_BYTES
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import Loop
@@ -110,28 +111,22 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     Raises:
         ConfigError, DataError: as the run itself would.
     """
-    chosen = devices.resolve(device)
+    chosen_device = devices.resolve(device)
     data, train_images, test_images = _stand_in(config, data_root)
-    searched = paper_network(data.train.images, data.num_classes, config.network, groups=1, seed=0).to(chosen)
+    searched = paper_network(data.train.images, data.num_classes, config.network, groups=1, seed=0).to(chosen_device)
     learned = {
-        groups: paper_network(data.train.images, data.num_classes, config.network, groups=groups, seed=0).to(chosen)
+        groups: paper_network(data.train.images, data.num_classes, config.network, groups=groups, seed=0).to(chosen_device)
         for groups in sorted({config.network.groups, *config.sgd.groups})
     }
     points = search_points(searched, data.image_shape)
     flops_from = _stage_flops(searched, data.image_shape)
-    population = config.search.paper.population if config.search.algorithm == "paper" else config.search.es.population + 1
-    evaluations = flops = again = 0
-    rounds = dataclasses.replace(config.search, algorithm="es", es=config.rounds.es)
-    judge = Judge(searched, statistics=config.search.statistics, pilot=data.train.images[:2].to(chosen))
-    for point in points:
-        count = scored(config.search, point, coupled=judge.couples(point))
-        evaluations += count
-        flops += count * sum(flops_from[point.index + 1 :])
-        again += config.rounds.count * scored(rounds, point, coupled=judge.couples(point))
+    search = _searching(config, searched, data, points)
+    evaluations, again = sum(search.scored.values()), search.again
+    flops = sum(count * sum(flops_from[index + 1 :]) for index, count in search.scored.items())
     learnings = [config.learn, *[config.rounds.learning(config.learn)] * config.rounds.count]
     live = sum(learning.evaluations for learning in learnings)
     solutions = config.search.solutions
-    search_seconds = _time_search(config, searched, data, chosen, population) * solutions * train_images
+    search_seconds = _time_search(config, searched, data, search) * solutions * train_images
     # The comparison searches its images too, and later rounds score as many candidates again, at about the same cost each.
     probed = 1 + config.compare.images / train_images + again / max(1, evaluations)
     search_cost = StageCost(float(flops * solutions * train_images) * probed, search_seconds * probed)
@@ -152,20 +147,15 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     steps = solutions * epochs * len(even_batches(train_images, config.learn.batch))
     steps += len(config.sgd.groups) * config.sgd.epochs * len(even_batches(train_images, config.sgd.batch))
     steps += trajectories * gradient_steps(config.q0, train_images)
-    itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
-    values = sum(torch.Size(point.shape).numel() for point in points)
     weights = {groups: sum(v.numel() * 4 for v in network.state_dict().values()) for groups, network in learned.items()}
-    networks = solutions * (1 + config.rounds.count) + len(config.sgd.groups)
-    disk = values * itemsize * solutions * (train_images + config.compare.images)
-    disk += networks * config.compare.records * config.compare.images * values * 2
-    disk += networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[own]
-    generations = sum(generations_of(config.search, point) for point in points)
-    launches = solutions * len(even_batches(train_images, config.search.batch)) * generations * SEARCH_KERNELS * len(points)
+    launches = (
+        solutions * len(even_batches(train_images, config.search.batch)) * search.generations * SEARCH_KERNELS * len(points)
+    )
     threads = torch.get_num_threads()
     rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]
     training_rate = GPU_RATES["bfloat16" if config.precision == "bfloat16" else "float32"]
     return Estimate(
-        device=f"{devices.name_of(chosen)} ({chosen}, {plural(threads, 'thread')})",
+        device=f"{devices.name_of(chosen_device)} ({chosen_device}, {plural(threads, 'thread')})",
         images=train_images,
         evaluations_per_image=evaluations + again + live,
         evaluations=(evaluations + again + live) * solutions * train_images,
@@ -173,11 +163,55 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
         search=search_cost,
         learn=learn_cost,
         q0=q0_cost,
-        disk_bytes=disk,
-        memory_bytes=_memory(config, points, population, train_images + test_images, data, weights[own], chosen),
+        disk_bytes=_disk(config, points, train_images, weights),
+        memory_bytes=_memory(config, points, search, train_images + test_images, data, weights[own]),
         gpu_seconds=max(search_cost.flops / rate, launches * GPU_LAUNCH)
         + max((learn_cost.flops + q0_cost.flops) / training_rate, steps * STEP_KERNELS * len(points) * own * GPU_LAUNCH),
     )
+
+
+@dataclass(frozen=True)
+class _Searching:
+    """What the search does for an image."""
+
+    algorithm: Algorithm
+    scored: dict[int, int]
+    """Candidates, by the index of the search point."""
+    again: int
+    """Candidates of later rounds."""
+    population: int
+    """Candidates of the largest generation."""
+    generations: int
+
+
+def _searching(config: RunConfig, network: Stages, data: ImageData, points: list[SearchPoint]) -> _Searching:
+    evolved, pilot = chosen(points, config.search.points), data.train.images[:2].to(next(network.parameters()).device)
+    judge = Judge(network, statistics=config.search.statistics, pilot=pilot)
+
+    def scored(algorithm: Algorithm) -> dict[int, int]:
+        return {point.index: algorithm.evaluations(point, coupled=judge.couples(point)) for point in evolved}
+
+    algorithm = algorithm_of(config.search, seed=0)
+    later = algorithm_of(dataclasses.replace(config.search, algorithm="es", es=config.rounds.es), seed=0)
+    return _Searching(
+        algorithm=algorithm,
+        scored=scored(algorithm),
+        again=config.rounds.count * sum(scored(later).values()),
+        population=max(algorithm.candidates(point) for point in evolved),
+        generations=sum(algorithm.generations(point) for point in evolved),
+    )
+
+
+def _disk(config: RunConfig, points: list[SearchPoint], images: int, weights: dict[int, int]) -> int:
+    """Bytes of targets, networks, snapshots and records; `weights`: of a network, by its ConvGroups."""
+    solutions, compare = config.search.solutions, config.compare
+    trajectories = config.q0.trajectories or solutions
+    itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
+    values = sum(torch.Size(point.shape).numel() for point in points)
+    networks = solutions * (1 + config.rounds.count) + len(config.sgd.groups)
+    disk = values * itemsize * solutions * (images + compare.images)
+    disk += networks * compare.records * compare.images * values * 2
+    return disk + networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[config.network.groups]
 
 
 def _stand_in(config: RunConfig, data_root: Path | None) -> tuple[ImageData, int, int]:
@@ -218,27 +252,27 @@ def _stage_flops(network: Stages, image_shape: tuple[int, ...]) -> list[int]:
     return counts
 
 
-def _time_search(config: RunConfig, network: Stages, data: ImageData, device: torch.device, population: int) -> float:
-    """Seconds that the search takes for one image: two generations at each point, scaled to all."""
+def _time_search(config: RunConfig, network: Stages, data: ImageData, search: _Searching) -> float:
+    """Seconds that the search takes for one image: a few generations at each point, scaled to all its evaluations."""
     points = search_points(network, data.image_shape)
     widest = max(torch.Size(point.shape).numel() for point in points)
-    count = max(2, min(SAMPLE_IMAGES, len(data.train), SAMPLE_VALUES // (widest * population)))
-    sample = data.train.subset(torch.arange(count))
+    count = max(2, min(SAMPLE_IMAGES, len(data.train), SAMPLE_VALUES // (widest * search.population)))
+    sample, device = data.train.subset(torch.arange(count)), next(network.parameters()).device
     images, labels = sample.images.to(device), sample.labels.to(device)
     dtype = devices.search_dtype(config.precision)
     judge = Judge(network, statistics=config.search.statistics, dtype=dtype, pilot=images)
+    made = 0
 
-    def run(*generations: int) -> float:
-        es = dataclasses.replace(config.search.es, generations=generations)
-        paper = dataclasses.replace(config.search.paper, generations=generations)
-        algorithm = algorithm_of(dataclasses.replace(config.search, es=es, paper=paper), seed=0)
-        return _seconds(lambda: search_batch(judge, images, labels, algorithm, seed=0), device, repeats=3)
+    def run(*names: str) -> None:
+        nonlocal made
+        budget = Budget(evaluations=3 * search.population)
+        made = search_batch(judge, images, labels, search.algorithm, seed=0, points=names, budget=budget).evaluations
 
-    total = idle = run(0)
+    total = idle = _seconds(run, device, repeats=3)
     for point in points:
-        if wanted := generations_of(config.search, point):
-            few = run(*(2 if other.index == point.index else 0 for other in points))
-            total += max(0.0, few - idle) / 2 * wanted
+        if wanted := search.scored.get(point.index, 0):
+            few = _seconds(lambda name=point.name: run(name), device, repeats=3)  # type: ignore[misc]
+            total += max(0.0, few - idle) / max(1, made) * wanted
     return total / count
 
 
@@ -269,14 +303,14 @@ def _training_cost(passes: dict[int, float], forward: dict[int, int], seconds: d
 
 
 def _memory(
-    config: RunConfig, points: list, population: int, images: int, data: ImageData, weights: int, device: torch.device
+    config: RunConfig, points: list[SearchPoint], searching: _Searching, images: int, data: ImageData, weights: int
 ) -> int:
     """Libraries, the data set, the widest moment of the search, and a training step."""
     values = [torch.Size(point.shape).numel() for point in points]
     itemsize = 4 if config.precision == "float32" else 2
-    candidates = max(values) * config.search.batch * population
+    candidates = max(values) * config.search.batch * searching.population
     # A population of floats and about as many converted, convolved and normalised copies as a stage has alive at once.
-    search = candidates * (4 * (3 if config.search.algorithm == "paper" else 1) + 4 * itemsize)
+    search = candidates * (4 * searching.algorithm.float_populations + 4 * itemsize)
     pixel = data.train.images.element_size() * torch.Size(data.image_shape).numel()
     step = max(config.learn.batch, config.sgd.batch) * sum(values) * 4 * 12 * config.network.groups
     # A solution that fits is held in memory, and is there twice while it is read (see TargetStore).

@@ -33,9 +33,11 @@ _PAPER_TRAINING = {
     "shuffle": "fixed",
 }
 
+_ALPHA = {"block0": 0.3, "block1": 0.2, "blocks": 0.1, "logits": 0.1}
+
 
 def _paper(
-    name: str, *, alpha: tuple[float, ...], groups: int, epochs: int, augment: str, eps: float, clip: float
+    name: str, *, alpha: float | dict[str, float], groups: int, epochs: int, augment: str, eps: float, clip: float
 ) -> RunConfig:
     """The paper's settings; what the paper leaves open is said in the README ("Fidelity")."""
     training = {**_PAPER_TRAINING, "epochs": epochs, "augment": augment, "clip": clip}
@@ -45,7 +47,7 @@ def _paper(
         data=DataConfig(name=name, validation=4000, prior=1000),
         network=NetworkConfig(width=256, groups=groups, eps=eps, statistics="batch"),
         search=SearchConfig(
-            algorithm="paper", blocks="all", solutions=1, batch=64, paper=PaperConfig(alpha=alpha, smoothing="noise")
+            algorithm="paper", points="all", solutions=1, batch=64, paper=PaperConfig(alpha=alpha, smoothing="noise")
         ),
         learn=LearnConfig(
             **training,  # type: ignore[arg-type]
@@ -87,15 +89,15 @@ _PRESETS: dict[str, tuple[str, RunConfig]] = {
     ),
     "mnist": (
         "the paper's MNIST: genetic algorithm, 256 channels, 1000 epochs; for a GPU",
-        _paper("mnist", alpha=(0.1,), groups=2, epochs=1000, augment="none", eps=1e-2, clip=1.0),
+        _paper("mnist", alpha=0.1, groups=2, epochs=1000, augment="none", eps=1e-2, clip=1.0),
     ),
     "cifar10": (
         "the paper's CIFAR-10: genetic algorithm, 256 channels, 90 epochs, augmented; for a GPU",
-        _paper("cifar10", alpha=(0.3, 0.2, 0.1, 0.1), groups=3, epochs=90, augment="flip-crop", eps=1e-5, clip=0.0),
+        _paper("cifar10", alpha=_ALPHA, groups=3, epochs=90, augment="flip-crop", eps=1e-5, clip=0.0),
     ),
     "cifar100": (
         "the paper's CIFAR-100: genetic algorithm, 256 channels, 90 epochs, augmented; for a GPU",
-        _paper("cifar100", alpha=(0.3, 0.2, 0.1, 0.1), groups=3, epochs=90, augment="flip-crop", eps=1e-5, clip=0.0),
+        _paper("cifar100", alpha=_ALPHA, groups=3, epochs=90, augment="flip-crop", eps=1e-5, clip=0.0),
     ),
 }
 

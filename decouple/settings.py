@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
+from decouple import registry
 from decouple.config import (
     DataConfig,
     LearnConfig,
@@ -55,10 +56,12 @@ def check_section(section: Section) -> Section:
         ConfigError: names the field, the value and what is allowed.
     """
     values = to_builtins(section)
-    _refuse_unknown(values, to_builtins(type(section)()), type(section).__name__)
+    _refuse_unknown(values, type(section)(), type(section).__name__)
     checked = _converted(values, type(section))
     if isinstance(checked, TrainConfig):
         _check_training(checked)
+    if isinstance(checked, SearchConfig):
+        _check_search(checked)
     return checked
 
 
@@ -119,10 +122,9 @@ def from_builtins(values: Any, base: Any = None, *, source: str = _ANYWHERE) -> 
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must hold a table of settings, not {type(values).__name__}")
     base = base or RunConfig()
-    known = to_builtins(base)
-    _refuse_unknown(values, known, source)
+    _refuse_unknown(values, base, source)
     try:
-        config = _converted(_merge(known, to_builtins(values)), type(base))
+        config = _converted(_merge(base, to_builtins(values)), type(base))
         _check_across(config)
     except ConfigError as error:
         raise (error if source == _ANYWHERE else ConfigError(f"{source}: {error}")) from None
@@ -138,7 +140,10 @@ def _converted(values: dict[str, Any], kind: type[Any]) -> Any:
 
 
 def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
-    """`config` with the place of a folder of images made absolute, so that the run can go on from anywhere."""
+    """`config` with the places of a folder of images, and of an algorithm's file, made absolute: the run resumes from anywhere."""
+    config = dataclasses.replace(
+        config, search=dataclasses.replace(config.search, algorithm=registry.located(config.search.algorithm))
+    )
     kind, _, path = config.data.name.partition(":")
     if kind != "folder" or not path:
         return config
@@ -148,7 +153,7 @@ def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
 
 def differences(one: Any, other: Any) -> list[str]:
     """The fields in which two configurations differ, as "section.field: a → b"."""
-    flat_one, flat_other = _flatten(to_builtins(one)), _flatten(to_builtins(other))
+    flat_one, flat_other = _flatten(one), _flatten(other)
     return [f"{name}: {flat_one[name]!r} → {flat_other[name]!r}" for name in flat_one if flat_one[name] != flat_other[name]]
 
 
@@ -252,29 +257,7 @@ def _check_across(config: RunConfig | TextConfig) -> None:
             )
         check_member_count(config.q0, config.q0.trajectories)
         return
-    paper = config.search.paper
-    if paper.population <= paper.parents or paper.population < paper.parents + paper.explorers:
-        raise ConfigError(
-            f"search.paper.population = {paper.population} is too small for {paper.parents} parents and {paper.explorers} "
-            f"explorers: it must be above {paper.parents} and at least {paper.parents + paper.explorers}; give "
-            "--search.paper.population, --search.paper.parents or --search.paper.explorers another value"
-        )
-    if config.search.algorithm == "cem" and config.search.es.population < 4:
-        raise ConfigError(
-            f"search.es.population = {config.search.es.population} is too small for cem: half of it are parents, and one alone "
-            "has no deviation; give --search.es.population at least 4"
-        )
-    for section, name in (
-        ("es", "generations"),
-        ("es", "step"),
-        ("es", "blur"),
-        ("paper", "generations"),
-        ("paper", "alpha"),
-        ("paper", "boost"),
-        ("paper", "blur"),
-    ):
-        if not getattr(getattr(config.search, section), name):
-            raise ConfigError(f"search.{section}.{name} is empty: give one value, or one for each search point")
+    _check_search(config.search)
     _check_training(config.learn)
     _check_training(config.sgd)
     if not config.sgd.groups:
@@ -304,6 +287,30 @@ def _check_cycles(q0: Q0Config) -> None:
         )
 
 
+def _check_search(search: SearchConfig) -> None:
+    registry.check(search.algorithm)
+    if not search.points:
+        raise ConfigError("search.points is empty: give last, all or names of search points")
+    for section in ("es", "paper"):
+        for name, value in vars(getattr(search, section)).items():
+            if value == {}:
+                raise ConfigError(
+                    f"search.{section}.{name} is empty: give one value, or values by search point, such as blocks and logits"
+                )
+    paper = search.paper
+    if paper.population <= paper.parents or paper.population < paper.parents + paper.explorers:
+        raise ConfigError(
+            f"search.paper.population = {paper.population} is too small for {paper.parents} parents and {paper.explorers} "
+            f"explorers: it must be above {paper.parents} and at least {paper.parents + paper.explorers}; give "
+            "--search.paper.population, --search.paper.parents or --search.paper.explorers another value"
+        )
+    if search.algorithm == "cem" and search.es.population < 4:
+        raise ConfigError(
+            f"search.es.population = {search.es.population} is too small for cem: half of it are parents, and one alone "
+            "has no deviation; give --search.es.population at least 4"
+        )
+
+
 def check_member_count(q0: Q0Config, trajectories: int) -> None:
     """Raise ConfigError if more members are asked for than so many trajectories leave snapshots."""
     if q0.members is not None and q0.members > (made := trajectories * q0.cycles):
@@ -326,32 +333,38 @@ def _check_training(section: TrainConfig) -> None:
         )
 
 
-def _refuse_unknown(values: dict[str, Any], known: dict[str, Any], source: str, prefix: str = "") -> None:
+def _refuse_unknown(values: dict[str, Any], known: Any, source: str, prefix: str = "") -> None:
+    """Raise ConfigError if a name is no setting of the section `known`."""
     for name, value in values.items():
-        if name not in known:
+        if name not in vars(known):
             inside = f"{prefix}{name}"
             if inside in _flatten(known, prefix):
                 hint = f"; it is a setting of the section '{inside.rpartition('.')[0]}': write it inside that section"
             else:
-                hint = did_you_mean(inside, [prefix + other for other in known])
+                hint = did_you_mean(inside, [prefix + other for other in vars(known)])
             raise ConfigError(f"{source} has an unknown setting '{inside}'{hint}")
-        if isinstance(known[name], dict):
+        if dataclasses.is_dataclass(section := getattr(known, name)):
             if not isinstance(value, dict):
                 raise ConfigError(f"{source}: '{prefix}{name}' is a section of settings, not {value!r}")
-            _refuse_unknown(value, known[name], source, f"{prefix}{name}.")
+            _refuse_unknown(value, section, source, f"{prefix}{name}.")
 
 
-def _merge(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def _merge(base: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a section, with others over them; a value by search point takes the place of the whole."""
+    merged = to_builtins(base)
     for name, value in values.items():
-        merged[name] = _merge(base[name], value) if isinstance(base[name], dict) else value
+        section = getattr(base, name)
+        merged[name] = _merge(section, value) if dataclasses.is_dataclass(section) else value
     return merged
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(section: Any, prefix: str = "") -> dict[str, Any]:
+    """Every setting by its whole name, as what JSON holds."""
     flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    for name, value in vars(section).items():
+        flat |= (
+            _flatten(value, f"{prefix}{name}.") if dataclasses.is_dataclass(value) else {prefix + name: to_builtins(value)}
+        )
     return flat
 
 
@@ -365,7 +378,7 @@ def _explain(message: str, values: dict[str, Any], kind: type = RunConfig) -> st
     value: Any = values
     for part in name.split("."):
         value = value[part]
-    what = match["what"].replace("`", "")
+    what = match["what"].replace("`", "").replace(" | object", ", or a mapping from search points to such")
     if (
         re.match("Expected (int|float), got str", what)
         and isinstance(value, str)

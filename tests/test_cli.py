@@ -9,7 +9,7 @@ import filelock
 import pytest
 import torch
 
-from decouple import settings
+from decouple import registry, settings
 from decouple.cli import run_command
 from decouple.cli.commands import default_out
 from decouple.cli.parsing import explained
@@ -45,7 +45,10 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["run", "digits", "--sed", "3"], "unknown option '--sed'; did you mean '--seed'?"),
         (["run", "digits", "--serch.batch", "3"], "unknown option '--serch.batch'; did you mean '--search.batch'?"),
         (["run", "digits", "--seed", "three"], "--seed: expected a whole number, got 'three'"),
-        (["run", "digits", "--search.algorithm", "cma"], "invalid choice 'cma' for argument '--search.algorithm'"),
+        (
+            ["run", "digits", "--search.algorithm", "cma"],
+            'search.algorithm = "cma": expected one of es, paper, pgpe, cem, random, gradient, or code',
+        ),
         (["run", "digits", "stray"], "unexpected argument 'stray'"),
         (
             ["run", "digits", "--learn.live", "1"],
@@ -244,6 +247,46 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     config = str(tmp_path / "run" / "config.json")
     assert run_command(["run", "digits", "--config", config, "--out", str(again), "--quiet"]) == 0
     assert json.loads((again / "results.json").read_text()) == second, "a run's config.json repeats it"
+
+
+OWN = """
+from decouple.search import EvolutionStrategy
+
+
+class Mine(EvolutionStrategy):
+    pass
+"""
+
+
+def test_an_algorithm_of_ones_own_is_only_loaded_when_it_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decouple.report.build_report", lambda folder: folder / "report.html")
+    monkeypatch.chdir(tmp_path)
+    file, out = tmp_path / "mine.py", str(tmp_path / "run")
+    file.write_text(OWN)
+    named = ["--search.algorithm", f"{file.resolve()}:Mine"]
+    run = ["run", "digits", "--search.algorithm", "mine.py:Mine", "--out", out, *TINY]
+    assert run_command(run) == 0
+    made = json.loads((tmp_path / "run" / "run.json").read_text())["algorithm"]
+    assert made["name"] == named[1]
+    assert len(made["digest"]) == 16
+    loaded = [name for name in sys.modules if name.startswith(registry.FROM_FILE)]
+    assert run_command([*run, "--resume"]) == 0, "what is named is loaded again"
+
+    file.write_text("raise SystemExit('loaded')")
+    assert run_command(["q0", out, "--quiet"]) == 0, "nothing is to be searched"
+    capsys.readouterr()
+    asked = _error(capsys, "search", out, "--search.batch", "20", "--quiet")
+    assert f"{out} searches with {named[1]}, code that is only loaded when you name it: repeat the command with " in asked
+    assert asked.endswith(f"with {' '.join(named)}\n")
+    file.write_text(OWN + "\n\n")
+    assert "was made with another version of " in _error(capsys, *run, "--resume", status=1)
+    file.write_text(OWN)
+    other = _error(capsys, "learn", out, "--search.algorithm", "es")
+    assert f"the run searches with {named[1]}, which 'decouple learn' cannot change" in other
+    assert run_command(["search", out, "--search.batch", "20", "--quiet", *named]) == 0
+    assert [name for name in sys.modules if name.startswith(registry.FROM_FILE)] == loaded
 
 
 def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,7 @@ def _sgd(data: ImageData, folder: Path) -> list[Tensor]:
 
 
 def _learn(data: ImageData, folder: Path) -> list[Tensor]:
-    config = SearchConfig(batch=24, es=EsConfig(population=4, generations=(2, 2)))
+    config = SearchConfig(batch=24, es=EsConfig(population=4, generations=2))
     store = search_solution(_own(), data.train, folder, config=config)
     network = _own()
     found = learn_targets(network, data.train, store, validation=data.validation, config=LearnConfig(epochs=1, batch=24))
@@ -96,9 +96,9 @@ def _search(algorithm: str) -> Callable[[ImageData, Path], list[Tensor]]:
         config = SearchConfig(
             algorithm=algorithm,  # type: ignore[arg-type]
             batch=24,
-            blocks="all",
-            es=EsConfig(population=4, generations=(2, 2), blur=(1, 0)),
-            paper=PaperConfig(population=6, parents=2, explorers=2, generations=(2, 2)),
+            points="all",
+            es=EsConfig(population=4, generations=2, blur={"blocks": 1, "logits": 0}),
+            paper=PaperConfig(population=6, parents=2, explorers=2, generations=2),
         )
         split = data.train.subset(range(24))
         store = search_solution(

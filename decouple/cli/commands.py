@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from decouple import settings
+from decouple import registry, settings
 from decouple.cli.options import (
     STAGE_SECTIONS,
     CompareArguments,
@@ -79,10 +79,13 @@ def _stage(stage: str, argv: list[str]) -> None:
     device = value_of("--device", argv) or "auto"
     with _opened(path, device, lambda: RunDirectory.open(path)) as (directory, group):
         before = directory.read_config()
-        _refuse_foreign(stage, argv[1:])
+        code = registry.is_code(before.search.algorithm)
+        _refuse_foreign(stage, [argument for argument in argv[1:] if not (code and argument.startswith(_ALGORITHM))])
         parsed = parse(f"{stage} RUN_DIR", argv[1:], stage_arguments(stage, before))
-        config = settings.check(RunConfig(**vars(parsed.settings)))
-        _execute(directory, group, config, parsed.options, stage)
+        config = RunConfig(**vars(parsed.settings))
+        named = getattr(parsed, "search", config.search).algorithm
+        config = _with_algorithm(config, named, before, stage)
+        _execute(directory, group, config, parsed.options, stage, code=bool(named) or not code)
         # Only now: settings that are refused, or that fail, must not become the run's.
         from decouple.pipeline.stages import OUTDATED, set_aside
 
@@ -98,6 +101,20 @@ def _stage(stage: str, argv: list[str]) -> None:
     if stage == "compare":
         options = parsed.options
         _write_comparison([path], path / "comparison", options.device, options.data_root, options.quiet)
+
+
+_ALGORITHM = "--search.algorithm"
+"""Every stage takes it for a run that searches with code: it is only loaded when the user names it."""
+
+
+def _with_algorithm(config: RunConfig, named: str, before: RunConfig, stage: str) -> RunConfig:
+    """Checked settings with the algorithm that is named, or if there is none with the one that the run had `before`."""
+    own = before.search.algorithm
+    config = replace(config, search=replace(config.search, algorithm=named or own))
+    config = settings.located(settings.check(config), None)
+    if stage != "search" and config.search.algorithm != own:
+        raise ConfigError(f"the run searches with {own}, which 'decouple {stage}' cannot change: give {_ALGORITHM} {own}")
+    return config
 
 
 @contextmanager
@@ -164,10 +181,14 @@ def _text(argv: list[str]) -> None:
         print(f"Report: {(out / 'report.md').resolve()}")
 
 
-def _execute(directory: RunDirectory, group: Group, config: RunConfig, options: StageOptions, last: str) -> None:
+def _execute(
+    directory: RunDirectory, group: Group, config: RunConfig, options: StageOptions, last: str, *, code: bool = True
+) -> None:
+    """Do every stage up to `last`; `code` as in `open_run`."""
     from decouple.pipeline.context import open_run
     from decouple.pipeline.stages import run_stages
     from decouple.progress import Progress
+    from decouple.search import Execution
 
     progress = Progress(quiet=options.quiet or not group.first)
     said = ""
@@ -178,8 +199,8 @@ def _execute(directory: RunDirectory, group: Group, config: RunConfig, options: 
         data_root=options.data_root,
         progress=progress,
         tensorboard=options.tensorboard,
-        workers=options.workers,
-        ray_address=options.ray_address,
+        execution=Execution(options.workers, options.ray_address),
+        code=code,
     ) as run:
         sizes = f"{len(run.data.train)} training and {len(run.data.test)} test images"
         if run.device.type == "cpu" and "for a GPU" in PRESETS.get(config.preset, ""):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import tyro
 
+from decouple import registry
 from decouple.config import RunConfig, TextConfig
 
 STAGE_SECTIONS = {
@@ -89,14 +90,25 @@ class StageArguments:
     settings: Annotated[RunConfig, tyro.conf.arg(name="")]
 
 
+@dataclass(frozen=True)
+class NamedAlgorithm:
+    algorithm: str = ""
+    """The algorithm that this run searches with: code, which is only loaded when you name it."""
+
+
 def stage_arguments(stage: str, config: RunConfig) -> StageArguments:
-    """The defaults of a stage's command, which takes and explains the sections alone that it may change."""
+    """The defaults of a stage's command, which takes and explains only the sections that it may change; and the algorithm, where it
+    has to be named for its code to be loaded: empty, it is not."""
+    code = registry.is_code(config.search.algorithm)
+    if code:
+        config = replace(config, search=replace(config.search, algorithm=""))
     shown, hints = STAGE_SECTIONS[stage], get_type_hints(RunConfig, include_extras=True)
     narrow = [(name, hint if name in shown else Annotated[hint, tyro.conf.Suppress]) for name, hint in hints.items()]
     kind = make_dataclass("Settings", narrow, frozen=True)
     own = [("settings", Annotated[kind, tyro.conf.arg(name="")])]
-    arguments = make_dataclass("StageArguments", own, bases=(StageArguments,), frozen=True)
-    return arguments(StageOptions(), kind(**vars(config)))
+    named = [("search", Annotated[NamedAlgorithm, tyro.conf.arg(name="search")])] if code and stage != "search" else []
+    arguments = make_dataclass("StageArguments", own + named, bases=(StageArguments,), frozen=True)
+    return arguments(StageOptions(), kind(**vars(config)), *(NamedAlgorithm() for _ in named))
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ def explained(error: DecoupleError, command: str, argv: list[str]) -> str:
         return error.message
     own = {*STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
     named = [found["name"] for found in OPTION.finditer(error.message) if found["name"]]
+    named = [name for name in named if name != "search.algorithm"]  # they take it where it is asked for
     lacking = [f"--{name}" for name in dict.fromkeys(named) if name.partition(".")[0].replace("-", "_") not in own]
     if not lacking:
         return error.message
@@ -156,7 +157,7 @@ def _options(arguments: Any, prefix: str = "") -> list[str]:
 _PLAIN = {
     r"invalid literal for int\(\) with base 10: (\S+)": r"expected a whole number, got \1",
     r"could not convert string to float: (\S+)": r"expected a number, got \1",
-    r"no type matching (\S+) could be instantiated from \[(\S+)\]\..*": r"expected \1, got \2",
+    r"no type matching (.+?) could be instantiated from \[(.*?)\]\..*": r"expected \1, got \2",
 }
 """What Python and tyro say of a value, for people."""
 

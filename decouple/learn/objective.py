@@ -59,7 +59,7 @@ def blocks_without_target(supervise: str, blocks: int, first_searched: int = 0) 
     if skip < first_searched:
         raise ConfigError(
             f"supervise = {supervise} takes targets from block {skip} on, and only those from block {first_searched} on are searched; "
-            "use supervise = last, or search with blocks = all"
+            "use supervise = last, or search with points = all"
         )
     return skip
 

@@ -12,6 +12,7 @@ from decouple.pipeline.directory import RunDirectory
 from decouple.pipeline.stages import STAGES, run_stages
 from decouple.progress import Progress
 from decouple.results import Results
+from decouple.search import Execution
 from decouple.torch_state import torch_defaults
 
 __all__ = ["STAGES", "Run", "RunDirectory", "open_run", "run", "run_stages"]
@@ -55,8 +56,7 @@ def run(
             device=device,
             data_root=data_root,
             progress=Progress(quiet=quiet),
-            workers=workers,
-            ray_address=ray_address,
+            execution=Execution(workers, ray_address),
         ) as opened,
     ):
         run_stages(opened)

@@ -58,7 +58,9 @@ def compare_runs(
     for folder, label in zip(folders, labels, strict=True):
         with (
             RunDirectory.open(folder) as directory,
-            open_run(directory, directory.read_config(), device=device, data_root=data_root, progress=progress) as run,
+            open_run(
+                directory, directory.read_config(), device=device, data_root=data_root, progress=progress, code=False
+            ) as run,
         ):
             run_stages(run, "compare")
             names = {}

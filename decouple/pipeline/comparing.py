@@ -15,7 +15,7 @@ from decouple.errors import DataError
 from decouple.files import save_record, try_record
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained, probe_of
-from decouple.pipeline.searching import search_identity
+from decouple.pipeline.searching import refuse_unnamed_code, search_identity
 from decouple.results import Comparison, Record, TrajectoryCurve, to_json
 from decouple.search import search_solution
 from decouple.settings import fingerprint
@@ -78,13 +78,15 @@ def probe_targets(run: Run, probe: Split) -> dict[str, dict[str, Tensor]]:
     """Targets of the probe images, by the network that learns them and by evolved search point; searched where they are missing."""
     config = run.config.search
     identity = fingerprint(search_identity(run), len(probe))
+    folder, solutions = run.folder("compare", identity), range(config.solutions)
+    refuse_unnamed_code(run, probe, folder, solutions, identity)
     targets = {}
     with run.progress.task("compare, search of the probe", config.solutions, "solutions") as advance:
-        for solution in range(config.solutions):
+        for solution in solutions:
             store = search_solution(
                 run.network_to_search,
                 probe,
-                run.folder("compare", identity),
+                folder,
                 config=config,
                 seed=run.config.seed,
                 solution=solution,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from decouple import device as devices
+from decouple import registry
 from decouple.config import NetworkConfig, RunConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError, RunDirectoryError
@@ -22,6 +23,8 @@ from decouple.learn.objective import blocks_without_target
 from decouple.networks import Stages, paper_network
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
+from decouple.search import Execution, search_points
+from decouple.search.algorithm import chosen
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 
@@ -36,12 +39,14 @@ class Run:
     group: Group
     """The processes that learn together: those of a torchrun, or this one alone."""
     progress: Progress = field(default_factory=Progress)
-    workers: int = 1
-    """Processes of the search."""
-    ray_address: str | None = None
-    """The Ray cluster that they are on; None: this machine."""
+    execution: Execution = field(default_factory=Execution)
+    """On how many workers to search, and where."""
     tensorboard: Any = None
     """A torch.utils.tensorboard.SummaryWriter, or None."""
+    code: bool = True
+    """Whether the user has named the algorithm, rather than the run directory: its code may be loaded."""
+    algorithm_digest: str | None = None
+    """Of the file that defines the algorithm; None: it is decouple's own."""
 
     @property
     def device(self) -> torch.device:
@@ -95,33 +100,36 @@ def open_run(
     data_root: str | Path | None = None,
     progress: Progress | None = None,
     tensorboard: bool = False,
-    workers: int = 1,
-    ray_address: str | None = None,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
+    code: bool = True,
 ) -> Iterator[Run]:
     """Load the data, note how the run is made, and give the `Run`.
 
     Args:
         group: the processes of a torchrun, each with its device; every one calls this. None: this process alone, on `device`.
+        code: whether search.algorithm may be loaded where it is FILE.py:Class or package.module:Class: the user has named it. False:
+            only the run directory has.
 
     Raises:
         ConfigError: the device, TensorBoard or a worker is not there, or the network does not fit the images.
         DataError: the data cannot be loaded.
-        RunDirectoryError: the directory's results were made from other data.
+        RunDirectoryError: the directory's results were made from other data, or with another version of the algorithm's file.
     """
-    devices.check_workers(workers)
+    devices.check_workers(execution.workers)
     group = group or Group(devices.resolve(device))
     devices.prepare()
     with group.first_alone():  # it may download, and what it has found about the directory holds for the others
-        data = _data_of(directory, config, data_root, group, workers, ray_address)
+        digest = _digest_of_algorithm(directory, config, code)
+        data = _data_of(directory, config, data_root, group, execution, digest)
     writer = _tensorboard(directory.path) if tensorboard and group.first else None
     try:
-        run = Run(directory, config, data, group, progress or Progress(), workers, ray_address, writer)
+        run = Run(directory, config, data, group, progress or Progress(), execution, writer, code, digest)
         sittings = directory.read_run()["sittings"]
         if changed := _changes(sittings[0], sittings[-1]):
             run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
-        blocks = len(run.network_to_search) - 1
-        first_searched = 0 if config.search.blocks == "all" else blocks - 1
-        blocks_without_target(config.learn.supervise, blocks, first_searched)  # refuse now what it cannot have
+        points = search_points(run.network_to_search, data.image_shape)
+        first_searched = chosen(points, config.search.points)[0].index
+        blocks_without_target(config.learn.supervise, len(points) - 1, first_searched)  # refuse now what it cannot have
         _refuse_poor_probe(run)
         _refuse_single_images(run)
         yield run
@@ -135,8 +143,8 @@ def _data_of(
     config: RunConfig,
     data_root: str | Path | None,
     group: Group,
-    workers: int,
-    ray_address: str | None,
+    execution: Execution,
+    digest: str | None,
 ) -> ImageData:
     """The data, if they are those that the directory's results were made from; noted in run.json."""
     known = directory.read_run().get("data", {})
@@ -155,10 +163,31 @@ def _data_of(
         device=group.device,
         data={"digest": data.digest, "settings": settings, "root": where},
         processes=group.size,
-        workers=workers,
-        ray_address=ray_address,
+        workers=execution.workers,
+        ray_address=execution.ray_address,
+        algorithm={"name": config.search.algorithm, "digest": digest},
     )
     return data
+
+
+def _digest_of_algorithm(directory: RunDirectory, config: RunConfig, code: bool) -> str | None:
+    """The digest of the file that defines the algorithm, if it is the one that the directory's results were made with.
+
+    Raises:
+        ConfigError: the algorithm cannot be loaded.
+        RunDirectoryError: the file has changed.
+    """
+    known, name = directory.read_run().get("algorithm", {}), config.search.algorithm
+    same = known.get("name") == name
+    if registry.is_code(name) and not code:
+        return known.get("digest") if same else None
+    digest = registry.digest_of(name)
+    if same and known.get("digest") not in (None, digest):
+        raise RunDirectoryError(
+            f"{directory.path} was made with another version of {name} (the digest of its file differs); bring that file back, or "
+            "choose another --out"
+        )
+    return digest
 
 
 def _refuse_poor_probe(run: Run) -> None:

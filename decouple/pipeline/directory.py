@@ -210,6 +210,7 @@ class RunDirectory:
         processes: int = 1,
         workers: int = 1,
         ray_address: str | None = None,
+        algorithm: dict[str, str | None] | None = None,
     ) -> None:
         """Note in run.json how and on what this run is being made: the first sitting, and every one."""
         run = self.read_run()
@@ -238,6 +239,7 @@ class RunDirectory:
                 "seed": seed,
                 **begun,
                 "data": data,
+                "algorithm": algorithm or {},
                 "stages": run.get("stages", {}),
                 "sittings": sittings,
             },

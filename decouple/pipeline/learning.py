@@ -169,9 +169,7 @@ def search_again(run: Run, trained: Trained, before: Trained) -> TargetStore:
             solution=solution,
             dtype=search_dtype(config.precision),
             identity=trained.unit,
-            workers=run.workers,
-            ray_address=run.ray_address,
-            advance=advance,
+            execution=replace(run.execution, advance=advance),
         )
 
 

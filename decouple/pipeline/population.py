@@ -60,7 +60,7 @@ def q0_identity(run: Run, networks: list[Trained]) -> str:
 
 
 def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
-    """The snapshots of every trajectory; trains those that are not there yet, `run.workers` at a time."""
+    """The snapshots of every trajectory; trains those that are not there yet, as many at a time as there are workers."""
     config = run.config.q0
     learned = [trained for trained in networks if trained.kind == "search"]
     count = config.trajectories or len(learned)
@@ -83,15 +83,15 @@ def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
         run.log("q0", config.epochs_before(cycle) + epoch + 1, f"trajectory-{trajectory}", {"loss": loss})
 
     epochs = config.epochs_before(config.cycles)
-    if missing and (run.workers > 1 or run.ray_address is not None):
+    if missing and (run.execution.distributed):
         from decouple.q0.workers import distribute_trajectories  # it takes Ray, which one process does without
 
         with run.progress.task(f"q0, {count} trajectories", len(missing) * epochs, "epochs") as advance:
             distribute_trajectories(
                 [chain(trajectory) for trajectory in missing],
                 [all_snapshots[trajectory] for trajectory in missing],
-                workers=run.workers,
-                address=run.ray_address,
+                workers=run.execution.workers,
+                address=run.execution.ray_address,
                 advance=advance,
                 log=lambda position, *rest: log(missing[position], *rest),
             )

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from decouple import registry
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig
+from decouple.data.images import Split
 from decouple.device import search_dtype
+from decouple.errors import ConfigError
 from decouple.files import save_record, try_record
 from decouple.pipeline.context import Run
 from decouple.results import BeforeAfter, Diversity, SearchResults
 from decouple.search import TargetStore, search_points, search_solutions
-from decouple.search.solutions import target_bytes
+from decouple.search.algorithm import Algorithm
+from decouple.search.solutions import shards_of, target_bytes
 from decouple.settings import fingerprint, to_builtins
 from decouple.training.batches import even_batches
 
@@ -27,20 +34,40 @@ REASONS = {
 
 def search_identity(run: Run) -> str:
     """Fingerprint of what a solution depends on: not of how many there are."""
-    return fingerprint(run.base, used_settings(run.config.search))
+    return fingerprint(run.base, used_settings(run.config.search), run.algorithm_digest)
 
 
 def used_settings(config: SearchConfig) -> dict[str, object]:
     """The settings that decide a solution: those of another algorithm do not."""
-    settings = to_builtins(config)
-    for name in ("solutions", "paper" if config.algorithm != "paper" else "es"):
-        del settings[name]
-    return settings
+    sections = Algorithm.sections  # of code that may not be loaded here, any may be used
+    used = sections if registry.is_code(config.algorithm) else registry.load(config.algorithm).sections
+    unused = {"solutions", *sections} - set(used)
+    return {name: value for name, value in to_builtins(config).items() if name not in unused}
+
+
+def refuse_unnamed_code(run: Run, split: Split, folder: Path, solutions: Sequence[int], identity: str) -> None:
+    """Before anything is searched with code that only the run directory names.
+
+    Raises:
+        ConfigError: says which option names it.
+    """
+    config = run.config.search
+    if run.code or not registry.is_code(config.algorithm):
+        return
+    for solution in solutions:
+        shards = shards_of(split, config, folder, seed=run.config.seed, solution=solution, identity=identity)
+        if not all(shard.is_whole() for shard in shards):
+            raise ConfigError(
+                f"{run.directory.path} searches with {config.algorithm}, code that is only loaded when you name it: repeat the "
+                f"command with --search.algorithm {config.algorithm}"
+            )
 
 
 def search(run: Run) -> list[TargetStore]:
     """The targets of every solution; searches what is not there yet."""
     config, identity = run.config.search, search_identity(run)
+    folder, solutions = run.folder("search", identity), range(config.solutions)
+    refuse_unnamed_code(run, run.data.train, folder, solutions, identity)
     _say_size(run)
     what = f"search, {config.solutions} solution{'s' if config.solutions > 1 else ''}"
     with (
@@ -50,15 +77,13 @@ def search(run: Run) -> list[TargetStore]:
         return search_solutions(
             run.network_to_search,
             run.data.train,
-            run.folder("search", identity),
-            solutions=range(config.solutions),
+            folder,
+            solutions=solutions,
             config=config,
             seed=run.config.seed,
             dtype=search_dtype(run.config.precision),
             identity=identity,
-            workers=run.workers,
-            ray_address=run.ray_address,
-            advance=advance,
+            execution=replace(run.execution, advance=advance),
         )
 
 

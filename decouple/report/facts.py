@@ -7,7 +7,7 @@ from statistics import mean
 
 from decouple.config import RunConfig
 from decouple.formats import SPACE, count, nats, percent, percent_digits, plural, standard_error
-from decouple.report.algorithms import REFERENCES
+from decouple.registry import about
 from decouple.report.inputs import RunInfo
 from decouple.results import Results
 
@@ -20,7 +20,11 @@ def summary(config: RunConfig, results: Results) -> str:
     many = len(searched) > 1
     own = f"{percent(mean(searched), digits)}{SPACE}%"
     searches = f"{len(searched)} independent searches" if many else "A search"
-    how = "by backpropagation, as a reference," if config.search.algorithm == "gradient" else "without backpropagation,"
+    how = (
+        "by backpropagation, as a reference,"
+        if about(config.search.algorithm).backpropagates
+        else "without backpropagation,"
+    )
     learned = (
         f"Networks that {_learned(config, 'themselves')}, one for each search, classify {own} of the test images "
         f"correctly on average ({percent(min(searched), digits)} to {percent(max(searched), digits)}{SPACE}%)"
@@ -104,7 +108,7 @@ def _limits_of_test(results: Results) -> list[str]:
 
 def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
     search = results.search
-    found = [REFERENCES[config.search.algorithm]] if config.search.algorithm in REFERENCES else []
+    found = [note] if (note := about(config.search.algorithm).note) else []
     if config.search.statistics == "batch":
         found.append(
             f"BatchNorm uses batch statistics in search, so the images of a search batch (up to {config.search.batch}) influence one "

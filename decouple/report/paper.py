@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from decouple.config import RunConfig
-from decouple.report.algorithms import NAMES
+from decouple.registry import about
 from decouple.results import Results
 
 
@@ -92,7 +92,7 @@ def differences(config: RunConfig, results: Results) -> list[str]:
     ]
     found = [f"{own:,} {what} (paper {theirs:,})" for what, own, theirs in pairs if own != theirs]
     if config.search.algorithm != "paper":
-        found.append(f"{NAMES[config.search.algorithm]} for search (paper: a genetic algorithm)")
+        found.append(f"{about(config.search.algorithm).label} for search (paper: a genetic algorithm)")
     elif config.search.paper.smoothing == "noise":
         found.append("only the mutation noise is smoothed (the paper can be read as smoothing the whole map)")
     if config.learn.live.weight:

@@ -10,7 +10,8 @@ from statistics import mean
 from typing import Any
 
 from decouple import formats
-from decouple.report import algorithms, paper
+from decouple.registry import about
+from decouple.report import paper
 from decouple.report.facts import limits, summary
 from decouple.report.figures import draw_figures
 from decouple.report.inputs import Inputs, read_inputs
@@ -53,7 +54,7 @@ def _values(inputs: Inputs) -> dict[str, Any]:
         "run": inputs.run,
         "summary": summary(config, results),
         "limits": limits(config, results, inputs.run),
-        "algorithm": algorithms.NAMES[config.search.algorithm],
+        "algorithm": about(config.search.algorithm),
         "digits": digits,
         "validation_digits": formats.percent_digits(results.images["validation"]),
         "error": lambda share: formats.percent(formats.standard_error(share, results.images["test"]), digits),

@@ -6,26 +6,28 @@ that the rest of the untrained network classifies the image; keep the best; go o
 
 from __future__ import annotations
 
-import functools
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from decouple.config import is_searched
 from decouple.data.images import as_float
 from decouple.errors import ConfigError, NotFiniteError
 from decouple.networks.stages import Stages
 from decouple.search import operators
-from decouple.search.algorithm import Algorithm, Fitness, SearchPoint
+from decouple.search.algorithm import Algorithm, SearchPoint, chosen, points_of
 from decouple.search.judge import Judge
 from decouple.seeds import derive
 from decouple.torch_state import plain_torch
 
 NOT_SEARCHED = "not searched"
+
+Observer = Callable[[SearchPoint, int, Tensor], None]
+"""Called after each generation with the search point, the generation's number from 0 on, and the best so far, (B, …)."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,7 @@ class BatchResult:
 
 def search_points(network: Stages, image_shape: tuple[int, ...]) -> list[SearchPoint]:
     """The search points of a network for images of this shape."""
-    shapes = network.shapes(image_shape)
-    return [
-        SearchPoint(name, i, len(shapes), shape) for i, (name, shape) in enumerate(zip(network.names, shapes, strict=True))
-    ]
+    return points_of(network.names, network.shapes(image_shape))
 
 
 @plain_torch()
@@ -85,7 +84,8 @@ def search_batch(
     *,
     seed: int,
     budget: Budget = Budget(),
-    blocks: str = "all",
+    points: str | Sequence[str] = "all",
+    observe: Observer | None = None,
 ) -> BatchResult:
     """Search activations for every image of a batch, one search point after the other.
 
@@ -95,54 +95,36 @@ def search_batch(
         algorithm: how.
         seed: of this solution; with the batch's contents it decides the result.
         budget: when to stop early.
-        blocks: what is evolved, as `SearchConfig.blocks`; elsewhere the activations stay what the network makes of what is
+        points: what is evolved, as `SearchConfig.points`; elsewhere the activations stay what the network makes of what is
             before them.
+        observe: to follow the search.
 
     Raises:
+        ConfigError: there is no such search point.
         NotFiniteError: the network's own output is not finite for some image.
     """
-    points = judge.points(as_float(images[:2]))
-    planned = [algorithm.generations(p) if is_searched(blocks, p.index, p.count) else 0 for p in points]
-    began = time.monotonic()
     values = as_float(images)
-    population = algorithm.inputs(values, derive(seed, "inputs"))
+    everywhere = judge.points(values[:2])
+    evolved = chosen(everywhere, points)
+    planned = [algorithm.generations(point) if point in evolved else 0 for point in everywhere]
+    began = time.monotonic()
+    population = algorithm.inputs(values, everywhere[0], derive(seed, "inputs"))
     found: list[_Found] = []
-    for point in points:
-        start = judge.advance(point.index, values)
+    for point in everywhere:
+        place = _Place(judge, point, judge.advance(point.index, values), labels)
         if population is not None:
             flat = judge.advance(point.index, population.flatten(0, 1))
             population = flat.unflatten(0, population.shape[:2])
         if planned[point.index] == 0:
-            found.append(_left_alone(judge, point, start, labels))
-            values = found[-1].target
-            continue
-        share = sum(planned[: point.index + 1]) / max(1, sum(planned))
-        allowance = _Allowance(
-            generations=planned[point.index],
-            evaluations=None
-            if budget.evaluations is None
-            else int(share * budget.evaluations) - sum(f.evaluations for f in found),
-            deadline=None if budget.seconds is None else began + share * budget.seconds,
-            fitness=None if budget.target is None else math.log(budget.target),
-        )
-        state, result = _search_point(
-            judge, point, start, labels, algorithm, population, derive(seed, point.name), allowance
-        )
-        found.append(result)
-        values = result.target
-        population = algorithm.population(state)
-    return BatchResult(
-        targets=[f.target for f in found],
-        before=torch.stack([f.before for f in found]),
-        after=torch.stack([f.after for f in found]),
-        solved=torch.stack([f.solved for f in found]),
-        displacement=torch.stack([f.displacement for f in found]),
-        cosine=torch.stack([f.cosine for f in found]),
-        curves=[f.curve for f in found],
-        stops=[f.stop for f in found],
-        evaluations=sum(f.evaluations for f in found),
-        failed=sum(f.failed for f in found),
-    )
+            found.append(place.left_alone())
+        else:
+            share, spent = sum(planned[: point.index + 1]) / sum(planned), sum(f.evaluations for f in found)
+            allowance = _Allowance.of(budget, planned[point.index], share, spent=spent, began=began)
+            evolution = _Evolution(place, algorithm, population, derive(seed, point.name), observe)
+            found.append(evolution.run(allowance))
+            population = algorithm.population(evolution.state)
+        values = found[-1].target
+    return _joined(found)
 
 
 def _check_shape(algorithm: Algorithm, method: str, values: Tensor, leading: tuple[int, ...], point: SearchPoint) -> None:
@@ -163,15 +145,25 @@ class _Allowance:
     deadline: float | None
     fitness: float | None
 
-    def stop(self, generation: int, evaluations: int, ahead: int, best: Tensor) -> str | None:
-        """Why there is no further generation, or None; `ahead`: candidates that it, and what would end the search, score."""
-        if self.fitness is not None and bool((best >= self.fitness).all()):
+    @classmethod
+    def of(cls, budget: Budget, generations: int, share: float, *, spent: int, began: float) -> _Allowance:
+        """What is left for a point; `share`: of the budget, for this point and those before it, which `spent` evaluations."""
+        return cls(
+            generations=generations,
+            evaluations=None if budget.evaluations is None else int(share * budget.evaluations) - spent,
+            deadline=None if budget.seconds is None else began + share * budget.seconds,
+            fitness=None if budget.target is None else math.log(budget.target),
+        )
+
+    def stop(self, evolution: _Evolution) -> str | None:
+        """Why there is no further generation, or None."""
+        if self.fitness is not None and bool((evolution.best >= self.fitness).all()):
             return "target"
-        if generation >= self.generations:
+        if evolution.generations >= self.generations:
             return "generations"
-        if generation == 0:
+        if evolution.generations == 0:
             return None
-        if self.evaluations is not None and evaluations + ahead > self.evaluations:
+        if self.evaluations is not None and evolution.evaluations + evolution.ahead() > self.evaluations:
             return "evaluations"
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return "seconds"
@@ -194,93 +186,145 @@ class _Found:
     failed: int
 
 
-def _left_alone(judge: Judge, point: SearchPoint, start: Tensor, labels: Tensor) -> _Found:
-    """What there is to say of a point that is not searched."""
-    logits = judge.logits(point, start)
-    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    nothing = torch.zeros_like(loss)
-    return _Found(
-        target=start.float(),
-        before=loss,
-        after=loss,
-        solved=logits.argmax(1) == labels,
-        displacement=nothing,
-        cosine=nothing,
-        curve=loss.mean().unsqueeze(0),
-        stop=NOT_SEARCHED,
-        evaluations=0,
-        failed=0,
+def _joined(found: list[_Found]) -> BatchResult:
+    """What was found at all points."""
+    return BatchResult(
+        targets=[f.target for f in found],
+        before=torch.stack([f.before for f in found]),
+        after=torch.stack([f.after for f in found]),
+        solved=torch.stack([f.solved for f in found]),
+        displacement=torch.stack([f.displacement for f in found]),
+        cosine=torch.stack([f.cosine for f in found]),
+        curves=[f.curve for f in found],
+        stops=[f.stop for f in found],
+        evaluations=sum(f.evaluations for f in found),
+        failed=sum(f.failed for f in found),
     )
 
 
-def _search_point(
-    judge: Judge,
-    point: SearchPoint,
-    start: Tensor,
-    labels: Tensor,
-    algorithm: Algorithm,
-    population: Tensor | None,
-    seed: int,
-    allowance: _Allowance,
-) -> tuple[Any, _Found]:
-    fitness_of: Fitness = functools.partial(judge.fitness, point, labels=labels)
-    initial = fitness_of(start.unsqueeze(1)).squeeze(1)
-    if not torch.isfinite(initial).all():
-        image = int(torch.isfinite(initial).logical_not().nonzero()[0])
-        raise NotFiniteError(
-            f"the network's output for image {image} of the batch is not finite at '{point.name}': check the network and the "
-            "scale of the images"
+@dataclass(frozen=True)
+class _Place:
+    """A search point, and the images whose activations (B, …) there are to be judged."""
+
+    judge: Judge
+    point: SearchPoint
+    start: Tensor
+    labels: Tensor
+
+    def fitness(self, candidates: Tensor) -> Tensor:
+        return self.judge.fitness(self.point, candidates, self.labels)
+
+    def initial(self) -> Tensor:
+        """(B,) fitness of the start.
+
+        Raises:
+            NotFiniteError: it is not finite for some image.
+        """
+        initial = self.fitness(self.start.unsqueeze(1)).squeeze(1)
+        if not torch.isfinite(initial).all():
+            image = int(torch.isfinite(initial).logical_not().nonzero()[0])
+            raise NotFiniteError(
+                f"the network's output for image {image} of the batch is not finite at '{self.point.name}': check the network and "
+                "the scale of the images"
+            )
+        return initial
+
+    def left_alone(self) -> _Found:
+        """What there is to say of a point that is not searched."""
+        logits = self.judge.logits(self.point, self.start)
+        loss = functional.cross_entropy(logits, self.labels, reduction="none")
+        nothing = torch.zeros_like(loss)
+        return _Found(
+            target=self.start.float(),
+            before=loss,
+            after=loss,
+            solved=logits.argmax(1) == self.labels,
+            displacement=nothing,
+            cosine=nothing,
+            curve=loss.mean().unsqueeze(0),
+            stop=NOT_SEARCHED,
+            evaluations=0,
+            failed=0,
         )
-    state = algorithm.init(start, point, seed, population, fitness_of)
-    best, curve = initial, [-initial.mean()]
-    generation = evaluations = failed = ahead = 0
-    while (stop := allowance.stop(generation, evaluations, ahead, best)) is None:
-        # Nothing would come of an update after the last generation: it scores what the one before has made.
-        pending = algorithm.pending(state) if generation == allowance.generations - 1 else None
-        if pending is None:
-            candidates, state = algorithm.ask(state)
-            known = None if judge.couples(point) else algorithm.known(state)
-        else:
-            candidates, known = pending, None
-        _check_shape(algorithm, "ask", candidates, (len(start), candidates.shape[1] if candidates.dim() > 1 else 0), point)
+
+
+class _Evolution:
+    """The search at one point, generation by generation."""
+
+    def __init__(
+        self, place: _Place, algorithm: Algorithm, population: Tensor | None, seed: int, observe: Observer | None
+    ) -> None:
+        self._place, self._algorithm, self._observe = place, algorithm, observe
+        self._initial = place.initial()
+        self.state = algorithm.init(place.start, place.point, seed, population, place.fitness)
+        self.best, self._curve = self._initial, [-self._initial.mean()]
+        self.generations = self.evaluations = 0
+        self._failed = self._scored = 0
+
+    def run(self, allowance: _Allowance) -> _Found:
+        """Evolve until the allowance ends it."""
+        while (stop := allowance.stop(self)) is None:
+            # Nothing would come of an update after the last generation: it scores what the one before has made.
+            last = self.generations == allowance.generations - 1
+            if not (last and self._score_pending()):
+                candidates, self.state = self._algorithm.ask(self.state)
+                known = None if self._place.judge.couples(self._place.point) else self._algorithm.known(self.state)
+                self._score(candidates, known)
+        if stop in ("evaluations", "seconds"):
+            self._score_pending()
+        return self._found(stop)
+
+    def ahead(self) -> int:
+        """Candidates that a further generation, and what would end the search after it, score."""
+        pending = self._algorithm.pending(self.state)
+        return self._scored + (0 if pending is None else pending.shape[1])
+
+    def _score_pending(self) -> bool:
+        """Score what the last update has made, if it has made anything that no generation has scored."""
+        pending = self._algorithm.pending(self.state)
+        if pending is not None:
+            self._score(pending)
+        return pending is not None
+
+    def _score(self, candidates: Tensor, known: Tensor | None = None) -> None:
+        count = candidates.shape[1] if candidates.dim() > 1 else 0
+        _check_shape(self._algorithm, "ask", candidates, (len(self._initial), count), self._place.point)
         fresh = candidates if known is None else candidates[:, known.shape[1] :]
-        fitness = operators.masked(fitness_of(fresh))
+        fitness = operators.masked(self._place.fitness(fresh))
         if known is not None:  # their score cannot have changed
             fitness = torch.cat([known, fitness], dim=1)
-        failed += int(torch.isinf(fitness).all(1).sum())
-        state = algorithm.tell(state, candidates, fitness)
-        best = torch.maximum(best, algorithm.best(state)[1])
-        curve.append(-best.mean())
-        evaluations += fresh.shape[1]
-        generation += 1
-        if allowance.evaluations is not None:
-            pending = algorithm.pending(state)
-            ahead = fresh.shape[1] + (0 if pending is None else pending.shape[1])
-    if stop in ("evaluations", "seconds") and (pending := algorithm.pending(state)) is not None:
-        state = algorithm.tell(state, pending, operators.masked(fitness_of(pending)))
-        best = torch.maximum(best, algorithm.best(state)[1])
-        curve.append(-best.mean())
-        evaluations += pending.shape[1]
-    target, reached = algorithm.best(state)
-    _check_shape(algorithm, "best", target, (len(start),), point)
-    # Where no generation gave anything finite, or there was none, the start stands.
-    kept = torch.isfinite(reached).view(-1, *[1] * len(point.shape))
-    target = torch.where(kept, target, start.float())
-    logits = judge.logits(point, target.to(start.dtype))
-    moved = (target - start.float()).flatten(1)
-    size = moved.norm(dim=1)
-    downhill = operators.gradient(fitness_of, start).flatten(1)
-    return state, _Found(
-        target=target,
-        before=-initial,
-        after=torch.nn.functional.cross_entropy(logits, labels, reduction="none"),
-        solved=logits.argmax(1) == labels,
-        displacement=torch.where(
-            size == 0, size, size / start.float().flatten(1).norm(dim=1)
-        ),  # a start may be zero throughout
-        cosine=torch.nn.functional.cosine_similarity(moved, downhill, dim=1),
-        curve=torch.stack(curve),
-        stop=stop,
-        evaluations=evaluations,
-        failed=failed,
-    )
+        self._failed += int(torch.isinf(fitness).all(1).sum())
+        self.state = self._algorithm.tell(self.state, candidates, fitness)
+        best, reached = self._algorithm.best(self.state)
+        self.best = torch.maximum(self.best, reached)
+        self._curve.append(-self.best.mean())
+        self._scored = fresh.shape[1]
+        self.evaluations += self._scored
+        if self._observe is not None:
+            self._observe(self._place.point, self.generations, best)
+        self.generations += 1
+
+    def _found(self, stop: str) -> _Found:
+        place, point, start = self._place, self._place.point, self._place.start
+        target, reached = self._algorithm.best(self.state)
+        _check_shape(self._algorithm, "best", target, (len(start),), point)
+        # Where no generation gave anything finite, or there was none, the start stands.
+        kept = torch.isfinite(reached).view(-1, *[1] * len(point.shape))
+        target = torch.where(kept, target, start.float())
+        logits = place.judge.logits(point, target.to(start.dtype))
+        moved = (target - start.float()).flatten(1)
+        size = moved.norm(dim=1)
+        downhill = operators.gradient(place.fitness, start).flatten(1)
+        length = start.float().flatten(1).norm(dim=1)
+        return _Found(
+            target=target,
+            before=-self._initial,
+            after=functional.cross_entropy(logits, place.labels, reduction="none"),
+            solved=logits.argmax(1) == place.labels,
+            displacement=torch.where(size == 0, size, size / length),  # a start may be zero throughout
+            cosine=functional.cosine_similarity(moved, downhill, dim=1),
+            curve=torch.stack(self._curve),
+            stop=stop,
+            evaluations=self.evaluations,
+            failed=self._failed,
+        )

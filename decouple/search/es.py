@@ -10,15 +10,15 @@ images share, and that can be smoothed over a map, is ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from decouple.config import EsConfig, at
+from decouple.config import SearchConfig
 from decouple.search import operators
-from decouple.search.algorithm import Fitness, SearchPoint
+from decouple.search.algorithm import CentredAlgorithm, Fitness, SearchPoint
 from decouple.seeds import derive, generator
 
 
@@ -41,18 +41,17 @@ class EsState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EvolutionStrategy:
+class EvolutionStrategy(CentredAlgorithm):
     """See the module's text; candidate 0 is the centre itself, so that what is kept has been scored."""
 
-    config: EsConfig = field(default_factory=EsConfig)
+    label: ClassVar[str] = "our antithetic evolution strategy"
+
     shared_seed: int | None = None
     """With noise="shared": where the directions of every batch come from; None: the seed given to `init`."""
 
-    def generations(self, point: SearchPoint) -> int:
-        return at(self.config.generations, point.index, point.count)
-
-    def inputs(self, images: Tensor, seed: int) -> None:
-        return None
+    @classmethod
+    def create(cls, config: SearchConfig, seed: int) -> EvolutionStrategy:
+        return cls(config.es, shared_seed=seed)
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> EsState:
         center = start.float()
@@ -77,7 +76,7 @@ class EvolutionStrategy:
         pairs = config.population // 2
         images = () if self._shares else (len(state.center),)
         stream = generator(state.seed, state.generation, device=state.center.device)
-        passes = at(config.blur, point.index, point.count)
+        passes = point.setting(config.blur)
         center = state.center.to(state.dtype).unsqueeze(1)
         noise = operators.smooth_noise((*images, pairs), passes, point, stream)
         trial = (config.radius * state.scale).to(state.dtype).unsqueeze(1) * operators.channels_last(noise.to(state.dtype))
@@ -104,7 +103,7 @@ class EvolutionStrategy:
         subscripts = "bp,p...->b..." if self._shares else "bp,bp...->b..."
         direction = torch.einsum(subscripts, weights, state.noise)
         velocity = config.momentum * state.velocity + direction
-        step = at(config.step, point.index, point.count)
+        step = point.setting(config.step)
         center = state.center + step * state.scale * velocity
         if point.kind == "logits":
             center = center - center.mean(-1, keepdim=True)
@@ -118,9 +117,6 @@ class EvolutionStrategy:
             best_fitness=best_fitness,
         )
 
-    def known(self, state: EsState) -> None:
-        return None
-
     def pending(self, state: EsState) -> Tensor:
         candidates = operators.empty_candidates(state.center, 1, state.dtype)
         candidates[:] = state.center.to(state.dtype).unsqueeze(1)
@@ -128,9 +124,6 @@ class EvolutionStrategy:
 
     def best(self, state: EsState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness
-
-    def population(self, state: EsState) -> None:
-        return None
 
     @property
     def _shares(self) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from decouple.config import EsConfig, at
 from decouple.search import operators
-from decouple.search.algorithm import Fitness, SearchPoint
+from decouple.search.algorithm import EsAlgorithm, Fitness, SearchPoint
 
 
 class GradientState(NamedTuple):
@@ -28,20 +27,22 @@ class GradientState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GradientAscent:
+class GradientAscent(EsAlgorithm):
     """A reference. Each generation scores one candidate and costs one backward pass, which no evolutionary search has.
 
     A step is as long as es's (`EsConfig.step`, in units of σ), within the same mean and deviation; where it made things
     worse, the next one leaves from the best again and is half as long.
     """
 
-    config: EsConfig = field(default_factory=EsConfig)
+    label: ClassVar[str] = "gradient ascent (a reference, not a method)"
+    note: ClassVar[str] = (
+        "The search was a reference, not a method: gradient ascent backpropagates the classification loss through the "
+        "network to the activations, which a search does not. A scored candidate costs a gradient too."
+    )
+    backpropagates: ClassVar[bool] = True
 
-    def generations(self, point: SearchPoint) -> int:
-        return at(self.config.generations, point.index, point.count)
-
-    def inputs(self, images: Tensor, seed: int) -> None:
-        return None
+    def candidates(self, point: SearchPoint) -> int:
+        return 1
 
     def init(
         self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness
@@ -63,7 +64,7 @@ class GradientAscent:
         scale = operators.noise_scale(best, point, self.config.scale)
         uphill = scale * operators.gradient(state.fitness, best.to(state.dtype))
         size = uphill.square().mean(operators.example_dims(point), keepdim=True).sqrt()
-        step = at(self.config.step, point.index, point.count) * rate.view(per_image)
+        step = point.setting(self.config.step) * rate.view(per_image)
         center = best + step * scale * uphill / (size + torch.finfo(size.dtype).tiny)
         if point.kind == "logits":
             center = center - center.mean(-1, keepdim=True)
@@ -77,14 +78,5 @@ class GradientAscent:
             best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
         )
 
-    def known(self, state: GradientState) -> None:
-        return None
-
-    def pending(self, state: GradientState) -> None:
-        return None
-
     def best(self, state: GradientState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness
-
-    def population(self, state: GradientState) -> None:
-        return None

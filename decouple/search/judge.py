@@ -11,7 +11,7 @@ from torch.nn import functional
 from decouple.data.images import as_float
 from decouple.errors import ConfigError, DataError
 from decouple.networks.stages import Stages, apply_stage
-from decouple.search.algorithm import SearchPoint
+from decouple.search.algorithm import SearchPoint, points_of
 
 _Norm = nn.modules.batchnorm._BatchNorm
 
@@ -60,11 +60,11 @@ class Judge:
 
     def points(self, images: Tensor) -> list[SearchPoint]:
         """The search points, for images (N, …) like these."""
-        values, points = images, []
-        for index, name in enumerate(self.network.names):
+        values, shapes = images, []
+        for index in range(len(self.network)):
             values = self.advance(index, values)
-            points.append(SearchPoint(name, index, len(self.network), tuple(values.shape[1:])))
-        return points
+            shapes.append(tuple(values.shape[1:]))
+        return points_of(self.network.names, shapes)
 
     def advance(self, index: int, values: Tensor) -> Tensor:
         """The values (N, …) at search point `index`, from those at the point before it (or images)."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.config import PaperConfig, at
+from decouple.config import PaperConfig, SearchConfig
 from decouple.search import operators
-from decouple.search.algorithm import Fitness, SearchPoint
+from decouple.search.algorithm import Algorithm, Fitness, SearchPoint
 from decouple.seeds import generator
 
 
@@ -36,19 +36,34 @@ _ROOM = {"cpu": 2**22}
 
 
 @dataclass(frozen=True)
-class PaperSearch:
+class PaperSearch(Algorithm):
     """See the module's text. The first generation scores the initial population as it is."""
+
+    label: ClassVar[str] = "the paper’s genetic algorithm"
+    sections: ClassVar[tuple[str, ...]] = ("paper",)
+    float_populations: ClassVar[int] = 3
 
     config: PaperConfig = field(default_factory=PaperConfig)
 
-    def generations(self, point: SearchPoint) -> int:
-        return 1 + at(self.config.generations, point.index, point.count)
+    @classmethod
+    def create(cls, config: SearchConfig, seed: int) -> PaperSearch:
+        return cls(config.paper)
 
-    def inputs(self, images: Tensor, seed: int) -> Tensor:
+    def generations(self, point: SearchPoint) -> int:
+        return 1 + point.setting(self.config.generations)
+
+    def candidates(self, point: SearchPoint) -> int:
+        return self.config.population
+
+    def evaluations(self, point: SearchPoint, *, coupled: bool) -> int:
+        known = 0 if coupled else self.config.parents  # keep their score
+        return self.generations(point) * (self.config.population - known) + known
+
+    def inputs(self, images: Tensor, point: SearchPoint, seed: int) -> Tensor:
         stream = generator(seed, device=images.device)
         shape = (len(images), self.config.population, *images.shape[1:])
         noise = torch.randn(shape, generator=stream, dtype=images.dtype, device=images.device)
-        scale = self.config.alpha[0] * images.std((-2, -1), keepdim=True)
+        scale = point.setting(self.config.alpha) * images.std((-2, -1), keepdim=True)
         return images.unsqueeze(1) + scale.unsqueeze(1) * noise
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> PaperState:
@@ -67,8 +82,8 @@ class PaperSearch:
         stream = generator(state.seed, state.generation, device=old.device)
         draw = functools.partial(torch.randint, generator=stream, device=old.device)
         images, size = old.shape[:2]
-        alpha = at(config.alpha, point.index, point.count)
-        boost = at(config.boost, point.index, point.count)
+        alpha = point.setting(config.alpha)
+        boost = point.setting(config.boost)
         kept = operators.masked(state.fitness).topk(config.parents, dim=1).indices
         # Explorers are children of the parents, refiners of both.
         broods = [_Brood(config.parents, config.explorers, alpha * boost)]
@@ -78,7 +93,7 @@ class PaperSearch:
         # Noise is half of the cost, so the images of a batch share a pool of it, drawn anew in each generation. Each image's
         # children take a window of it, in an order left to chance: what an image sees is independent Gaussian noise.
         noise = torch.randn(images + children, *point.shape, generator=stream, dtype=torch.float32, device=old.device)
-        noise = operators.smooth(noise, at(config.blur, point.index, point.count), point)
+        noise = operators.smooth(noise, point.setting(config.blur), point)
         noise = operators.rows_of(operators.channels_last(noise.to(old.dtype)), point)
         first = torch.randperm(images, generator=stream, device=old.device)
         windows = first[:, None] + torch.arange(children, device=old.device)
@@ -109,9 +124,6 @@ class PaperSearch:
             return None
         return operators.masked(state.fitness).topk(self.config.parents, dim=1).values
 
-    def pending(self, state: PaperState) -> None:
-        return None
-
     def best(self, state: PaperState) -> tuple[Tensor, Tensor]:
         fitness, chosen = operators.masked(state.fitness).max(1, keepdim=True)
         return operators.gather(state.population, chosen).squeeze(1), fitness.squeeze(1)
@@ -124,7 +136,7 @@ class PaperSearch:
 
         Smoothing is linear: that of a mutated map is the mean of that of its parents, which are fewer, plus that of its noise.
         """
-        passes = at(self.config.blur, point.index, point.count)
+        passes = point.setting(self.config.blur)
         if self.config.smoothing == "noise" or passes == 0 or point.kind in ("vector", "logits"):
             return individuals
         smoothed = operators.smooth(operators.from_rows(individuals[:, :count], point), passes, point)

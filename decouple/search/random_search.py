@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from decouple.config import EsConfig, at
 from decouple.search import operators
-from decouple.search.algorithm import Fitness, SearchPoint
+from decouple.search.algorithm import EsAlgorithm, Fitness, SearchPoint
 from decouple.seeds import derive, generator
 
 
@@ -26,19 +25,17 @@ class RandomState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RandomSearch:
+class RandomSearch(EsAlgorithm):
     """A reference. Displaces the network's own activations by es's noise, and keeps the best.
 
     The sizes of the displacements are uniform from zero to where es's centre would drift by chance.
     """
 
-    config: EsConfig = field(default_factory=EsConfig)
-
-    def generations(self, point: SearchPoint) -> int:
-        return at(self.config.generations, point.index, point.count)
-
-    def inputs(self, images: Tensor, seed: int) -> None:
-        return None
+    label: ClassVar[str] = "random search (a reference, not a method)"
+    note: ClassVar[str] = (
+        "The search was a reference, not a method: random search scores as many candidates and learns nothing from their "
+        "fitness. What follows from its targets is what comes of the learning alone."
+    )
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> RandomState:
         failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
@@ -48,9 +45,7 @@ class RandomSearch:
         config, point = self.config, state.point
         stream = generator(derive(state.seed, "random"), state.generation, device=state.start.device)
         images = () if config.noise == "shared" else (len(state.start),)
-        noise = operators.smooth_noise(
-            (*images, config.population), at(config.blur, point.index, point.count), point, stream
-        )
+        noise = operators.smooth_noise((*images, config.population), point.setting(config.blur), point, stream)
         shape = (config.population, *[1] * len(point.shape))
         size = torch.rand(shape, generator=stream, dtype=noise.dtype, device=noise.device) * self._reach(point)
         scale = operators.noise_scale(state.start, point, self.config.scale).unsqueeze(1)
@@ -71,19 +66,10 @@ class RandomSearch:
             best_fitness=torch.where(better, highest.squeeze(1), state.best_fitness),
         )
 
-    def known(self, state: RandomState) -> None:
-        return None
-
-    def pending(self, state: RandomState) -> None:
-        return None
-
     def best(self, state: RandomState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness
 
-    def population(self, state: RandomState) -> None:
-        return None
-
     def _reach(self, point: SearchPoint) -> float:
         """Of a random walk with es's steps, in units of σ."""
-        step = at(self.config.step, point.index, point.count)
+        step = point.setting(self.config.step)
         return max(self.config.radius, step * self.generations(point) ** 0.5 / (1 - self.config.momentum))

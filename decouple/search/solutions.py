@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from decouple import settings
-from decouple.config import SearchConfig, is_searched
+from decouple import registry, settings
+from decouple.config import SearchConfig
 from decouple.data.images import Split, as_float
 from decouple.device import check_workers
-from decouple.errors import ConfigError, NetworkError, RunDirectoryError, expect
+from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.networks.state import state_of
-from decouple.search.algorithm import Algorithm, SearchPoint
+from decouple.search.algorithm import Algorithm, SearchPoint, chosen, points_of
 from decouple.search.engine import Budget
-from decouple.search.es import EvolutionStrategy
-from decouple.search.gradient import GradientAscent
 from decouple.search.judge import Judge
-from decouple.search.paper import PaperSearch
-from decouple.search.random_search import RandomSearch
 from decouple.search.store import Shard, TargetStore
-from decouple.search.tasks import Plan, Task
+from decouple.search.tasks import Execution, Plan, Task
 from decouple.seeds import derive, generator
 from decouple.settings import fingerprint
 from decouple.tensors import whole_number
@@ -38,39 +36,13 @@ PILOT = 32
 """Images that tell whether the network can judge candidates at all."""
 
 
+ENGINE = ("generations", "inputs", "init", "ask", "tell", "known", "pending", "best", "population")
+"""What the engine calls of an algorithm."""
+
+
 def algorithm_of(config: SearchConfig, seed: int) -> Algorithm:
-    """The algorithm that the settings name, for the solution with this seed."""
-    if config.algorithm in ("pgpe", "cem"):
-        from decouple.search.stock import Cem, Pgpe  # EvoTorch takes seconds to import
-
-        return {"pgpe": Pgpe, "cem": Cem}[config.algorithm](config.es)
-    if config.algorithm == "paper":
-        return PaperSearch(config.paper)
-    if config.algorithm == "random":
-        return RandomSearch(config.es)
-    if config.algorithm == "gradient":
-        return GradientAscent(config.es)
-    return EvolutionStrategy(config.es, shared_seed=seed)
-
-
-def generations_of(config: SearchConfig, point: SearchPoint) -> int:
-    """Generations at a point, if nothing stops the search earlier."""
-    searched = is_searched(config.blocks, point.index, point.count)
-    return algorithm_of(config, seed=0).generations(point) if searched else 0
-
-
-def scored(config: SearchConfig, point: SearchPoint, *, coupled: bool) -> int:
-    """Candidates of an image that the search scores at a point; `coupled`: they influence each other (see `Judge`)."""
-    if (generations := generations_of(config, point)) == 0:
-        return 0
-    if config.algorithm == "gradient":
-        return generations
-    if config.algorithm == "random":
-        return generations * (config.es.population + 1)
-    if config.algorithm != "paper":  # the last generation only scores the centre
-        return max(0, generations - 1) * (config.es.population + 1) + min(1, generations)
-    known = 0 if coupled else config.paper.parents  # keep their score
-    return generations * (config.paper.population - known) + known
+    """The algorithm that the settings name, for the solution with this seed; code that they name is run."""
+    return registry.load(config.algorithm).create(config, seed)
 
 
 def shards_of(split: Split, config: SearchConfig, folder: Path, *, seed: int, solution: int, identity: str) -> list[Shard]:
@@ -104,9 +76,7 @@ def search_solution(
     solution: int = 0,
     dtype: torch.dtype = torch.float32,
     identity: str | None = None,
-    workers: int = 1,
-    ray_address: str | None = None,
-    advance: Callable[[int], None] = lambda images: None,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> TargetStore:
     """Search targets for every image of `split`; what `folder` holds already is not searched again.
 
@@ -114,19 +84,18 @@ def search_solution(
         network: untrained, and left as it is; evaluated on the device that it is on.
         split: images and labels.
         folder: where the targets go, a file a batch; those of another search in it stay.
-        config: batch size, BatchNorm mode, stored type, the algorithm and its settings.
-        algorithm: your own, in place of the one that `config` names; at the points that `config.blocks` has evolved.
+        config: search points, batch size, BatchNorm mode, stored type, the algorithm and its settings.
+        algorithm: an object in place of the algorithm that `config` names.
         seed: of the run.
         solution: number of this solution: other numbers, other solutions.
         dtype: arithmetic of the scoring.
         identity: names network, data and settings in each file, so that files of another search are not taken for this
             one's; default: a digest of all of them.
-        workers: processes that search at once; more than one are Ray's.
-        ray_address: a Ray cluster that is there already, to search on in place of this machine: "host:port" or "auto".
-        advance: called with the number of images after each batch, for a progress bar.
+        execution: on how many workers, and where.
 
     Raises:
-        ConfigError: a setting is out of its range, a number is not whole, or the Ray cluster cannot be used.
+        ConfigError: a setting is out of its range, a number is not whole, the network lacks a search point that is named, the
+            algorithm cannot be loaded, or the Ray cluster cannot be used.
         DataError: no images, or a negative label.
         NetworkError: the network does not take such images, has too few logits for the labels, gives something other than a tensor
             with a row an image, or other values each time.
@@ -144,9 +113,7 @@ def search_solution(
         solutions=[solution],
         dtype=dtype,
         identity=identity,
-        workers=workers,
-        ray_address=ray_address,
-        advance=advance,
+        execution=execution,
     )[0]
 
 
@@ -162,93 +129,131 @@ def search_solutions(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     identity: str | None = None,
-    workers: int = 1,
-    ray_address: str | None = None,
-    advance: Callable[[int], None] = lambda images: None,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> list[TargetStore]:
     """What `search_solution` gives for each of `solutions`; the workers share the batches of all of them."""
     expect(split, Split, "split", "pass data.train, say")
     expect(config, SearchConfig, "config", "an EsConfig goes into SearchConfig(es=…)")
     expect(dtype, torch.dtype, "dtype", "such as torch.bfloat16")
-    if algorithm is not None:
-        _check_algorithm(algorithm)
-    check_workers(workers := whole_number(workers, "workers"))
+    expect(execution, Execution, "execution", "such as Execution(workers=2)")
+    _check_algorithm(algorithm)
+    check_workers(workers := whole_number(execution.workers, "workers"))
+    execution = dataclasses.replace(execution, workers=workers)
     config = settings.check_section(config)
     seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
-    points = _check_network(network, split, config.batch)
-    distributed = workers > 1 or ray_address is not None
-    if distributed:
+    points = [point.shape for point in _check_network(network, split, config)]
+    seeds = [derive(seed, "search", solution) for solution in solutions]
+
+    def algorithms() -> tuple[Algorithm, ...]:  # only where something is missing: it may run code that the settings name
+        return tuple(algorithm or algorithm_of(config, of_solution) for of_solution in seeds)
+
+    if execution.distributed:
         from decouple.search import workers as pool  # it takes Ray, which one process does without
 
-        pool.prepare(ray_address)  # before EvoTorch imports Ray
-    seeds = [derive(seed, "search", solution) for solution in solutions]
-    algorithms = tuple(algorithm or algorithm_of(config, of_solution) for of_solution in seeds)
-    identities = [identity or _identity(network, split, config, each, dtype) for each in algorithms]
+        pool.prepare(execution.ray_address)  # before EvoTorch imports Ray
+    if identity:
+        names, folders = [identity] * len(seeds), [Path(folder)] * len(seeds)
+    else:  # The targets of another network, seed or setting may be in the folder, and stay.
+        names = [_identity(network, split, config, each, dtype, own=algorithm is None) for each in algorithms()]
+        folders = [Path(folder) / f"{name}-seed{seed}" for name in names]
     shards = [
-        # A run keeps its folders apart; elsewhere the targets of another network, seed or setting may be in it, and stay.
-        shards_of(
-            split,
-            config,
-            Path(folder) / ("" if identity else f"{name}-seed{seed}"),
-            seed=seed,
-            solution=solution,
-            identity=name,
-        )
-        for solution, name in zip(solutions, identities, strict=True)
+        shards_of(split, config, place, seed=seed, solution=solution, identity=name)
+        for solution, place, name in zip(solutions, folders, names, strict=True)
     ]
+    if missing := _missing(shards, seeds, execution):
+        size = target_bytes(points, config)
+        _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
+        # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
+        share = min(workers, len(shards[0])) / len(shards[0])
+        plan = _plan(network, split, config, algorithms(), dtype, share)
+        _search_missing(plan, missing, split, execution, size)
+    return [TargetStore(of_solution) for of_solution in shards]
+
+
+def _missing(shards: list[list[Shard]], seeds: list[int], execution: Execution) -> list[Task]:
+    """What is to be searched, of the shards of every solution; `execution` hears of what is not."""
     missing = []
     for solution, of_solution in enumerate(shards):
         for number, shard in enumerate(of_solution):
             task = Task(shard, solution, derive(seeds[solution], number))
             if shard.is_whole():
-                advance(task.images)
+                execution.advance(task.images)
             else:
                 missing.append(task)
+    return missing
+
+
+def _plan(
+    network: Stages, split: Split, config: SearchConfig, algorithms: tuple[Algorithm, ...], dtype: torch.dtype, share: float
+) -> Plan:
+    """What all batches share; `share`: of a solution's time, for one of them.
+
+    Raises:
+        NetworkError: the network does not give the same values twice, or cannot tell candidates apart.
+    """
+    check_repeatable(network, split.images[:16].to(device_of(network)))
+    pilot = split.images[: config.batch].to(device_of(network))
+    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
+    _check_judge(judge, pilot[:PILOT], config.points)
+    seconds = None if config.max_seconds is None else config.max_seconds * share
+    budget = Budget(evaluations=config.max_evaluations, seconds=seconds, target=config.target)
+    return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)
+
+
+def _search_missing(plan: Plan, missing: list[Task], split: Split, execution: Execution, image_bytes: int) -> None:
+    """Search the batches that are not there, and write each as it comes."""
 
     def keep(task: Task, contents: bytes) -> None:
         write_bytes(task.shard.path, contents)
-        advance(task.images)
+        execution.advance(task.images)
 
-    if missing:
-        check_repeatable(network, split.images[:16].to(device_of(network)))
-        image_bytes = target_bytes(points, config)
-        _refuse_small_disk(Path(folder), image_bytes * sum(task.images for task in missing))
-        pilot = split.images[: config.batch].to(device_of(network))
-        judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
-        _check_judge(judge, pilot[:PILOT], config.blocks)
-        # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
-        share = min(workers, len(shards[0])) / len(shards[0])
-        seconds = None if config.max_seconds is None else config.max_seconds * share
-        budget = Budget(evaluations=config.max_evaluations, seconds=seconds, target=config.target)
-        plan = Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.blocks)
-        if distributed:
-            size = missing[0].images * image_bytes
-            pool.distribute_search(plan, missing, split, keep, workers=workers, address=ray_address, result_bytes=size)
-        else:
-            for task in missing:
-                keep(task, plan.search(task, split.subset(range(*task.shard.bounds))))
-    return [TargetStore(of_solution) for of_solution in shards]
+    if execution.distributed:
+        from decouple.search import workers as pool
+
+        size = missing[0].images * image_bytes
+        pool.distribute_search(plan, missing, split, keep, execution=execution, result_bytes=size)
+    else:
+        for task in missing:
+            keep(task, plan.search(task, split.subset(range(*task.shard.bounds))))
 
 
-def _check_network(network: Stages, split: Split, batch: int) -> list[tuple[int, ...]]:
-    """The shapes at the search points, of a network that can be searched.
+def _check_network(network: Stages, split: Split, config: SearchConfig) -> list[SearchPoint]:
+    """The search points of a network that can be searched.
 
     Raises:
+        ConfigError: a setting names a search point that it does not have.
         NetworkError: it cannot, or its targets could not be found again; says why.
     """
-    points = check_fit(network, split, "split")
-    for name, shape in zip(network.names, points, strict=True):
-        if not 1 <= len(shape) <= 3:
+    shapes = check_fit(network, split, "split")
+    points = points_of(network.names, shapes)
+    for point in points:
+        if not 1 <= len(point.shape) <= 3:
             raise NetworkError(
-                f"the values of an image at '{name}' have shape {shape}: expected (C, H, W), (T, D) or (D,); cut the network elsewhere"
+                f"the values of an image at '{point.name}' have shape {point.shape}: expected (C, H, W), (T, D) or (D,); cut the "
+                "network elsewhere"
             )
     state_of(network)
-    check_batches(network, split, batch, "split")
+    check_batches(network, split, config.batch, "split")
+    chosen(points, config.points)
+    _check_names(points, config)
     return points
 
 
+def _check_names(points: list[SearchPoint], config: SearchConfig) -> None:
+    """Raise ConfigError if a setting by search point names one that is not there; block7 may, of a network with fewer."""
+    known = list(dict.fromkeys(name for point in points for name in point.names))
+    for section in ("es", "paper"):
+        for setting, value in vars(getattr(config, section)).items():
+            for name in value if isinstance(value, dict) else ():
+                if name not in known and not re.fullmatch(r"block\d+", name):
+                    raise ConfigError(
+                        f"search.{section}.{setting} has a value for '{name}', which is no search point of the network"
+                        f"{did_you_mean(name, known)}"
+                    )
+
+
 @torch.no_grad()
-def _check_judge(judge: Judge, pilot: Tensor, blocks: str) -> None:
+def _check_judge(judge: Judge, pilot: Tensor, points: str | tuple[str, ...]) -> None:
     """Refuse a judge that cannot tell candidates apart, whose targets would be those of chance.
 
     Args:
@@ -258,9 +263,11 @@ def _check_judge(judge: Judge, pilot: Tensor, blocks: str) -> None:
         NetworkError: names the search point.
     """
     values = as_float(pilot)
-    for point in judge.points(values[:2])[:-1]:
+    everywhere = judge.points(values[:2])
+    evolved = chosen(everywhere, points)
+    for point in everywhere[:-1]:
         values = judge.advance(point.index, values)
-        if not is_searched(blocks, point.index, point.count):
+        if point not in evolved:
             continue
         stream = generator(0, "pilot", device=values.device)
         noise = torch.randn(values.shape, generator=stream, dtype=torch.float32, device=values.device)
@@ -273,7 +280,7 @@ def _check_judge(judge: Judge, pilot: Tensor, blocks: str) -> None:
             )
 
 
-def _check_algorithm(algorithm: object) -> None:
+def _check_algorithm(algorithm: object | None) -> None:
     """Refuse what cannot search.
 
     Raises:
@@ -283,11 +290,10 @@ def _check_algorithm(algorithm: object) -> None:
         raise ConfigError(
             f"algorithm is the class {algorithm.__name__}: expected an object; call it, {algorithm.__name__}()"
         )
-    methods = [name for name in vars(Algorithm) if not name.startswith("_")]
-    if missing := [name for name in methods if not callable(getattr(algorithm, name, None))]:
+    if algorithm is not None and (missing := [name for name in ENGINE if not callable(getattr(algorithm, name, None))]):
         raise ConfigError(
-            f"algorithm is a {type(algorithm).__name__} without {', '.join(missing)}: expected an object with the methods of "
-            "decouple.search.Algorithm; decouple's own are named by SearchConfig(algorithm=…)"
+            f"algorithm is a {type(algorithm).__name__} without {', '.join(missing)}: expected an object of a "
+            "subclass of decouple.search.Algorithm; decouple's own are named by SearchConfig(algorithm=…)"
         )
 
 
@@ -306,8 +312,10 @@ def _refuse_small_disk(folder: Path, needed: int) -> None:
         )
 
 
-def _identity(network: Stages, split: Split, config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype) -> str:
-    """Names everything that decides the targets.
+def _identity(
+    network: Stages, split: Split, config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype, *, own: bool
+) -> str:
+    """Names everything that decides the targets; `own`: the algorithm is the one that `config` names.
 
     Raises:
         ConfigError: an algorithm of the user's own that does not say what it is.
@@ -318,5 +326,8 @@ def _identity(network: Stages, split: Split, config: SearchConfig, algorithm: Al
             "that of a function does), so targets could not be found again: "
             "make it a dataclass, give it a __repr__, or pass identity='a name of your own'"
         )
+    code = registry.digest_of(config.algorithm) if own else None
     # The state says nothing of the layers without weights, and of where the network is cut: its text does.
-    return fingerprint(repr(algorithm), config, repr(dtype), network.digest, network.names, repr(network), split.digest)
+    return fingerprint(
+        repr(algorithm), code, config, repr(dtype), network.digest, network.names, repr(network), split.digest
+    )

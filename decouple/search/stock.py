@@ -5,23 +5,28 @@ They sample unsmoothed noise for every image apart, which costs about ten times 
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from decouple.config import EsConfig, at
 from decouple.search import operators
-from decouple.search.algorithm import Fitness, SearchPoint
+from decouple.search.algorithm import CentredAlgorithm, Fitness, SearchPoint
 from decouple.seeds import derive
 
-with warnings.catch_warnings():  # EvoTorch 0.6 scripts a function at import, which torch now deprecates
-    warnings.simplefilter("ignore")
-    from evotorch.algorithms.functional import cem, cem_ask, cem_tell, pgpe, pgpe_ask, pgpe_tell
+
+@functools.cache
+def _functional() -> Any:
+    """EvoTorch's functional algorithms; they take seconds to import."""
+    with warnings.catch_warnings():  # EvoTorch 0.6 scripts a function at import, which torch now deprecates
+        warnings.simplefilter("ignore")
+        from evotorch.algorithms import functional
+    return functional
 
 
 class StockState(NamedTuple):
@@ -36,24 +41,16 @@ class StockState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Stock:
+class _Stock(CentredAlgorithm):
     """What EvoTorch's algorithms with a centre have in common.
 
     The centre enters every generation as one more candidate, so that what is kept has been scored.
     """
 
-    config: EsConfig = field(default_factory=EsConfig)
-
-    def generations(self, point: SearchPoint) -> int:
-        return at(self.config.generations, point.index, point.count)
-
-    def inputs(self, images: Tensor, seed: int) -> None:
-        return None
-
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> StockState:
         center = start.float().flatten(1)
         scale = operators.noise_scale(start.float(), point, self.config.scale).expand(-1, *point.shape).flatten(1)
-        step = at(self.config.step, point.index, point.count)
+        step = point.setting(self.config.step)
         failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
         with center.device:  # EvoTorch names no device
             inner = self._begin(center, scale.clamp_min(1e-6), step)
@@ -61,7 +58,7 @@ class _Stock:
 
     def ask(self, state: StockState) -> tuple[Tensor, StockState]:
         center = self._center(state.inner)
-        with center.device, _global_generator(derive(state.seed, state.generation), center.device):
+        with center.device, global_generator(derive(state.seed, state.generation), center.device):
             candidates = self._sample(state.inner)
         candidates = torch.cat([center.unsqueeze(1), candidates], dim=1)
         return candidates.unflatten(-1, state.point.shape), state
@@ -85,17 +82,11 @@ class _Stock:
             inner = self._update(state.inner, flat[:, 1:], ranked[:, 1:])
         return told._replace(inner=_where(finite[:, 1:].any(1), inner, state.inner))
 
-    def known(self, state: StockState) -> None:
-        return None
-
     def pending(self, state: StockState) -> Tensor:
         return self._center(state.inner).unsqueeze(1).unflatten(-1, state.point.shape)
 
     def best(self, state: StockState) -> tuple[Tensor, Tensor]:
         return state.best.unflatten(-1, state.point.shape), state.best_fitness
-
-    def population(self, state: StockState) -> None:
-        return None
 
     def _begin(self, center: Tensor, scale: Tensor, step: float) -> Any:
         """The inner state for centres (B, D) with noise scale (B, D)."""
@@ -115,8 +106,10 @@ class _Stock:
 class Pgpe(_Stock):
     """`evotorch.algorithms.functional.pgpe` with the radius, steps and population of `EsConfig`."""
 
+    label: ClassVar[str] = "EvoTorch’s PGPE"
+
     def _begin(self, center: Tensor, scale: Tensor, step: float) -> Any:
-        return pgpe(
+        return _functional().pgpe(
             center_init=center,
             # ClipUp, PGPE's default optimiser, moves by a norm: that of one es step along a random direction.
             center_learning_rate=step * scale.square().sum(1).sqrt(),
@@ -130,17 +123,19 @@ class Pgpe(_Stock):
         return inner.optimizer_state.center
 
     def _sample(self, inner: Any) -> Tensor:
-        return pgpe_ask(inner, popsize=self.config.population)
+        return _functional().pgpe_ask(inner, popsize=self.config.population)
 
     def _update(self, inner: Any, values: Tensor, fitness: Tensor) -> Any:
-        return pgpe_tell(inner, values, fitness)
+        return _functional().pgpe_tell(inner, values, fitness)
 
 
 class Cem(_Stock):
     """`evotorch.algorithms.functional.cem`: the better half become the next mean and deviation; step and momentum are its own."""
 
+    label: ClassVar[str] = "EvoTorch’s cross-entropy method"
+
     def _begin(self, center: Tensor, scale: Tensor, step: float) -> Any:
-        return cem(
+        return _functional().cem(
             center_init=center,
             parenthood_ratio=0.5,
             stdev_init=self.config.radius * scale,
@@ -153,10 +148,10 @@ class Cem(_Stock):
         return inner.center
 
     def _sample(self, inner: Any) -> Tensor:
-        return cem_ask(inner, popsize=self.config.population)
+        return _functional().cem_ask(inner, popsize=self.config.population)
 
     def _update(self, inner: Any, values: Tensor, fitness: Tensor) -> Any:
-        return cem_tell(inner, values, fitness)
+        return _functional().cem_tell(inner, values, fitness)
 
 
 def _where(chosen: Tensor, new: Any, old: Any) -> Any:
@@ -169,7 +164,7 @@ def _where(chosen: Tensor, new: Any, old: Any) -> Any:
 
 
 @contextmanager
-def _global_generator(seed: int, device: torch.device) -> Iterator[None]:
+def global_generator(seed: int, device: torch.device) -> Iterator[None]:
     """EvoTorch's functional algorithms draw from the global generator: seed it, and put it back."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,22 @@ from decouple.search.engine import Budget, search_batch
 from decouple.search.judge import Judge
 from decouple.search.store import Shard
 from decouple.torch_state import device_of
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How to search: nothing here decides a result."""
+
+    workers: int = 1
+    """Processes that search at once; more than one are Ray's."""
+    ray_address: str | None = None
+    """A Ray cluster that is there already, to search on in place of this machine: "host:port" or "auto"."""
+    advance: Callable[[int], None] = lambda images: None
+    """Called with the number of images after each batch, for a progress bar."""
+
+    @property
+    def distributed(self) -> bool:
+        return self.workers > 1 or self.ray_address is not None
 
 
 @dataclass(frozen=True)
@@ -38,8 +55,8 @@ class Plan:
     budget: Budget
     dtype: torch.dtype
     """Of the stored targets."""
-    blocks: str
-    """What is evolved: `SearchConfig.blocks`."""
+    points: str | tuple[str, ...]
+    """What is evolved: `SearchConfig.points`."""
 
     def search(self, task: Task, searched: Split) -> bytes:
         """The contents of the task's file, for the images that its shard is of; on the judge's device.
@@ -55,6 +72,6 @@ class Plan:
             self.algorithms[task.solution],
             seed=task.seed,
             budget=self.budget,
-            blocks=self.blocks,
+            points=self.points,
         )
         return task.shard.contents(result, searched, self.dtype)

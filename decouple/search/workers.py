@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from decouple.data.images import Split
-from decouple.search.tasks import Plan, Task
+from decouple.registry import FROM_FILE
+from decouple.search.tasks import Execution, Plan, Task
 from decouple.torch_state import device_of
 from decouple.workers import Job, distribute, prepare
 
@@ -18,7 +20,7 @@ Keep = Callable[[Task, bytes], None]
 
 
 def distribute_search(
-    plan: Plan, tasks: Sequence[Task], split: Split, keep: Keep, *, workers: int, address: str | None, result_bytes: int
+    plan: Plan, tasks: Sequence[Task], split: Split, keep: Keep, *, execution: Execution, result_bytes: int
 ) -> None:
     """Search every task, and `keep` each as it comes.
 
@@ -27,8 +29,14 @@ def distribute_search(
         tasks: at least one.
         split: what is searched.
         keep: called here.
-        workers, address, result_bytes: as in `decouple.workers.distribute`, which says what it raises.
+        execution: on how many workers, and where.
+        result_bytes: as in `decouple.workers.distribute`, which says what it raises.
     """
+    from ray import cloudpickle
+
+    for algorithm in plan.algorithms:
+        if (module := type(algorithm).__module__).startswith(FROM_FILE):  # workers cannot import it
+            cloudpickle.register_pickle_by_value(sys.modules[module])
     device = device_of(plan.judge.network).type
     if device != "cpu":
         judge = copy.deepcopy(plan.judge)
@@ -48,8 +56,8 @@ def distribute_search(
         plan,
         [job(task) for task in tasks],
         device=device,
-        workers=workers,
-        address=address,
+        workers=execution.workers,
+        address=execution.ray_address,
         result_bytes=result_bytes,
         mend="--workers, --search.batch or the population",
     )

@@ -47,7 +47,7 @@ def test_a_data_set_without_sizes_is_refused() -> None:
 def test_a_benchmark_of_learning_leaves_receipt_and_table(
     module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    es = EsConfig(population=12, generations=(2,))
+    es = EsConfig(population=12, generations=2)
     size = replace(module.SCALES["tiny"], network=NetworkConfig(width=8), es=es)
     arguments = {"scale": "tiny", "device": "cpu", "figures": tmp_path}
     if module is tables:
@@ -101,4 +101,4 @@ def test_small_settings_are_small() -> None:
     learning = setting.learning(tables.Trial(2, 0.05, 0.2, 0.3), "searched, es")
     assert learning == LearnConfig(epochs=50, weight_decay=0.05, lr=0.2, **STORED)
     paper = setting.search("searched, paper's algorithm").paper
-    assert (paper.population, paper.generations, paper.alpha) == (48, (17, 8, 8, 7), (0.1,))
+    assert (paper.population, paper.generations, paper.alpha) == (48, {"block0": 17, "blocks": 8, "logits": 7}, 0.1)

@@ -15,7 +15,7 @@ def test_every_row_spends_the_same_epochs_and_starts_alike(
 ) -> None:
     size = replace(q0_images.SCALES["tiny"]["digits"], train=60, budget=8, precision="float32")
     monkeypatch.setitem(q0_images.SCALES, "tiny", {"digits": size})
-    monkeypatch.setattr(q0_starts, "ES", dict.fromkeys(("last", "all"), EsConfig(population=4, generations=(2,))))
+    monkeypatch.setattr(q0_starts, "ES", dict.fromkeys(("last", "all"), EsConfig(population=4, generations=2)))
     q0_starts.main(q0_starts.Arguments(scale="tiny", device="cpu", figures=tmp_path))
     entry = json.loads((tmp_path / "q0_starts-tiny.json").read_text())["figures"]["data"]["digits"]
     rows = entry["rows"]

@@ -17,7 +17,7 @@ def test_the_plain_form_is_the_search_that_ours_is() -> None:
     images, labels = torch.randn(48, 1, 14, 14, generator=stream), torch.arange(48) % 5
     network = paper_network(images, 5, NetworkConfig(width=8, blocks=2), groups=1, seed=0)
     config = PaperConfig(
-        population=24, parents=4, explorers=10, generations=(12,), alpha=(0.3,), boost=(2.0,), blur=(1,), smoothing="noise"
+        population=24, parents=4, explorers=10, generations=12, alpha=0.3, boost=2.0, blur=1, smoothing="noise"
     )
     ours, plain, before = torch.zeros(3, 3), torch.zeros(3, 3), torch.zeros(3, 3)
     for seed in range(3):
@@ -34,7 +34,11 @@ def test_the_plain_form_is_the_search_that_ours_is() -> None:
 def test_bare_passes_are_of_the_candidates_that_a_search_scores(network: Stages, data: ImageData) -> None:
     images, labels = data.train.images[:4], data.train.labels[:4]
     counting = search_speed.Counting(network)
-    algorithm = PaperSearch(PaperConfig(population=12, parents=2, explorers=4, generations=(3, 2, 1), smoothing="noise"))
+    algorithm = PaperSearch(
+        PaperConfig(
+            population=12, parents=2, explorers=4, generations={"block0": 3, "blocks": 2, "logits": 1}, smoothing="noise"
+        )
+    )
     found = search_batch(counting, images, labels, algorithm, seed=0)
     generations = [(point.index, count) for point, count in counting.scored if count > 1]
     assert sum(count for _, count in generations) == found.evaluations

@@ -21,7 +21,7 @@ def test_it_leaves_receipt_table_and_pictures(
         probe=30,
         records=2,
         network=NetworkConfig(width=8),
-        es=EsConfig(population=4, generations=(2,)),
+        es=EsConfig(population=4, generations=2),
         epochs=1,
         sgd=2,
         timed_images=20,

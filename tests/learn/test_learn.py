@@ -347,7 +347,7 @@ def test_every_view_of_an_image_has_its_cached_target(data: ImageData, targets: 
 
 def test_targets_of_other_images_are_refused(data: ImageData, tmp_path: Path) -> None:
     searched = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=0)
-    config = SearchConfig(batch=24, es=EsConfig(population=4, generations=(1,)))
+    config = SearchConfig(batch=24, es=EsConfig(population=4, generations=1))
     store = search_solution(searched, data.train, tmp_path, config=config)
     fine = replace(data.train)
     learn_targets(_network(data), fine, store, validation=data.validation, config=replace(LEARN, epochs=1))

@@ -147,7 +147,7 @@ def test_a_constant_activation_moves_nowhere() -> None:
 
 @pytest.fixture(scope="module")
 def store(data: ImageData, tmp_path_factory: pytest.TempPathFactory) -> TargetStore:
-    config = SearchConfig(batch=24, blocks="all", es=EsConfig(population=4, generations=(2,)))
+    config = SearchConfig(batch=24, points="all", es=EsConfig(population=4, generations=2))
     searched = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=0)
     return search_solution(searched, data.train, tmp_path_factory.mktemp("targets"), config=config)
 

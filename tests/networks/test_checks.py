@@ -20,7 +20,7 @@ from decouple.networks.checks import check_repeatable
 from decouple.q0 import train_population
 from decouple.search import search_solution
 
-SEARCH = SearchConfig(batch=36, es=EsConfig(population=4, generations=(2, 2)))
+SEARCH = SearchConfig(batch=36, es=EsConfig(population=4, generations=2))
 
 
 def _cut(*layers: nn.Module) -> Stages:

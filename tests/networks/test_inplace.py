@@ -93,10 +93,10 @@ def test_activations_and_fitness_are_those_of_the_twin(begin: int, middle: int, 
 @pytest.mark.parametrize("begin", range(len(BEGINNINGS)))
 def test_searched_and_learned_the_twins_are_equal(begin: int, algorithm: str, data: ImageData, tmp_path: Path) -> None:
     settings = SearchConfig(
-        blocks="all",
+        points="all",
         algorithm=algorithm,  # type: ignore[arg-type]
-        es=EsConfig(population=4, generations=(2,)),
-        paper=PaperConfig(population=6, parents=2, explorers=2, generations=(2,)),
+        es=EsConfig(population=4, generations=2),
+        paper=PaperConfig(population=6, parents=2, explorers=2, generations=2),
     )
     weights = []
     for inplace in (True, False):

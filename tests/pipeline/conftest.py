@@ -13,7 +13,7 @@ from decouple.settings import from_builtins
 TINY = {
     "data": {"train": 60, "validation": 40, "prior": 40, "test": 60},
     "network": {"width": 8},
-    "search": {"blocks": "all", "batch": 20, "es": {"population": 4, "generations": [2]}},
+    "search": {"points": "all", "batch": 20, "es": {"population": 4, "generations": 2}},
     "learn": {"epochs": 4, "batch": 30, "supervise": "all"},
     "sgd": {"epochs": 3, "batch": 30, "groups": [1]},
     "compare": {"images": 20, "records": 3},

@@ -17,7 +17,7 @@ Together = Callable[[list[str]], list[tuple[int, str, str]]]
 
 
 def test_two_processes_make_what_one_makes(tiny: RunConfig, tmp_path: Path, together: Together) -> None:
-    config = from_builtins({"rounds": {"count": 1, "es": {"population": 4, "generations": [2]}}}, tiny)
+    config = from_builtins({"rounds": {"count": 1, "es": {"population": 4, "generations": 2}}}, tiny)
     for name in ("one", "two"):
         with RunDirectory.create(tmp_path / name, config, resume=False) as directory:
             if name == "one":

@@ -13,7 +13,7 @@ from decouple.pipeline import RunDirectory, open_run, run, run_stages
 from decouple.pipeline.learning import networks_of
 from decouple.settings import from_builtins
 
-ROUNDS = {"rounds": {"count": 2, "epochs": 2, "es": {"population": 4, "generations": [2]}}, "sgd": {"groups": [1]}}
+ROUNDS = {"rounds": {"count": 2, "epochs": 2, "es": {"population": 4, "generations": 2}}, "sgd": {"groups": [1]}}
 
 
 @pytest.fixture

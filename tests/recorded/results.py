@@ -40,7 +40,7 @@ from decouple.pipeline.text import run_text
 from decouple.results import to_json
 
 RECORD = Path(__file__).with_name("results.json")
-SEARCH = SearchConfig(es=EsConfig(population=8, generations=(6, 3)))
+SEARCH = SearchConfig(es=EsConfig(population=8, generations={"blocks": 6, "logits": 3}))
 WORDS = [
     "the",
     "of",
@@ -112,7 +112,7 @@ def results(folder: Path) -> dict[str, Any]:
     size = NetworkConfig(width=8)
     searched, new = (decouple.paper_network(train.images, 10, size, groups=1, seed=seed) for seed in (0, 1))
 
-    for name, config in (("es", SEARCH), ("es, all blocks", SearchConfig(blocks="all", es=SEARCH.es))):
+    for name, config in (("es", SEARCH), ("es, all blocks", SearchConfig(points="all", es=SEARCH.es))):
         targets = decouple.search_solution(searched, train, folder / name, config=config, seed=0)
         after = targets.diagnostics()["after"].mean(1)
         found[f"search: {name}"] = {"after": after.tolist(), "bits": digest(targets.rows(torch.arange(len(train))))}
@@ -125,7 +125,11 @@ def results(folder: Path) -> dict[str, Any]:
         network = copy.deepcopy(new)
         fit = decouple.learn_targets(network, train, targets, validation=data.validation, config=learn, seed=3)
         found[f"learn: {name}"] = fitted(network, fit, data)
-    again = SearchConfig(es=EsConfig(population=8, generations=(4, 2), step=(0.03, 0.5), moments="own"))
+    again = SearchConfig(
+        es=EsConfig(
+            population=8, generations={"blocks": 4, "logits": 2}, step={"blocks": 0.03, "logits": 0.5}, moments="own"
+        )
+    )
     targets = decouple.search_solution(network, train, folder / "round", config=again, seed=1)
     settings = RoundsConfig(epochs=2, lr=0.05).learning(LearnConfig())
     fit = decouple.learn_targets(network, train, targets, validation=data.validation, config=settings, seed=4)

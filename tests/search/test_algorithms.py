@@ -1,5 +1,6 @@
 """One contract for every algorithm, and what is particular to each."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,24 +8,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from decouple import registry
 from decouple.config import EsConfig, PaperConfig
 from decouple.search import EvolutionStrategy, PaperSearch, SearchPoint, operators
 from decouple.search.algorithm import Algorithm
+from decouple.search.evotorch_search import EvoTorchSearch
 from decouple.search.gradient import GradientAscent
 from decouple.search.random_search import RandomSearch
 from decouple.search.stock import Cem, Pgpe
 from decouple.seeds import derive, generator
 
-ES = EsConfig(population=16, generations=(30,), step=(0.1,), blur=(1,))
-PAPER = PaperConfig(population=24, parents=4, explorers=8, generations=(30,), alpha=(0.3,), blur=(0,))
+ES = EsConfig(population=16, generations=30, step=0.1, blur=1)
+PAPER = PaperConfig(population=24, parents=4, explorers=8, generations=30, alpha=0.3, blur=0)
 ALGORITHMS: dict[str, Algorithm] = {
     "es": EvolutionStrategy(ES),
-    "es-image": EvolutionStrategy(EsConfig(population=16, generations=(30,), step=(0.1,), blur=(0,), noise="image")),
+    "es-image": EvolutionStrategy(EsConfig(population=16, generations=30, step=0.1, blur=0, noise="image")),
     "paper-map": PaperSearch(PAPER),
-    "paper-noise": PaperSearch(PaperConfig(**{**PAPER.__dict__, "smoothing": "noise", "blur": (1,)})),
+    "paper-noise": PaperSearch(PaperConfig(**{**PAPER.__dict__, "smoothing": "noise", "blur": 1})),
     "pgpe": Pgpe(ES),
     "cem": Cem(ES),
     "random": RandomSearch(ES),
+    "evotorch": EvoTorchSearch(replace(ES, generations=8), kind="SNES"),
 }
 POINTS = {
     "map": SearchPoint("block0", 0, 3, (3, 6, 6)),
@@ -33,6 +37,12 @@ POINTS = {
     "vector": SearchPoint("hidden", 1, 3, (12,)),
     "logits": SearchPoint("logits", 2, 3, (10,)),
 }
+
+
+def test_the_contract_is_everyones() -> None:
+    assert {kind for name in registry.OWN if (kind := registry.load(name)) is not GradientAscent} <= {
+        type(algorithm) for algorithm in ALGORITHMS.values()
+    }
 
 
 def _start(point: SearchPoint, seed: int = 0) -> Tensor:
@@ -146,7 +156,7 @@ def test_es_candidates_are_mirrored_around_the_centre() -> None:
 def test_es_follows_the_gradient_of_a_linear_fitness() -> None:
     """On a plane the antithetic estimate is Σ (g·ε_i) ε_i: for many pairs, the gradient itself."""
     point = POINTS["vector"]
-    algorithm = EvolutionStrategy(EsConfig(population=4000, generations=(2,), radius=0.01, blur=(0,), momentum=0.0))
+    algorithm = EvolutionStrategy(EsConfig(population=4000, generations=2, radius=0.01, blur=0, momentum=0.0))
     state = algorithm.init(_start(point), point, 0, None, _unused)
     candidates, state = algorithm.ask(state)
     gradient = _towards(point)
@@ -163,7 +173,7 @@ def test_es_keeps_mean_and_deviation_of_what_the_network_produced() -> None:
 
 
 def test_es_can_keep_zero_mean_and_unit_variance_as_the_paper_does() -> None:
-    config = EsConfig(population=16, generations=(30,), step=(0.1,), blur=(1,), moments="unit")
+    config = EsConfig(population=16, generations=30, step=0.1, blur=1, moments="unit")
     found, _ = EvolutionStrategy(config).best(_run(EvolutionStrategy(config), POINTS["map"], 30))
     assert found.flatten(1).mean(1).abs().max() < 1e-4
     assert (found.flatten(1).var(1, correction=0) - 1).abs().max() < 1e-3
@@ -219,7 +229,7 @@ def test_the_papers_generation_equals_a_plain_reference(
     """Selection, crossover, mutation in units of the parents' mean deviation, smoothing and normalisation, child by child."""
     monkeypatch.setattr("decouple.search.paper._ROOM", {"cpu": room})
     point = POINTS[kind]
-    config = PaperConfig(**{**PAPER.__dict__, "smoothing": smoothing, "blur": (passes,), "boost": (3.0,)})
+    config = PaperConfig(**{**PAPER.__dict__, "smoothing": smoothing, "blur": passes, "boost": 3.0})
     algorithm = PaperSearch(config)
     state = algorithm.init(_start(point).double(), point, 5, None, _unused)
     children = torch.randn(5, 24, *point.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -270,7 +280,7 @@ def _pooled(value: Tensor, passes: int, kind: str) -> Tensor:
 def test_the_papers_noise_is_gaussian_and_independent_for_an_image() -> None:
     """Children of one parent are that parent plus noise: standard normal, uncorrelated between children and generations."""
     point = SearchPoint("block0", 0, 3, (2, 40, 40))
-    config = PaperConfig(population=9, parents=1, explorers=4, alpha=(0.5,), boost=(1.0,), blur=(0,), smoothing="noise")
+    config = PaperConfig(population=9, parents=1, explorers=4, alpha=0.5, boost=1.0, blur=0, smoothing="noise")
     algorithm = PaperSearch(config)
     parent = operators.normalise(_start(point), point)
     state = algorithm.init(parent, point, 5, None, _unused)
@@ -330,7 +340,7 @@ def test_random_search_draws_without_regard_to_fitness() -> None:
 
 def test_the_gradient_oracle_takes_the_step_of_a_plain_backward_pass_and_turns_back_when_it_fails() -> None:
     point, direction = POINTS["vector"], _towards(POINTS["vector"])
-    config = EsConfig(population=2, generations=(9,), step=(0.1,))
+    config = EsConfig(population=2, generations=9, step=0.1)
     algorithm = GradientAscent(config)
     start = _start(point)
     state = algorithm.init(start, point, 0, None, lambda candidates: _fitness(candidates, direction))

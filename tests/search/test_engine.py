@@ -15,7 +15,7 @@ from decouple.networks import Stages
 from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch
 from decouple.search.engine import NOT_SEARCHED, search_points
 
-ES = EvolutionStrategy(EsConfig(population=8, generations=(6,), step=(0.1,), moments="own"))
+ES = EvolutionStrategy(EsConfig(population=8, generations=6, step=0.1, moments="own"))
 
 
 def test_scores_equal_a_plain_forward_pass(network: Stages, data: ImageData) -> None:
@@ -45,7 +45,7 @@ def test_the_search_lowers_the_loss_point_by_point(network: Stages, data: ImageD
 def test_zero_generations_return_the_networks_own_activations(network: Stages, data: ImageData) -> None:
     scorer = Judge(network, statistics="batch", dtype=torch.float32)
     images, labels = data.train.images[:6], data.train.labels[:6]
-    found = search_batch(scorer, images, labels, EvolutionStrategy(EsConfig(generations=(0,))), seed=0)
+    found = search_batch(scorer, images, labels, EvolutionStrategy(EsConfig(generations=0)), seed=0)
     for target, value in zip(found.targets, scorer.network.activations(images), strict=True):
         assert torch.allclose(target, value, atol=1e-5)
     assert found.displacement.abs().max() < 1e-5
@@ -110,7 +110,7 @@ def test_images_whose_candidates_all_fail_keep_their_start_and_are_counted() -> 
         net = Stages([nn.Sequential(nn.Flatten(), nn.Linear(16, 12)), nn.Linear(12, 3)], ["hidden", "logits"])
     images, labels = torch.rand(4, 1, 4, 4, generator=stream), torch.tensor([0, 1, 2, 0])
     scorer = Judge(net, statistics="batch", dtype=torch.float32)
-    found = search_batch(scorer, images, labels, _Fails(EsConfig(population=8, generations=(3,), moments="own")), seed=0)
+    found = search_batch(scorer, images, labels, _Fails(EsConfig(population=8, generations=3, moments="own")), seed=0)
     assert found.failed == 2 * 3, "3 generations at each of 2 search points, of one image"
     assert torch.equal(found.targets[0][0], net.stages[0](images)[0])
     assert all(torch.isfinite(target).all() for target in found.targets)
@@ -127,7 +127,7 @@ def test_a_network_that_yields_nan_is_named(network: Stages, data: ImageData) ->
 
 @pytest.mark.parametrize("smoothing", ["map", "noise"])
 def test_the_papers_search_runs_through_all_points(network: Stages, data: ImageData, smoothing: Any) -> None:
-    config = PaperConfig(population=20, parents=4, explorers=6, generations=(8,), alpha=(0.3,), smoothing=smoothing)
+    config = PaperConfig(population=20, parents=4, explorers=6, generations=8, alpha=0.3, smoothing=smoothing)
     scorer = Judge(network, statistics="batch", dtype=torch.float32)
     found = search_batch(scorer, data.train.images[:12], data.train.labels[:12], PaperSearch(config), seed=1)
     # The initial population is scored too. Behind the last block nothing couples candidates: parents keep their score.
@@ -137,7 +137,7 @@ def test_the_papers_search_runs_through_all_points(network: Stages, data: ImageD
 
 def test_parents_that_cannot_have_changed_are_not_scored_again(network: Stages, data: ImageData) -> None:
     """With frozen statistics nothing is coupled, and the result is the one that scoring everything gives."""
-    config = PaperConfig(population=20, parents=4, explorers=6, generations=(5,), alpha=(0.3,), smoothing="noise")
+    config = PaperConfig(population=20, parents=4, explorers=6, generations=5, alpha=0.3, smoothing="noise")
     scorer = Judge(network, statistics="frozen", pilot=data.train.images[:32])
     images, labels = data.train.images[:6], data.train.labels[:6]
 
@@ -188,8 +188,8 @@ def test_a_budget_ends_the_search_and_says_why(network: Stages, data: ImageData,
 def test_a_budget_is_used_to_the_last_update(network: Stages, data: ImageData) -> None:
     """With the generations that fit planned from the start, the result is the same."""
     images, labels = data.train.images[:6], data.train.labels[:6]
-    planned = EvolutionStrategy(EsConfig(population=8, generations=(4,), step=(0.1,), moments="own"))
-    stopped = EvolutionStrategy(EsConfig(population=8, generations=(100,), step=(0.1,), moments="own"))
+    planned = EvolutionStrategy(EsConfig(population=8, generations=4, step=0.1, moments="own"))
+    stopped = EvolutionStrategy(EsConfig(population=8, generations=100, step=0.1, moments="own"))
     expected = search_batch(Judge(network), images, labels, planned, seed=1)
     found = search_batch(Judge(network), images, labels, stopped, seed=1, budget=Budget(evaluations=3 * (3 * 9 + 1)))
     assert found.evaluations == expected.evaluations
@@ -215,7 +215,7 @@ def test_other_statistics_than_there_are_are_refused(network: Stages) -> None:
 
 
 def test_points_end_when_every_image_has_the_wanted_probability(network: Stages, data: ImageData) -> None:
-    algorithm = EvolutionStrategy(EsConfig(population=16, generations=(200,), step=(0.1,)))
+    algorithm = EvolutionStrategy(EsConfig(population=16, generations=200, step=0.1))
     images, labels = data.train.images[:6], data.train.labels[:6]
     found = search_batch(Judge(network), images, labels, algorithm, seed=1, budget=Budget(target=0.5))
     assert found.stops[-1] == "target"
@@ -241,7 +241,7 @@ def test_the_last_block_alone_is_evolved_from_what_the_network_makes(network: St
     with torch.no_grad():
         untouched = judge.advance(0, images)
     found = search_batch(
-        judge, images, labels, EvolutionStrategy(EsConfig(population=8, generations=(3,))), seed=3, blocks="last"
+        judge, images, labels, EvolutionStrategy(EsConfig(population=8, generations=3)), seed=3, points="last"
     )
     assert torch.equal(found.targets[0], untouched)
     assert found.stops == [NOT_SEARCHED, "generations", "generations"]
@@ -252,7 +252,7 @@ def test_the_last_block_alone_is_evolved_from_what_the_network_makes(network: St
 
 def test_the_papers_population_goes_through_a_block_that_is_not_evolved(network: Stages, data: ImageData) -> None:
     images, labels = data.train.images[:6], data.train.labels[:6]
-    algorithm = PaperSearch(PaperConfig(population=6, parents=2, explorers=2, generations=(2,), blur=(0,)))
-    found = search_batch(Judge(network), images, labels, algorithm, seed=3, blocks="last")
+    algorithm = PaperSearch(PaperConfig(population=6, parents=2, explorers=2, generations=2, blur=0))
+    found = search_batch(Judge(network), images, labels, algorithm, seed=3, points="last")
     assert found.displacement[0].max() == 0 < found.displacement[1].min()
     assert torch.isfinite(found.after).all()

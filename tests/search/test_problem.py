@@ -46,7 +46,7 @@ def test_a_stock_algorithm_searches_one_image(network: Stages, data: ImageData) 
 
 def test_our_algorithm_in_object_form_is_the_engines(network: Stages, data: ImageData) -> None:
     images, labels = data.train.images[:6], data.train.labels[:6]
-    algorithm = EvolutionStrategy(EsConfig(population=8, generations=(7,), moments="own"))  # begins at the start
+    algorithm = EvolutionStrategy(EsConfig(population=8, generations=7, moments="own"))  # begins at the start
     expected = search_batch(Judge(network), images, labels, algorithm, seed=3)
     problem = ActivationProblem(Judge(network), images, labels)
     searcher = ActivationSearch(problem, algorithm, seed=derive(3, problem.point.name))
@@ -78,6 +78,6 @@ def test_what_failed_is_the_worst_that_evotorch_can_count(network: Stages, data:
 
 def test_every_algorithm_of_ours_runs_in_object_form(network: Stages, data: ImageData) -> None:
     problem = ActivationProblem(Judge(network), data.train.images[:6], data.train.labels[:6])
-    searcher = ActivationSearch(problem, GradientAscent(EsConfig(generations=(3,))))
+    searcher = ActivationSearch(problem, GradientAscent(EsConfig(generations=3)))
     searcher.run(3)
     assert float(searcher.status["best_eval"]) > float(problem.score(problem.start.unsqueeze(1)).mean())

@@ -11,9 +11,9 @@ from decouple.config import EsConfig, NetworkConfig, SearchConfig
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DecoupleError, NetworkError, NotFiniteError
 from decouple.networks import Stages, paper_network
-from decouple.search import search_solution, search_solutions
+from decouple.search import Execution, search_solution, search_solutions
 
-CONFIG = SearchConfig(batch=36, es=EsConfig(population=4, generations=(2, 2)))
+CONFIG = SearchConfig(batch=36, es=EsConfig(population=4, generations=2))
 
 
 def _network(*between: nn.Module) -> Stages:
@@ -45,8 +45,7 @@ def test_numbers_of_any_type_name_the_same_search(data: ImageData, tmp_path: Pat
             config=CONFIG,
             seed=kind(3),
             solution=kind(1),
-            workers=kind(1),
-            advance=done.append,
+            execution=Execution(kind(1), advance=done.append),
         )
         assert done == [36, 36]
         assert all(torch.equal(one, other) for one, other in zip(found.rows(everywhere), wanted, strict=True))
@@ -57,8 +56,10 @@ def test_numbers_of_any_type_name_the_same_search(data: ImageData, tmp_path: Pat
 
 @pytest.mark.parametrize("changes", [{"seed": 1.5}, {"solution": "1"}, {"workers": 2.0}])
 def test_numbers_that_are_not_whole_are_refused(data: ImageData, tmp_path: Path, changes: dict) -> None:
+    execution = Execution(changes.get("workers", 1))
+    named = {name: value for name, value in changes.items() if name != "workers"}
     with pytest.raises(ConfigError, match=f"{next(iter(changes))} must be a whole number, not "):
-        search_solution(_network(), data.train, tmp_path, config=CONFIG, **changes)
+        search_solution(_network(), data.train, tmp_path, config=CONFIG, execution=execution, **named)
 
 
 class _Times(nn.Module):
@@ -71,7 +72,7 @@ class _Times(nn.Module):
 
 
 def test_a_target_beyond_the_stored_type_is_refused_and_a_wider_type_keeps_it(data: ImageData, tmp_path: Path) -> None:
-    own = EsConfig(population=4, generations=(2, 2), moments="own")
+    own = EsConfig(population=4, generations=2, moments="own")
     network = _network(_Times(2.0**20))
     network.stages[1] = nn.Sequential(_Times(2.0**-20), *network.stages[1])
     with pytest.raises(

@@ -12,9 +12,9 @@ from decouple.config import EsConfig, SearchConfig
 from decouple.data import ImageData, Split
 from decouple.errors import ConfigError, DamagedFileError
 from decouple.networks import Stages
-from decouple.search import EvolutionStrategy, TargetStore, search_solution, store
+from decouple.search import EvolutionStrategy, Execution, TargetStore, search_solution, store
 
-CONFIG = SearchConfig(blocks="all", batch=20, es=EsConfig(population=4, generations=(2,)))
+CONFIG = SearchConfig(points="all", batch=20, es=EsConfig(population=4, generations=2))
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -55,7 +55,7 @@ def test_what_is_there_is_not_searched_again(network: Stages, data: ImageData, t
     search_solution(network, data.train, tmp_path, config=CONFIG)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
     done: list[int] = []
-    search_solution(network, data.train, tmp_path, config=CONFIG, advance=done.append)
+    search_solution(network, data.train, tmp_path, config=CONFIG, execution=Execution(advance=done.append))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
     assert sum(done) == 72
 
@@ -119,7 +119,7 @@ def test_another_search_does_not_take_these_files_for_its_own(
     split, other, arguments = data.train, network, {}
     _first_targets(network, split, tmp_path / "one")
     if changed == "settings":
-        arguments = {"config": SearchConfig(blocks="all", batch=20, es=EsConfig(population=4, generations=(3,)))}
+        arguments = {"config": SearchConfig(points="all", batch=20, es=EsConfig(population=4, generations=3))}
     elif changed == "labels":
         split = replace(split, labels=2 - split.labels)
     elif changed == "images":
@@ -156,7 +156,7 @@ def test_an_algorithm_of_ones_own_is_named_or_refused(network: Stages, data: Ima
 
 def test_targets_know_which_points_were_searched(network: Stages, data: ImageData, tmp_path: Path) -> None:
     every = search_solution(network, data.train, tmp_path / "a", config=CONFIG)
-    last = search_solution(network, data.train, tmp_path / "b", config=replace(CONFIG, blocks="last"))
+    last = search_solution(network, data.train, tmp_path / "b", config=replace(CONFIG, points="last"))
     assert (every.first_searched, last.first_searched) == (0, 1)
     assert set(last.stops()) == {"generations"}, "what was not searched had nothing to end it"
 

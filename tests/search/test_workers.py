@@ -23,11 +23,11 @@ from decouple.data import ImageData
 from decouple.device import threads_of
 from decouple.errors import ConfigError, NotFiniteError, WorkerError
 from decouple.networks import Stages
-from decouple.search import EvolutionStrategy, search_solution, search_solutions
+from decouple.search import EvolutionStrategy, Execution, search_solution, search_solutions
 from decouple.search.algorithm import Fitness, SearchPoint
 from decouple.seeds import derive
 
-CONFIG = SearchConfig(blocks="all", batch=20, es=EsConfig(population=4, generations=(2,)))
+CONFIG = SearchConfig(points="all", batch=20, es=EsConfig(population=4, generations=2))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
             replace(
                 CONFIG,
                 algorithm="paper",
-                paper=PaperConfig(population=6, parents=2, explorers=2, generations=(2,), blur=(1,)),
+                paper=PaperConfig(population=6, parents=2, explorers=2, generations=2, blur=1),
             ),
             torch.float32,
         ),
@@ -80,8 +80,7 @@ def test_two_workers_write_the_files_of_one(
         data.train,
         tmp_path / "two",
         **arguments,  # type: ignore[arg-type]
-        workers=2,
-        advance=done.append,
+        execution=Execution(2, advance=done.append),
     )
     assert len(_files(tmp_path / "one")) == 8
     assert _files(tmp_path / "two") == _files(tmp_path / "one")
@@ -95,7 +94,7 @@ def test_whole_batches_are_not_searched_again(ray: Any, network: Stages, data: I
     before, stamps = _files(tmp_path), [shard.path.stat().st_mtime_ns for shard in shards]
     shards[2].path.write_bytes(b"damaged")
     done: list[int] = []
-    search_solution(network, data.train, tmp_path, config=CONFIG, workers=2, advance=done.append)
+    search_solution(network, data.train, tmp_path, config=CONFIG, execution=Execution(2, advance=done.append))
     assert _files(tmp_path) == before
     assert [shard.path.stat().st_mtime_ns != stamp for shard, stamp in zip(shards, stamps, strict=True)] == [
         False,
@@ -147,7 +146,7 @@ def test_a_worker_that_is_killed_is_replaced(
             config=CONFIG,
             algorithm=_deadly(folder, marker=marker),
             identity="same",
-            workers=2,
+            execution=Execution(2),
         )
     assert marker.exists()
     assert _files(folder) == _files(tmp_path / "one")
@@ -160,7 +159,7 @@ def test_a_batch_that_kills_every_worker_ends_the_search(
     ray: Any, network: Stages, data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "ATTEMPTS", 2)
-    arguments: dict[str, Any] = {"config": CONFIG, "identity": "same", "workers": 2}
+    arguments: dict[str, Any] = {"config": CONFIG, "identity": "same", "execution": Execution(2)}
     with pytest.raises(
         WorkerError, match=r"2 workers in turn died while they searched solution-0/batch-00001 .* workers, search.batch"
     ):
@@ -183,10 +182,10 @@ def test_errors_in_a_worker_surface_as_themselves(ray: Any, network: Stages, dat
     with torch.no_grad():
         broken.stages[1][0][0].weight.fill_(torch.nan)
     with pytest.raises(NotFiniteError, match="the network's output for image 0 of the batch is not finite") as ours:
-        search_solution(broken, data.train, tmp_path, config=CONFIG, workers=2)
+        search_solution(broken, data.train, tmp_path, config=CONFIG, execution=Execution(2))
     assert type(ours.value) is NotFiniteError
     with pytest.raises(ZeroDivisionError, match="a mistake") as theirs:
-        search_solution(network, data.train, tmp_path, config=CONFIG, algorithm=_Faulty(), workers=2)
+        search_solution(network, data.train, tmp_path, config=CONFIG, algorithm=_Faulty(), execution=Execution(2))
     assert type(theirs.value) is ZeroDivisionError
     assert "in init" in str(theirs.value.__cause__), "the worker's traceback is there"
 
@@ -198,7 +197,7 @@ def test_other_versions_are_refused(
     with pytest.raises(
         ConfigError, match=r"and this process .*'decouple': '0\.0'.* install the same versions on every node"
     ):
-        search_solution(network, data.train, tmp_path, config=CONFIG, workers=2)
+        search_solution(network, data.train, tmp_path, config=CONFIG, execution=Execution(2))
 
 
 def test_a_worker_takes_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +210,7 @@ def test_a_worker_takes_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) 
 
 def test_no_workers_are_refused(network: Stages, data: ImageData, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers = 0: expected at least 1; give workers another value"):
-        search_solution(network, data.train, tmp_path, workers=0)
+        search_solution(network, data.train, tmp_path, execution=Execution(0))
 
 
 def test_one_process_does_without_ray(tmp_path: Path) -> None:
@@ -219,7 +218,7 @@ def test_one_process_does_without_ray(tmp_path: Path) -> None:
 import sys, torch, decouple
 network = decouple.Stages([torch.nn.Flatten(), torch.nn.Linear(4, 2)], ["pixels", "logits"])
 split = decouple.Split(torch.rand(4, 1, 2, 2), torch.arange(4) % 2, torch.arange(4))
-config = decouple.SearchConfig(es=decouple.EsConfig(population=2, generations=(1,)))
+config = decouple.SearchConfig(es=decouple.EsConfig(population=2, generations=1))
 decouple.search_solution(network, split, {str(tmp_path)!r}, config=config)
 import decouple.cli, decouple.pipeline
 sys.exit('ray' in sys.modules)

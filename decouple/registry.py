@@ -1,0 +1,178 @@
+"""Search algorithms by name: decouple's own, those that were registered or installed, and code that the user names.
+
+Nothing here imports torch, and an algorithm is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from decouple.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from decouple.search.algorithm import Algorithm
+
+GROUP = "decouple.algorithms"
+"""Entry points of installed packages: NAME = "package.module:Class"."""
+EVOTORCH = "evotorch:"
+"""Before the name of any of EvoTorch's algorithms: evotorch:SNES."""
+FROM_FILE = "decouple_algorithm_"
+"""What the names of modules begin with that were read from a FILE.py."""
+
+OWN = {
+    "es": "decouple.search.es:EvolutionStrategy",
+    "paper": "decouple.search.paper:PaperSearch",
+    "pgpe": "decouple.search.stock:Pgpe",
+    "cem": "decouple.search.stock:Cem",
+    "random": "decouple.search.random_search:RandomSearch",
+    "gradient": "decouple.search.gradient:GradientAscent",
+}
+"""decouple's own."""
+_registered: dict[str, type[Algorithm]] = {}
+
+
+def names() -> list[str]:
+    """The names that `SearchConfig.algorithm` takes, beside code."""
+    return list(dict.fromkeys([*OWN, *_registered, *(point.name for point in _installed())]))
+
+
+def register(name: str, algorithm: type[Algorithm]) -> type[Algorithm]:
+    """Give an algorithm a name for `SearchConfig.algorithm`, in this process.
+
+    A package that is installed does the same by an entry point in the group that `GROUP` names.
+
+    Raises:
+        ConfigError: the name is another algorithm's, or contains a colon; or this is no subclass of `Algorithm`.
+    """
+    _expect_algorithm(algorithm, name)
+    if ":" in name or (name in names() and _registered.get(name) is not algorithm):
+        raise ConfigError(f"the name '{name}' is taken, or has a colon: register {algorithm.__name__} under another name")
+    _registered[name] = algorithm
+    return algorithm
+
+
+def is_code(name: str) -> bool:
+    """Whether the name is of code that only the user may have loaded: FILE.py:Class or package.module:Class."""
+    return ":" in name and not name.startswith(EVOTORCH)
+
+
+def check(name: str) -> None:
+    """Raise ConfigError unless there may be such an algorithm; no code is loaded."""
+    where, _, kind = name.rpartition(":")
+    if name in OWN or (where and kind.isidentifier()):
+        return
+    if name not in names():
+        raise ConfigError(
+            f'search.algorithm = "{name}": expected one of {", ".join(names())}, or code, FILE.py:Class or package.module:Class, or '
+            f"evotorch:Class{did_you_mean(name, names()) if name else ''}; give --search.algorithm another value"
+        )
+
+
+def located(name: str) -> str:
+    """The name with an absolute path, where it is one of code in a file."""
+    where, _, kind = name.rpartition(":")
+    return f"{os.path.realpath(os.path.expanduser(where))}:{kind}" if where.endswith(".py") else name
+
+
+def load(name: str) -> type[Algorithm]:
+    """The algorithm's class; this runs the code that defines it.
+
+    Raises:
+        ConfigError: there is none, or the code fails.
+    """
+    check(name)
+    if name in _registered:
+        return _registered[name]
+    if name.startswith(EVOTORCH):
+        from decouple.search.evotorch_search import EvoTorchSearch
+
+        return EvoTorchSearch
+    address = OWN.get(name) or next((point.value for point in _installed() if point.name == name), name)
+    where, _, kind = address.rpartition(":")
+    try:
+        module = _module_of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        found = getattr(module, kind)
+    except Exception as error:  # whatever the user's code raises
+        raise ConfigError(f"search.algorithm = {name} cannot be loaded ({type(error).__name__}: {error})") from error
+    _expect_algorithm(found, name)
+    return found
+
+
+def digest_of(name: str) -> str | None:
+    """16 hexadecimal digits of the file that defines the algorithm; None for decouple's own and EvoTorch's.
+
+    A FILE.py is read, not run.
+
+    Raises:
+        ConfigError: the algorithm cannot be loaded, or was not defined in a file that can be read.
+    """
+    if name in OWN or name.startswith(EVOTORCH):
+        return None
+    try:
+        where = name.rpartition(":")[0]
+        file = where if where.endswith(".py") else inspect.getsourcefile(load(name))
+        return hashlib.blake2b(Path(str(file)).read_bytes(), digest_size=8).hexdigest()
+    except (OSError, TypeError):
+        raise ConfigError(
+            f"search.algorithm = {name}: there is no file to read that defines it, and so none to tell by when it changes"
+        ) from None
+
+
+class About(NamedTuple):
+    """What a report says of an algorithm; fields as in `Algorithm`."""
+
+    label: str
+    note: str = ""
+    backpropagates: bool = False
+
+
+def about(name: str) -> About:
+    """Of the algorithm with this name; code is not loaded for it."""
+    where, _, kind = name.rpartition(":")
+    if is_code(name):
+        return About(f"{kind} of {Path(where).name}")
+    if name.startswith(EVOTORCH):
+        return About(f"EvoTorch’s {kind}, for each image by itself")
+    if name not in names():  # registered where the run was made
+        return About(name)
+    found = load(name)
+    return About(found.label or found.__name__, found.note, found.backpropagates)
+
+
+@cache
+def _installed() -> tuple[importlib.metadata.EntryPoint, ...]:
+    return tuple(importlib.metadata.entry_points(group=GROUP))
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """The module in a file, run once in a process while the file stays as it is."""
+    path = path.expanduser().resolve()
+    name = f"{FROM_FILE}{path.stem}_{hashlib.blake2b(os.fsencode(path) + path.read_bytes(), digest_size=8).hexdigest()}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
+
+
+def _expect_algorithm(found: Any, name: str) -> None:
+    from decouple.search.algorithm import Algorithm
+
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise ConfigError(f"search.algorithm = {name} is not a subclass of decouple.search.Algorithm; derive it from that")
