@@ -101,7 +101,7 @@ _FEW = 12
 
 
 def _is_near(name: str, other: str) -> bool:
-    parts, others = name.split("."), other.split(".")
+    parts, others = name.lstrip("-").split("."), other.lstrip("-").split(".")  # dashes make all options alike
     return len(parts) == len(others) and all(
         difflib.get_close_matches(part, [own]) for part, own in zip(parts, others, strict=True)
     )

@@ -49,12 +49,14 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically and durably, with the permissions that the umask leaves.
 
     Raises:
-        RunDirectoryError: the folder cannot be written, or the disk is full. An existing file stays as it was.
+        RunDirectoryError: the folder cannot be written, its name is not UTF-8, or the disk is full. An existing file stays as it was.
     """
     path = Path(path)
     # Not tempfile.mkstemp, which opens for the owner only: the umask of the process would not count.
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     try:
+        if os.fsencode(path).decode(errors="replace") != str(path):  # safetensors could not read it again
+            raise OSError(errno.EILSEQ, "its name is not UTF-8")
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
             file.write(data)

@@ -49,7 +49,8 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
             ["run", "digits", "--search.algorithm", "cma"],
             'search.algorithm = "cma": expected one of es, paper, pgpe, cem, random, gradient, or code',
         ),
-        (["run", "digits", "stray"], "unexpected argument 'stray'"),
+        (["run", "digits", "stray"], "unexpected argument 'stray': settings are given as --section.name value"),
+        (["q0", "plan", "32"], "unexpected argument '32': see --help"),
         (
             ["run", "digits", "--learn.live", "1"],
             "'--learn.live' is a section of settings: give --learn.live.weight, --learn",
@@ -139,6 +140,24 @@ def test_a_stage_does_not_advise_options_that_it_lacks(capsys: pytest.CaptureFix
     assert _error(capsys, *poor).endswith("give --compare.images 150\n"), "an option of its own"
     unknown = _error(capsys, "report", str(tmp_path), "--seerch.batch", "3")
     assert "'--seerch.batch'; known: --data-root, --device, --quiet, --ray-address, --tensorboard, --workers" in unknown
+
+    absent = _error(capsys, "learn", str(tmp_path), "--resume")
+    assert absent == "decouple: unknown option '--resume'; see --help\n", "every command has --help"
+
+
+def test_a_home_is_found_behind_an_equals_sign(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "file").touch()
+    assert f"{tmp_path}/file is a file" in _error(capsys, "run", "digits", "--out=~/file", status=1)
+    assert f"{tmp_path}/none.yaml cannot be read" in _error(capsys, "run", "digits", "--config=~/none.yaml")
+
+
+def test_advice_for_a_poor_comparison_can_be_followed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    poor = ["run", "digits", "--out", str(tmp_path / "run"), "--quiet", "--compare.images", "4", "--data.validation"]
+    assert _error(capsys, *poor, "4").endswith("give --data.validation and --compare.images at least 30\n")
+    assert _error(capsys, *poor, "150").endswith("classes cannot be compared; give --compare.images at least 30\n")
 
 
 def test_what_a_stage_lacks_is_where_the_run_was_made() -> None:

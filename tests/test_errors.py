@@ -30,6 +30,8 @@ def test_options_are_for_the_command_line(message: str, python: str) -> None:
         ("--network.module", ["--network.eps", "--network.width"], "; known: --network.eps, --network.width"),
         ("--serch.batch", ["--search.batch", "--learn.batch"], "; did you mean '--search.batch'?"),
         ("--search.es.populaton", ["--search.es.population"], "; did you mean '--search.es.population'?"),
+        ("--out", ["--quiet", "--device"], "; known: --device, --quiet"),
+        ("--foo", [*(f"--x{i}" for i in range(12)), "--out"], ""),
         ("stage3", ["stages.3", "stages.2"], "; known: stages.2, stages.3"),
         ("stages.3.conv", ["stages.3", "stages.3.conv1"], "; did you mean 'stages.3.conv1'?"),
         ("x", [f"layer{i}" for i in range(13)], ""),

@@ -243,6 +243,14 @@ def _umask(mask: int) -> Iterator[None]:
         os.umask(before)
 
 
+def test_a_name_that_cannot_be_read_again_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(RunDirectoryError, match=r"its name is not UTF-8 \(choose another place\)"):
+        files.write_bytes(tmp_path / "a\udcff" / "file", b"x")
+    assert not list(tmp_path.iterdir())
+    files.write_bytes(tmp_path / "ü $x\n😀" / "file", b"x")
+    assert (tmp_path / "ü $x\n😀" / "file").read_bytes() == b"x"
+
+
 @pytest.mark.parametrize(("mask", "file", "folder"), [(0o077, 0o600, 0o700), (0o002, 0o664, 0o775), (0o022, 0o644, 0o755)])
 def test_the_umask_decides_the_permissions(tmp_path: Path, mask: int, file: int, folder: int) -> None:
     with _umask(mask):

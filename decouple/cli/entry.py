@@ -46,7 +46,7 @@ def run_command(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if argv else 2
-    command, arguments = argv[0], argv[1:]
+    command, arguments = argv[0], [_expanded(argument) for argument in argv[1:]]
     known = commands()
     try:
         if command not in known:
@@ -68,6 +68,12 @@ def run_command(argv: list[str]) -> int:
     except _Interrupted as interruption:
         return _stopped(interruption.number, command, arguments)
     return 0
+
+
+def _expanded(argument: str) -> str:
+    """`--out=~/runs` as `--out ~/runs`: a shell expands only the second, and a folder named ~ is a trap for `rm -r`."""
+    name, is_given, value = argument.partition("=")
+    return f"{name}={os.path.expanduser(value)}" if is_given and name.startswith("--") else argument
 
 
 def _fail(message: str, status: int) -> int:

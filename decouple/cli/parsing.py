@@ -85,7 +85,8 @@ def parse(usage: str, argv: list[str], defaults: Arguments) -> Arguments:
     if unknown:
         option = unknown[0]
         if not option.startswith("-"):
-            raise ConfigError(f"unexpected argument '{option}': settings are given as --section.name value")
+            form = "settings are given as --section.name value" if hasattr(defaults, "settings") else "see --help"
+            raise ConfigError(f"unexpected argument '{option}': {form}")
         known = _options(defaults)
         if within := [name for name in known if name.startswith(f"{option}.")]:
             raise ConfigError(f"'{option}' is a section of settings: give {', '.join(within)}")
@@ -122,7 +123,7 @@ def explained(error: DecoupleError, command: str, argv: list[str]) -> str:
         or f"'decouple {command}'" in error.message
     ):
         return error.message
-    own = {*STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
+    own = {"help", *STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
     named = [found["name"] for found in OPTION.finditer(error.message) if found["name"]]
     named = [name for name in named if name != "search.algorithm"]  # they take it where it is asked for
     lacking = [f"--{name}" for name in dict.fromkeys(named) if name.partition(".")[0].replace("-", "_") not in own]

@@ -194,9 +194,11 @@ def _refuse_poor_probe(run: Run) -> None:
     """The comparison needs two classes with two images each; say so before the compute that leads up to it."""
     counts = run.data.validation.labels[: run.config.compare.images].bincount()
     if int((counts >= 2).sum()) < 2:
+        enough = 3 * run.data.num_classes
+        more = "--data.validation and " if len(run.data.validation) < enough else ""
         raise ConfigError(
             f"compare.images = {run.config.compare.images}: among these validation images fewer than two classes have two "
-            f"images, so classes cannot be compared; give --compare.images at least {3 * run.data.num_classes}"
+            f"images, so classes cannot be compared; give {more}--compare.images at least {enough}"
         )
 
 

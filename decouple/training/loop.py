@@ -101,7 +101,7 @@ class Loop:
             for step, batch in enumerate(ready):
                 before_step(step)
                 batch = loader.received(batch)
-                loss = self._backward(batch, device, f"{what}, step {step + 1}")
+                loss = self._backward(batch, device, what)
                 norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
                 if not torch.isfinite(norm):
                     raise NotFiniteError(

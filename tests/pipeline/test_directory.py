@@ -74,7 +74,12 @@ def test_an_error_in_a_finished_run_touches_nothing(tiny: RunConfig, finished: P
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("a" * 300, "File name too long"), (f"new/{'a' * 300}", "File name too long"), ("file/run", "Not a directory")],
+    [
+        ("a" * 300, "File name too long"),
+        (f"new/{'a' * 300}", "File name too long"),
+        ("file/run", "Not a directory"),
+        ("new/a\udcff", "its name is not UTF-8"),
+    ],
 )
 def test_a_place_that_no_run_can_have(tiny: RunConfig, tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "file").touch()

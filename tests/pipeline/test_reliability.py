@@ -223,6 +223,6 @@ def test_these_tests_have_teeth(tiny: RunConfig, finished: Path, no_report: None
     next(finished.glob("q0/*/trajectory-1/cycle-002.safetensors")).unlink()
     for answers in finished.glob("q0/*/trajectory-1/*.answers.safetensors"):
         answers.unlink()
-    monkeypatch.setattr("decouple.q0.trajectories.restore_state", lambda optimizer, tensors: None)
+    monkeypatch.setattr("decouple.q0.trajectories.restore_state", lambda optimizer, tensors, rest: None)
     run(tiny, finished, resume=True)
     assert (finished / "results.json").read_bytes() != expected

@@ -91,7 +91,7 @@ def test_more_solutions_reuse_those_that_are_there(tiny: RunConfig, finished: Pa
 
 @pytest.mark.parametrize("algorithm", ["paper", "pgpe", "cem", "random", "gradient"])
 def test_the_other_algorithms_run_through(tiny: RunConfig, tmp_path: Path, algorithm: str, no_report: None) -> None:
-    paper = {"population": 8, "parents": 2, "explorers": 3, "generations": [2]}
+    paper = {"population": 8, "parents": 2, "explorers": 3, "generations": 2}
     config = from_builtins({"search": {"algorithm": algorithm, "paper": paper}, "data": {"train": 30}}, tiny)
     found = run(config, tmp_path / "run")
     expected = {"paper": 3 * 8 + 2 * (8 + 2 * 6), "gradient": 3 * 2, "random": 3 * 2 * 5}.get(algorithm, 3 * (5 + 1))
