@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	$(BIN)/decouple run digits --out runs/digits --resume
 
 test: $(VENV)/.installed-test lint types
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
