@@ -150,8 +150,8 @@ def main() -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated")  # EvoTorch scripts a function when it is imported
-        # pdoc shows the annotations of named tuples as they are written.
-        warnings.filterwarnings("ignore", "Error parsing type annotation ForwardRef")
+        # pdoc shows the annotations of named tuples, and of fields that come from another module's class, as they are written.
+        warnings.filterwarnings("ignore", "Error parsing type annotation")
         pdoc.pdoc(*modules(), output_directory=SITE)
     for file in SITE.rglob("*.html"):
         unlink_inherited(file)
