@@ -75,6 +75,19 @@ def torch_defaults() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@contextmanager
+def evaluated(*modules: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside: no dropout, and no running statistics changed. Outside each part is in the mode that it was in."""
+    modes = {part: part.training for module in modules for part in module.modules()}
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
 def device_of(module: nn.Module) -> torch.device:
     """Where the module's first weight or buffer is; the CPU, if it has none.
 

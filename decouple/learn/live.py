@@ -17,15 +17,13 @@ evolutionary strategies" (2019), the subspace that guides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from decouple.config import LiveConfig
 from decouple.networks.stages import apply_stage
 from decouple.seeds import generator
+from decouple.torch_state import evaluated
 from decouple.training.stream import Batch
 
 AFFINE = (nn.Flatten, nn.Linear, nn.Identity)
@@ -59,7 +57,7 @@ class LiveSearch:
             (B, …) float32, log p(true class) for a unit of activation: along each direction the difference of a mirrored
             pair of candidates over their distance, and nothing across the directions.
         """
-        with torch.autocast(values.device.type, enabled=False), _evaluated(head):
+        with torch.autocast(values.device.type, enabled=False), evaluated(head):
             centers = values.float().flatten(1)
             images, elements = centers.shape
             count = min(self.config.directions, elements)
@@ -114,15 +112,3 @@ def _of_class(logits: Tensor, labels: Tensor) -> Tensor:
     """log p(true class), (B, P), of logits (C, B, P): with the classes in front a CPU sums over them several times as fast."""
     wanted = labels.view(1, -1, 1).expand(1, -1, logits.shape[2])
     return logits.gather(0, wanted).squeeze(0) - logits.logsumexp(0)
-
-
-@contextmanager
-def _evaluated(module: nn.Module) -> Iterator[None]:
-    """`module` in eval mode: no dropout, and no running statistics changed."""
-    training = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, was in training.items():
-            part.training = was

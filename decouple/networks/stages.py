@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from decouple.data.images import as_float, check_scale, in_unit_scale
 from decouple.errors import NetworkError, did_you_mean
+from decouple.torch_state import device_of, evaluated
 
 _WHOLES: WeakKeyDictionary[Stages, weakref.ref[nn.Module]] = WeakKeyDictionary()
 """The modules that networks were cut from."""
@@ -145,19 +146,12 @@ class Stages(nn.Module):
         Raises:
             NetworkError: the network does not take images of this shape.
         """
-        was_training = {module: module.training for module in self.modules()}
-        self.eval()
         shapes = []
-        try:
-            with torch.no_grad():
-                device = next((p.device for p in self.parameters()), torch.device("cpu"))
-                values = torch.zeros(2, *image_shape, dtype=torch.float32, device=device)
-                for name, stage in zip(self.names, self.stages, strict=True):
-                    values = self._tried(stage, values, name, image_shape)
-                    shapes.append(tuple(values.shape[1:]))
-        finally:
-            for module, training in was_training.items():
-                module.training = training
+        with torch.no_grad(), evaluated(self):
+            values = torch.zeros(2, *image_shape, dtype=torch.float32, device=device_of(self))
+            for name, stage in zip(self.names, self.stages, strict=True):
+                values = self._tried(stage, values, name, image_shape)
+                shapes.append(tuple(values.shape[1:]))
         return shapes
 
     def _tried(self, stage: nn.Module, values: Tensor, name: str, image_shape: Sequence[int]) -> Tensor:
@@ -211,20 +205,16 @@ class Stages(nn.Module):
         whole = _WHOLES[self]() if self in _WHOLES else None
         if whole is None:
             return
-        modes = [(module, module.training) for network in (self, whole) for module in network.modules()]
         stream = torch.Generator().manual_seed(0)
-        images = torch.rand(2, *image_shape, generator=stream, dtype=torch.float32).to(next(self.parameters()).device)
+        images = torch.rand(2, *image_shape, generator=stream, dtype=torch.float32).to(device_of(self))
         try:
-            with torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
+            with evaluated(self, whole), torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
                 answers = []
                 for network in (self, whole):
                     torch.manual_seed(0)
-                    answers.append(network.eval()(images))
+                    answers.append(network(images))
         except Exception:  # the module has been changed, or lies elsewhere: it is the parts that are used from now on
             return
-        finally:
-            for module, training in modes:
-                module.training = training
         found, wanted = answers
         if not torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()), equal_nan=True):
             raise NetworkError(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from decouple.config import GptConfig, NetworkConfig
 from decouple.errors import DataError
 from decouple.networks.paper import paper_network
 from decouple.networks.stages import Stages
+from decouple.torch_state import torch_defaults
 
 if TYPE_CHECKING:
     from decouple.text.gpt import Gpt
@@ -40,7 +40,7 @@ class PaperArchitecture:
 
     def build(self) -> Stages:
         """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights."""
-        with _float32():
+        with torch_defaults():
             noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
             network = paper_network(noise, self.classes, self.network, groups=self.groups, seed=0)
         network.unit_scale = self.unit_scale
@@ -58,20 +58,8 @@ class GptArchitecture:
         """A network of this shape."""
         from decouple.text.gpt import Gpt  # decouple.text builds on decouple.q0
 
-        with _float32():
+        with torch_defaults():
             return Gpt(self.network, vocabulary=self.vocabulary, seed=0)
-
-
-@contextmanager
-def _float32() -> Iterator[None]:
-    """The type and place of the weights in a file, whatever torch's defaults are."""
-    kind = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.device("cpu"):
-            yield
-    finally:
-        torch.set_default_dtype(kind)
 
 
 Architecture = PaperArchitecture | GptArchitecture

@@ -18,7 +18,7 @@ from decouple.networks.layers import find_layer, unwrapped
 from decouple.networks.state import check_values
 from decouple.settings import fingerprint
 from decouple.tensors import as_tensor, whole_number
-from decouple.torch_state import device_of
+from decouple.torch_state import device_of, evaluated
 from decouple.trajectories.recording import About, record_path, samples_digest
 
 BATCH = 500
@@ -209,14 +209,8 @@ def _forward(network: nn.Module, batch: Tensor) -> None:
 @contextmanager
 def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Evaluation mode inside; outside everything is as it was."""
-    modes = {module: module.training for module in network.modules()}
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        network.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
+    with evaluated(network), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

@@ -443,3 +443,18 @@ def test_a_branch_that_a_trace_does_not_see_is_noticed_before_compute_is_spent()
     with pytest.raises(NetworkError, match="or it has been changed since"):
         stages.check((4,), labels)
     assert copy.deepcopy(stages).check((4,), labels) == [(4,), (3,)], "a copy stands by itself"
+
+
+def test_a_cut_network_without_weights_fits_its_images() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.flat = nn.AvgPool2d(2), nn.Flatten()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.flat(self.pool(x))
+
+    whole = Bare()
+    stages = Stages.from_module(whole, ["pool", "flat"])
+    assert stages.check((1, 4, 4), torch.tensor([0, 3])) == [(1, 2, 2), (4,)]
+    assert whole.training
