@@ -75,6 +75,15 @@ def expect(value: object, kind: type, what: str, hint: str = "") -> None:
         raise ConfigError(f"{what} must be a {kind.__name__}, not {type(value).__name__}{'; ' + hint if hint else ''}")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of its message; its type, where it has none.
+
+    >>> first_line(ValueError("one\\ntwo")), first_line(KeyError())
+    ('one', 'KeyError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint to append to an "unknown name" message: the nearest name, or all of them if they are few.
 

@@ -24,7 +24,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from decouple.errors import DamagedFileError, RunDirectoryError
+from decouple.errors import DamagedFileError, RunDirectoryError, first_line
 
 FORMAT = 1
 """Version of the layout of checked tensor files; a file of another version is refused by name."""
@@ -117,7 +117,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        raise DamagedFileError(f"{path} cannot be read as JSON ({_reason(error)})") from error
+        raise DamagedFileError(f"{path} cannot be read as JSON ({first_line(error)})") from error
 
 
 def remove_partial(folder: Path) -> int:
@@ -168,7 +168,7 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise DamagedFileError(f"{path} is missing, truncated or not a safetensors file ({_reason(error)})") from error
+        raise DamagedFileError(f"{path} is missing, truncated or not a safetensors file ({first_line(error)})") from error
     if "format" not in header or "unit" not in header:
         raise DamagedFileError(f"{path} is a safetensors file that decouple has not written; was the right one given?")
     if header["format"] != str(FORMAT):
@@ -197,7 +197,7 @@ def unit_of(path: Path) -> str:
         with safetensors.safe_open(Path(path), framework="pt") as file:
             return str((file.metadata() or {})["unit"])
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise DamagedFileError(f"{path} is missing, truncated or not a file of decouple's ({_reason(error)})") from error
+        raise DamagedFileError(f"{path} is missing, truncated or not a file of decouple's ({first_line(error)})") from error
 
 
 def try_tensors(path: Path, *, unit: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -308,7 +308,3 @@ def _sorted_header(data: bytes) -> bytes:
     text = json.dumps(dict(sorted(header.items())), separators=(",", ":"), ensure_ascii=False).encode()
     text = text.ljust(-(-len(text) // 8) * 8)
     return struct.pack("<Q", len(text)) + text + data[8 + length :]
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -23,7 +23,7 @@ import torch
 import decouple
 from decouple import device as devices
 from decouple.device import threads_of
-from decouple.errors import ConfigError, DecoupleError, WorkerError
+from decouple.errors import ConfigError, DecoupleError, WorkerError, first_line
 
 ATTEMPTS = 3
 """Workers that may die of one job before the work ends."""
@@ -163,7 +163,7 @@ def _result(ray: Any, reference: Any, job: Job, attempt: int, mend: str) -> tupl
         raise cause from error  # whose text is the worker's traceback
     except errors.RayError as error:
         raise WorkerError(
-            f"Ray failed while a worker {name}: {_first_line(error)}. Finished work is kept: run the same command again"
+            f"Ray failed while a worker {name}: {first_line(error)}. Finished work is kept: run the same command again"
         ) from error
     return result
 
@@ -209,9 +209,9 @@ def _failures_named(address: str | None) -> Iterator[None]:
         yield
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         if address is None:
-            raise WorkerError(f"Ray could not start its processes: {_first_line(error)}; give --workers 1") from error
+            raise WorkerError(f"Ray could not start its processes: {first_line(error)}; give --workers 1") from error
         raise ConfigError(
-            f"there is no Ray cluster to use at '{address}' ({_first_line(error)}); give the host:port that 'ray start --head' "
+            f"there is no Ray cluster to use at '{address}' ({first_line(error)}); give the host:port that 'ray start --head' "
             "has printed, or leave --ray-address out for workers on this machine"
         ) from error
 
@@ -250,7 +250,3 @@ def _share(ray: Any, workers: int, device: str, started: bool) -> tuple[int, dic
         raise ConfigError("the Ray cluster has no CPU to work with")
     threads = min(torch.get_num_threads(), max(1, sum(cores) // workers), max(cores))
     return threads, {"num_cpus": threads, **resources}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

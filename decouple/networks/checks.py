@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from decouple.data.images import Split, as_float
-from decouple.errors import DataError, NetworkError, expect
+from decouple.errors import DataError, NetworkError, expect, first_line
 from decouple.networks.stages import Stages
 from decouple.networks.state import check_values
 from decouple.torch_state import device_of, plain_torch
@@ -84,7 +84,7 @@ def check_batches(network: Stages, split: Split, batch: int, what: str = "train"
     except (RuntimeError, ValueError) as error:
         raise NetworkError(
             f"{what} has {len(split)} images, and so a batch of a single one, which the network does not take "
-            f"({_first_line(error)}); give another batch size or more images"
+            f"({first_line(error)}); give another batch size or more images"
         ) from None
 
 
@@ -124,7 +124,3 @@ def _generators_kept(device: torch.device) -> Iterator[None]:
     """What draws from torch's global generators leaves them as they were."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,7 +21,7 @@ import torch.fx
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
-from decouple.errors import NetworkError, did_you_mean
+from decouple.errors import NetworkError, did_you_mean, first_line
 from decouple.torch_state import plain_torch, switches
 
 
@@ -203,7 +203,7 @@ def _trace(module: nn.Module, training: bool) -> _Trace:
         try:
             graph = tracer.trace(module)
         except Exception as error:  # torch.fx raises whatever the module's own code raises on a symbolic value
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise NetworkError(
                 f"{name} cannot be traced, so it cannot be cut by layer names ({reason}); write its parts as an nn.Sequential "
                 "and use Stages.from_sequential, or pass them to Stages"

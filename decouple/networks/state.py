@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from decouple.errors import NetworkError
+from decouple.errors import NetworkError, first_line
 from decouple.files import without_sharing
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -93,7 +93,7 @@ def own_copy(network: Network, what: str = "the network") -> Network:
             _share_again(network, copied)
             return copied
     except (TypeError, RuntimeError, NotImplementedError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise NetworkError(f"{what} cannot be copied: {reason}") from error
 
 

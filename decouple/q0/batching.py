@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch._C import _functorch as functorch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from decouple.errors import first_line
 from decouple.files import sharing
 from decouple.q0.structure import Watch, first_difference
 
@@ -89,7 +90,7 @@ class Batch:
                 break
             except Exception as error:  # whatever the networks' own code raises on batched tensors
                 if self._unfused:
-                    raise NotBatchableError(reason_of(error)) from error
+                    raise NotBatchableError(first_line(error)) from error
         if not _close(found, expected):
             raise NotBatchableError("one by one they give other results")
         if not self.holds() or any(stack._version for stack in stacks):
@@ -114,11 +115,6 @@ class Batch:
                 functorch._vmap_decrement_nesting()
                 for table, name, tensor, _ in self._slots:
                     table[name] = tensor
-
-
-def reason_of(error: Exception) -> str:
-    """The first line of its message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _weights_of(network: nn.Module) -> list[Tensor]:

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from decouple.errors import ConfigError, DamagedFileError, NetworkError
+from decouple.errors import ConfigError, DamagedFileError, NetworkError, first_line
 from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record
 from decouple.networks.stages import Stages
 from decouple.networks.state import check_values, load_state, own_copy, state_of
 from decouple.q0.architecture import Architecture, PaperArchitecture, architecture_from
-from decouple.q0.batching import BORROWED, Batch, reason_of
+from decouple.q0.batching import BORROWED, Batch
 from decouple.q0.prior import select_members
 from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import Snapshot, weights_in
@@ -161,7 +161,7 @@ class Ensemble(nn.Module):
         found = self._one_by_one(images)  # raises where the images are what is wrong
         self.evaluation, self._batch = "loop", None
         if not self._has_warned:
-            _LOG.warning("an ensemble's members are computed one after the other, not in one call: %s", reason_of(error))
+            _LOG.warning("an ensemble's members are computed one after the other, not in one call: %s", first_line(error))
         self._has_warned = True
         return found
 

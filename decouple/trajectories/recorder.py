@@ -12,7 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decouple.errors import ConfigError, DataError, DecoupleError, NetworkError, NotFiniteError, did_you_mean, expect
+from decouple.errors import (
+    ConfigError,
+    DataError,
+    DecoupleError,
+    NetworkError,
+    NotFiniteError,
+    did_you_mean,
+    expect,
+    first_line,
+)
 from decouple.files import save_tensors
 from decouple.networks.layers import find_layer, unwrapped
 from decouple.networks.state import check_values
@@ -200,7 +209,7 @@ def _forward(network: nn.Module, batch: Tensor) -> None:
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         types = dict.fromkeys(str(p.dtype) for p in network.parameters() if p.is_floating_point())
         hint = f"; its parameters are {', '.join(types)}" if types and str(batch.dtype) not in types else ""
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise NetworkError(
             f"the network fails on samples of shape {tuple(batch.shape)} and type {batch.dtype} ({reason}){hint}"
         ) from error
