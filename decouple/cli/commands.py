@@ -29,8 +29,8 @@ from decouple.errors import ConfigError
 from decouple.presets import PRESETS, preset, text_preset
 
 if TYPE_CHECKING:
-    from decouple.group import Group
     from decouple.pipeline.directory import RunDirectory
+    from decouple.training.processes import Group
 
 
 def commands() -> dict[str, Callable[[list[str]], None]]:
@@ -120,8 +120,8 @@ def _with_algorithm(config: RunConfig, named: str, before: RunConfig, stage: str
 @contextmanager
 def _opened(path: Path, device: str, hold: Callable[[], RunDirectory]) -> Iterator[tuple[RunDirectory, Group]]:
     """A run directory and the processes that work on it: the first one holds it, and the others of a torchrun only read."""
-    from decouple.group import process_group
     from decouple.pipeline.directory import SharedDirectory
+    from decouple.training.processes import process_group
 
     with process_group(device) as group, ExitStack() as stack:
         with group.first_alone():
@@ -173,12 +173,21 @@ def _text(argv: list[str]) -> None:
     if options.data is None:
         raise ConfigError("'decouple q0 text' needs a text file: decouple q0 text --data FILE")
     out = options.out or Path("runs") / f"text-{config.preset}-seed{config.seed}"
-    from decouple.pipeline.text import run_text, summary
+    from decouple.pipeline.summary import population_summary
+    from decouple.pipeline.text import run_text
 
-    found = run_text(config, options.data, out, resume=options.resume, device=options.device, quiet=options.quiet)
+    found = run_text(
+        config,
+        options.data,
+        out,
+        resume=options.resume,
+        device=options.device,
+        workers=options.workers,
+        quiet=options.quiet,
+    )
     if found is not None:
-        print(summary(found))
-        print(f"Report: {(out / 'report.md').resolve()}")
+        print(population_summary(found.q0))
+        print(f"Report: {(out / 'report.html').resolve()}")
 
 
 def _execute(
@@ -191,7 +200,6 @@ def _execute(
     from decouple.search import Execution
 
     progress = Progress(quiet=options.quiet or not group.first)
-    said = ""
     with open_run(
         directory,
         config,
@@ -208,11 +216,7 @@ def _execute(
                 f"Note: {config.preset} is meant for a GPU; 'decouple estimate {config.preset}' says how long it takes here."
             )
         progress.say(f"{config.preset}, seed {config.seed}: {sizes}, on {run.device}; in {directory.path}")
-        if group.size > 1:  # they share the learning; all else is the first one's work
-            run_stages(run, "search" if last == "search" else "learn")
-            run.group = group.leave()
-        if group.first:
-            said = run_stages(run, last)
+        said = run_stages(run, last)
     if said:
         print(said)
 

@@ -22,15 +22,15 @@ from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive
 from decouple.settings import check_section
 from decouple.tensors import whole_number
-from decouple.torch_state import plain_torch
+from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.evaluate import BATCH, accuracy
 from decouple.training.loop import Loop, Objective, Remembering, fetch_of
 from decouple.training.optimizers import Factory, make_optimizer, rates, set_rates
+from decouple.training.processes import Group
 from decouple.training.schedules import multiplier
 from decouple.training.state import pack_state, restore_state
 from decouple.training.stream import ImageLoader
-from decouple.training.team import team_of
 
 PRECISIONS = ("float32", "bfloat16", "mixed")
 
@@ -128,14 +128,14 @@ def fit(
     best = copy.deepcopy(network.state_dict())
     if checkpoint is not None:
         best = _restore(checkpoint, network, stepper, objective, state, best)
-    with team_of(network, objective, len(state.losses)) as team:
-        loop = Loop(network, stepper, objective, settings.clip, precision, team)
-        leads = team is None or team.leads
-        if leads:
+    group = Group.current(device_of(network))
+    with group.sharing(network, objective, len(state.losses)) as shared:
+        loop = Loop(network, stepper, shared, settings.clip, precision, group)
+        if group.first:
             advance(len(state.losses))
-        if leads and not state.losses:
+        if group.first and not state.losses:
             record(0, network)
-        if checkpoint is not None and leads and not state.losses:
+        if checkpoint is not None and group.first and not state.losses:
             _save(checkpoint, network, stepper, objective, state, best)  # what cannot be kept or written shows now
         written = time.monotonic()
         began = len(state.losses) * batches_per_epoch
@@ -156,7 +156,7 @@ def fit(
                     augmentation=settings.augment,
                     precision=precision,
                     seed=drawn,
-                    team=team,
+                    group=group,
                 ),
                 epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle),
                 before_step=set_rate,
@@ -168,7 +168,7 @@ def fit(
             state.gradient_steps += batches_per_epoch
             if state.best_epoch == epoch + 1:
                 best = copy.deepcopy(network.state_dict())
-            if not leads:
+            if not group.first:
                 continue
             record(epoch + 1, network)
             if checkpoint is not None and time.monotonic() - written >= checkpoint.seconds:

@@ -2,51 +2,91 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from decouple.errors import ConfigError
+from decouple.tasks.distill import distillation_loss
+from decouple.training.processes import Group
 from decouple.training.stream import Batch, Loader
-from decouple.training.team import Team
 
 Teacher = Callable[[Any], Tensor]
 """What a network learns from: another network, or an ensemble."""
 
 
-class Task(Protocol):
-    """The examples that networks are trained on, the losses, and how a network is built."""
+class Task(ABC):
+    """The examples that networks are trained on, the losses, and how a network is built and judged.
+
+    Derive your own from it; it needs `examples`, `digest`, `loader`, `loss` and `answers`. The rest has defaults. Held-out parts
+    are called "validation", "prior" and "test".
+    """
 
     @property
+    @abstractmethod
     def examples(self) -> int:
         """How many an epoch shuffles: images, or rows of tokens."""
-        ...
 
-    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, team: Team | None) -> Loader:
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Identifies what networks are trained on: equal digests, equal examples."""
+
+    @abstractmethod
+    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, group: Group) -> Loader:
         """Makes the batches of an epoch.
 
         Args:
             seed: of the training; with `epoch` it decides all that is random.
-            team: the processes that share each batch; None: this one has all of it.
+            group: the processes that share each batch.
         """
-        ...
 
+    @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """The mean over what counts in the batch."""
-        ...
+
+    @abstractmethod
+    def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
+        """What a network answers on a held-out part, on the CPU: (N, C) probabilities, or (N,) those of the truth."""
 
     def distilled(self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float) -> Tensor:
         """The loss mixed with the divergence from a teacher, which has the weight `alpha` (see `distillation_loss`)."""
-        ...
+        logits = network(batch.inputs).float()
+        with torch.no_grad():
+            taught = teacher(batch.inputs).float()
+        return distillation_loss(logits, taught, batch.labels, alpha=alpha, temperature=temperature)
 
     def hidden(self, network: nn.Module) -> Sequence[nn.Parameter]:
-        """The weights of hidden layers, which Muon takes as matrices; all others go to AdamW."""
-        ...
+        """The weights of hidden layers, which Muon takes as matrices; all others go to AdamW. By default there are none."""
+        return []
 
     def build(self, seed: int) -> nn.Module:
-        """A new network, for chains that begin each cycle with one.
+        """A new network.
 
         Raises:
             ConfigError: the task cannot build one.
         """
-        ...
+        raise ConfigError(
+            "q0.restart = new begins each cycle with a new network: expected a task that builds one; use continue"
+        )
+
+    def check(self, network: nn.Module, batch: int) -> None:  # noqa: B027 (optional)
+        """Raise an error if a network cannot be trained in batches of this size, or cannot answer on the prior part."""
+
+    def mark(self, network: nn.Module) -> None:  # noqa: B027 (optional)
+        """Note in a network what it is trained on, if it keeps that."""
+
+    def p_truth(self, answers: Tensor, part: str) -> Tensor:
+        """(N,) probability of the truth among the answers on a held-out part."""
+        return answers
+
+    def samples(self, values: Tensor) -> Tensor:
+        """(S,) of independent samples, with the same mean as `values` (N,) of the test part's answers."""
+        return values
+
+    def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
+        """Further figures of answers on the test part, by name, the headline first; `nll` is theirs, in nats."""
+        return {}

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from decouple.config import RunConfig
-from decouple.group import Group
 from decouple.pipeline import RunDirectory, open_run, run_stages
 from decouple.pipeline.directory import SharedDirectory
 from decouple.settings import from_builtins
+from decouple.training.processes import Group
 
 Together = Callable[[list[str]], list[tuple[int, str, str]]]
 

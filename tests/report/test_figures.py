@@ -152,7 +152,7 @@ def test_spread_keeps_distance_and_order() -> None:
 BACKEND = """
 import os, sys, torch
 if sys.argv[1] == "measures":  # they import torchmetrics, which imports matplotlib
-    from decouple.q0.measures import calibration_error
+    from decouple.tasks.measures import calibration_error
     assert calibration_error(torch.tensor([[0.8, 0.2], [0.8, 0.2]]), torch.tensor([0, 1])) == 0.3
 from decouple.report import style
 assert style.render(style.new_figure(1), "png")[1:4] == b"PNG"

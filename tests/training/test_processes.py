@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from torch import distributed
 
-from decouple import group
 from decouple.cli import run_command
 from decouple.errors import ConfigError, WorkerError
-from decouple.group import process_group
+from decouple.training import processes as group
+from decouple.training.processes import process_group
 
 VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE")
 
@@ -132,7 +132,7 @@ def test_waiting_can_be_interrupted(
     status: int,
 ) -> None:
     launched()
-    monkeypatch.setattr("decouple.group.time.sleep", lambda _: os.kill(os.getpid(), number))  # while it waits
+    monkeypatch.setattr("decouple.training.processes.time.sleep", lambda _: os.kill(os.getpid(), number))  # while it waits
     assert run_command(["run", "digits", "--out", str(tmp_path / "run"), "--quiet"]) == status
     assert "decouple: stopped" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -155,7 +155,7 @@ def test_two_processes_of_one_rank_are_refused(launched, monkeypatch: pytest.Mon
 
 MEETING = """
 import sys, time
-from decouple.group import process_group
+from decouple.training.processes import process_group
 for _ in range(2):  # one group after the other
     with process_group("cpu") as group:
         time.sleep(0.2 * group.first)
