@@ -73,9 +73,12 @@ def _stage(stage: str, argv: list[str]) -> None:
     if stage == "compare" and len(argv) > 1 and not argv[1].startswith("-"):
         _compare_runs(argv)
         return
-    from decouple.pipeline.directory import RunDirectory
+    from decouple.pipeline.directory import RunDirectory, SharedDirectory
 
     path = Path(argv[0])
+    if stage == "report" and SharedDirectory(path).is_text():
+        _text(["--out", argv[0], "--resume", *argv[1:]])
+        return
     device = value_of("--device", argv) or "auto"
     with _opened(path, device, lambda: RunDirectory.open(path)) as (directory, group):
         before = directory.read_config()

@@ -81,8 +81,9 @@ def test_every_headline_number_is_in_the_page(folder: Path) -> None:
     exact = [results["test_accuracy"]["sgd"], *results["test_accuracy"]["search"], search["evaluations_per_image"]]
     exact += [value for by_point in search["cross_entropy"].values() for value in by_point.values()]
     exact += [*search["solved"].values(), *search["displacement"].values(), *results["diversity"]["n_eff"].values()]
-    exact += [value for name in ("test_nll", "test_accuracy", "prior_nll") for value in q0[name].values()]
-    exact += [member[name] for member in q0["members"] for name in ("weight", "test_nll", "test_accuracy", "prior_nll")]
+    exact += [value for ways in (q0["test_nll"], q0["prior_nll"], *q0["scores"].values()) for value in ways.values()]
+    exact += [member[name] for member in q0["members"] for name in ("weight", "test_nll", "validation_nll", "prior_nll")]
+    exact += [member["scores"]["accuracy"] for member in q0["members"]]
     exact += [n[k] for n in results["networks"].values() for k in ("validation_accuracy", "best_epoch", "parameters")]
     exact += list(results["cost"].values())
     exact += [v for by_point in results["compare"]["cosine_distance"].values() for v in by_point.values()]
