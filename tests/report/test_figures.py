@@ -98,7 +98,7 @@ def test_diversity_draws_each_point_and_the_maximum() -> None:
 
 def test_population_bubbles_grow_with_weight_and_crosses_have_none() -> None:
     results, curves = made_up(solutions=2, cycles=6)
-    members, sizes = population_figure(results, curves).axes
+    members, sizes = population_figure(results.q0, curves).axes
     weights = {m.test_nll: m.weight for m in results.q0.members}
     bubbles = [b for c in members.collections for b in zip(np.asarray(c.get_offsets())[:, 1], c.get_sizes(), strict=True)]
     assert {float(nll) for nll, _ in bubbles} == {nll for nll, weight in weights.items() if weight >= 5e-4}
