@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-import decouple
 from decouple import device as devices
+from decouple._version import __version__
 from decouple.device import threads_of
 from decouple.errors import ConfigError, DecoupleError, WorkerError, first_line
 
@@ -133,7 +133,7 @@ def _work(
 
 def _versions() -> dict[str, str]:
     """What decides a result, beside the hardware."""
-    return {"decouple": decouple.__version__, "torch": torch.__version__}
+    return {"decouple": __version__, "torch": torch.__version__}
 
 
 def _result(ray: Any, reference: Any, job: Job, attempt: int, mend: str) -> tuple[Any] | None:
