@@ -70,7 +70,6 @@ def distribute(
     Args:
         function: of a module that workers can import.
         shared: what all jobs take, on the CPU.
-        jobs: at least one.
         device: "cpu" or "cuda"; a worker has a GPU of its own, whose number is not this process's.
         workers: jobs at once.
         address: of a Ray cluster; None: processes of our own.
@@ -92,10 +91,8 @@ def distribute(
             while waiting or running:
                 while waiting and len(running) < workers:
                     job, attempt = waiting.popleft()
-                    reference = remote.remote(
-                        function, shipped, device, job.arguments(), threads, torch.get_default_dtype(), _versions()
-                    )
-                    running[reference] = job, attempt
+                    started_with = (device, job.arguments(), threads, torch.get_default_dtype(), _versions())
+                    running[remote.remote(function, shipped, *started_with)] = job, attempt
                 # The time limit lets Ctrl-C and SIGTERM through.
                 for reference in ray.wait(list(running), timeout=1.0)[0]:
                     job, attempt = running.pop(reference)

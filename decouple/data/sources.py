@@ -68,14 +68,14 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
     else:
         known = ["digits", *IDX, *CIFAR, "folder:PATH"]
         raise DataError(f"unknown data set '{config.name}'{did_you_mean(config.name.lower(), known)}")
-    return ImageData.from_tensors(
-        **source._asdict(),
+    return ImageData.from_source(
+        source,
+        config.name,
         train=config.train,
         validation=config.validation,
         prior=config.prior,
         test=config.test,
         seed=config.seed,
-        name=config.name,
     )
 
 
