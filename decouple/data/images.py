@@ -40,7 +40,7 @@ class Split:
     """N images of one split, on the CPU."""
 
     images: Tensor
-    """(N, C, H, W), uint8 in 0..255 or finite float32."""
+    """(N, C, H, W), uint8 in 0..255 or finite float32; or vectors (N, D)."""
     labels: Tensor
     """(N,) int64, in 0..classes-1."""
     ids: Tensor
@@ -100,10 +100,9 @@ class ImageData:
     """What the reported figures come from."""
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image, or (D,) of vectors."""
+        return tuple(self.train.images.shape[1:])
 
     @property
     def num_classes(self) -> int:
@@ -134,7 +133,8 @@ class ImageData:
         """Check your own tensors or numpy arrays and draw the splits. Every other source goes through here too.
 
         Args:
-            images: (N, C, H, W) training images, uint8 in 0..255 or finite float32.
+            images: (N, C, H, W) training images, uint8 in 0..255 or finite float32; or vectors (N, D), for networks that take
+                them.
             labels: (N,) any integer type, in 0..classes-1.
             test_images: (M, C, H, W) of the same type and image shape.
             test_labels: (M,) as `labels`.
@@ -248,9 +248,9 @@ def _checked(images: object, labels: object, what: str) -> tuple[Tensor, Tensor]
     images, labels = _tensor(images, f"{what} images"), _tensor(labels, f"{what} labels")
     if images.dtype not in IMAGE_TYPES:
         raise DataError(f"{what} images must be uint8 or float32, not {_type(images)}; {_conversion(images)}")
-    if images.ndim != 4:
+    if images.ndim not in (2, 4):
         hint = "; add the channel with images.unsqueeze(1)" if images.ndim == 3 else ""
-        raise DataError(f"{what} images must have shape (N, C, H, W), not {tuple(images.shape)}{hint}")
+        raise DataError(f"{what} images must have shape (N, C, H, W), or (N, D) of vectors, not {tuple(images.shape)}{hint}")
     if images.numel() == 0:
         raise DataError(f"{what} images are empty: their shape is {tuple(images.shape)}; give at least one image")
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
