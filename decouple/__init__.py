@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from decouple._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from decouple.config import (
         CompareConfig,
@@ -59,8 +61,6 @@ if TYPE_CHECKING:
     from decouple.training.evaluate import accuracy
     from decouple.trajectories import Recorder, Recording, compare_recordings
     from decouple.trajectories.results import TrajectoryComparison
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Algorithm": "decouple.search",
