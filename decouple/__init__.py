@@ -130,6 +130,7 @@ _PARTS = (
     "results",
     "search",
     "settings",
+    "tasks",
     "text",
     "trajectories",
 )

@@ -234,7 +234,8 @@ class TextResults(Record):
     q0: Q0Results
 
 
-FORMAT = 1
+FORMAT = 2
+"""Of results.json and curves.json."""
 
 
 def to_json(record: Record) -> Any:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from decouple.errors import ConfigError
-from decouple.tasks.distill import distillation_loss
+from decouple.tasks.distill import IGNORED, distillation_loss
+from decouple.torch_state import device_of
 from decouple.training.processes import Group
 from decouple.training.stream import Batch, Loader
 
@@ -21,8 +24,8 @@ Teacher = Callable[[Any], Tensor]
 class Task(ABC):
     """The examples that networks are trained on, the losses, and how a network is built and judged.
 
-    Derive your own from it; it needs `examples`, `digest`, `loader`, `loss` and `answers`. The rest has defaults. Held-out parts
-    are called "validation", "prior" and "test".
+    Derive your own from it: it needs `examples`, `digest`, `rows` (or `loader`) and `answers`; the rest has defaults. Held-out
+    parts are called "validation", "prior" and "test".
     """
 
     @property
@@ -35,18 +38,23 @@ class Task(ABC):
     def digest(self) -> str:
         """Identifies what networks are trained on: equal digests, equal examples."""
 
-    @abstractmethod
+    def rows(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (B, …) and labels (B,) or (B, T) of the examples at these positions; a label of −100 does not count."""
+        raise NotImplementedError
+
     def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, group: Group) -> Loader:
-        """Makes the batches of an epoch.
+        """Makes the batches of an epoch; by default from `rows`.
 
         Args:
             seed: of the training; with `epoch` it decides all that is random.
             group: the processes that share each batch.
         """
+        return RowLoader(self.rows, device_of(network), group)
 
-    @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """The mean over what counts in the batch."""
+        """The mean over what counts in the batch; by default the cross-entropy of logits (B, C) or (B, T, C)."""
+        logits = network(batch.inputs).float()
+        return functional.cross_entropy(logits.flatten(0, -2), batch.labels.flatten(), ignore_index=IGNORED)
 
     @abstractmethod
     def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
@@ -90,3 +98,33 @@ class Task(ABC):
     def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
         """Further figures of answers on the test part, by name, the headline first; `nll` is theirs, in nats."""
         return {}
+
+
+@dataclass(frozen=True)
+class RowLoader:
+    """Makes batches from inputs and labels by position."""
+
+    rows: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """See `Task.rows`."""
+    device: torch.device
+    group: Group
+
+    def make(self, item: tuple[int, Tensor]) -> Batch:
+        """See `Loader`."""
+        _, positions = item
+        inputs, labels = self.rows(positions)
+        part = self.group.part(len(positions))
+        counted = labels != IGNORED
+        return Batch(
+            positions[part],
+            inputs[part].to(self.device),
+            labels[part].to(self.device),
+            [],
+            group=self.group,
+            size=len(positions),
+            tokens=(int(counted[part].sum()), int(counted.sum())),
+        )
+
+    def received(self, batch: Batch) -> Batch:
+        """See `Loader`."""
+        return batch

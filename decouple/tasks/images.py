@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from decouple.data.images import ImageData, Split, check_scale, in_unit_scale
 from decouple.errors import expect
@@ -18,7 +17,7 @@ from decouple.tasks.base import Task
 from decouple.tasks.measures import brier_score, calibration_error
 from decouple.training.evaluate import BATCH, logits
 from decouple.training.processes import Group
-from decouple.training.stream import Batch, ImageLoader
+from decouple.training.stream import ImageLoader
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,6 @@ class ImageTask(Task):
             seed=derive(seed, "epoch", epoch),
             group=group,
         )
-
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        return functional.cross_entropy(network(batch.inputs).float(), batch.labels)
 
     def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
         return logits(_stages(network), self._part(part)).double().softmax(1)

@@ -7,19 +7,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from decouple import device as devices
 from decouple.config import GptConfig
-from decouple.tasks.base import Task
+from decouple.tasks.base import RowLoader, Task
 from decouple.tasks.distill import IGNORED
 from decouple.text.corpus import Corpus
 from decouple.text.gpt import Gpt
-from decouple.text.stream import Stream
 from decouple.torch_state import device_of, torch_defaults
 from decouple.training.batches import even_batches
 from decouple.training.processes import Group
-from decouple.training.stream import Batch
 
 BATCH = 64
 """Rows evaluated together."""
@@ -40,13 +37,9 @@ class TextTask(Task):
     def digest(self) -> str:
         return self.corpus.digest
 
-    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, group: Group) -> TokenLoader:
+    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, group: Group) -> RowLoader:
         stream = self.corpus.train.stream(seed=seed, epoch=epoch)
-        return TokenLoader(stream, self.network.context, device_of(network), group)
-
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        logits = network(batch.inputs).float()
-        return functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
+        return RowLoader(lambda rows: stream.batch(rows, self.network.context), device_of(network), group)
 
     @torch_defaults()
     @torch.no_grad()
@@ -84,35 +77,3 @@ class TextTask(Task):
 
     def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
         return {"bits_per_byte": self.corpus.test.bits_per_byte(nll)}
-
-
-@dataclass(frozen=True)
-class TokenLoader:
-    """Makes batches of rows of a stream of tokens."""
-
-    stream: Stream
-    context: int
-    device: torch.device
-    group: Group
-
-    def make(self, item: tuple[int, Tensor]) -> Batch:
-        """See `Loader`."""
-        _, positions = item
-        inputs, targets = self.stream.batch(positions, self.context)
-        by_all = int((targets != IGNORED).sum())
-        part = self.group.part(len(positions))
-        inputs, targets = inputs[part], targets[part]
-        counted = int((targets != IGNORED).sum())
-        return Batch(
-            positions[part],
-            inputs.to(self.device),
-            targets.to(self.device),
-            [],
-            group=self.group,
-            size=len(positions),
-            tokens=(counted, by_all),
-        )
-
-    def received(self, batch: Batch) -> Batch:
-        """See `Loader`."""
-        return batch

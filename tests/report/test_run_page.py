@@ -115,7 +115,7 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path, name: str, damage
     for file in ("config.json", "run.json", "results.json", "curves.json"):
         (tmp_path / file).write_bytes((folder / file).read_bytes())
     path = tmp_path / name
-    wrong = {"config.json": {"seed": "x"}, "run.json": {"stages": 3}}.get(name, {"format": 1, "search": 3})
+    wrong = {"config.json": {"seed": "x"}, "run.json": {"stages": 3}}.get(name, {"format": 2, "search": 3})
     if damage == "missing":
         path.unlink()
     else:
@@ -128,7 +128,7 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path, name: str, damage
 def test_another_format_version_is_refused(folder: Path, tmp_path: Path) -> None:
     results, curves = made_up(points=2)
     write_run(tmp_path, _changed(results, {"format": 99}), curves)
-    with pytest.raises(DamagedFileError, match=r"results\.json has format version 99, this release reads 1"):
+    with pytest.raises(DamagedFileError, match=r"results\.json has format version 99, this release reads 2"):
         build_report(tmp_path)
 
 

@@ -15,8 +15,9 @@ from decouple.config import TEXT_Q0, CorpusConfig, GptConfig, TextConfig
 from decouple.errors import ConfigError, NotFiniteError
 from decouple.q0.trajectories import Chain, Snapshot, snapshots_of, train_trajectory
 from decouple.seeds import derive
+from decouple.tasks.base import RowLoader
 from decouple.text import Corpus, Gpt, load_corpus
-from decouple.text.task import TextTask, TokenLoader
+from decouple.text.task import TextTask
 from decouple.training.processes import Group
 
 CONFIG = TextConfig(
@@ -143,7 +144,7 @@ def test_the_loss_of_a_step_is_that_of_a_plain_reference(corpus: Corpus, distill
 
     def share(group: Group) -> float:
         positions = torch.tensor([0, 4, rows - 1])
-        batch = TokenLoader(corpus.train.stream(seed=3), 16, CPU.device, group).make((0, positions))
+        batch = RowLoader(lambda rows: corpus.train.stream(seed=3).batch(rows, 16), CPU.device, group).make((0, positions))
         learned = task(corpus)
         if distilled:
             loss = learned.distilled(student, teacher, batch, alpha=alpha, temperature=temperature)
