@@ -28,11 +28,11 @@ from decouple import device as devices
 from decouple.config import TEXT_Q0, CorpusConfig, GptConfig, Q0Config, TextConfig
 from decouple.errors import ConfigError
 from decouple.pipeline.directory import SharedDirectory
-from decouple.pipeline.population import PARTS
 from decouple.pipeline.text import TextRun
 from decouple.progress import Progress
 from decouple.q0 import fit_prior
 from decouple.settings import fingerprint, to_builtins
+from decouple.tasks.base import HELD_OUT
 from decouple.text import load_corpus
 from decouple.training.processes import Group
 
@@ -99,13 +99,13 @@ class Arguments:
 
 def measure(run: TextRun, recipe: Recipe) -> list[Point]:
     """Bits per byte of every population that a recipe passes through."""
-    trained = run.population()
+    trained = run.population
     trained.train()
     network, snapshots = trained.task.build(0).to(run.device), (snapshot for own in trained.snapshots for snapshot in own)
     said = {(snapshot.trajectory, snapshot.cycle): trained.answers(snapshot, network) for snapshot in snapshots}
 
     def population(members: list[dict[str, torch.Tensor]]) -> Point:
-        truths = {name: torch.stack([member[name] for member in members]).double() for name in PARTS}
+        truths = {name: torch.stack([member[name] for member in members]).double() for name in HELD_OUT}
         prior = fit_prior(truths["prior"]).weights
         return weighted(truths, prior, lambda name, nats: getattr(run.corpus, name).bits_per_byte(nats))
 

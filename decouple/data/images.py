@@ -151,47 +151,46 @@ class ImageData:
                 classes, an image with NaN or infinity, or sizes beyond what there is. The message names it.
         """
         source = Source(images, labels, test_images, test_labels, classes)
-        return cls.from_source(source, "tensors", train=train, validation=validation, prior=prior, test=test, seed=seed)
+        return divided(source, "tensors", train=train, validation=validation, prior=prior, test=test, seed=seed)
 
-    @classmethod
-    @torch_defaults()
-    def from_source(
-        cls,
-        source: Source,
-        name: str,
-        *,
-        train: SupportsIndex | None,
-        validation: SupportsIndex,
-        prior: SupportsIndex,
-        test: SupportsIndex | None,
-        seed: SupportsIndex,
-    ) -> ImageData:
-        """As `from_tensors`, for data that errors and reports call by name."""
-        images, labels = _checked(source.images, source.labels, f"{name}: the training")
-        test_images, test_labels = _checked(source.test_images, source.test_labels, f"{name}: the test")
-        if images.shape[1:] != test_images.shape[1:] or images.dtype != test_images.dtype:
-            raise DataError(
-                f"{name}: training images are {_describe(images[0])}, test images {_describe(test_images[0])}; "
-                "(C, H, W) and the type must be the same"
-            )
-        check_scale(test_images, in_unit_scale(images), f"{name}: the test images", "the training images are")
-        names = _names(range(int(labels.max()) + 1) if source.classes is None else source.classes, name)
-        if len(names) < 2:
-            raise DataError(f"{name} has {len(names)} class, and telling classes apart takes 2; add images of another class")
-        _check_range(labels, len(names), f"{name}: the training")
-        _check_range(test_labels, len(names), f"{name}: the test")
 
-        whole = Split(images, labels, torch.arange(len(labels)))
-        whole_test = Split(test_images, test_labels, torch.arange(len(labels), len(labels) + len(test_labels)))
-        positions = split_training(labels, train=train, validation=validation, prior=prior, seed=seed, name=name)
-        return cls(
-            name=name,
-            classes=names,
-            train=whole.subset(positions.train),
-            validation=whole.subset(positions.validation),
-            prior=whole.subset(positions.prior),
-            test=whole_test.subset(split_test(test_labels, test=test, seed=seed, name=name)),
+@torch_defaults()
+def divided(
+    source: Source,
+    name: str,
+    *,
+    train: SupportsIndex | None,
+    validation: SupportsIndex,
+    prior: SupportsIndex,
+    test: SupportsIndex | None,
+    seed: SupportsIndex,
+) -> ImageData:
+    """As `ImageData.from_tensors`, for data that errors and reports call by name."""
+    images, labels = _checked(source.images, source.labels, f"{name}: the training")
+    test_images, test_labels = _checked(source.test_images, source.test_labels, f"{name}: the test")
+    if images.shape[1:] != test_images.shape[1:] or images.dtype != test_images.dtype:
+        raise DataError(
+            f"{name}: training images are {_describe(images[0])}, test images {_describe(test_images[0])}; "
+            "(C, H, W) and the type must be the same"
         )
+    check_scale(test_images, in_unit_scale(images), f"{name}: the test images", "the training images are")
+    names = _names(range(int(labels.max()) + 1) if source.classes is None else source.classes, name)
+    if len(names) < 2:
+        raise DataError(f"{name} has {len(names)} class, and telling classes apart takes 2; add images of another class")
+    _check_range(labels, len(names), f"{name}: the training")
+    _check_range(test_labels, len(names), f"{name}: the test")
+
+    whole = Split(images, labels, torch.arange(len(labels)))
+    whole_test = Split(test_images, test_labels, torch.arange(len(labels), len(labels) + len(test_labels)))
+    positions = split_training(labels, train=train, validation=validation, prior=prior, seed=seed, name=name)
+    return ImageData(
+        name=name,
+        classes=names,
+        train=whole.subset(positions.train),
+        validation=whole.subset(positions.validation),
+        prior=whole.subset(positions.prior),
+        test=whole_test.subset(split_test(test_labels, test=test, seed=seed, name=name)),
+    )
 
 
 def as_float(images: Tensor) -> Tensor:

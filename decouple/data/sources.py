@@ -25,7 +25,7 @@ from decouple.config import DataConfig
 from decouple.data.arrays import read_npz, read_safetensors
 from decouple.data.folders import read_folder
 from decouple.data.hub import read_hub
-from decouple.data.images import ImageData, Source
+from decouple.data.images import ImageData, Source, divided
 from decouple.data.splits import draw
 from decouple.errors import DataError, DecoupleError, RunDirectoryError, did_you_mean
 from decouple.files import write_bytes
@@ -82,7 +82,7 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
     else:
         known = ["digits", *IDX, *CIFAR, *(f"{kind}:PATH" for kind in PLACES), "hf:NAME", "FILE.py:FUNCTION"]
         raise DataError(f"unknown data set '{config.name}'{did_you_mean(config.name.lower(), known)}")
-    return ImageData.from_source(
+    return divided(
         source,
         config.name,
         train=config.train,

@@ -27,8 +27,7 @@ from typing import Any, overload
 import filelock
 import torch
 
-from decouple import device as devices
-from decouple import settings
+from decouple import device as devices, settings
 from decouple._version import __version__
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import DamagedFileError, RunDirectoryError

@@ -32,9 +32,7 @@ from decouple.results import NOTICEABLE_WEIGHT, Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.tasks import ImageTask, Task
-
-PARTS = ("validation", "prior", "test")
-"""Held-out parts; every member answers on each of them once."""
+from decouple.tasks.base import HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class Population:
             return known[0]
         snapshot.load_into(network)
         precision = self.run.config.precision
-        found = {part: self.task.answers(network, part, precision=precision).float() for part in PARTS}
+        found = {part: self.task.answers(network, part, precision=precision).float() for part in HELD_OUT}
         save_tensors(path, found, {}, unit=unit)
         return found
 
@@ -135,7 +133,7 @@ class Population:
         if not run.group.first:
             return None
         answers = [self.answers(snapshot, network) for snapshot in snapshots]
-        truths = {part: torch.stack([task.p_truth(one[part], part) for one in answers]) for part in PARTS}
+        truths = {part: torch.stack([task.p_truth(one[part], part) for one in answers]) for part in HELD_OUT}
         fitted = fitted_prior(truths["prior"], config.prior, run.config.seed)
         size = min(config.members or len(snapshots), len(snapshots))
         write_index(run.directory.path, snapshots, fitted.weights, size, self.architecture)
@@ -177,7 +175,7 @@ class Population:
     def _member(
         self, snapshot: Snapshot, i: int, weights: Tensor, truths: Mapping[str, Tensor], tests: Sequence[Tensor]
     ) -> Member:
-        nlls = {part: float(nll(truths[part][i])) for part in PARTS}
+        nlls = {part: float(nll(truths[part][i])) for part in HELD_OUT}
         return Member(
             trajectory=snapshot.trajectory,
             cycle=snapshot.cycle,

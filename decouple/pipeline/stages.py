@@ -11,11 +11,12 @@ from decouple.files import write_json
 from decouple.pipeline.comparing import Compared, compare
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained, learn, learn_results, networks_of
-from decouple.pipeline.population import PARTS, Evaluation, image_population
+from decouple.pipeline.population import Evaluation, image_population
 from decouple.pipeline.searching import search, search_results
 from decouple.pipeline.summary import learning_summary, population_summary, summary
 from decouple.results import Accuracies, Cost, Curves, Results
 from decouple.search import TargetStore
+from decouple.tasks.base import HELD_OUT
 
 STAGES = ("search", "learn", "compare", "q0", "report")
 """In the order in which they need each other: each brings those before it up to date."""
@@ -68,7 +69,7 @@ def _record(
         data=run.config.data.name,
         seed=run.config.seed,
         classes=data.num_classes,
-        images={name: len(getattr(data, name)) for name in ("train", *PARTS)},
+        images={name: len(getattr(data, name)) for name in ("train", *HELD_OUT)},
         test_accuracy=Accuracies(
             sgd=baseline, search=[accuracy for name, accuracy in tested.items() if trained[name].kind == "search"]
         ),

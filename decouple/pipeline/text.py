@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from decouple import device as devices
-from decouple import results
+from decouple import device as devices, results
 from decouple.config import TextConfig
 from decouple.errors import expect
 from decouple.files import write_json
 from decouple.pipeline.context import Sitting, check_data
 from decouple.pipeline.directory import RunDirectory, SharedDirectory
-from decouple.pipeline.population import PARTS, Population
+from decouple.pipeline.population import Population
 from decouple.progress import Progress
 from decouple.q0.architecture import GptArchitecture
 from decouple.results import Curves, TextResults
 from decouple.search import Execution
 from decouple.seeds import derive
 from decouple.settings import check, fingerprint, to_builtins
+from decouple.tasks.base import HELD_OUT
 from decouple.text.corpus import Corpus, load_corpus
 from decouple.text.gpt import Gpt
 from decouple.text.task import TextTask
@@ -40,6 +41,7 @@ class TextRun(Sitting):
         config = self.config
         return fingerprint(self.corpus.digest, config.network, config.precision, config.compile, config.seed, q0)
 
+    @cached_property
     def population(self) -> Population:
         """Its population; every trajectory starts from a new network."""
         config, task, stream = self.config, TextTask(self.corpus, self.config.network), "q0-text"
@@ -57,6 +59,11 @@ class TextRun(Sitting):
             stream=stream,
             compile=config.compile,
         )
+
+    @cached_property
+    def parameters(self) -> int:
+        """Of a member."""
+        return sum(parameter.numel() for parameter in self.population.task.build(0).parameters())
 
 
 def run_text(
@@ -111,18 +118,18 @@ def run_text(
 
 def _results(run: TextRun) -> TextResults | None:
     """Train, evaluate, and write results and report; None in all processes but the first."""
-    population, corpus, folder = run.population(), run.corpus, run.directory.path
-    found = population.results()
+    corpus, folder = run.corpus, run.directory.path
+    found = run.population.results()
     if found is None:
         return None
     record = TextResults(
         format=results.FORMAT,
         preset=run.config.preset,
         seed=run.config.seed,
-        parameters=_parameters(run),
+        parameters=run.parameters,
         vocabulary=corpus.vocabulary,
-        bytes={name: getattr(corpus, name).bytes for name in ("train", *PARTS)},
-        tokens={name: len(getattr(corpus, name)) for name in ("train", *PARTS)},
+        bytes={name: getattr(corpus, name).bytes for name in ("train", *HELD_OUT)},
+        tokens={name: len(getattr(corpus, name)) for name in ("train", *HELD_OUT)},
         q0=found.results,
     )
     write_json(folder / "results.json", results.to_json(record))
@@ -134,14 +141,10 @@ def _results(run: TextRun) -> TextResults | None:
     return record
 
 
-def _parameters(run: TextRun) -> int:
-    return sum(parameter.numel() for parameter in run.population().task.build(0).parameters())
-
-
 def _about(run: TextRun) -> str:
     processes = f", {run.group.size} processes" if run.group.size > 1 else ""
     read = f" ({'; '.join(run.corpus.notes)})" if run.corpus.notes else ""
     return (
         f"q0 text, {run.config.preset}, seed {run.config.seed}: {run.corpus.train.bytes:,} bytes of training text{read}, "
-        f"{_parameters(run):,} parameters, on {run.group.device}{processes}; in {run.directory.path}"
+        f"{run.parameters:,} parameters, on {run.group.device}{processes}; in {run.directory.path}"
     )

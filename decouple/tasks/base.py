@@ -17,6 +17,9 @@ from decouple.torch_state import device_of
 from decouple.training.processes import Group
 from decouple.training.stream import Batch, Loader
 
+HELD_OUT = ("validation", "prior", "test")
+"""Parts of the data that no network is trained on; every member answers on each of them once."""
+
 Teacher = Callable[[Any], Tensor]
 """What a network learns from: another network, or an ensemble."""
 
@@ -24,8 +27,8 @@ Teacher = Callable[[Any], Tensor]
 class Task(ABC):
     """The examples that networks are trained on, the losses, and how a network is built and judged.
 
-    Derive your own from it: it needs `examples`, `digest`, `rows` (or `loader`) and `answers`; the rest has defaults. Held-out
-    parts are called "validation", "prior" and "test".
+    Derive your own from it: it needs `examples`, `digest`, `rows` (or `loader`) and `answers`; the rest has defaults.
+    Held-out parts are called as in `HELD_OUT`.
     """
 
     @property

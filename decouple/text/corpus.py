@@ -21,11 +21,9 @@ from decouple.errors import DataError
 from decouple.files import load_tensors, save_tensors, try_tensors
 from decouple.seeds import generator
 from decouple.settings import fingerprint
+from decouple.tasks.base import HELD_OUT
 from decouple.text.stream import Part
 from decouple.text.tokenizer import tokenizer_of
-
-HELD_OUT = ("validation", "prior", "test")
-"""Parts that are dealt first, so that they do not depend on the size of the training text."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +163,7 @@ def deal(lengths: NDArray[np.int64], config: CorpusConfig, *, name: str = "the t
     Raises:
         DataError: too few documents for the parts.
     """
+    # The held-out parts are dealt first, so that they do not depend on the size of the training text.
     wanted = {**{part: getattr(config, part) for part in HELD_OUT}, "train": config.train}
     if (dealt := _dealt(lengths, wanted, config.seed)) is not None:
         return dealt
