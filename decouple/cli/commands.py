@@ -48,7 +48,7 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
 def _run(argv: list[str]) -> None:
     base = base_settings("run", argv)
     parsed = parse("run PRESET", argv[1:], RunArguments(RunOptions(), base))
-    options, config = parsed.options, settings.located(settings.check(parsed.settings), parsed.options.data_root)
+    options, config = parsed.options, settings.located(parsed.settings, parsed.options.data_root)
     out = options.out or default_out(config)
     from decouple.pipeline.directory import RunDirectory
 
@@ -111,7 +111,7 @@ def _with_algorithm(config: RunConfig, named: str, before: RunConfig, stage: str
     """Checked settings with the algorithm that is named, or if there is none with the one that the run had `before`."""
     own = before.search.algorithm
     config = replace(config, search=replace(config.search, algorithm=named or own))
-    config = settings.located(settings.check(config), None)
+    config = settings.located(config, None)
     if stage != "search" and config.search.algorithm != own:
         raise ConfigError(f"the run searches with {own}, which 'decouple {stage}' cannot change: give {_ALGORITHM} {own}")
     return config
@@ -169,7 +169,7 @@ def _text(argv: list[str]) -> None:
         base = with_file(text_preset(value_of("--preset", argv) or "tiny"), argv)
         defaults = TextOptions(preset=base.preset)
     parsed = parse("q0 text", argv, TextArguments(defaults, base))
-    options, config = parsed.options, settings.check(parsed.settings)
+    options, config = parsed.options, parsed.settings
     if options.data is None:
         raise ConfigError("'decouple q0 text' needs a text file: decouple q0 text --data FILE")
     out = options.out or Path("runs") / f"text-{config.preset}-seed{config.seed}"
@@ -249,7 +249,7 @@ def _export(argv: list[str]) -> None:
 def _estimate(argv: list[str]) -> None:
     base = base_settings("estimate", argv)
     parsed = parse("estimate PRESET", argv[1:], RunArguments(RunOptions(), base))
-    config = settings.check(parsed.settings)
+    config = parsed.settings
     from decouple.estimate import estimate
 
     options = parsed.options

@@ -24,6 +24,7 @@ from decouple.cli.options import (
     TextArguments,
 )
 from decouple.config import RunConfig, TextConfig
+from decouple.config.files import read_file
 from decouple.errors import OPTION, ConfigError, DecoupleError, did_you_mean
 from decouple.presets import PRESETS, preset
 
@@ -47,7 +48,7 @@ def with_file(base: Settings, argv: list[str]) -> Settings:
     file = value_of("--config", argv)
     if file is None:
         return base
-    values = settings.read_file(Path(file))
+    values = read_file(Path(file))
     values.pop("preset", None)
     return settings.from_builtins(values, base, source=file)
 

@@ -24,10 +24,9 @@ from decouple.config import DataConfig
 from decouple.data.folders import read_folder
 from decouple.data.images import ImageData, Source
 from decouple.data.splits import draw
-from decouple.errors import DataError, RunDirectoryError, did_you_mean
+from decouple.errors import DataError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
 from decouple.seeds import generator
-from decouple.settings import check_section
 
 IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 """Sources in MNIST's file format, and their torchvision classes."""
@@ -51,11 +50,10 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
 
     Raises:
         DataError: an unknown name, files that are missing or damaged, or whatever `ImageData.from_tensors` refuses.
-        ConfigError: a setting out of its range.
     """
     if isinstance(config, str):
         config = replace(DataConfig(), name=config)
-    config = check_section(config)
+    expect(config, DataConfig, "config")
     name, _, path = config.name.partition(":")
     if name == "folder" and path:
         source = read_folder(Path(os.path.expanduser(data_root or ""), os.path.expanduser(path)))

@@ -20,7 +20,6 @@ from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
 from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive
-from decouple.settings import check_section
 from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch
 from decouple.training.batches import epoch_batches, even_batches
@@ -122,7 +121,13 @@ def fit(
     network.train_on(train.images)
     batches_per_epoch = len(even_batches(len(train), settings.batch))
     steps = settings.epochs * batches_per_epoch
-    stepper = make_optimizer(network, settings, batch=min(settings.batch, len(train)), factory=optimizer)
+    stepper = make_optimizer(
+        network,
+        settings,
+        batch=min(settings.batch, len(train)),
+        hidden=list(network.stages[:-1].parameters()),
+        factory=optimizer,
+    )
     peaks = rates(stepper)
     state = Fit()
     best = copy.deepcopy(network.state_dict())
@@ -206,7 +211,6 @@ def learn_targets(
         NotFiniteError: see `fit`.
     """
     expect(config, LearnConfig, "config")
-    config = check_section(config)
     shapes = check_fit(network, train)
     if not all(hasattr(targets, name) for name in ("check", "rows", "first_searched")):
         raise ConfigError(
@@ -246,7 +250,6 @@ def train_sgd(
 ) -> Fit:
     """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
     expect(config, SgdConfig, "config")
-    config = check_section(config)
     return fit(
         network,
         train,

@@ -31,7 +31,7 @@ from decouple.q0.prior import FLOOR
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
 from decouple.results import NOTICEABLE_WEIGHT, Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
-from decouple.settings import fingerprint, to_builtins
+from decouple.settings import fingerprint
 from decouple.tasks.images import ImageTask
 from decouple.training.evaluate import logits
 
@@ -54,9 +54,8 @@ def population(run: Run, networks: list[Trained]) -> Population:
 def q0_identity(run: Run, networks: list[Trained]) -> str:
     """Fingerprint of what a snapshot depends on: not of how many trajectories there are, nor of the prior."""
     config = run.config.q0
-    settings = {**to_builtins(config), "trajectories": None, "members": None, "prior": None}
     origin = next(trained.identity for trained in networks if trained.kind == "search")
-    return fingerprint(origin if config.init == "searched" else run.base, settings)
+    return fingerprint(origin if config.init == "searched" else run.base, config)
 
 
 def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:

@@ -24,7 +24,7 @@ from decouple.q0.ensemble import write_index
 from decouple.q0.trajectories import Chain, Snapshot, snapshots_of, train_trajectory
 from decouple.results import TextMember, TextResults, TextWays
 from decouple.seeds import derive
-from decouple.settings import check, fingerprint, to_builtins
+from decouple.settings import fingerprint
 from decouple.text.corpus import HELD_OUT, Corpus, load_corpus
 from decouple.text.evaluate import p_truth
 from decouple.text.gpt import Gpt
@@ -48,9 +48,8 @@ class TextRun:
     @property
     def identity(self) -> str:
         """Fingerprint of what a snapshot depends on: not of how many trajectories there are, nor of the prior."""
-        q0 = {**to_builtins(self.config.q0), "trajectories": None, "members": None, "prior": None}
         config = self.config
-        return fingerprint(self.corpus.digest, config.network, config.precision, config.compile, config.seed, q0)
+        return fingerprint(self.corpus.digest, config.network, config.precision, config.compile, config.seed, config.q0)
 
     def network(self, seed: int = 0) -> Gpt:
         """A new network on the run's device."""
@@ -72,7 +71,6 @@ def run_text(
         DecoupleError: whatever the user can mend; see `decouple.errors`.
     """
     expect(config, TextConfig, "config", "such as decouple.text_preset('tiny')")
-    config = check(config)
     devices.prepare()
     with ExitStack() as stack:
         group = stack.enter_context(process_group(device))

@@ -9,12 +9,12 @@ import torch
 
 from decouple.config import Q0Config
 from decouple.data.images import Split
+from decouple.errors import expect
 from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import ChainObjective, train_cycle
-from decouple.settings import check_section
 from decouple.tasks.images import ImageTask
 from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch, torch_defaults
@@ -49,10 +49,9 @@ def distill(
         advance: called with 1 after each epoch.
 
     Raises:
-        ConfigError: a setting out of its range.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
-    config = check_section(config)
+    expect(config, Q0Config, "config")
     check_fit(student, train)
     check_trainable(student)
     check_batches(student, train, config.batch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select
 from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, batch_of, snapshots_of, train_trajectory
 from decouple.seeds import derive
-from decouple.settings import check_member_count, check_section, fingerprint
+from decouple.settings import fingerprint
 from decouple.tasks.images import ImageTask
 from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch, torch_defaults
@@ -68,7 +67,6 @@ def train_population(
     """
     expect(data, ImageData, "data", "such as decouple.load_data('digits')")
     expect(config, Q0Config, "config")
-    config = check_section(config)
     if isinstance(networks, torch.nn.Module):
         raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
     seed = whole_number(seed, "seed")
@@ -83,11 +81,10 @@ def train_population(
         check_batches(network, data.train, min(batch_of(config, cycle) for cycle in range(config.cycles)))
         check_batches(network, data.prior, BATCH, "prior", training=False)
     check_members(networks)
-    check_member_count(config, len(networks))
-    settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot
+    config.check_members(len(networks))
     members, answers = [], []
     for trajectory, network in enumerate(networks):
-        identity = fingerprint(settings, precision, network.digest, structure_text(network), data.train.digest)
+        identity = fingerprint(config, precision, network.digest, structure_text(network), data.train.digest)
         snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
         chain = Chain(network, ImageTask(data.train, config.augment), config, derive(seed, "q0", trajectory), precision)
         train_trajectory(chain, snapshots, advance=advance)
