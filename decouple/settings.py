@@ -46,18 +46,18 @@ def from_builtins(values: Any, base: Any = None, *, source: str = _ANYWHERE) -> 
     base = base or RunConfig()
     _refuse_unknown(values, base, source)
     try:
-        return _changed(base, values)
+        return with_values(base, values)
     except SettingError as error:
         raise SettingError(error.name, error.reason, "" if source == _ANYWHERE else source) from None
 
 
-def _changed(section: Any, values: dict[str, Any]) -> Any:
+def with_values(section: Any, values: dict[str, Any]) -> Any:
     """The section with other values; a value by search point takes the place of the whole."""
     new = {}
     for name, value in values.items():
         if isinstance(own := getattr(section, name), Section):
             with inside(name):
-                value = _changed(own, value)
+                value = with_values(own, value)
         new[name] = value
     return dataclasses.replace(section, **new)
 
@@ -76,7 +76,7 @@ def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
 
 def differences(one: Any, other: Any) -> list[str]:
     """The fields in which two configurations differ, as "section.field: a → b"."""
-    flat_one, flat_other = _flatten(one), _flatten(other)
+    flat_one, flat_other = flattened(one), flattened(other)
     return [f"{name}: {flat_one[name]!r} → {flat_other[name]!r}" for name in flat_one if flat_one[name] != flat_other[name]]
 
 
@@ -95,7 +95,7 @@ def _refuse_unknown(values: dict[str, Any], known: Any, source: str, prefix: str
     for name, value in values.items():
         if name not in vars(known):
             inside = f"{prefix}{name}"
-            if inside in _flatten(known, prefix):
+            if inside in flattened(known, prefix):
                 hint = f"; it is a setting of the section '{inside.rpartition('.')[0]}': write it inside that section"
             else:
                 hint = did_you_mean(inside, [prefix + other for other in vars(known)])
@@ -106,11 +106,11 @@ def _refuse_unknown(values: dict[str, Any], known: Any, source: str, prefix: str
             _refuse_unknown(value, section, source, f"{prefix}{name}.")
 
 
-def _flatten(section: Any, prefix: str = "") -> dict[str, Any]:
+def flattened(section: Any, prefix: str = "") -> dict[str, Any]:
     """Every setting by its whole name, as what JSON holds."""
     flat: dict[str, Any] = {}
     for name, value in vars(section).items():
         flat |= (
-            _flatten(value, f"{prefix}{name}.") if dataclasses.is_dataclass(value) else {prefix + name: to_builtins(value)}
+            flattened(value, f"{prefix}{name}.") if dataclasses.is_dataclass(value) else {prefix + name: to_builtins(value)}
         )
     return flat

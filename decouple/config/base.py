@@ -23,15 +23,16 @@ NO_IDENTITY = "does not decide a result"
 """Marks a field, in `Annotated`, that no unit of a stage depends on: how many there are, or what is only done with them."""
 
 
-def at_least(least: int, **more: int) -> msgspec.Meta:
+def at_least(least: int, most: int = _MOST, multiple_of: int | None = None) -> msgspec.Meta:
     """The range of a whole number."""
-    return msgspec.Meta(**{"ge": least, "le": _MOST, **more})
+    return msgspec.Meta(ge=least, le=most, multiple_of=multiple_of)
 
 
 Positive = Annotated[int, at_least(1)]
 Batch = Annotated[int, at_least(2)]
 Count = Annotated[int, at_least(0)]
 Seed = Annotated[int, at_least(0)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1e6)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -55,7 +56,7 @@ class Section:
                 expect(value, hint, f"{type(self).__name__}: {name}")
                 continue
             try:
-                value = msgspec.convert(to_builtins(value), hint, dec_hook=lambda kind, text: kind(text))
+                value = msgspec.convert(to_builtins(value), hint, dec_hook=_path)
             except msgspec.ValidationError:
                 self._refuse(name, _expected(hint, value))
             object.__setattr__(self, name, value)
@@ -141,6 +142,12 @@ def _number(scalar: Any) -> Any:
     return next((number for number in written if of_its_type(number) == scalar), value) + 0.0
 
 
+def _path(kind: type, text: Any) -> Path:
+    if kind is not Path or not text:  # the empty path would be the current folder
+        raise ValueError
+    return Path(text)
+
+
 _WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path", type(None): "none"}
 
 
@@ -153,6 +160,8 @@ def _expected(hint: Any, value: Any = None) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         bounds = [bound for meta in arguments[1:] if isinstance(meta, msgspec.Meta) for bound in _bounds(meta, value)]
+        if bounds == [] and arguments[0] is str:
+            bounds = ["that is not empty"]
         return " ".join([_expected(arguments[0], value), " and ".join(bounds)]).strip()
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, arguments))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from decouple.config.base import Positive, Section, Seed, Share, at_least
+from decouple.config.base import Name, Positive, Section, Seed, Share
 
 
 @dataclass(frozen=True)
 class DataConfig(Section):
-    name: str = "digits"
+    name: Name = "digits"
     """digits, mnist, fashion-mnist, cifar10, cifar100, or folder:PATH with train/<class>/ and test/<class>/ images."""
     train: Positive | None = None
     """Training images; None: all that validation and prior leave."""
-    validation: Annotated[int, at_least(4)] = 150
+    validation: Positive = 150
     """Images held out of the training set to choose epochs and settings by."""
     prior: Positive = 150
     """Images held out of the training set to fit q0's learned prior on; nothing else sees them."""

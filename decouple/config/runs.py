@@ -51,7 +51,7 @@ class CorpusConfig(Section):
     tokenizer: Literal["bytes", "bpe"] = "bytes"
     """bytes: every byte is a token; bpe: byte-level byte-pair encoding, fitted on the training documents (needs the
     package tokenizers)."""
-    vocabulary: Annotated[int, at_least(258, le=2**31 - 1)] = 4096
+    vocabulary: Annotated[int, at_least(258, 2**31 - 1)] = 4096
     """Tokens of bpe, the end mark among them."""
     train: Positive | None = None
     """Training text in bytes; None: all that the other parts leave. Parts end with the document that reaches their size."""

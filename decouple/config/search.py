@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from decouple import registry
-from decouple.config.base import NO_IDENTITY, Batch, BelowOne, Count, Positive, Rate, Section, at_least
+from decouple.config.base import NO_IDENTITY, Batch, BelowOne, Count, Name, Positive, Rate, Section, at_least
 
-Name = Annotated[str, msgspec.Meta(min_length=1)]
 CountByPoint = Count | Annotated[dict[str, Count], msgspec.Meta(min_length=1)]
 """One value for all search points, or values by the names of points (see `SearchPoint.setting`)."""
 RateByPoint = Rate | Annotated[dict[str, Rate], msgspec.Meta(min_length=1)]
@@ -80,7 +79,7 @@ class SearchConfig(Section):
     """Search points whose activations are evolved, by name (block2, logits). last: the last block, whose candidates cost next to
     nothing and whose targets teach best (measured), and the logits; all: one after the other (paper). Learning can supervise no
     block before the first of them."""
-    solutions: Annotated[int, at_least(1, le=10_000), NO_IDENTITY] = 2
+    solutions: Annotated[int, at_least(1, 10_000), NO_IDENTITY] = 2
     """Independent searches, each of which seeds one network."""
     batch: Batch = 128
     """Images a search batch, of fixed composition: what BatchNorm couples, and a file of the target store."""
