@@ -152,11 +152,11 @@ def _write_comparison(folders: list[Path], out: Path, device: str, data_root: Pa
 
 
 def _text(argv: list[str]) -> None:
-    from decouple.pipeline.directory import SharedDirectory
-
     options = peek(TextOptions(), argv)
     data, base = options.data, text_preset(options.preset or "tiny")
     if options.resume and options.out and options.preset is None and os.path.isfile(options.out / "config.json"):
+        from decouple.pipeline.directory import SharedDirectory
+
         run = SharedDirectory(options.out)
         base, file = run.read_config(TextConfig), run.read_run().get("data", {}).get("file")
         data = data or (Path(file) if file else None)
