@@ -129,7 +129,7 @@ class Bench:
             q0=recipe.q0,
         )
         whole = TextRun(config, self._corpus, self._group, self._folder, None, Progress(quiet=True))
-        name = f"{recipe.method}-{fingerprint(self._corpus.digest, config)}".replace(" ", "-")
+        name = f"{recipe.method}-{fingerprint(self._corpus.digest, to_builtins(config))}".replace(" ", "-")
         return self._parts.get(name, partial(measure, whole, recipe))
 
 

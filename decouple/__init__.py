@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         NetworkError,
         NotFiniteError,
         RunDirectoryError,
+        SettingError,
         WorkerError,
     )
     from decouple.learn import Fit, learn_targets, train_sgd
@@ -93,6 +94,7 @@ _HOMES = {
     "RunConfig": "decouple.config",
     "RunDirectoryError": "decouple.errors",
     "SearchConfig": "decouple.config",
+    "SettingError": "decouple.errors",
     "SgdConfig": "decouple.config",
     "Split": "decouple.data",
     "Stages": "decouple.networks",
@@ -166,6 +168,7 @@ __all__ = [
     "RunConfig",
     "RunDirectoryError",
     "SearchConfig",
+    "SettingError",
     "SgdConfig",
     "Split",
     "Stages",
