@@ -86,22 +86,27 @@ def _stage(stage: str, argv: list[str]) -> None:
     if argv and (other := others.get((stage, argv[0]))):
         other(argv[1:])
         return
-    usage, shown = f"{stage} RUN_DIR", STAGE_SECTIONS[stage]
     if argv[:1] in (["-h"], ["--help"]):
-        parse_settings(usage, argv, StageOptions(), RunConfig(), shown)
+        parse_settings(f"{stage} RUN_DIR", argv, StageOptions(), RunConfig(), STAGE_SECTIONS[stage])
     if not argv or argv[0].startswith("-"):
         raise ConfigError(f"'decouple {stage}' needs a run directory first: decouple {stage} runs/digits-seed0")
     if stage == "compare" and len(argv) > 1 and not argv[1].startswith("-"):
         _compare_runs(argv)
         return
-    path, options = Path(argv[0]), peek(CodeOptions(), argv[1:])
+    _repeat(stage, Path(argv[0]), argv[1:])
+
+
+def _repeat(stage: str, path: Path, argv: list[str]) -> None:
+    """Bring a stage of a run up to date, with other settings if they are given."""
+    options = peek(CodeOptions(), argv)
     from decouple.pipeline.directory import RunDirectory
 
     with _opened(path, options.device, lambda: RunDirectory.open(path)) as (directory, group):
         before = directory.read_config()
         code = registry.is_code(before.search.algorithm)
         known = CodeOptions() if code and stage != "search" else StageOptions()
-        config = settings.located(parse_settings(usage, argv[1:], known, before, shown), None)
+        config = parse_settings(f"{stage} RUN_DIR", argv, known, before, STAGE_SECTIONS[stage])
+        config = settings.located(config, None)
         named = options.search.algorithm
         if named and stage != "search" and registry.located(named) != before.search.algorithm:
             own = before.search.algorithm
