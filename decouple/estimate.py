@@ -259,9 +259,7 @@ def _stand_in(config: RunConfig, data_root: Path | None) -> tuple[ImageData, int
     stream = torch.Generator().manual_seed(0)
     images = torch.rand(count, *shape, generator=stream)
     labels = torch.arange(count) % classes
-    data = ImageData.from_tensors(
-        images, labels, test_images=images, test_labels=labels, validation=classes, prior=classes, name=name
-    )
+    data = ImageData.from_tensors(images, labels, test_images=images, test_labels=labels, validation=classes, prior=classes)
     return data, wanted, config.data.test or test
 
 

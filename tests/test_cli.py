@@ -9,7 +9,7 @@ import filelock
 import pytest
 import torch
 
-from decouple import registry, settings
+from decouple import own_code, settings
 from decouple.cli import run_command
 from decouple.cli.commands import default_out
 from decouple.cli.entry import explained
@@ -299,7 +299,7 @@ def test_an_algorithm_of_ones_own_is_only_loaded_when_it_is_named(
     made = json.loads((tmp_path / "run" / "run.json").read_text())["algorithm"]
     assert made["name"] == named[1]
     assert len(made["digest"]) == 16
-    loaded = [name for name in sys.modules if name.startswith(registry.FROM_FILE)]
+    loaded = [name for name in sys.modules if name.startswith(own_code.FROM_FILE)]
     assert run_command([*run, "--resume"]) == 0, "what is named is loaded again"
 
     file.write_text("raise SystemExit('loaded')")
@@ -314,7 +314,7 @@ def test_an_algorithm_of_ones_own_is_only_loaded_when_it_is_named(
     other = _error(capsys, "learn", out, "--search.algorithm", "es")
     assert f"the run searches with {named[1]}, which 'decouple learn' cannot change" in other
     assert run_command(["search", out, "--search.batch", "20", "--quiet", *named]) == 0
-    assert [name for name in sys.modules if name.startswith(registry.FROM_FILE)] == loaded
+    assert [name for name in sys.modules if name.startswith(own_code.FROM_FILE)] == loaded
 
 
 def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,6 +88,10 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
     expect(config, NetworkConfig, "config")
     if groups < 1 or num_classes < 2:
         raise NetworkError(f"groups = {groups}, num_classes = {num_classes}: expected at least 1 and at least 2")
+    if images.dim() != 4:
+        raise NetworkError(
+            f"the paper's network takes images (N, C, H, W), not {tuple(images.shape)}; vectors need a network of your own"
+        )
     channels, height, width = images.shape[1:]
     standardise = _standardise(images)
     border = 1 if config.whitening == "patches" else 0  # a 2×2 convolution without padding takes a pixel

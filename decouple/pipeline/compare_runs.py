@@ -48,6 +48,18 @@ def compare_runs(
     from decouple.report import answers, write_comparison  # matplotlib takes a while to import
 
     progress = progress or Progress()
+    recordings, targets = _collected(folders, device, data_root, progress)
+    with progress.task("compare", len(recordings), "trajectories") as advance:
+        compared = compare_recordings(recordings, targets=targets, advance=advance)
+    for sentence in answers(compared):
+        progress.say(sentence)
+    return write_comparison(compared, out, title=", ".join(Path(folder).resolve().name for folder in folders))
+
+
+def _collected(
+    folders: Sequence[Path], device: str, data_root: Path | str | None, progress: Progress
+) -> tuple[list[Recording], dict[str, ByLayer]]:
+    """The recordings of all runs, and the targets by the names that their networks give them; runs what is missing."""
     labels = _labels(folders)
     recordings: list[Recording] = []
     targets: dict[str, ByLayer] = {}
@@ -71,11 +83,7 @@ def compare_runs(
                 solution_name = None if found.solution is None else names[found.solution]
                 recordings.append(replace(found, name=label + found.name, solution=solution_name))
                 check_same_samples(recordings)  # before the next run is brought up to date
-    with progress.task("compare", len(recordings), "trajectories") as advance:
-        compared = compare_recordings(recordings, targets=targets, advance=advance)
-    for sentence in answers(compared):
-        progress.say(sentence)
-    return write_comparison(compared, out, title=", ".join(Path(folder).resolve().name for folder in folders))
+    return recordings, targets
 
 
 def recordings_of(run: Run) -> list[Recording]:
@@ -111,8 +119,8 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
             kind="q0",
             logits=points[-1],
             start=f"{seed}, q0 {trajectory}",
-            unit=f"compare/{identity}/{len(probe)}/q0-{trajectory}",
         )
+        recorder.unit = f"compare/{identity}/{len(probe)}/q0-{trajectory}"
         begun = origin.settings.epochs if searched else 0
         network = origin.network(run) if searched else empty_member(run, seed=seed)
         for epochs, snapshot in [(0, None), *((config.epochs_before(s.cycle + 1), s) for s in whole)]:

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from decouple import device as devices
-from decouple import registry
+from decouple import device as devices, registry
 from decouple.config import NetworkConfig, RunConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError, RunDirectoryError

@@ -183,8 +183,16 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
         network = run.network(run.config.network, groups=trained.groups, seed=trained.seed)
     else:
         network = trained.after.network(run)
-    epochs = trained.settings.epochs
+    epochs, recorder = trained.settings.epochs, _recorder(run, trained)
     with run.progress.task(f"learn, {trained.folder.name}", epochs, "epochs") as advance:
+        shown = 0
+
+        def record(epoch: int, network: Stages) -> None:
+            nonlocal shown
+            recorder(epoch, network)
+            advance(epoch - shown)
+            shown = epoch
+
         found = fit(
             network,
             run.data.train,
@@ -192,11 +200,9 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
             objective,
             trained.settings,
             seed=derive(run.config.seed, "learn", trained.folder.name),
-            name=trained.name,
             precision=run.config.precision,
             checkpoint=Checkpoint(trained.folder / "checkpoint.safetensors", trained.unit),
-            record=_recorder(run, trained),
-            advance=advance,
+            record=record,
         )
     if not run.group.first:
         return
@@ -211,20 +217,20 @@ def _recorder(run: Run, trained: Trained) -> Recorder:
     """Keeps the activations on the comparison's images, at the moments that the settings ask for."""
     probe = probe_of(run)
     names = run.network_to_search.names
-    return Recorder(
+    recorder = Recorder(
         {name: f"stages.{i}" for i, name in enumerate(names)},
         as_float(probe.images),
         trained.folder,
         ids=probe.ids,
         labels=probe.labels,
         at=recorded_epochs(trained.settings.epochs, run.config.compare.records),
-        name=trained.folder.name,  # what it is called in the run depends on how many rounds follow
         kind="sgd" if trained.solution is None else "search",
         logits=names[-1],
         solution=None if trained.solution is None else f"search-{trained.solution}",
         start=str(trained.seed),
-        unit=trained.unit,
     )
+    recorder.unit = trained.unit
+    return recorder
 
 
 def probe_of(run: Run) -> Split:

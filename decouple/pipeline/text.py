@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from decouple import device as devices
-from decouple import results
+from decouple import device as devices, results
 from decouple.config import TextConfig
 from decouple.errors import expect
 from decouple.files import save_tensors, try_tensors, write_json, write_text

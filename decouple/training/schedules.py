@@ -66,16 +66,7 @@ def cyclic_multipliers(
     Raises:
         ValueError: an argument is out of its range; names it.
     """
-    if cycle_steps < 1:
-        raise ValueError(f"cycle_steps = {cycle_steps}: expected at least 1")
-    if not 0 <= step < cycle_steps:
-        raise ValueError(f"step = {step}: expected 0 … cycle_steps − 1 = {cycle_steps - 1}")
-    if not 0 <= lr_floor < 1:
-        raise ValueError(f"lr_floor = {lr_floor}: expected 0 ≤ lr_floor < 1")
-    if not 0 <= wd_floor <= 1:
-        raise ValueError(f"wd_floor = {wd_floor}: expected 0..1")
-    if not (warmup >= 0 and warmdown >= 0 and warmup + warmdown <= 1):
-        raise ValueError(f"warmup = {warmup}, warmdown = {warmdown}: expected fractions 0..1 that sum to at most 1")
+    _check_cycle(step, cycle_steps, lr_floor, wd_floor, warmup, warmdown)
     if shape not in ("linear", "cosine"):
         raise ValueError(f"shape = {shape!r}: expected 'linear' or 'cosine'")
     rising, falling = warmup * cycle_steps, warmdown * cycle_steps
@@ -90,3 +81,16 @@ def cyclic_multipliers(
     else:
         lr = lr_floor * 0.5 * (1 + math.cos(math.pi * (step - rising - decaying) / falling))
     return lr, wd_floor + (1 - wd_floor) * (1 - lr) / (1 - lr_floor)
+
+
+def _check_cycle(step: int, cycle_steps: int, lr_floor: float, wd_floor: float, warmup: float, warmdown: float) -> None:
+    if cycle_steps < 1:
+        raise ValueError(f"cycle_steps = {cycle_steps}: expected at least 1")
+    if not 0 <= step < cycle_steps:
+        raise ValueError(f"step = {step}: expected 0 … cycle_steps − 1 = {cycle_steps - 1}")
+    if not 0 <= lr_floor < 1:
+        raise ValueError(f"lr_floor = {lr_floor}: expected 0 ≤ lr_floor < 1")
+    if not 0 <= wd_floor <= 1:
+        raise ValueError(f"wd_floor = {wd_floor}: expected 0..1")
+    if not (warmup >= 0 and warmdown >= 0 and warmup + warmdown <= 1):
+        raise ValueError(f"warmup = {warmup}, warmdown = {warmdown}: expected fractions 0..1 that sum to at most 1")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from decouple.data.images import Split, as_float
+from decouple.errors import DataError
 from decouple.seeds import derive, generator
 from decouple.training.augment import augment
 
@@ -97,6 +98,10 @@ class ImageLoader:
         seed: int,
         team: Team | None = None,
     ) -> None:
+        if augmentation != "none" and split.images.dim() != 4:
+            raise DataError(
+                f"augment = {augmentation} is for images (N, C, H, W), not {tuple(split.images.shape)}: use none"
+            )
         self._split, self._fetch, self._team = split, fetch, team
         self._augmentation, self._seed, self._generator = augmentation, seed, generator(seed, "augment")
         self._device = next(network.parameters()).device

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from decouple import config as package
-from decouple import settings
+from decouple import config as package, settings
 from decouple.config import (
     DataConfig,
     EsConfig,

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from decouple.cli.parsing import _kinds, _value, _written
 from decouple.config import RunConfig, Section, TextConfig
