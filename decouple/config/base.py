@@ -93,11 +93,6 @@ def _hints(kind: Any) -> dict[str, Any]:
     return {field.name: resolved[field.name] for field in dataclasses.fields(kind)}
 
 
-def sections(kind: type[Section]) -> dict[str, type[Section]]:
-    """The fields of a section that are sections themselves, with their types."""
-    return {name: hint for name, hint in hints(kind).items() if isinstance(hint, type) and issubclass(hint, Section)}
-
-
 def identity(section: Section) -> dict[str, Any]:
     """The settings that decide a result, as what JSON holds: all but those that are marked `NO_IDENTITY`."""
     return {

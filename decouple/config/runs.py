@@ -78,6 +78,10 @@ class GptConfig(Section):
     dropout: BelowOne = 0.0
     """Share of what attention and MLP write that is dropped in training."""
 
+    def _check(self) -> None:
+        if self.width % (2 * self.heads):
+            self._refuse("width", f"a multiple of {2 * self.heads}: {self.heads} heads that rotate pairs of channels")
+
 
 @dataclass(frozen=True)
 class TextConfig(CommandConfig):

@@ -92,6 +92,7 @@ def contradictions(values: Values) -> bool:
             given("q0.init") == "searched",
             given("q0.augment") != "none",
             trajectories is None,
+            given("network.width") % (2 * given("network.heads")) != 0,
         ]
     else:
         trajectories = trajectories or given("search.solutions")
