@@ -149,7 +149,7 @@ class Bench:
 
     def measure(self, recipe: Recipe, seed: int) -> list[Point]:
         """NLL of every population that a recipe passes through; kept by what the recipe says, whatever its name."""
-        name = f"{self._key}-{recipe.method}-{fingerprint(recipe.q0, seed)}".replace(" ", "-")
+        name = f"{self._key}-{recipe.method}-{fingerprint(to_builtins(recipe.q0), seed)}".replace(" ", "-")
         return self._parts.get(name, partial(self.train, recipe, seed))
 
     def train(self, recipe: Recipe, seed: int, starts: Sequence[Stages] = ()) -> list[Point]:

@@ -49,6 +49,7 @@ from .errors import (
     NetworkError as NetworkError,
     NotFiniteError as NotFiniteError,
     RunDirectoryError as RunDirectoryError,
+    SettingError as SettingError,
     WorkerError as WorkerError,
 )
 from .learn import (

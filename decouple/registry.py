@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from decouple import own_code
-from decouple.errors import ConfigError, did_you_mean
+from decouple.errors import ConfigError, SettingError, did_you_mean
 
 if TYPE_CHECKING:
     from decouple.search.algorithm import Algorithm
@@ -64,9 +64,11 @@ def check(name: str) -> None:
     if name in OWN or (where and kind.isidentifier()):
         return
     if name not in names():
-        raise ConfigError(
-            f'search.algorithm = "{name}": expected one of {", ".join(names())}, or code, FILE.py:Class or package.module:Class, or '
-            f"evotorch:Class{did_you_mean(name, names()) if name else ''}; give --search.algorithm another value"
+        raise SettingError(
+            "algorithm",
+            f" = {name!r}: expected one of {', '.join(names())}, or code, FILE.py:Class or package.module:Class, or "
+            f"evotorch:Class{did_you_mean(name, names()) if name else ''}",
+            "SearchConfig",
         )
 
 

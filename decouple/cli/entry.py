@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from types import FrameType
+from functools import partial
 from typing import NoReturn
 
 from decouple.cli.commands import commands
-from decouple.cli.options import STAGE_SECTIONS
-from decouple.cli.parsing import explained
-from decouple.errors import ConfigError, DecoupleError, did_you_mean
+from decouple.cli.options import STAGE_SECTIONS, StageOptions
+from decouple.cli.signals import Interrupted, on_signal
+from decouple.errors import OPTION, ConfigError, DecoupleError, did_you_mean
 
 USAGE = """usage: decouple COMMAND ...
 
@@ -46,12 +44,12 @@ def run_command(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if argv else 2
-    command, arguments = argv[0], [_expanded(argument) for argument in argv[1:]]
+    command, arguments = argv[0], argv[1:]
     known = commands()
     try:
         if command not in known:
             raise ConfigError(f"there is no command '{command}'{did_you_mean(command, known)}")
-        with _interruptible(command, arguments):
+        with on_signal(partial(_stop_at_once, command=command, argv=arguments)):
             known[command](arguments)
     except ConfigError as error:
         return _fail(explained(error, command, arguments), 2)
@@ -65,15 +63,28 @@ def run_command(argv: list[str]) -> int:
             "--network.width or a batch; 'decouple estimate PRESET' says what is needed. Finished work is kept"
         )
         return _fail(explained(full, command, arguments), 1)
-    except _Interrupted as interruption:
+    except Interrupted as interruption:
         return _stopped(interruption.number, command, arguments)
     return 0
 
 
-def _expanded(argument: str) -> str:
-    """`--out=~/runs` as `--out ~/runs`: a shell expands only the second, and a folder named ~ is a trap for `rm -r`."""
-    name, is_given, value = argument.partition("=")
-    return f"{name}={os.path.expanduser(value)}" if is_given and name.startswith("--") else argument
+def explained(error: DecoupleError, command: str, argv: list[str]) -> str:
+    """An error's message, and where to give the options that it names if a stage's command lacks them."""
+    if (
+        command not in STAGE_SECTIONS
+        or argv[:1] in (["text"], ["plan"], ["export"])
+        or f"'decouple {command}'" in error.message
+    ):
+        return error.message
+    own = {"help", *STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
+    named = [found["name"] for found in OPTION.finditer(error.message) if found["name"]]
+    named = [name for name in named if name != "search.algorithm"]  # they take it where it is asked for
+    lacking = [f"--{name}" for name in dict.fromkeys(named) if name.partition(".")[0].replace("-", "_") not in own]
+    if not lacking:
+        return error.message
+    return (
+        f"{error.message} ('decouple {command}' does not take {', '.join(lacking)}; 'decouple run' with another --out does)"
+    )
 
 
 def _fail(message: str, status: int) -> int:
@@ -81,36 +92,9 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-class _Interrupted(BaseException):
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-@contextlib.contextmanager
-def _interruptible(command: str, argv: list[str]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the command where it is; every file is whole at any moment."""
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        if _imports(frame):
-            # An exception there is swallowed by packages that try what they import, or leaves them half made.
-            os._exit(_stopped(number, command, argv))
-        raise _Interrupted(number)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _imports(frame: FrameType | None) -> bool:
-    """Whether a module is being imported there."""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
+def _stop_at_once(number: int, command: str, argv: list[str]) -> NoReturn:
+    """Before a command has opened anything, and while it imports packages, which may swallow an exception."""
+    os._exit(_stopped(number, command, argv))
 
 
 def _stopped(number: int, command: str, argv: list[str]) -> int:

@@ -27,10 +27,9 @@ from decouple.data.folders import read_folder
 from decouple.data.hub import read_hub
 from decouple.data.images import ImageData, Source, divided
 from decouple.data.splits import draw
-from decouple.errors import DataError, DecoupleError, RunDirectoryError, did_you_mean
+from decouple.errors import DataError, DecoupleError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
 from decouple.seeds import generator
-from decouple.settings import check_section
 
 IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 """Sources in MNIST's file format, and their torchvision classes."""
@@ -65,7 +64,7 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
     """
     if isinstance(config, str):
         config = replace(DataConfig(), name=config)
-    config = check_section(config)
+    expect(config, DataConfig, "config")
     kind, _, path = config.name.partition(":")
     if kind in PLACES and path:
         source = PLACES[kind](Path(os.path.expanduser(data_root or ""), os.path.expanduser(path)))

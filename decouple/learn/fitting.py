@@ -21,7 +21,6 @@ from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
 from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive
-from decouple.settings import check_section
 from decouple.tensors import whole_number
 from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import epoch_batches
@@ -145,7 +144,13 @@ class _Training:
 
     def begin(self, factory: Factory | None, images: int) -> None:
         """Make the optimiser, and continue from the checkpoint if there is a sound one."""
-        self.optimizer = make_optimizer(self.network, self.settings, batch=min(self.settings.batch, images), factory=factory)
+        self.optimizer = make_optimizer(
+            self.network,
+            self.settings,
+            batch=min(self.settings.batch, images),
+            hidden=list(self.network.stages[:-1].parameters()),
+            factory=factory,
+        )
         self.peaks = rates(self.optimizer)
         self.best = copy.deepcopy(self.network.state_dict())
         if self.checkpoint is not None:
@@ -261,9 +266,9 @@ def learn_targets(
         NotFiniteError: see `fit`.
     """
     expect(config, LearnConfig, "config")
-    objective = regression(targets, check_section(config), _check_targets(network, train, targets))
+    objective = regression(targets, config, _check_targets(network, train, targets))
     options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "record": record}
-    return fit(network, train, validation, objective, check_section(config), **options)
+    return fit(network, train, validation, objective, config, **options)
 
 
 def _check_targets(network: Stages, train: Split, targets: Targets) -> int:
@@ -297,7 +302,7 @@ def train_sgd(
     """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
     expect(config, SgdConfig, "config")
     options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "record": record}
-    return fit(network, train, validation, CrossEntropy(), check_section(config), **options)
+    return fit(network, train, validation, CrossEntropy(), config, **options)
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from decouple.pipeline.searching import search_identity
 from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
-from decouple.settings import fingerprint, to_builtins
+from decouple.settings import fingerprint
 from decouple.training.evaluate import logits
 from decouple.training.loop import Objective
 from decouple.trajectories import Recorder, Recording
@@ -86,7 +86,7 @@ def networks_of(run: Run) -> list[Trained]:
     config = run.config
     recording = (config.compare.images, config.compare.records, "by layer")
     learned = fingerprint(search_identity(run), config.learn, recording)
-    baseline = fingerprint(run.base, {**to_builtins(config.sgd), "groups": None}, recording)
+    baseline = fingerprint(run.base, config.sgd, recording)
     networks = []
     for solution in range(config.search.solutions):
         first = Trained(
@@ -122,7 +122,7 @@ def rounds_of(run: Run, first: Trained) -> list[Trained]:
     found = [first]
     settings = config.learning(run.config.learn)
     for number in range(1, config.count + 1):
-        identity = fingerprint(first.identity, {**to_builtins(config), "count": number})  # not how many follow
+        identity = fingerprint(first.identity, config, number)
         folder = run.folder("learn", identity) / f"{first.name}-round-{number}"
         found.append(replace(first, settings=settings, folder=folder, identity=identity, after=found[-1]))
     earlier = [

@@ -30,7 +30,7 @@ from decouple.q0.prior import FLOOR, greedy_picks
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
 from decouple.results import NOTICEABLE_WEIGHT, Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
-from decouple.settings import fingerprint, to_builtins
+from decouple.settings import fingerprint
 from decouple.tasks import ImageTask, Task
 from decouple.tasks.base import HELD_OUT
 
@@ -237,9 +237,8 @@ def image_population(run: Run, networks: Sequence[Trained]) -> Population:
 def q0_identity(run: Run, networks: Sequence[Trained]) -> str:
     """Fingerprint of what a snapshot depends on: not of how many trajectories there are, nor of the prior."""
     config = run.config.q0
-    settings = {**to_builtins(config), "trajectories": None, "members": None, "prior": None}
     origin = next(trained.identity for trained in networks if trained.kind == "search")
-    return fingerprint(origin if config.init == "searched" else run.base, settings)
+    return fingerprint(origin if config.init == "searched" else run.base, config)
 
 
 def image_task(config: RunConfig, data: ImageData) -> ImageTask:

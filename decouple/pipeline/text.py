@@ -19,7 +19,7 @@ from decouple.q0.architecture import GptArchitecture
 from decouple.results import Curves, TextResults
 from decouple.search import Execution
 from decouple.seeds import derive
-from decouple.settings import check, fingerprint, to_builtins
+from decouple.settings import fingerprint
 from decouple.tasks.base import HELD_OUT
 from decouple.text.corpus import Corpus, load_corpus
 from decouple.text.gpt import Gpt
@@ -37,9 +37,8 @@ class TextRun(Sitting):
     @property
     def identity(self) -> str:
         """Fingerprint of what a snapshot depends on: not of how many trajectories there are, nor of the prior."""
-        q0 = {**to_builtins(self.config.q0), "trajectories": None, "members": None, "prior": None}
         config = self.config
-        return fingerprint(self.corpus.digest, config.network, config.precision, config.compile, config.seed, q0)
+        return fingerprint(self.corpus.digest, config.network, config.precision, config.compile, config.seed, config.q0)
 
     @cached_property
     def population(self) -> Population:
@@ -89,7 +88,7 @@ def run_text(
         DecoupleError: whatever the user can mend; see `decouple.errors`.
     """
     expect(config, TextConfig, "config", "such as decouple.text_preset('tiny')")
-    config, out = check(config), Path(out)
+    out = Path(out)
     devices.check_workers(workers)
     devices.prepare()
     with ExitStack() as stack:

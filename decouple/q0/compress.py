@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from decouple.config import Q0Config
+from decouple.errors import expect
 from decouple.networks.checks import check_trainable
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import ChainObjective, train_cycle
-from decouple.settings import check_section
 from decouple.tasks.base import Task
 from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch, torch_defaults
@@ -48,10 +48,9 @@ def distill(
         advance: called with 1 after each epoch.
 
     Raises:
-        ConfigError: a setting out of its range.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
-    config = check_section(config)
+    expect(config, Q0Config, "config")
     task.check(student, config.batch)
     check_trainable(student)
     seed = whole_number(seed, "seed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select
 from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, batch_of, snapshots_of, train_trajectory
 from decouple.seeds import derive
-from decouple.settings import check_member_count, check_section, fingerprint
+from decouple.settings import fingerprint
 from decouple.tasks.base import Task
 from decouple.tasks.images import ImageTask
 from decouple.tensors import whole_number
@@ -67,7 +66,6 @@ def train_population(
     torch.Size([5, 10])
     """
     expect(config, Q0Config, "config")
-    config = check_section(config)
     if not isinstance(data, Task):
         expect(data, ImageData, "data", "such as decouple.load_data('digits'), or a Task")
     task = data if isinstance(data, Task) else ImageTask(data, config.augment)
@@ -80,11 +78,10 @@ def train_population(
         check_trainable(network, f"networks[{number}]")
         state_of(network, f"networks[{number}]")
     check_members(networks)
-    check_member_count(config, len(networks))
-    settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot
+    config.check_members(len(networks))
     members, truths = [], []
     for trajectory, network in enumerate(networks):
-        identity = fingerprint(settings, precision, weights_digest(network), structure_text(network), task.digest)
+        identity = fingerprint(config, precision, weights_digest(network), structure_text(network), task.digest)
         snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
         chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
         train_trajectory(chain, snapshots, advance=advance)

@@ -25,7 +25,6 @@ class Judge:
             "frozen": those of the unperturbed `pilot` images, which makes images independent of each other.
         dtype: of the arithmetic. The last stage, the head, stays float32: differences of fitness live there.
         pilot: (N, C, H, W) images for "frozen".
-        chunk: candidates of an image scored at once, where they do not depend on each other; None: all.
 
     Raises:
         ConfigError: other statistics.
@@ -39,13 +38,11 @@ class Judge:
         statistics: str = "batch",
         dtype: torch.dtype = torch.float32,
         pilot: Tensor | None = None,
-        chunk: int | None = None,
     ) -> None:
         if statistics not in ("batch", "frozen"):
             raise ConfigError(f"statistics = {statistics!r}: expected 'batch' or 'frozen'")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.dtype = dtype
-        self._chunk = chunk
         norms = [module for module in self.network.modules() if isinstance(module, _Norm)]
         if statistics == "frozen" and norms:
             if pilot is None:
@@ -80,19 +77,13 @@ class Judge:
             values = apply_stage(stage, values)
         return apply_stage(self.network.stages[-1], values.float())
 
-    def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
-        """log p(true class), (B, P) float32, of candidates (B, P, …)."""
-        if self._chunk is not None and not self.couples(point):
-            parts = [self._fitness(point, part, labels) for part in candidates.split(self._chunk, dim=1)]
-            return torch.cat(parts, dim=1)
-        return self._fitness(point, candidates, labels)
-
     def couples(self, point: SearchPoint) -> bool:
         """Whether candidates at this point influence each other's fitness, through batch statistics behind it."""
         behind = list(self.network)[point.index + 1 :]
         return any(isinstance(module, _Norm) and module.training for stage in behind for module in stage.modules())
 
-    def _fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
+    def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
+        """log p(true class), (B, P) float32, of candidates (B, P, …)."""
         images, count = candidates.shape[:2]
         logits = self.logits(point, candidates.flatten(0, 1))
         loss = functional.cross_entropy(logits, labels.repeat_interleave(count), reduction="none")

@@ -194,9 +194,7 @@ def test_how_the_text_was_read_is_said(
     assert (whole / "results.json").read_bytes() == before, "the text is the same"
 
 
-def test_settings_are_checked_before_anything_is_written(text: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"q0\.cycles = 0: expected int >= 1; give q0\.cycles another value"):
-        run_text(replace(TINY, q0=replace(TINY.q0, cycles=0)), text, tmp_path / "run")
+def test_settings_of_another_kind_are_refused_before_anything_is_written(text: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config must be a TextConfig, not str; such as decouple\.text_preset"):
         run_text("tiny", text, tmp_path / "run")  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()

@@ -354,8 +354,8 @@ def test_distilled_one_network_answers_as_the_ensemble_does(data: ImageData) -> 
     ensemble = Ensemble(members, WEIGHTS, architecture=SHAPE)
     student = paper_network(data.train.images, 3, SHAPE.network, groups=1, seed=9)
     before = Ensemble([copy.deepcopy(student)], torch.ones(1))
-    with pytest.raises(ConfigError, match="epochs = 0: expected int >= 1"):
-        distill(ensemble, student, ImageTask(data), Q0Config(epochs=0))
+    with pytest.raises(ConfigError, match="config must be a Q0Config, not dict"):
+        distill(ensemble, student, ImageTask(data), {"epochs": 3})  # type: ignore[arg-type]
     one = distill(ensemble, student, ImageTask(data), Q0Config(epochs=25, batch=24, lr=0.1), alpha=1.0)
     assert len(one.members) == 1
     assert one.architecture == SHAPE

@@ -70,7 +70,7 @@ def equal(one: list[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> bool:
 
 @pytest.mark.parametrize(("optimizer", "restart"), [("muon", "continue"), ("adamw", "continue"), ("muon", "new")])
 def test_a_resumed_trajectory_is_the_whole_one(corpus: Corpus, tmp_path: Path, optimizer: Any, restart: Any) -> None:
-    q0 = replace(CONFIG.q0, optimizer=optimizer, restart=restart)
+    q0 = replace(CONFIG.q0, optimizer=optimizer, restart=restart, perturb=0.1 if restart == "continue" else 0.0)
     config = replace(CONFIG, network=replace(CONFIG.network, dropout=0.2), q0=q0)
     whole = train(corpus, tmp_path, config)
     for cycle in (2, 1, 0):
@@ -92,12 +92,12 @@ def test_a_resumed_trajectory_needs_the_optimisers_state(
 
 def test_a_new_start_without_a_teacher_is_an_independent_model(corpus: Corpus, tmp_path: Path) -> None:
     """Neither weights nor moments nor rates of the cycle before are left in it."""
-    q0 = replace(CONFIG.q0, restart="new", alpha=0.0, cycles=2, first_epochs=1, epochs=1)
+    q0 = replace(CONFIG.q0, restart="new", perturb=0.0, alpha=0.0, cycles=2, first_epochs=1, epochs=1)
     wanted = train(corpus, tmp_path / "chain", replace(CONFIG, q0=q0))
     fresh = Gpt(CONFIG.network, vocabulary=corpus.vocabulary, seed=derive(1, "restart", 1))
     begun = places(tmp_path / "alone", replace(CONFIG, q0=q0))
     begun[0].write(({f"network.{k}": v for k, v in fresh.state_dict().items()}, None))
-    alone = replace(q0, restart="continue", perturb=0.0)
+    alone = replace(q0, restart="continue")
     assert equal(train(corpus, tmp_path / "alone", replace(CONFIG, q0=alone))[1:], wanted[1:])
 
 

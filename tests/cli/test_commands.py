@@ -12,7 +12,7 @@ import torch
 from decouple import own_code, settings
 from decouple.cli import run_command
 from decouple.cli.commands import default_out
-from decouple.cli.parsing import explained
+from decouple.cli.entry import explained
 from decouple.errors import ConfigError, NotFiniteError
 from decouple.presets import PRESETS, preset
 from decouple.settings import from_builtins
@@ -44,10 +44,10 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["run", "digit"], "there is no preset 'digit'; did you mean 'digits'?"),
         (["run", "digits", "--sed", "3"], "unknown option '--sed'; did you mean '--seed'?"),
         (["run", "digits", "--serch.batch", "3"], "unknown option '--serch.batch'; did you mean '--search.batch'?"),
-        (["run", "digits", "--seed", "three"], "--seed: expected a whole number, got 'three'"),
+        (["run", "digits", "--seed", "three"], "--seed = 'three': expected a whole number ≥ 0"),
         (
             ["run", "digits", "--search.algorithm", "cma"],
-            'search.algorithm = "cma": expected one of es, paper, pgpe, cem, random, gradient, or code',
+            "--search.algorithm = 'cma': expected one of es, paper, pgpe, cem, random, gradient, or code",
         ),
         (["run", "digits", "stray"], "unexpected argument 'stray': settings are given as --section.name value"),
         (["q0", "plan", "32"], "unexpected argument '32': see --help"),
@@ -55,28 +55,34 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
             ["run", "digits", "--learn.live", "1"],
             "'--learn.live' is a section of settings: give --learn.live.weight, --learn",
         ),
-        (["q0", "export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected at least 1"),
-        (["q0", "text", "--data", "x", "--q0.perturb", "1"], "give --q0.restart continue, or --q0.perturb 0"),
-        (["q0", "text", "--data", "x", "--q0.members", "9"], "q0.members = 9: expected at most 8, the snapshots of 2 × 4"),
-        (["run", "digits", "--network.width", "0"], "network.width = 0: expected int >= 1; give --network.width"),
-        (["run", "digits", "--learn.epochs", "-3"], "learn.epochs = -3: expected int >= 1"),
-        (["run", "digits", "--search.paper.population", "10"], "search.paper.population = 10 is too small for 20 parents"),
+        (["q0", "export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected a whole number ≥ 1"),
+        (["q0", "text", "--data", "x", "--q0.perturb", "1"], "--q0.perturb = 1.0: expected 0 with restart = new"),
+        (["q0", "text", "--data", "x", "--q0.members", "9"], "--q0.members = 9: expected at most 8, the snapshots of 2 × 4"),
+        (["run", "digits", "--network.width", "0"], "--network.width = 0: expected a whole number ≥ 1"),
+        (["run", "digits", "--learn.epochs", "-3"], "--learn.epochs = -3: expected a whole number ≥ 1"),
+        (
+            ["run", "digits", "--search.paper.population", "10"],
+            "--search.paper.population = 10: expected at least 120, for ",
+        ),
         (["run", "digits", "--config", "settings.ini"], "type '.ini' is not one of .json"),
         (["run", "digits", "--config", "a.json", "--config", "b.json"], "--config is given twice: give one value"),
         (["run", "digits", "--seed", "1", "--seed=2"], "--seed is given twice"),
         (["run", "digits", "--data_root", "a", "--data-root", "b"], "--data-root is given twice"),
-        (["run", "digits", "--rounds", "1", "--rounds.count", "2"], "--rounds.count is given twice"),
+        (["run", "digits", "--rounds.count", "1", "--rounds.count", "2"], "--rounds.count is given twice"),
         (["q0", "text", "--data", "a", "--data", "b"], "--data is given twice"),
-        (["run", "digits", "--out", ""], "--out is empty: give it a value, or leave it out"),
-        (["run", "digits", "--out="], "--out is empty"),
-        (["run", "digits", "--data.name", ""], "--data.name is empty"),
+        (["run", "digits", "--out", ""], "--out = '': expected a path or none"),
+        (["run", "digits", "--out="], "--out = '': expected a path"),
+        (["run", "digits", "--data.name", ""], "--data.name = '': expected text that is not empty"),
         (["run", "digits", "--", "--seed", "3"], "unexpected argument '--'"),
-        (["run", "digits", "--seed", "-1"], "seed = -1: expected int >= 0; give --seed another value"),
-        (["run", "digits", "--seed", str(2**63)], "seed = 9223372036854775808: expected int <= 9223372036854775807"),
-        (["run", "digits", "--search.es.generations", "--quiet"], "search.es.generations is empty"),
+        (["run", "digits", "--seed", "-1"], "--seed = -1: expected a whole number ≥ 0"),
+        (
+            ["run", "digits", "--seed", str(2**63)],
+            "expected a whole number ≥ 0 and ≤ 9223372036854775807",
+        ),
+        (["run", "digits", "--search.es.generations", "--quiet"], "--search.es.generations = []: expected a whole number"),
         (
             ["run", "digits", "--learn.weight-decay", "nan"],
-            "learn.weight_decay = NaN: expected float >= 0.0; give --learn.weight-",
+            "--learn.weight-decay = nan: expected a number ≥ 0",
         ),
         (["run", "--seed", "3", "digits"], "'decouple run' needs a preset first"),
         (
@@ -108,7 +114,7 @@ def test_wrong_commands_are_answered_in_a_line(
         (["--data.name", "cifer10"], "cifer10", 1),
         (["--data.name", "folder:/nowhere"], "/nowhere", 1),
         (["--data.train", "99999"], "99999", 1),
-        (["--compare.images", "900"], "compare.images = 900 exceeds data.validation", 2),
+        (["--compare.images", "900"], "--compare.images = 900: expected at most data.validation = 150", 2),
         (["--data.name", "mnist", "--data-root", "."], "MNIST", 1),
     ],
 )
@@ -132,12 +138,12 @@ def test_a_stage_does_not_advise_options_that_it_lacks(capsys: pytest.CaptureFix
     values = settings.to_builtins(preset("digits"))
     (tmp_path / "config.json").write_text(json.dumps({**values, "search": {**values["search"], "batch": 1}}))
     broken = _error(capsys, "report", str(tmp_path))
-    assert "config.json: search.batch = 1: expected int >= 2; give search.batch another value" in broken
+    assert "config.json: search.batch = 1: expected a whole number ≥ 2" in broken
     assert "--" not in broken
 
     (tmp_path / "config.json").write_text(json.dumps(values))
     poor = ["compare", str(tmp_path), "--compare.images", "400"]
-    assert _error(capsys, *poor).endswith("give --compare.images 150\n"), "an option of its own"
+    assert "--compare.images = 400: expected at most data.validation = 150" in _error(capsys, *poor), "an option of its own"
     unknown = _error(capsys, "report", str(tmp_path), "--seerch.batch", "3")
     assert "'--seerch.batch'; known: --data-root, --device, --quiet, --ray-address, --tensorboard, --workers" in unknown
 
@@ -210,7 +216,7 @@ def test_help_of_a_stage_explains_what_it_may_change(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         run_command(["learn", "--help"])
     shown = capsys.readouterr().out
-    assert all(option in shown for option in ("--learn.lr", "--rounds", "--sgd.epochs"))
+    assert all(option in shown for option in ("--learn.lr", "--rounds.count", "--sgd.epochs"))
     assert not any(option in shown for option in ("--search.", "--q0.", "--data.", "--seed"))
 
 
@@ -237,7 +243,10 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     changed = _error(capsys, "run", "digits", "--out", out, *TINY, "--resume", "--learn.lr", "0.3", status=1)
     assert "another configuration (learn.lr: 0.2 → 0.3)" in changed
     foreign = _error(capsys, "q0", out, "--learn.lr", "0.3")
-    assert "'decouple q0' may change --q0.*, not --learn.lr" in foreign
+    assert (
+        "the run keeps its --learn.lr ('decouple q0' does not take --learn.lr; 'decouple run' with another --out does)"
+        in foreign
+    )
 
     assert run_command(["learn", out, "--quiet"]) == 0
     learned = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("search-", "sgd-"))]
@@ -315,7 +324,7 @@ def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]
     assert f"evaluations    16,800 ({12 + live} an image and solution, 60 images)" in printed
     assert "gradient steps" in printed
     assert "H100" in printed
-    assert run_command(["estimate", "digits", *TINY, "--rounds", "1"]) == 0
+    assert run_command(["estimate", "digits", *TINY, "--rounds.count", "1"]) == 0
     assert f"({1070 + 2 * live:,} an image and solution, 60 images)" in capsys.readouterr().out, (
         "a round's search is counted too"
     )
