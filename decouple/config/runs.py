@@ -62,7 +62,7 @@ class CorpusConfig(Section):
     test: Positive = 60_000
     """Text of the reported figures, bytes."""
     seed: Seed = 0
-    """Deals the documents to the parts. Apart from the run's seed, so that runs of other seeds share their data."""
+    """Deals the documents to the parts. Separate from the run's seed, so that runs with different seeds share their data."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,6 @@ def test_options_are_seen_before_the_settings_are_known(monkeypatch: pytest.Monk
     ],
 )
 def test_a_value_that_is_refused_is_named_by_its_option(argv: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=" = .*: expected ") as refused:
+    with pytest.raises(ConfigError, match=r" = .*: expected ") as refused:
         read(*argv)
     assert message in refused.value.message
