@@ -14,6 +14,7 @@ from . import (
     results as results,
     search as search,
     settings as settings,
+    tasks as tasks,
     text as text,
     trajectories as trajectories,
 )

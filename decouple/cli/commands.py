@@ -28,8 +28,8 @@ from decouple.errors import ConfigError
 from decouple.presets import PRESETS, preset, text_preset
 
 if TYPE_CHECKING:
-    from decouple.group import Group
     from decouple.pipeline.directory import RunDirectory
+    from decouple.training.processes import Group
 
 _RUN = [field.name for field in fields(RunConfig) if field.name != "preset"]
 """The settings of a run that its command line takes."""
@@ -93,6 +93,12 @@ def _stage(stage: str, argv: list[str]) -> None:
     if stage == "compare" and len(argv) > 1 and not argv[1].startswith("-"):
         _compare_runs(argv)
         return
+    if stage == "report":
+        from decouple.pipeline.directory import SharedDirectory
+
+        if SharedDirectory(Path(argv[0])).is_text():
+            _text(["--out", argv[0], "--resume", *argv[1:]])
+            return
     _repeat(stage, Path(argv[0]), argv[1:])
 
 
@@ -132,8 +138,8 @@ def _repeat(stage: str, path: Path, argv: list[str]) -> None:
 @contextmanager
 def _opened(path: Path, device: str, hold: Callable[[], RunDirectory]) -> Iterator[tuple[RunDirectory, Group]]:
     """A run directory and the processes that work on it: the first one holds it, and the others of a torchrun only read."""
-    from decouple.group import process_group
     from decouple.pipeline.directory import SharedDirectory
+    from decouple.training.processes import process_group
 
     with on_signal(unwind), process_group(device) as group, ExitStack() as stack:
         with group.first_alone():
@@ -169,13 +175,22 @@ def _text(argv: list[str]) -> None:
     if data is None:
         raise ConfigError("'decouple q0 text' needs a text file: decouple q0 text --data FILE")
     out = options.out or Path("runs") / f"text-{config.preset}-seed{config.seed}"
-    from decouple.pipeline.text import run_text, summary
+    from decouple.pipeline.summary import population_summary
+    from decouple.pipeline.text import run_text
 
     with on_signal(unwind):
-        results = run_text(config, data, out, resume=options.resume, device=options.device, quiet=options.quiet)
-    if results is not None:
-        print(summary(results))
-        print(f"Report: {(out / 'report.md').resolve()}")
+        found = run_text(
+            config,
+            data,
+            out,
+            resume=options.resume,
+            device=options.device,
+            workers=options.workers,
+            quiet=options.quiet,
+        )
+    if found is not None:
+        print(population_summary(found.q0))
+        print(f"Report: {(out / 'report.html').resolve()}")
 
 
 def _execute(
@@ -188,7 +203,6 @@ def _execute(
     from decouple.search import Execution
 
     progress = Progress(quiet=options.quiet or not group.first)
-    said = ""
     with open_run(
         directory,
         config,
@@ -205,11 +219,7 @@ def _execute(
                 f"Note: {config.preset} is meant for a GPU; 'decouple estimate {config.preset}' tells how long it takes here."
             )
         progress.say(f"{config.preset}, seed {config.seed}: {sizes}, on {run.device}; in {directory.path}")
-        if group.size > 1:  # they share the learning; all else is the first one's work
-            run_stages(run, "search" if last == "search" else "learn")
-            run.group = group.leave()
-        if group.first:
-            said = run_stages(run, last)
+        said = run_stages(run, last)
     if said:
         print(said)
 

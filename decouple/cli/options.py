@@ -104,6 +104,8 @@ class TextOptions(Section):
     """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
     device: Name = "auto"
     """auto (the first GPU, or else the CPU; under torchrun one for each process), cpu, cuda or cuda:N."""
+    workers: Positive = 1
+    """Processes that train trajectories at once, each with cores/N threads; more than one are Ray's. Not under torchrun."""
     quiet: bool = False
     """Show no progress."""
 

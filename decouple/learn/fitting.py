@@ -22,15 +22,15 @@ from decouple.networks.stages import Stages
 from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive
 from decouple.tensors import whole_number
-from decouple.torch_state import plain_torch
+from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import epoch_batches
 from decouple.training.evaluate import BATCH, accuracy
 from decouple.training.loop import Loop, Objective, Remembering, fetch_of
 from decouple.training.optimizers import Factory, make_optimizer, rates, set_rates
+from decouple.training.processes import Group
 from decouple.training.schedules import multiplier
 from decouple.training.state import pack_state, restore_state
 from decouple.training.stream import ImageLoader
-from decouple.training.team import Team, team_of
 
 PRECISIONS = ("float32", "bfloat16", "mixed")
 
@@ -112,8 +112,10 @@ def fit(
     network.train_on(train.images)
     training = _Training(network, objective, settings, checkpoint)
     training.begin(optimizer, len(train))
-    with team_of(network, objective, len(training.fit.losses)) as team:
-        training.run(train, validation, seed, precision, team, record)
+    group = Group.current(device_of(network))
+    with group.sharing(network, objective, len(training.fit.losses)) as shared:
+        loop = Loop(network, training.optimizer, shared, settings.clip, precision, group)
+        training.run(loop, train, validation, seed, record)
     network.load_state_dict(training.best)
     return training.fit
 
@@ -156,16 +158,14 @@ class _Training:
 
     def run(
         self,
+        loop: Loop,
         train: Split,
         validation: Split,
         seed: int,
-        precision: str,
-        team: Team | None,
         record: Callable[[int, Stages], None],
     ) -> None:
         """Train the epochs that are left."""
-        settings, leads = self.settings, team is None or team.leads
-        loop = Loop(self.network, self.optimizer, self.objective, settings.clip, precision, team)
+        settings, leads = self.settings, loop.group.first
         if leads:
             self.save()  # what cannot be kept or written shows now
             record(len(self.fit.losses), self.network)
@@ -179,9 +179,9 @@ class _Training:
                 train,
                 fetch_of(self.objective),
                 augmentation=settings.augment,
-                precision=precision,
+                precision=loop.precision,
                 seed=drawn,
-                team=team,
+                group=loop.group,
             )
             before_step = self._before_step(epoch * len(batches), settings.epochs * len(batches), first=epoch == began)
             loss = loop.epoch(loader, batches, before_step=before_step, seed=drawn, what=f"{self._name}, epoch {epoch + 1}")

@@ -13,11 +13,10 @@ from decouple.pipeline.comparing import probe_targets
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory, SharedDirectory
 from decouple.pipeline.learning import Trained, networks_of, probe_of
-from decouple.pipeline.population import empty_member, q0_identity
+from decouple.pipeline.population import image_population
 from decouple.pipeline.searching import search_identity
 from decouple.pipeline.stages import run_stages
 from decouple.progress import Progress
-from decouple.q0.trajectories import snapshots_of
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.trajectories import Recorder, Recording, check_same_samples, compare_recordings
@@ -97,13 +96,11 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
     """The snapshots of q0, recorded as trajectories that continue those of the networks that they started from."""
     config, probe = run.config.q0, probe_of(run)
     learned = [trained for trained in networks if trained.kind == "search"]
-    identity = q0_identity(run, networks)
+    population = image_population(run, networks)
+    identity = population.identity
     folder, found = run.folder("compare", fingerprint("q0", identity, len(probe))), []
     points = run.network_to_search.names
-    for trajectory in range(config.trajectories or len(learned)):
-        snapshots = snapshots_of(
-            config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity
-        )
+    for trajectory, snapshots in enumerate(population.snapshots):
         whole = [snapshot for snapshot in snapshots if snapshot.is_whole()]
         if not whole:
             continue
@@ -122,7 +119,7 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
         )
         recorder.unit = f"compare/{identity}/{len(probe)}/q0-{trajectory}"
         begun = origin.settings.epochs if searched else 0
-        network = origin.network(run) if searched else empty_member(run, seed=seed)
+        network = population.start(trajectory)
         for epochs, snapshot in [(0, None), *((config.epochs_before(s.cycle + 1), s) for s in whole)]:
             step = begun + epochs
             if try_tensors(recorder.path(step), unit=recorder.unit_of(step)) is None:

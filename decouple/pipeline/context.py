@@ -14,10 +14,9 @@ from typing import Any
 import torch
 
 from decouple import device as devices, registry
-from decouple.config import NetworkConfig, RunConfig
+from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError, RunDirectoryError
-from decouple.group import Group
 from decouple.learn.objective import blocks_without_target
 from decouple.networks import Stages, paper_network
 from decouple.pipeline.directory import RunDirectory
@@ -26,47 +25,27 @@ from decouple.search import Execution, search_points
 from decouple.search.algorithm import chosen
 from decouple.seeds import derive
 from decouple.settings import fingerprint
+from decouple.training.processes import Group
 
 
-@dataclass
-class Run:
-    """What the stages share. Build with `open_run`."""
+@dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """A run directory at work, on images or on text."""
 
     directory: RunDirectory
-    config: RunConfig
-    data: ImageData
+    config: RunConfig | TextConfig
     group: Group
-    """The processes that learn together: those of a torchrun, or this one alone."""
+    """The processes that train together: those of a torchrun, or only this one."""
     progress: Progress = field(default_factory=Progress)
     execution: Execution = field(default_factory=Execution)
-    """On how many workers to search, and where."""
+    """How many workers search or train, and where."""
     tensorboard: Any = None
     """A torch.utils.tensorboard.SummaryWriter, or None."""
-    code: bool = True
-    """Whether the user has named the algorithm, rather than the run directory: its code may be loaded."""
-    algorithm_digest: str | None = None
-    """Of the file that defines the algorithm; None: it is decouple's own."""
 
     @property
     def device(self) -> torch.device:
         """This process's."""
         return self.group.device
-
-    @cached_property
-    def base(self) -> str:
-        """Fingerprint of what every stage depends on."""
-        config = self.config
-        return fingerprint(config.data, self.data.digest, config.network, config.precision, config.seed)
-
-    @cached_property
-    def network_to_search(self) -> Stages:
-        """The untrained network: one ConvGroup a block."""
-        return self.network(self.config.network, groups=1, seed=derive(self.config.seed, "network"))
-
-    def network(self, settings: NetworkConfig, *, groups: int, seed: int) -> Stages:
-        """A new network for the run's data, on its device."""
-        network = paper_network(self.data.train.images, self.data.num_classes, settings, groups=groups, seed=seed)
-        return network.to(self.device)
 
     def folder(self, stage: str, identity: str) -> Path:
         """Where a stage keeps its units."""
@@ -87,6 +66,40 @@ class Run:
             yield
         finally:
             self.directory.add_seconds(stage, identity, time.monotonic() - began)
+
+    def say_changes(self) -> None:
+        """Say what the promise of equal results asks to stay the same, and has not."""
+        sittings = self.directory.read_run()["sittings"]
+        if changed := _changes(sittings[0], sittings[-1]):
+            self.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Sitting):
+    """A run on images. Build with `open_run`."""
+
+    config: RunConfig
+    data: ImageData
+    code: bool = True
+    """Whether the user has named the algorithm, rather than the run directory: its code may be loaded."""
+    algorithm_digest: str | None = None
+    """Of the file that defines the algorithm; None: it is decouple's own."""
+
+    @cached_property
+    def base(self) -> str:
+        """Fingerprint of what every stage depends on."""
+        config = self.config
+        return fingerprint(config.data, self.data.digest, config.network, config.precision, config.seed)
+
+    @cached_property
+    def network_to_search(self) -> Stages:
+        """The untrained network: one ConvGroup a block."""
+        return self.network(self.config.network, groups=1, seed=derive(self.config.seed, "network"))
+
+    def network(self, settings: NetworkConfig, *, groups: int, seed: int) -> Stages:
+        """A new network for the run's data, on its device."""
+        network = paper_network(self.data.train.images, self.data.num_classes, settings, groups=groups, seed=seed)
+        return network.to(self.device)
 
 
 @contextmanager
@@ -122,10 +135,18 @@ def open_run(
         data = _data_of(directory, config, data_root, group, execution, digest)
     writer = _tensorboard(directory.path) if tensorboard and group.first else None
     try:
-        run = Run(directory, config, data, group, progress or Progress(), execution, writer, code, digest)
-        sittings = directory.read_run()["sittings"]
-        if changed := _changes(sittings[0], sittings[-1]):
-            run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
+        run = Run(
+            directory=directory,
+            config=config,
+            group=group,
+            progress=progress or Progress(),
+            execution=execution,
+            tensorboard=writer,
+            data=data,
+            code=code,
+            algorithm_digest=digest,
+        )
+        run.say_changes()
         points = search_points(run.network_to_search, data.image_shape)
         first_searched = chosen(points, config.search.points)[0].index
         blocks_without_target(config.learn.supervise, len(points) - 1, first_searched)  # refuse now what it cannot have
@@ -135,6 +156,23 @@ def open_run(
     finally:
         if writer is not None:
             writer.close()
+
+
+def check_data(directory: RunDirectory, settings: str, digest: str, what: str) -> None:
+    """Only the same data and parts may go on in a directory: its units hold examples by position.
+
+    Args:
+        settings: fingerprint of those of the data.
+        what: the data now, for the message.
+
+    Raises:
+        RunDirectoryError: the directory's results were made from other data with the same settings.
+    """
+    known = directory.read_run().get("data", {})
+    if known.get("settings") == settings and known.get("digest") not in (None, digest):
+        raise RunDirectoryError(
+            f"{directory.path} was made from other {what} now (their digest differs); bring the data back, or choose another --out"
+        )
 
 
 def _data_of(
@@ -149,13 +187,8 @@ def _data_of(
     known = directory.read_run().get("data", {})
     root = data_root if data_root is not None else known.get("root")
     data = load_data(config.data, data_root=root)
-    # Only the same data and splits may go on in a directory: the units hold targets by position.
     settings = fingerprint(config.data)
-    if known.get("settings") == settings and known.get("digest") not in (None, data.digest):
-        raise RunDirectoryError(
-            f"{directory.path} was made from other images than '{config.data.name}' holds now (their digest differs); bring the "
-            "data back, or choose another --out"
-        )
+    check_data(directory, settings, data.digest, f"images than '{config.data.name}' holds")
     where = os.path.realpath(root) if root is not None else None
     directory.describe(
         seed=config.seed,

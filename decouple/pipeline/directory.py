@@ -155,6 +155,13 @@ class RunDirectory:
         _expect_run(Path(path))
         return cls(path)
 
+    def is_text(self) -> bool:
+        """Whether it holds a run on text."""
+        try:
+            return "corpus" in read_json(self.path / "config.json")
+        except DamagedFileError:
+            return False
+
     @overload
     def read_config(self, kind: type[RunConfig] = ...) -> RunConfig: ...
 
@@ -178,8 +185,8 @@ class RunDirectory:
             ) from None
         if kind is RunConfig and "corpus" in values:
             raise RunDirectoryError(
-                f"{self.path} is a run of 'decouple q0 text', which has no other stages; go on with it by 'decouple q0 text "
-                f"--data FILE --out {self.path} --resume'"
+                f"{self.path} is a run of 'decouple q0 text', which has no other stages; resume it with 'decouple q0 text "
+                f"--out {self.path} --resume'"
             )
         return settings.from_builtins(values, kind(), source=str(self.path / "config.json"))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
+
 from decouple.q0.trajectories import Chain, Snapshot, State, missing_from
+from decouple.training.processes import Group
 from decouple.workers import Job, distribute
 
 
@@ -71,4 +74,4 @@ def _cycle(
     chains: tuple[Chain, ...], device: str, position: int, number: int, before: State | None
 ) -> tuple[State, list[float]]:
     """Runs in a worker."""
-    return chains[position].cycle(number, before, device)
+    return chains[position].cycle(number, before, Group(torch.device(device)))

@@ -263,7 +263,7 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     assert json.loads((tmp_path / "run" / "outdated" / "results.json").read_text()) == first
     assert (tmp_path / "run" / "outdated" / "figures").is_dir()
     population = [line for line in printed.splitlines() if line.startswith("q0: ") and "%" in line]
-    assert len(population) == 3, "best member, uniform, learned prior"
+    assert len(population) == 4, "best member, uniform, learned prior, greedy"
     assert run_command(["report", out, "--quiet"]) == 0
     reported = capsys.readouterr().out
     assert all(" ".join(line.split()) in " ".join(reported.split()) for line in population)

@@ -18,6 +18,7 @@ from decouple.q0.architecture import PaperArchitecture
 from decouple.q0.compress import distill
 from decouple.q0.ensemble import Ensemble, Evaluation
 from decouple.q0.population import train_population
+from decouple.tasks import ImageTask
 from decouple.training.evaluate import logits
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
@@ -354,8 +355,8 @@ def test_distilled_one_network_answers_as_the_ensemble_does(data: ImageData) -> 
     student = paper_network(data.train.images, 3, SHAPE.network, groups=1, seed=9)
     before = Ensemble([copy.deepcopy(student)], torch.ones(1))
     with pytest.raises(ConfigError, match="config must be a Q0Config, not dict"):
-        distill(ensemble, student, data.train, {"epochs": 3})  # type: ignore[arg-type]
-    one = distill(ensemble, student, data.train, Q0Config(epochs=25, batch=24, lr=0.1), alpha=1.0)
+        distill(ensemble, student, ImageTask(data), {"epochs": 3})  # type: ignore[arg-type]
+    one = distill(ensemble, student, ImageTask(data), Q0Config(epochs=25, batch=24, lr=0.1), alpha=1.0)
     assert len(one.members) == 1
     assert one.architecture == SHAPE
 
