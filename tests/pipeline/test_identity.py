@@ -17,6 +17,7 @@ from decouple.pipeline.text import TextRun
 from decouple.settings import from_builtins
 
 OTHERS = {
+    "network.width": 64,
     "search.target": 0.5,
     "search.points": "all",
     "search.algorithm": "random",
