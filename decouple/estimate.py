@@ -18,7 +18,8 @@ from decouple.data import ImageData, Split, load_data
 from decouple.errors import DataError
 from decouple.formats import count, magnitude, plural, rough_duration, size
 from decouple.learn.objective import CrossEntropy
-from decouple.networks import Stages, paper_network
+from decouple.networks import Stages
+from decouple.networks.build import build_network
 from decouple.q0.trajectories import gradient_steps
 from decouple.search import Algorithm, Budget, Judge, SearchPoint, search_batch, search_points
 from decouple.search.algorithm import chosen
@@ -115,10 +116,10 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     data, train_images, test_images = _stand_in(config, data_root)
 
     def network(groups: int) -> Stages:
-        return paper_network(data.train.images, data.num_classes, config.network, groups=groups, seed=0).to(place)
+        return build_network(config.network, data.train.images, data.num_classes, groups=groups, seed=0).to(place)
 
     searched, own = network(1), config.network.groups
-    learned = {groups: network(groups) for groups in sorted({own, *config.sgd.groups})}
+    learned = {groups: network(groups) for groups in sorted({own, *config.baselines})}
     points = search_points(searched, data.image_shape)
     search = _searching(config, searched, data, points)
     live = sum(learning.evaluations for learning in _learnings(config))
@@ -158,7 +159,7 @@ def _steps(config: RunConfig, images: int) -> int:
     """Gradient steps of all trainings."""
     learned = config.search.solutions * sum(learning.epochs for learning in _learnings(config))
     steps = learned * len(even_batches(images, config.learn.batch))
-    steps += len(config.sgd.groups) * config.sgd.epochs * len(even_batches(images, config.sgd.batch))
+    steps += len(config.baselines) * config.sgd.epochs * len(even_batches(images, config.sgd.batch))
     return steps + _trajectories(config) * gradient_steps(config.q0, images)
 
 
@@ -182,7 +183,7 @@ def _training_costs(
     own = config.network.groups
     forward = {groups: sum(_stage_flops(network, data.image_shape)) for groups, network in networks.items()}
     seconds = {groups: _time_step(config, network, data) for groups, network in networks.items()}
-    passes = {groups: float(config.sgd.epochs) for groups in config.sgd.groups}
+    passes = {groups: float(config.sgd.epochs) for groups in config.baselines}
     learned = config.search.solutions * sum(learning.epochs for learning in _learnings(config))
     passes[own] = passes.get(own, 0.0) + learned
     epochs = _trajectories(config) * config.q0.epochs_before(config.q0.cycles)
@@ -230,7 +231,7 @@ def _disk(config: RunConfig, points: list[SearchPoint], images: int, weights: di
     solutions, compare = config.search.solutions, config.compare
     itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
     values = sum(torch.Size(point.shape).numel() for point in points)
-    networks = solutions * (1 + config.rounds.count) + len(config.sgd.groups)
+    networks = solutions * (1 + config.rounds.count) + len(config.baselines)
     disk = values * itemsize * solutions * (images + compare.images)
     disk += networks * compare.records * compare.images * values * 2
     return (

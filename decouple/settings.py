@@ -10,9 +10,10 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from decouple import registry
+from decouple import own_code, registry
 from decouple.config import RunConfig, Section, TextConfig, identity
 from decouple.config.base import inside, to_builtins
+from decouple.config.images import PLACES
 from decouple.errors import ConfigError, SettingError, did_you_mean
 
 _ANYWHERE = "the configuration"
@@ -63,15 +64,18 @@ def with_values(section: Any, values: dict[str, Any]) -> Any:
 
 
 def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
-    """`config` with the places of a folder of images, and of an algorithm's file, made absolute: the run resumes from anywhere."""
-    config = dataclasses.replace(
-        config, search=dataclasses.replace(config.search, algorithm=registry.located(config.search.algorithm))
-    )
+    """`config` with the places of data and of the user's own code made absolute: the run resumes from anywhere."""
     kind, _, path = config.data.name.partition(":")
-    if kind != "folder" or not path:
-        return config
-    name = f"folder:{os.path.realpath(os.path.join(data_root or '.', os.path.expanduser(path)))}"
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, name=name))
+    data = own_code.located(config.data.name) if config.data.is_code else config.data.name
+    if data.startswith(PLACES) and path:
+        data = f"{kind}:{os.path.realpath(os.path.join(data_root or '.', os.path.expanduser(path)))}"
+    network = own_code.located(config.network.name) if config.network.is_code else config.network.name
+    return dataclasses.replace(
+        config,
+        search=dataclasses.replace(config.search, algorithm=registry.located(config.search.algorithm)),
+        network=dataclasses.replace(config.network, name=network),
+        data=dataclasses.replace(config.data, name=data),
+    )
 
 
 def differences(one: Any, other: Any) -> list[str]:

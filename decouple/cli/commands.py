@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from decouple import registry, settings
+from decouple import own_code, settings
 from decouple.cli.options import (
     STAGE_SECTIONS,
     CodeOptions,
     CompareOptions,
     ExportOptions,
     PlanOptions,
+    PointsOptions,
     RunOptions,
+    SearchCodeOptions,
     StageOptions,
     TextOptions,
 )
 from decouple.cli.parsing import Settings, parse_options, parse_settings, peek
 from decouple.cli.signals import on_signal, unwind
-from decouple.config import RunConfig, TextConfig
+from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.config.files import read_file
 from decouple.errors import ConfigError
 from decouple.presets import PRESETS, preset, text_preset
@@ -41,6 +43,7 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
     return {
         "run": _run,
         "estimate": _estimate,
+        "points": _points,
         "presets": _presets,
         "version": _version,
         "--version": _version,
@@ -104,22 +107,18 @@ def _stage(stage: str, argv: list[str]) -> None:
 
 def _repeat(stage: str, path: Path, argv: list[str]) -> None:
     """Bring a stage of a run up to date, with other settings if they are given."""
-    options = peek(CodeOptions(), argv)
+    options = peek(SearchCodeOptions(), argv)
     from decouple.pipeline.directory import RunDirectory
 
     with _opened(path, options.device, lambda: RunDirectory.open(path)) as (directory, group):
         before = directory.read_config()
-        code = registry.is_code(before.search.algorithm)
-        known = CodeOptions() if code and stage != "search" else StageOptions()
+        known = StageOptions()
+        if before.code:
+            known = CodeOptions() if stage == "search" else SearchCodeOptions()
         config = parse_settings(f"{stage} RUN_DIR", argv, known, before, STAGE_SECTIONS[stage])
         config = settings.located(config, None)
-        named = options.search.algorithm
-        if named and stage != "search" and registry.located(named) != before.search.algorithm:
-            own = before.search.algorithm
-            raise ConfigError(
-                f"the run searches with {own}, which 'decouple {stage}' cannot change: give --search.algorithm {own}"
-            )
-        _execute(directory, group, config, options, stage, code=bool(named) or not code)
+        named = _named(stage, options, before)
+        _execute(directory, group, config, options, stage, named=named)
         # Only now: settings that are refused, or that fail, must not become the run's.
         from decouple.pipeline.stages import OUTDATED, set_aside
 
@@ -132,7 +131,23 @@ def _repeat(stage: str, path: Path, argv: list[str]) -> None:
         if outdated:
             print(f"Those of the earlier settings are in {path / OUTDATED}.")
     if stage == "compare":
-        _write_comparison([path], path / "comparison", options.device, options.data_root, options.quiet)
+        out = path / "comparison"
+        code = tuple(config.code[setting] for setting in named if setting in config.code)
+        _write_comparison([path], CompareOptions(out, options.device, options.data_root, code, options.quiet))
+
+
+def _named(stage: str, options: SearchCodeOptions, config: RunConfig) -> list[str]:
+    """The settings that name code and that the user has given, which is that of the run; those of a search may be new."""
+    given = {
+        "search.algorithm": options.search.algorithm,
+        "network.name": options.network.name,
+        "data.name": options.data.name,
+    }
+    for setting, name in given.items():
+        own = config.code.get(setting)
+        if name and own and own_code.located(name) != own and (stage, setting) != ("search", "search.algorithm"):
+            raise ConfigError(f"the run was made with {own}, which 'decouple {stage}' cannot change: give --{setting} {own}")
+    return [setting for setting, name in given.items() if name]
 
 
 @contextmanager
@@ -150,15 +165,22 @@ def _opened(path: Path, device: str, hold: Callable[[], RunDirectory]) -> Iterat
 def _compare_runs(argv: list[str]) -> None:
     count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
     options = parse_options("compare RUN_DIR RUN_DIR ...", argv[count:], CompareOptions())
-    _write_comparison([Path(path) for path in argv[:count]], options.out, options.device, options.data_root, options.quiet)
+    _write_comparison([Path(path) for path in argv[:count]], options)
 
 
-def _write_comparison(folders: list[Path], out: Path, device: str, data_root: Path | None, quiet: bool) -> None:
+def _write_comparison(folders: list[Path], options: CompareOptions) -> None:
     from decouple.pipeline.compare_runs import compare_runs
     from decouple.progress import Progress
 
     with on_signal(unwind):
-        page = compare_runs(folders, out, device=device, data_root=data_root, progress=Progress(quiet=quiet))
+        page = compare_runs(
+            folders,
+            options.out,
+            device=options.device,
+            data_root=options.data_root,
+            code=[own_code.located(address) for address in options.code],
+            progress=Progress(quiet=options.quiet),
+        )
     print(f"Comparison: {page.resolve()}")
 
 
@@ -194,9 +216,15 @@ def _text(argv: list[str]) -> None:
 
 
 def _execute(
-    directory: RunDirectory, group: Group, config: RunConfig, options: StageOptions, last: str, *, code: bool = True
+    directory: RunDirectory,
+    group: Group,
+    config: RunConfig,
+    options: StageOptions,
+    last: str,
+    *,
+    named: Collection[str] | None = None,
 ) -> None:
-    """Do every stage up to `last`; `code` as in `open_run`."""
+    """Do every stage up to `last`; `named` as in `open_run`."""
     from decouple.pipeline.context import open_run
     from decouple.pipeline.stages import run_stages
     from decouple.progress import Progress
@@ -211,7 +239,7 @@ def _execute(
         progress=progress,
         tensorboard=options.tensorboard,
         execution=Execution(options.workers, options.ray_address),
-        code=code,
+        named=named,
     ) as run:
         sizes = f"{len(run.data.train)} training and {len(run.data.test)} test images"
         if run.device.type == "cpu" and "for a GPU" in PRESETS.get(config.preset, ""):
@@ -254,6 +282,24 @@ def _estimate(argv: list[str]) -> None:
     from decouple.estimate import estimate
 
     print(estimate(config, device=options.device, data_root=options.data_root).text())
+
+
+def _points(argv: list[str]) -> None:
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
+        raise ConfigError("'decouple points' needs a network first: decouple points torchvision:resnet18")
+    options = parse_options("points NETWORK", argv if argv[0].startswith("-") else argv[1:], PointsOptions())
+    network = NetworkConfig(name=argv[0], args=options.args)
+    from decouple.networks.build import build_module
+    from decouple.networks.points import cut_points
+
+    module = build_module(network.name, network.args, classes=options.classes, channels=options.shape[0], seed=0)
+    points = cut_points(module, options.shape)
+    width = max(len(point.name) for point in points)
+    print(f"  {'layer':<{width}}  {'output':<16}  parameters since the one before")
+    for point in points:
+        mark, shape = "*" if point.proposed else " ", "×".join(map(str, point.shape))
+        print(f"{mark} {point.name:<{width}}  {shape:<16}  {point.parameters:>12,}")
+    print(f"Proposed (*): --network.points {' '.join(point.name for point in points if point.proposed)}")
 
 
 def _presets(argv: list[str]) -> None:

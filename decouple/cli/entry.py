@@ -21,6 +21,7 @@ Train networks by searching representations and learning them, and turn the solu
   decouple run PRESET          everything: search, learn, compare with SGD, q0 population, report
   decouple estimate PRESET     what that would cost, before anything runs
   decouple presets             the presets, a line each
+  decouple points NETWORK      where a network of yours can be cut into search points
 
   decouple search RUN_DIR      one stage of a run directory, and what it needs; repeat it with other
   decouple learn RUN_DIR       settings, such as  decouple q0 runs/digits --q0.cycles 8

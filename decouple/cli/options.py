@@ -51,15 +51,41 @@ class RunOptions(StageOptions):
 
 @dataclass(frozen=True)
 class NamedAlgorithm(Section):
-    algorithm: str | None = None
-    """The algorithm that this run searches with: code, which is only loaded when you name it."""
+    algorithm: Name | None = None
+    """The algorithm that this run searches with: code, which is only run when you name it."""
+
+
+@dataclass(frozen=True)
+class NamedCode(Section):
+    name: Name | None = None
+    """That of this run: code, which is only run when you name it."""
 
 
 @dataclass(frozen=True)
 class CodeOptions(StageOptions):
-    """Of a stage of a run that searches with code."""
+    """Of a stage of a run that uses code of the user's own."""
+
+    network: NamedCode = field(default_factory=NamedCode)
+    data: NamedCode = field(default_factory=NamedCode)
+
+
+@dataclass(frozen=True)
+class SearchCodeOptions(CodeOptions):
+    """Of a stage that cannot change the algorithm."""
 
     search: NamedAlgorithm = field(default_factory=NamedAlgorithm)
+
+
+@dataclass(frozen=True)
+class PointsOptions(Section):
+    """Of the network that is looked at."""
+
+    shape: tuple[Positive, ...] = (3, 32, 32)
+    """Of an image (C H W), or of a vector (D)."""
+    classes: Positive = 10
+    """That it tells apart."""
+    args: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """Arguments of the function that builds it."""
 
 
 @dataclass(frozen=True)
@@ -120,5 +146,7 @@ class CompareOptions(Section):
     """auto, cpu, cuda or cuda:N, for what a run still lacks."""
     data_root: Path | None = None
     """Folder of the data sets; default: where each run found them."""
+    code: tuple[Name, ...] = ()
+    """Your own code that the runs name, which is only run when you name it: FILE.py:NAME or package.module:NAME."""
     quiet: bool = False
     """Show no progress."""

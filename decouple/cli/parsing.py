@@ -32,9 +32,19 @@ Options = TypeVar("Options", bound=Section)
 Settings = TypeVar("Settings", RunConfig, TextConfig)
 
 
+SHORT = {"--network": "--network.name"}
+"""Settings that have a short name."""
+
+
+def spelled_out(argv: list[str]) -> list[str]:
+    """The arguments without short names."""
+    parts = [argument.partition("=") for argument in argv]
+    return [SHORT.get(name, name) + equals + value for name, equals, value in parts]
+
+
 def peek(options: Options, argv: list[str]) -> Options:
     """The options that the defaults of the others depend on; whatever else is given is left for `parse_settings`."""
-    return _with_given(options, _given(argv, _fields(options), add_help=False)[0])
+    return _with_given(options, _given(spelled_out(argv), _fields(options), add_help=False)[0])
 
 
 def parse_options(usage: str, argv: list[str], options: Options) -> Options:
@@ -59,7 +69,7 @@ def parse_settings(usage: str, argv: list[str], options: Section, base: Settings
         ConfigError: an option is unknown, is given twice or has a wrong value.
     """
     about = f"Every setting, with its value in {'this run' if 'RUN_DIR' in usage else 'this preset'}."
-    values, unknown = _given(argv, [*_fields(options), *_fields(base, shown)], usage=usage, about=about)
+    values, unknown = _given(spelled_out(argv), [*_fields(options), *_fields(base, shown)], usage=usage, about=about)
     kept = [name for name in _names(base, set(hints(type(base))) - set(shown)) if name != "--preset"]
     if unknown and _option(unknown[0]) in kept:
         raise ConfigError(f"the run keeps its {_option(unknown[0])}")
@@ -204,6 +214,8 @@ def _metavar(kind: Any) -> str:
         (one,) = map(_metavar, _kinds(typing.get_args(kind)[0]))
         return f"{one} [{one} ...]"
     if typing.get_origin(kind) is dict:
+        if bool in _kinds(typing.get_args(kind)[1]):
+            return "NAME=VALUE [NAME=VALUE ...]"
         pair = "POINT " + "".join(map(_metavar, _kinds(typing.get_args(kind)[1])))
         return f"{pair} [{pair} ...]"
     return {int: "INT", float: "FLOAT", Path: "PATH", str: "TEXT", bool: "", type(None): "none"}[kind]
@@ -212,6 +224,8 @@ def _metavar(kind: Any) -> str:
 def _value(kinds: list[Any], words: list[str]) -> Any:
     """The value that the words after an option stand for; the words, if it can have none such."""
     origins = [typing.get_origin(kind) for kind in kinds]
+    if origins == [dict] and all("=" in word for word in words):
+        return {name: _argument(value) for name, _, value in (word.partition("=") for word in words)}
     if dict in origins and len(words) > 1 and len(words) % 2 == 0:
         return {name: _number(word) for name, word in zip(words[::2], words[1::2], strict=True)}
     if tuple in origins and (len(words) != 1 or len(kinds) == 1):
@@ -228,6 +242,11 @@ def _value(kinds: list[Any], words: list[str]) -> Any:
     return _number(word) if int in kinds or float in kinds else word
 
 
+def _argument(word: str) -> int | float | str | bool:
+    """The value of an argument that code is called with."""
+    return {"true": True, "false": False}.get(word.lower(), _number(word))
+
+
 def _number(word: str) -> int | float | str:
     """The number that is written; the word, if it is none."""
     for kind in (int, float):
@@ -239,6 +258,8 @@ def _number(word: str) -> int | float | str:
 
 
 def _written(value: Any) -> list[str]:
+    if isinstance(value, dict) and any(isinstance(each, str | bool) for each in value.values()):
+        return [f"{name}={each}" for name, each in value.items()]
     if isinstance(value, dict):
         return [str(word) for pair in value.items() for word in pair]
     if isinstance(value, str) and not value.isprintable():

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from decouple import registry
 from decouple.config.base import NO_IDENTITY, BelowOne, Positive, Section, Seed, at_least, inside
-from decouple.config.images import DataConfig, NetworkConfig
+from decouple.config.images import PAPER, DataConfig, NetworkConfig
 from decouple.config.q0 import TEXT_Q0, Q0Config
 from decouple.config.search import SearchConfig
 from decouple.config.training import CompareConfig, LearnConfig, RoundsConfig, SgdConfig
@@ -34,6 +35,18 @@ class RunConfig(CommandConfig):
     sgd: SgdConfig = field(default_factory=SgdConfig)
     compare: CompareConfig = field(default_factory=CompareConfig)
     q0: Q0Config = field(default_factory=Q0Config)
+
+    @property
+    def code(self) -> dict[str, str]:
+        """The addresses of the user's own code, by the settings that name it."""
+        found = {"search.algorithm": self.search.algorithm} if registry.is_code(self.search.algorithm) else {}
+        found |= {"network.name": self.network.name} if self.network.is_code else {}
+        return found | ({"data.name": self.data.name} if self.data.is_code else {})
+
+    @property
+    def baselines(self) -> list[int]:
+        """ConvGroups a block of each SGD baseline; of a network that is not the paper's there is one baseline."""
+        return sorted(set(self.sgd.groups)) if self.network.name == PAPER else [self.network.groups]
 
     def _check(self) -> None:
         with inside("q0"):

@@ -37,7 +37,7 @@ IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 CIFAR = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 """Sources in CIFAR's file format, and their torchvision classes."""
 
-PLACES: dict[str, Callable[[Path], Source]] = {
+READERS: dict[str, Callable[[Path], Source]] = {
     "folder": read_folder,
     "npz": read_npz,
     "safetensors": read_safetensors,
@@ -66,11 +66,11 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
         config = replace(DataConfig(), name=config)
     expect(config, DataConfig, "config")
     kind, _, path = config.name.partition(":")
-    if kind in PLACES and path:
-        source = PLACES[kind](Path(os.path.expanduser(data_root or ""), os.path.expanduser(path)))
+    if kind in READERS and path:
+        source = READERS[kind](Path(os.path.expanduser(data_root or ""), os.path.expanduser(path)))
     elif kind == "hf" and path:
         source = read_hub(path)
-    elif own_code.is_address(config.name):
+    elif config.is_code:
         return _own(config)
     elif config.name == "digits":
         source = _digits()
@@ -79,7 +79,7 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
     elif config.name in CIFAR:
         source = _cifar(config.name, _root(data_root), download)
     else:
-        known = ["digits", *IDX, *CIFAR, *(f"{kind}:PATH" for kind in PLACES), "hf:NAME", "FILE.py:FUNCTION"]
+        known = ["digits", *IDX, *CIFAR, *(f"{kind}:PATH" for kind in READERS), "hf:NAME", "FILE.py:FUNCTION"]
         raise DataError(f"unknown data set '{config.name}'{did_you_mean(config.name.lower(), known)}")
     return divided(
         source,

@@ -50,7 +50,8 @@ def cut_points(network: nn.Module, image_shape: Sequence[int]) -> list[CutPoint]
     outputs = _outputs(network, names, image_shape)
     shapes = [tuple(outputs[name].shape[1:]) for name in names]
     sizes = _parameters_between(network, traced, names)
-    chosen = _proposed(names, shapes, sizes)
+    idle = [False, *(_same(outputs[one], outputs[other]) for one, other in pairwise(names))]
+    chosen = _proposed(names, shapes, sizes, idle)
     return [CutPoint(*row) for row in zip(names, shapes, sizes, chosen, strict=True)]
 
 
@@ -66,7 +67,7 @@ def _outputs(network: nn.Module, names: Sequence[str], image_shape: Sequence[int
 
     def note(name: str) -> None:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            outputs[name] = output
+            outputs[name] = output.clone()  # the next layer may work in place
 
         hooks.append(layers[name].register_forward_hook(hook))
 
@@ -110,7 +111,14 @@ def _parameters_between(network: nn.Module, traced: Trace, names: Sequence[str])
     return sizes
 
 
-def _proposed(names: Sequence[str], shapes: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> list[bool]:
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether a layer gave what the one before it gave, as dropout in evaluation mode and flattening do."""
+    return one.numel() == other.numel() and torch.equal(one.flatten(), other.flatten())
+
+
+def _proposed(
+    names: Sequence[str], shapes: Sequence[tuple[int, ...]], sizes: Sequence[int], idle: Sequence[bool]
+) -> list[bool]:
     """Of each size of maps (of vectors: each width) that parameters lead to, the last point that is nested least, `BLOCKS` of them;
     and the output."""
     last = len(names) - 1
@@ -123,7 +131,7 @@ def _proposed(names: Sequence[str], shapes: Sequence[tuple[int, ...]], sizes: Se
         blocks = [grown[len(grown) * (k + 1) // BLOCKS - 1] for k in range(BLOCKS)] if len(grown) > BLOCKS else grown
     else:
         grown_groups = [group for group in groups if any(sizes[i] for i in group)]
-        blocks = [max(group, key=lambda i: (-depths[i], i)) for group in grown_groups][-BLOCKS:]
+        blocks = [max(group, key=lambda i: (not idle[i], -depths[i], i)) for group in grown_groups][-BLOCKS:]
     chosen = {*blocks, last}
     return [i in chosen for i in range(len(names))]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +30,16 @@ def compare_runs(
     *,
     device: str = "auto",
     data_root: Path | str | None = None,
+    code: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Compare all recorded trajectories of runs, and write numbers, figures and a page into `out`: see `write_comparison`.
 
     Stages that a run lacks up to its comparison are run first. Snapshots of q0 are recorded where a run has them. `progress` also
     prints what the comparison shows.
+
+    Args:
+        code: the user's own code that the runs name and that may be run (see `RunConfig.code`).
 
     Returns:
         The path of the page.
@@ -47,7 +52,7 @@ def compare_runs(
     from decouple.report import answers, write_comparison  # matplotlib takes a while to import
 
     progress = progress or Progress()
-    recordings, targets = _collected(folders, device, data_root, progress)
+    recordings, targets = _collected(folders, device, data_root, code, progress)
     with progress.task("compare", len(recordings), "trajectories") as advance:
         compared = compare_recordings(recordings, targets=targets, advance=advance)
     for sentence in answers(compared):
@@ -56,7 +61,7 @@ def compare_runs(
 
 
 def _collected(
-    folders: Sequence[Path], device: str, data_root: Path | str | None, progress: Progress
+    folders: Sequence[Path], device: str, data_root: Path | str | None, code: Collection[str], progress: Progress
 ) -> tuple[list[Recording], dict[str, ByLayer]]:
     """The recordings of all runs, and the targets by the names that their networks give them; runs what is missing."""
     labels = _labels(folders)
@@ -67,12 +72,12 @@ def _collected(
     for folder in folders:
         SharedDirectory(folder).read_config()  # before any of them is brought up to date
     for folder, label in zip(folders, labels, strict=True):
-        with (
-            RunDirectory.open(folder) as directory,
-            open_run(
-                directory, directory.read_config(), device=device, data_root=data_root, progress=progress, code=False
-            ) as run,
-        ):
+        with RunDirectory.open(folder) as directory, ExitStack() as stack:
+            config = directory.read_config()
+            named = [setting for setting, address in config.code.items() if address in code]
+            run = stack.enter_context(
+                open_run(directory, config, device=device, data_root=data_root, progress=progress, named=named)
+            )
             run_stages(run, "compare")
             names = {}
             for number, (name, solution) in enumerate(probe_targets(run, probe_of(run)).items()):

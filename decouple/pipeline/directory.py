@@ -215,7 +215,7 @@ class RunDirectory:
         processes: int = 1,
         workers: int = 1,
         ray_address: str | None = None,
-        algorithm: dict[str, str | None] | None = None,
+        code: dict[str, dict[str, str | None]] | None = None,
     ) -> None:
         """Note in run.json how and on what this run is being made: the first sitting, and every one."""
         run = self.read_run()
@@ -244,7 +244,7 @@ class RunDirectory:
                 "seed": seed,
                 **begun,
                 "data": data,
-                "algorithm": algorithm or {},
+                "code": code or {},
                 "stages": run.get("stages", {}),
                 "sittings": sittings,
             },

@@ -111,7 +111,7 @@ def networks_of(run: Run) -> list[Trained]:
             folder=run.folder("learn", baseline) / f"sgd-{groups}",
             identity=baseline,
         )
-        for groups in sorted(set(config.sgd.groups))
+        for groups in config.baselines
     ]
     return networks
 

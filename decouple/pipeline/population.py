@@ -16,13 +16,14 @@ from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.data import ImageData, load_data
 from decouple.data.images import in_unit_scale
 from decouple.files import read_json, save_tensors, try_tensors
-from decouple.networks import Stages, paper_network
+from decouple.networks import Stages
+from decouple.networks.build import build_network
 from decouple.pipeline.context import Run, Sitting
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
 from decouple.progress import Progress
 from decouple.q0 import mixture, nll, select_members
-from decouple.q0.architecture import Architecture, GptArchitecture, PaperArchitecture
+from decouple.q0.architecture import Architecture, GptArchitecture, ImageArchitecture
 from decouple.q0.compress import distill
 from decouple.q0.ensemble import Ensemble, write_index
 from decouple.q0.population import fitted_prior
@@ -228,7 +229,7 @@ def image_population(run: Run, networks: Sequence[Trained]) -> Population:
         identity=q0_identity(run, networks),
         trajectories=config.q0.trajectories or len(learned),
         start=start,
-        architecture=PaperArchitecture(
+        architecture=ImageArchitecture(
             config.network, config.network.groups, data.image_shape, data.num_classes, in_unit_scale(data.train.images)
         ),
     )
@@ -248,7 +249,7 @@ def image_task(config: RunConfig, data: ImageData) -> ImageTask:
 
 
 def _new_member(images: Tensor, classes: int, settings: NetworkConfig, seed: int) -> Stages:
-    return paper_network(images, classes, settings, groups=settings.groups, seed=seed)
+    return build_network(settings, images, classes, groups=settings.groups, seed=seed)
 
 
 def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path | None = None) -> Ensemble:

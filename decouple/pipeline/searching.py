@@ -51,7 +51,7 @@ def refuse_unnamed_code(run: Run, split: Split, folder: Path, solutions: Sequenc
         ConfigError: says which option names it.
     """
     config = run.config.search
-    if run.code or not registry.is_code(config.algorithm):
+    if "search.algorithm" in run.named or not registry.is_code(config.algorithm):
         return
     for solution in solutions:
         shards = shards_of(split, config, folder, seed=run.config.seed, solution=solution, identity=identity)

@@ -16,7 +16,7 @@ from decouple.errors import ConfigError, DamagedFileError, NetworkError, first_l
 from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record
 from decouple.networks.stages import Stages
 from decouple.networks.state import check_values, load_state, own_copy, state_of
-from decouple.q0.architecture import Architecture, PaperArchitecture, architecture_from
+from decouple.q0.architecture import Architecture, ImageArchitecture, architecture_from
 from decouple.q0.batching import BORROWED, Batch
 from decouple.q0.prior import select_members
 from decouple.q0.structure import first_difference
@@ -110,7 +110,7 @@ class Ensemble(nn.Module):
             NetworkError: a member's answer is no tensor of logits.
         """
         images = as_tensor(images, "images")
-        if isinstance(self.architecture, PaperArchitecture):
+        if isinstance(self.architecture, ImageArchitecture):
             self.architecture.check(images)
         return self._batched(images) if self.evaluation == "batched" else self._one_by_one(images)
 

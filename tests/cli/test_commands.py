@@ -87,7 +87,7 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["run", "--seed", "3", "digits"], "'decouple run' needs a preset first"),
         (
             ["run", "digits", "--network.module", "3"],
-            "unknown option '--network.module'; known: --network.blocks, --network.e",
+            "unknown option '--network.module'; known: --network.args, --network.b",
         ),
         (["run", "digits", "--search.module", "3"], "unknown option '--search.module'; see --help"),
         (["run", "digits", "--zzz", "3"], "unknown option '--zzz'; see --help"),
@@ -296,7 +296,7 @@ def test_an_algorithm_of_ones_own_is_only_loaded_when_it_is_named(
     named = ["--search.algorithm", f"{file.resolve()}:Mine"]
     run = ["run", "digits", "--search.algorithm", "mine.py:Mine", "--out", out, *TINY]
     assert run_command(run) == 0
-    made = json.loads((tmp_path / "run" / "run.json").read_text())["algorithm"]
+    made = json.loads((tmp_path / "run" / "run.json").read_text())["code"]["search.algorithm"]
     assert made["name"] == named[1]
     assert len(made["digest"]) == 16
     loaded = [name for name in sys.modules if name.startswith(own_code.FROM_FILE)]
@@ -312,7 +312,7 @@ def test_an_algorithm_of_ones_own_is_only_loaded_when_it_is_named(
     assert "was made with another version of " in _error(capsys, *run, "--resume", status=1)
     file.write_text(OWN)
     other = _error(capsys, "learn", out, "--search.algorithm", "es")
-    assert f"the run searches with {named[1]}, which 'decouple learn' cannot change" in other
+    assert f"the run was made with {named[1]}, which 'decouple learn' cannot change" in other
     assert run_command(["search", out, "--search.batch", "20", "--quiet", *named]) == 0
     assert [name for name in sys.modules if name.startswith(own_code.FROM_FILE)] == loaded
 

@@ -7,29 +7,41 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from decouple import own_code
+from decouple.config import NetworkConfig
+from decouple.config.images import COLLECTIONS, PAPER
 from decouple.errors import ConfigError, DecoupleError, NetworkError, did_you_mean, first_line
+from decouple.networks.paper import paper_network
 from decouple.networks.points import proposed_points
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
 from decouple.torch_state import torch_defaults
 
-PAPER = "paper"
-"""The name of the paper's network, which `paper_network` builds."""
-TORCHVISION, TIMM = "torchvision:", "timm:"
-
-Value = str | int | float | bool
+Value = bool | int | float | str
 
 
-def check_name(name: str) -> None:
-    """Raise ConfigError unless there may be such a network; no code is loaded, and nothing is imported."""
-    if name != PAPER and not name.startswith((TORCHVISION, TIMM)) and not own_code.is_address(name):
-        raise ConfigError(
-            f"network = {name!r}: expected {PAPER}, torchvision:NAME, timm:NAME, or code, FILE.py:FUNCTION or "
-            f"package.module:FUNCTION{did_you_mean(name, [PAPER]) if name else ''}"
-        )
+def build_network(config: NetworkConfig, images: Tensor, classes: int, *, groups: int, seed: int) -> Stages:
+    """A new network as the settings name it.
+
+    Args:
+        images: training images, to whose shape and scale it is fitted.
+        classes: how many logits it gives.
+        groups: of the paper's network: ConvGroups a block.
+        seed: of the initialisation.
+
+    Raises:
+        ConfigError: no such network, or arguments that it does not take.
+        NetworkError: it does not fit the images, or cannot be cut.
+    """
+    if config.name == PAPER:
+        return paper_network(images, classes, config, groups=groups, seed=seed)
+    shape = tuple(images.shape[1:])
+    module = build_module(config.name, config.args, classes=classes, channels=shape[0], seed=seed)
+    network = cut_module(module, config.points, shape)
+    network.train_on(images)
+    return network
 
 
 @torch_defaults()
@@ -37,7 +49,7 @@ def build_module(name: str, args: Mapping[str, Value], *, classes: int, channels
     """A new network, without pretrained weights unless `args` ask for them.
 
     Args:
-        name: see `check_name`; not the paper's.
+        name: as `NetworkConfig.name`; not the paper's.
         args: keyword arguments of the function or class that builds it. What it takes as `num_classes` or `in_chans` is the
             data's, unless given.
         classes: of the data.
@@ -48,7 +60,6 @@ def build_module(name: str, args: Mapping[str, Value], *, classes: int, channels
         ConfigError: no such network, or arguments that it does not take.
         NetworkError: what was built is no `nn.Module`.
     """
-    check_name(name)
     build, takes = _builder(name)
     given = {"num_classes": classes, "in_chans": channels}
     options = {key: value for key, value in given.items() if key in takes} | dict(args)
@@ -82,19 +93,19 @@ def cut_module(module: nn.Module, points: Sequence[str], image_shape: Sequence[i
 def _builder(name: str) -> tuple[Callable[..., Any], set[str]]:
     """What builds the network, and those of its arguments that the data decide."""
     known = {"num_classes", "in_chans"}
-    if name.startswith(TORCHVISION):
+    if name.startswith(COLLECTIONS[0]):
         from torchvision import models
 
-        short = name.removeprefix(TORCHVISION)
+        short = name.removeprefix(COLLECTIONS[0])
         if short not in (names := models.list_models(models)):
             raise ConfigError(f"torchvision has no network '{short}'{did_you_mean(short, names)}")
         return models.get_model_builder(short), {"num_classes"}
-    if name.startswith(TIMM):
+    if name.startswith(COLLECTIONS[1]):
         try:
             import timm
         except ImportError:
             raise ConfigError(f"network = {name} needs the package timm; install it with pip install timm") from None
-        short = name.removeprefix(TIMM)
+        short = name.removeprefix(COLLECTIONS[1])
         if not timm.is_model(short):
             raise ConfigError(f"timm has no network '{short}'{did_you_mean(short, timm.list_models())}")
         return lambda **options: timm.create_model(short, **options), known

@@ -8,7 +8,7 @@ from torch import nn
 
 from decouple.errors import ConfigError, NetworkError
 from decouple.networks import Stages
-from decouple.networks.named import build_module, check_name, cut_module
+from decouple.networks.build import build_module, cut_module
 
 DATA = {"classes": 7, "channels": 1, "seed": 3}
 OWN = """
@@ -71,14 +71,6 @@ def test_functions_of_the_users_own(own: str) -> None:
     ):
         with pytest.raises(error, match=message):
             build_module(f"{own}:{function}", {}, **DATA)
-
-
-def test_names_are_checked_without_loading_anything() -> None:
-    for name in ("paper", "torchvision:x", "timm:y", "nowhere.py:f", "a.b:f"):
-        check_name(name)
-    for name in ("", "papr", "resnet18", "file.py:"):
-        with pytest.raises(ConfigError, match="expected paper, torchvision:NAME, timm:NAME, or code"):
-            check_name(name)
 
 
 def test_cut_where_it_was_said_or_proposed(own: str) -> None:
