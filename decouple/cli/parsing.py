@@ -127,15 +127,15 @@ def _given(
             return StructConstructorSpec(_dictionary_for(info.type), tuple(_fields(info.default)))
         return None
 
-    values, unknown = tyro.cli(
-        _Arguments,
-        args=argv,
-        prog=f"decouple {usage}",
-        description=about,
-        add_help=add_help,
-        return_unknown_args=True,
-        registry=registry,
-    )
+    with registry:
+        values, unknown = tyro.cli(
+            _Arguments,
+            args=argv,
+            prog=f"decouple {usage}",
+            description=about,
+            add_help=add_help,
+            return_unknown_args=True,
+        )
     return typing.cast(dict[str, Any], values), unknown
 
 
