@@ -98,7 +98,7 @@ def _refuse_unknown(unknown: list[str], known: list[str], *, form: str) -> None:
     option = _option(unknown[0])
     if not option.startswith("--"):
         raise ConfigError(f"unexpected argument '{unknown[0]}': {form}")
-    if within := [name for name in known if name.startswith(f"{option}.")]:
+    if within := [name for name in known if name.rpartition(".")[0] == option]:
         raise ConfigError(f"'{option}' is a section of settings: give {', '.join(within)}")
     raise ConfigError(f"unknown option '{option}'{did_you_mean(option, known) or '; see --help'}")
 
