@@ -23,13 +23,12 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from decouple.config import RunConfig, Section, TextConfig
+from decouple.config import Section
 from decouple.config.base import hints
 from decouple.errors import ConfigError, SettingError, did_you_mean
-from decouple.settings import flattened, from_builtins, with_values
+from decouple.settings import Config, flattened, from_builtins, with_values
 
 Options = TypeVar("Options", bound=Section)
-Settings = TypeVar("Settings", RunConfig, TextConfig)
 
 
 def peek(options: Options, argv: list[str]) -> Options:
@@ -48,7 +47,7 @@ def parse_options(usage: str, argv: list[str], options: Options) -> Options:
     return _with_given(options, values)
 
 
-def parse_settings(usage: str, argv: list[str], options: Section, base: Settings, shown: Collection[str]) -> Settings:
+def parse_settings(usage: str, argv: list[str], options: Section, base: Config, shown: Collection[str]) -> Config:
     """The settings of a command, beside its options.
 
     Args:
