@@ -71,8 +71,7 @@ def distribute(
         function: of a module that workers can import.
         shared: what all jobs take, on the CPU.
         device: "cpu" or "cuda"; a worker has a GPU of its own, whose number is not this process's.
-        workers: jobs at once.
-        address: of a Ray cluster; None: processes of our own.
+        workers, address: jobs at once, and a Ray cluster to do them; None: processes of our own.
         result_bytes: of a job's result, about.
         mend: what to lower where the memory does not suffice, for a message.
 

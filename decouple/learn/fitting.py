@@ -94,8 +94,7 @@ def fit(
         optimizer: makes one of your own from the list of trainable parameters, in place of the one that the settings
             name; its learning rates are the peaks of the schedule, and its step must not need a closure.
         checkpoint: where to keep the state between epochs; None: nowhere.
-        record: called before the first epoch (epoch 0, or the one at which a killed training resumes) and after each, with the
-            network as it is then.
+        record: called before the first epoch (epoch 0, or where a killed training resumes) and after each, with the network.
 
     Raises:
         ConfigError: an unknown precision, a seed that is no whole number, or an optimiser that cannot be used or kept.

@@ -147,15 +147,19 @@ def open_run(
             algorithm_digest=digest,
         )
         run.say_changes()
-        points = search_points(run.network_to_search, data.image_shape)
-        first_searched = chosen(points, config.search.points)[0].index
-        blocks_without_target(config.learn.supervise, len(points) - 1, first_searched)  # refuse now what it cannot have
-        _refuse_poor_probe(run)
-        _refuse_single_images(run)
+        _check(run)
         yield run
     finally:
         if writer is not None:
             writer.close()
+
+
+def _check(run: Run) -> None:
+    """Refuse now what would fail after hours."""
+    config, points = run.config, search_points(run.network_to_search, run.data.image_shape)
+    blocks_without_target(config.learn.supervise, len(points) - 1, chosen(points, config.search.points)[0].index)
+    _refuse_poor_probe(run)
+    _refuse_single_images(run)
 
 
 def check_data(directory: RunDirectory, settings: str, digest: str, what: str) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +32,7 @@ INDEX_UNIT = "q0/population"
 
 _LOG = logging.getLogger("decouple")
 
-Evaluation = Literal["batched", "loop", "threads"]
+Evaluation = Literal["batched", "loop"]
 
 
 class Ensemble(nn.Module):
@@ -54,8 +51,8 @@ class Ensemble(nn.Module):
         weights: (M,), a tensor or numbers, at least 0, not all 0; normalised here.
         architecture: how a member is built; without it a file can be loaded only where the network is given.
         evaluation: how members are computed; None: batched where no member convolves, else one after the other, which is
-            what `benchmarks.ensemble_speed` found fastest on a CPU. `tune` measures it. All give equal outputs up to rounding:
-            what cannot be batched (members with other settings, recurrent ones) is computed one after the other.
+            what `benchmarks.ensemble_speed` found fastest on a CPU. Both give equal outputs up to rounding: what cannot be
+            batched (members with other settings, recurrent ones) is computed one after the other.
 
     Raises:
         NetworkError: no members, members of different shapes, or one that has no values or cannot be copied.
@@ -115,32 +112,7 @@ class Ensemble(nn.Module):
         images = as_tensor(images, "images")
         if isinstance(self.architecture, PaperArchitecture):
             self.architecture.check(images)
-        ways: dict[Evaluation, Callable[[Tensor], Tensor]] = {
-            "batched": self._batched,
-            "loop": self._one_by_one,
-            "threads": self._threads,
-        }
-        return ways[self.evaluation](images)
-
-    @torch.no_grad()
-    def tune(self, images: Tensor, *, repeats: int = 3) -> dict[Evaluation, float]:
-        """Measure the ways on a batch, keep the fastest; returns the seconds of each that the members can be computed in."""
-        images = as_tensor(images, "images")
-        seconds: dict[Evaluation, float] = {}
-        ways: tuple[Evaluation, ...] = ("batched", "loop", "threads")
-        for way in ways:
-            self.evaluation = way
-            times = []
-            for _ in range(repeats + 1):
-                began = time.perf_counter()
-                self.member_logits(images)
-                if images.device.type == "cuda":
-                    torch.cuda.synchronize(images.device)
-                times.append(time.perf_counter() - began)
-            if self.evaluation == way:
-                seconds[way] = min(times[1:])  # the first one warms up
-        self.evaluation = min(seconds, key=lambda way: seconds[way])
-        return seconds
+        return self._batched(images) if self.evaluation == "batched" else self._one_by_one(images)
 
     def _batched(self, images: Tensor) -> Tensor:
         with BORROWED:
@@ -173,23 +145,6 @@ class Ensemble(nn.Module):
             if own._version != version:  # the member works in place, and the next one gets what this one got
                 own = _own(images)
         return _stacked(found)
-
-    def _threads(self, images: Tensor) -> Tensor:
-        kinds = {images.device.type, "cpu"}
-        casts = [(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds]
-        grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-
-        def one(member: nn.Module) -> Tensor:
-            with ExitStack() as modes:  # each thread has its own
-                modes.enter_context(torch.inference_mode(inference))
-                modes.enter_context(torch.set_grad_enabled(grad))
-                for kind, dtype, enabled in casts:
-                    modes.enter_context(torch.autocast(kind, dtype, enabled))
-                found: Tensor = member(_own(images))
-                return found
-
-        with ThreadPoolExecutor(max_workers=min(len(self.members), max(1, torch.get_num_threads()))) as pool:
-            return _stacked(list(pool.map(one, self.members)))
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
         """torch calls this to move or convert: what it leaves can be trained, also under `torch.inference_mode`."""

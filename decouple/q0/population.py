@@ -16,7 +16,7 @@ from decouple.networks.state import check_values, own_copy, state_of, weights_di
 from decouple.q0.ensemble import Ensemble, check_members
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
 from decouple.q0.structure import structure_text
-from decouple.q0.trajectories import Chain, batch_of, snapshots_of, train_trajectory
+from decouple.q0.trajectories import Chain, Snapshot, batch_of, snapshots_of, train_trajectory
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.tasks.base import Task
@@ -39,12 +39,10 @@ def train_population(
     """Train a trajectory from each network, and weigh all their snapshots by the learned prior.
 
     Args:
-        networks: of one shape, new or trained (learned from searched targets, say); left as they are. Of images they are `Stages`.
-            A trajectory is trained on the device of its network.
-        data: the trajectories train on `train`, the prior is fitted on `prior`; the other splits are not used. Or a task of your
-            own: see `decouple.tasks.Task`.
-        folder: where the snapshots go; those that it holds already are not trained again. Those of other settings,
-            networks or images stay beside them.
+        networks: of one shape, new or trained; left as they are. Of images they are `Stages`. A trajectory is trained on the
+            device of its network.
+        data: trajectories train on `train`, the prior is fitted on `prior`. Or a task of your own (`decouple.tasks.Task`).
+        folder: where the snapshots go; those that it holds already are not trained again.
         config: cycles, epochs, rates, distillation, `members` and `prior`; `init` and `trajectories` are given by `networks`.
         seed: of batches, views and noise.
         precision: "float32" or "bfloat16" (autocast).
@@ -65,13 +63,36 @@ def train_population(
     >>> ensemble(data.test.images[:5]).shape
     torch.Size([5, 10])
     """
+    task, seed = _checked(networks, data, config), whole_number(seed, "seed")
+    members: list[nn.Module] = []
+    for trajectory, network in enumerate(networks):
+        identity = fingerprint(config, precision, weights_digest(network), structure_text(network), task.digest)
+        snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
+        chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
+        train_trajectory(chain, snapshots, advance=advance)
+        members += [_member(network, task, snapshot) for snapshot in snapshots]
+    truths = [task.p_truth(task.answers(member, "prior", precision=precision), "prior") for member in members]
+    fitted = fitted_prior(torch.stack(truths), config.prior, seed)
+    with torch_defaults():
+        chosen, share = select_members(fitted.weights, config.members or len(members))
+        return Ensemble([members[i] for i in chosen.tolist()], share)
+
+
+def _member(network: nn.Module, task: Task, snapshot: Snapshot) -> nn.Module:
+    member = own_copy(network)
+    task.mark(member)
+    snapshot.load_into(member)
+    return member
+
+
+def _checked(networks: Sequence[nn.Module], data: ImageData | Task, config: Q0Config) -> Task:
+    """The task, if a population can be trained on it from these networks."""
     expect(config, Q0Config, "config")
     if not isinstance(data, Task):
         expect(data, ImageData, "data", "such as decouple.load_data('digits'), or a Task")
     task = data if isinstance(data, Task) else ImageTask(data, config.augment)
     if isinstance(networks, nn.Module):
         raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
-    seed = whole_number(seed, "seed")
     for number, network in enumerate(networks):
         check_values(network, f"networks[{number}]")
         task.check(network, min(batch_of(config, cycle) for cycle in range(config.cycles)))
@@ -79,22 +100,7 @@ def train_population(
         state_of(network, f"networks[{number}]")
     check_members(networks)
     config.check_members(len(networks))
-    members, truths = [], []
-    for trajectory, network in enumerate(networks):
-        identity = fingerprint(config, precision, weights_digest(network), structure_text(network), task.digest)
-        snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
-        chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
-        train_trajectory(chain, snapshots, advance=advance)
-        for snapshot in snapshots:
-            member = own_copy(network)
-            task.mark(member)
-            snapshot.load_into(member)
-            members.append(member)
-            truths.append(task.p_truth(task.answers(member, "prior", precision=precision), "prior"))
-    fitted = fitted_prior(torch.stack(truths), config.prior, seed)
-    with torch_defaults():
-        chosen, share = select_members(fitted.weights, config.members or len(members))
-        return Ensemble([members[i] for i in chosen.tolist()], share)
+    return task
 
 
 @torch_defaults()

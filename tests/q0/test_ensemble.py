@@ -48,7 +48,7 @@ def by_hand(members: list[nn.Module], weights: torch.Tensor, images: torch.Tenso
     return torch.stack(parts).sum(0).log()
 
 
-@pytest.mark.parametrize("evaluation", ["batched", "loop", "threads"])
+@pytest.mark.parametrize("evaluation", ["batched", "loop"])
 @pytest.mark.parametrize("kind", ["mlp", "convolutional"])
 def test_every_way_gives_the_mixture(data: ImageData, kind: str, evaluation) -> None:
     members = mlps() if kind == "mlp" else convolutional(data)
@@ -78,13 +78,6 @@ def test_tokens_and_training_mode(data: ImageData) -> None:
     kept = Ensemble(convolutional(data), WEIGHTS).train()
     assert kept.evaluation == "loop"
     assert not any(module.training for module in kept.modules())
-
-
-def test_the_ways_can_be_measured(data: ImageData) -> None:
-    ensemble = Ensemble(mlps(), WEIGHTS)
-    seconds = ensemble.tune(data.test.images, repeats=1)
-    assert set(seconds) == {"batched", "loop", "threads"}
-    assert seconds[ensemble.evaluation] == min(seconds.values())
 
 
 def test_a_file_gives_the_ensemble_back_and_its_heaviest_members(data: ImageData, tmp_path: Path) -> None:
@@ -300,7 +293,7 @@ def own_network(seed: int) -> Stages:
 
 
 @pytest.mark.parametrize("kind", ["own", "paper"])
-@pytest.mark.parametrize("evaluation", ["batched", "loop", "threads"])
+@pytest.mark.parametrize("evaluation", ["batched", "loop"])
 def test_an_ensemble_takes_the_images_that_its_members_were_trained_on(
     data: ImageData, tmp_path: Path, kind: str, evaluation: Evaluation
 ) -> None:
