@@ -22,12 +22,13 @@ from decouple.cli.options import (
     StageOptions,
     TextOptions,
 )
-from decouple.cli.parsing import Settings, parse_options, parse_settings, peek
+from decouple.cli.parsing import parse_options, parse_settings, peek
 from decouple.cli.signals import on_signal, unwind
 from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.config.files import read_file
 from decouple.errors import ConfigError
 from decouple.presets import PRESETS, preset, text_preset
+from decouple.settings import Config
 
 if TYPE_CHECKING:
     from decouple.pipeline.directory import RunDirectory
@@ -75,7 +76,7 @@ def _preset_settings(command: str, argv: list[str]) -> tuple[RunOptions, RunConf
     return options, parse_settings(usage, argv[1:], RunOptions(), base, _RUN)
 
 
-def _with_file(base: Settings, file: Path | None) -> Settings:
+def _with_file(base: Config, file: Path | None) -> Config:
     """A preset's settings, with those of a --config file over them."""
     if file is None:
         return base

@@ -23,13 +23,12 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from decouple.config import RunConfig, Section, TextConfig
+from decouple.config import Section
 from decouple.config.base import hints
 from decouple.errors import ConfigError, SettingError, did_you_mean
-from decouple.settings import flattened, from_builtins, with_values
+from decouple.settings import Config, flattened, from_builtins, with_values
 
 Options = TypeVar("Options", bound=Section)
-Settings = TypeVar("Settings", RunConfig, TextConfig)
 
 
 SHORT = {"--network": "--network.name"}
@@ -58,7 +57,7 @@ def parse_options(usage: str, argv: list[str], options: Options) -> Options:
     return _with_given(options, values)
 
 
-def parse_settings(usage: str, argv: list[str], options: Section, base: Settings, shown: Collection[str]) -> Settings:
+def parse_settings(usage: str, argv: list[str], options: Section, base: Config, shown: Collection[str]) -> Config:
     """The settings of a command, beside its options.
 
     Args:
@@ -108,7 +107,7 @@ def _refuse_unknown(unknown: list[str], known: list[str], *, form: str) -> None:
     option = _option(unknown[0])
     if not option.startswith("--"):
         raise ConfigError(f"unexpected argument '{unknown[0]}': {form}")
-    if within := [name for name in known if name.startswith(f"{option}.")]:
+    if within := [name for name in known if name.rpartition(".")[0] == option]:
         raise ConfigError(f"'{option}' is a section of settings: give {', '.join(within)}")
     raise ConfigError(f"unknown option '{option}'{did_you_mean(option, known) or '; see --help'}")
 
@@ -137,15 +136,15 @@ def _given(
             return StructConstructorSpec(_dictionary_for(info.type), tuple(_fields(info.default)))
         return None
 
-    values, unknown = tyro.cli(
-        _Arguments,
-        args=argv,
-        prog=f"decouple {usage}",
-        description=about,
-        add_help=add_help,
-        return_unknown_args=True,
-        registry=registry,
-    )
+    with registry:
+        values, unknown = tyro.cli(
+            _Arguments,
+            args=argv,
+            prog=f"decouple {usage}",
+            description=about,
+            add_help=add_help,
+            return_unknown_args=True,
+        )
     return typing.cast(dict[str, Any], values), unknown
 
 

@@ -173,4 +173,5 @@ def _bounds(meta: msgspec.Meta, value: Any) -> list[str]:
     """What is demanded of a number; that it fits 64 bits only of one that does not."""
     bounds = {"≥": meta.ge, ">": meta.gt, "≤": meta.le, "<": meta.lt, "a multiple of": meta.multiple_of}
     too_large = isinstance(value, int) and value > _MOST
-    return [f"{sign} {bound}" for sign, bound in bounds.items() if bound is not None and (bound != _MOST or too_large)]
+    stated = {sign: bound for sign, bound in bounds.items() if bound is not None and (bound != _MOST or too_large)}
+    return [f"{sign} {bound:.12g}" if isinstance(bound, float) else f"{sign} {bound}" for sign, bound in stated.items()]
