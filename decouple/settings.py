@@ -94,13 +94,13 @@ def _refuse_unknown(values: dict[str, Any], known: Any, source: str, prefix: str
     """Raise ConfigError if a name is no setting of the section `known`."""
     for name, value in values.items():
         if name not in vars(known):
-            inside = f"{prefix}{name}"
-            if inside in flattened(known, prefix):
-                hint = f"; it is a setting of the section '{inside.rpartition('.')[0]}': write it inside that section"
+            whole = f"{prefix}{name}"
+            if whole in flattened(known, prefix):
+                hint = f"; it is a setting of the section '{whole.rpartition('.')[0]}': write it inside that section"
             else:
-                hint = did_you_mean(inside, [prefix + other for other in vars(known)])
-            raise ConfigError(f"{source} has an unknown setting '{inside}'{hint}")
-        if dataclasses.is_dataclass(section := getattr(known, name)):
+                hint = did_you_mean(whole, [f"{prefix}{field}" for field in vars(known)])
+            raise ConfigError(f"{source} has an unknown setting '{whole}'{hint}")
+        if isinstance(section := getattr(known, name), Section):
             if not isinstance(value, dict):
                 raise ConfigError(f"{source}: '{prefix}{name}' is a section of settings, not {value!r}")
             _refuse_unknown(value, section, source, f"{prefix}{name}.")
@@ -110,7 +110,6 @@ def flattened(section: Any, prefix: str = "") -> dict[str, Any]:
     """Every setting by its whole name, as what JSON holds."""
     flat: dict[str, Any] = {}
     for name, value in vars(section).items():
-        flat |= (
-            flattened(value, f"{prefix}{name}.") if dataclasses.is_dataclass(value) else {prefix + name: to_builtins(value)}
-        )
+        inner = isinstance(value, Section)
+        flat |= flattened(value, f"{prefix}{name}.") if inner else {prefix + name: to_builtins(value)}
     return flat

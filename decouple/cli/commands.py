@@ -216,7 +216,7 @@ def _execute(
         sizes = f"{len(run.data.train)} training and {len(run.data.test)} test images"
         if run.device.type == "cpu" and "for a GPU" in PRESETS.get(config.preset, ""):
             progress.say(
-                f"Note: {config.preset} is meant for a GPU; 'decouple estimate {config.preset}' says how long it takes here."
+                f"Note: {config.preset} is meant for a GPU; 'decouple estimate {config.preset}' tells how long it takes here."
             )
         progress.say(f"{config.preset}, seed {config.seed}: {sizes}, on {run.device}; in {directory.path}")
         said = run_stages(run, last)
@@ -282,7 +282,7 @@ def _schema(argv: list[str]) -> None:
 
 
 def default_out(config: RunConfig) -> Path:
-    """Where a run goes when no --out is given: named by its preset, its data if they are others than the preset's, its seed."""
+    """Where a run goes when no --out is given: named by its preset, its data if they differ from the preset's, and its seed."""
     kind, _, folder = config.data.name.partition(":")
-    other = [] if config.data.name == preset(config.preset).data.name else [Path(folder).name or kind]
-    return Path("runs") / "-".join([config.preset, *other, f"seed{config.seed}"])
+    data = [] if config.data.name == preset(config.preset).data.name else [Path(folder).name or kind]
+    return Path("runs") / "-".join([config.preset, *data, f"seed{config.seed}"])

@@ -26,7 +26,7 @@ Train networks by searching representations and learning them, and turn the solu
   decouple learn RUN_DIR       settings, such as  decouple q0 runs/digits --q0.cycles 8
   decouple compare RUN_DIR     with several run directories: all their trajectories beside each other
   decouple q0 RUN_DIR
-  decouple q0 text --data FILE  q0 alone, for next-token prediction on a text file
+  decouple q0 text --data FILE  only q0, for next-token prediction on a text file
   decouple q0 plan --epochs E  the best population measured for a budget of epochs
   decouple q0 export RUN_DIR --out FILE
                                the run's population as one file, for decouple.Ensemble
@@ -60,7 +60,7 @@ def run_command(argv: list[str]) -> int:
             raise
         full = DecoupleError(
             f"out of memory ({(str(error).splitlines() or ['no more is known'])[0][:120]}); lower --search.batch, the population, "
-            "--network.width or a batch; 'decouple estimate PRESET' says what is needed. Finished work is kept"
+            "--network.width or a batch; 'decouple estimate PRESET' tells what is needed. Finished work is kept"
         )
         return _fail(explained(full, command, arguments), 1)
     except Interrupted as interruption:

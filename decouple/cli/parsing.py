@@ -154,7 +154,7 @@ def _fields(section: Section, shown: Collection[str] | None = None) -> Iterator[
     for name, hint in hints(type(section)).items():
         if shown is None or name in shown:
             value, text = getattr(section, name), partial(_description, type(section), name)
-            kind = hint if isinstance(value, Section) else Annotated[Any, _words_of(hint)]
+            kind = hint if isinstance(value, Section) else _option_of(hint)
             yield StructFieldSpec(name, typing.cast(type, kind), value, helptext=text)
 
 
@@ -174,17 +174,18 @@ def _descriptions(kind: Any) -> dict[str, str]:
     return found
 
 
-def _words_of(hint: Any) -> PrimitiveConstructorSpec[Any]:
+def _option_of(hint: Any) -> Any:
     """How a field is written on the command line. Whatever is written is taken: the section refuses it, in its own words."""
     kinds = _kinds(hint)
     several = any(typing.get_origin(kind) is tuple for kind in kinds)
-    return PrimitiveConstructorSpec(
+    option = PrimitiveConstructorSpec(
         nargs="*",
         metavar=" | ".join(_metavar(kind) for kind in kinds if not (several and kind is str)),
         instance_from_str=partial(_value, kinds),
         is_instance=lambda value: True,
         str_from_instance=_written,
     )
+    return Annotated[Any, option, tyro.conf.arg(help_behavior_hint="" if bool in kinds else None)]
 
 
 def _kinds(hint: Any) -> list[Any]:
@@ -240,4 +241,6 @@ def _number(word: str) -> int | float | str:
 def _written(value: Any) -> list[str]:
     if isinstance(value, dict):
         return [str(word) for pair in value.items() for word in pair]
+    if isinstance(value, str) and not value.isprintable():
+        return [value.encode("unicode_escape").decode()]
     return [str(each) for each in value] if isinstance(value, tuple) else ["none" if value is None else str(value)]

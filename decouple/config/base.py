@@ -70,7 +70,7 @@ class Section:
         value: Any = self
         for part in name.split("."):
             value = getattr(value, part)
-        raise SettingError(name, f" = {to_builtins(value)!r}: expected {expected}", type(self).__name__)
+        raise SettingError(name, f" = {repr(to_builtins(value))[:200]}: expected {expected}", type(self).__name__)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def read_file(path: Path) -> dict[str, Any]:
     A value is what is written: YAML's `no`, `010`, `1:30` and `2024-01-01` are texts, which no number takes, and `1e-3` is a number.
 
     Raises:
-        ConfigError: another kind of file, a missing one, one that does not parse, or a key that is given twice.
+        ConfigError: the file has an unknown type, is missing or does not parse, or a key is given twice.
     """
     decoders: dict[str, Callable[[str], Any]] = {
         ".json": _from_json,

@@ -21,7 +21,7 @@ class DataConfig(Section):
     test: Positive | None = None
     """Test images; None: all. Used once, for the reported figures."""
     seed: Seed = 0
-    """Draws the splits. Apart from the run's seed, so that runs of other seeds share their data."""
+    """Draws the splits. Separate from the run's seed, so that runs with different seeds share their data."""
 
 
 @dataclass(frozen=True)

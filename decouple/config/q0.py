@@ -21,12 +21,12 @@ class Q0Config(StepConfig):
     cycles: Positive = 4
     """Cycles of a trajectory; each leaves a snapshot."""
     first_epochs: Positive | None = None
-    """Epochs of the first cycle; None: as many as of the others. A new network wants more than one that goes on."""
+    """Epochs of the first cycle; None: as many as the later ones. A new network needs more than a trained one."""
     epochs: Positive = 8
-    """Epochs a cycle: enough for a network to be good again at its end."""
+    """Epochs per cycle, enough for the network to recover by its end."""
     restart: Literal["continue", "new"] = "continue"
-    """What a later cycle starts from. continue: the weights before it, as the public code's record; new: a new network that learns
-    from the snapshot before, as its earlier records."""
+    """What a later cycle starts from. continue: the weights before it, as in the public code's record; new: a new network that learns
+    from the snapshot before, as in its earlier records."""
     batch_edges: Share = 1.0
     """Share of batch in the first and the last quarter of the cycles (the public code: 0.75); 1: the same throughout."""
     shape: Literal["linear", "cosine"] = "linear"

@@ -62,7 +62,7 @@ class CorpusConfig(Section):
     test: Positive = 60_000
     """Text of the reported figures, bytes."""
     seed: Seed = 0
-    """Deals the documents to the parts. Apart from the run's seed, so that runs of other seeds share their data."""
+    """Deals the documents to the parts. Separate from the run's seed, so that runs with different seeds share their data."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class TextConfig(CommandConfig):
     """Settings of `decouple q0 text`."""
 
     preset: Annotated[str, NO_IDENTITY] = "tiny"
-    precision: Literal["float32", "bfloat16", "mixed"] = "bfloat16"
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Arithmetic: float32 throughout, or bfloat16 under autocast."""
     compile: bool = False
     """Train a network compiled by torch.compile: a minute before the first step, faster ones after. Rounds otherwise."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
@@ -96,8 +97,6 @@ class TextConfig(CommandConfig):
     q0: Q0Config = TEXT_Q0
 
     def _check(self) -> None:
-        if self.precision == "mixed":
-            self._refuse("precision", "float32 or bfloat16 on text, where nothing is searched")
         if self.q0.init != "random":
             self._refuse("q0.init", "random on text, where every trajectory is new")
         if self.q0.augment != "none":

@@ -71,9 +71,9 @@ class LiveConfig(Section):
 
     weight: NonNegative = 1.0
     """Weight of that target. 1: it moves the activations as SGD's gradient would; 0: no live search (paper). The stored targets
-    beside it have learn.target_weight; with 0 there, live search alone teaches the blocks."""
+    beside it have learn.target_weight; with 0 there, only live search teaches the blocks."""
     directions: Positive = 32
-    """Directions that a step tries, forth and back; all its images share them. More see more of what could be gained."""
+    """Directions that a step tries, back and forth; all of its images share them. More find more of what can be gained."""
     guided: Fraction = 0.5
     """Share of the directions that combine what the step before has found; the rest are new at random."""
     radius: Rate = 0.3
@@ -87,8 +87,8 @@ class LearnConfig(TrainConfig):
     kl_weight: NonNegative = 1.0
     """Weight λ of the head's KL (paper: 0.03)."""
     supervise: Literal["last", "all", "skip-first"] = "last"
-    """Blocks that have a target: the last alone, all, or all but block 0 (both the paper's). The others learn through the
-    later ones."""
+    """Blocks that have a target: only the last, all, or all but block 0 (both the paper's). Blocks without one learn through
+    the later blocks."""
     live: LiveConfig = field(default_factory=LiveConfig)
 
     def _check(self) -> None:
@@ -114,7 +114,7 @@ class RoundsConfig(Section):
     lr: Rate | None = None
     """Peak learning rate of each; None: learn.lr."""
     weight_decay: NonNegative | None = None
-    """Of each; None: learn.weight_decay. A network that goes on wants less than a new one. All else stays as in learn."""
+    """Weight decay of each; None: learn.weight_decay. A trained network needs less than a new one."""
     es: EsConfig = field(
         default_factory=lambda: EsConfig(
             population=32, generations={"blocks": 24, "logits": 10}, step={"blocks": 0.03, "logits": 0.5}, moments="own"

@@ -88,7 +88,6 @@ def contradictions(values: Values) -> bool:
     ]
     if "corpus.seed" in values:
         rules += [
-            given("precision") == "mixed",
             given("q0.init") == "searched",
             given("q0.augment") != "none",
             trajectories is None,

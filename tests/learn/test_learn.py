@@ -157,6 +157,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(data: ImageData) -> None:
 OPTIMIZERS: dict[str, tuple[dict, Factory | None]] = {
     "sgd": ({}, None),
     "adamw": ({"optimizer": "adamw", "lr": 3e-3}, None),
+    "muon": ({"optimizer": "muon", "lr": 3e-3}, None),
     "groups": ({}, lambda p: torch.optim.SGD([{"params": p[:2], "lr": 0.1}, {"params": p[2:]}], lr=0.02, momentum=0.5)),
     "amsgrad": ({}, lambda p: torch.optim.Adam(p, lr=torch.tensor(3e-3), amsgrad=True)),
     "rprop": ({}, lambda p: torch.optim.Rprop(p, lr=1e-3)),

@@ -14,10 +14,10 @@ from decouple.pipeline.learning import networks_of
 from decouple.pipeline.population import q0_identity
 from decouple.pipeline.searching import search_identity
 from decouple.pipeline.text import TextRun
-from decouple.progress import Progress
 from decouple.settings import from_builtins
 
 OTHERS = {
+    "network.width": 64,
     "search.target": 0.5,
     "search.points": "all",
     "search.algorithm": "random",
@@ -78,7 +78,7 @@ def changed(base: Any, name: str) -> Any:
 def folders(config: RunConfig) -> dict[str, str]:
     """Of each stage of a run on made-up data."""
     directory: Any = SimpleNamespace(path=Path("run"))
-    run = Run(directory, config, SimpleNamespace(digest="data"), None)  # type: ignore[arg-type]
+    run = Run(directory=directory, config=config, data=SimpleNamespace(digest="data"), group=None)  # type: ignore[arg-type]
     networks = networks_of(run)
     first, after_a_round, *_ = networks
     return {
@@ -109,7 +109,7 @@ def test_a_population_of_text_is_named_by_the_settings_that_decide_it() -> None:
 
     def folder(config: TextConfig) -> str:
         corpus: Any = SimpleNamespace(digest=str(identity(config.corpus)))
-        return TextRun(config, corpus, None, Path("run"), None, Progress(quiet=True)).identity  # type: ignore[arg-type]
+        return TextRun(directory=None, config=config, group=None, corpus=corpus).identity  # type: ignore[arg-type]
 
     for name, (hint, _) in fields(base).items():
         if name in ("q0.init", "q0.augment"):
