@@ -226,7 +226,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(whole: Path, text: Path, tmp_pat
     [
         (["--preset", "tiny"], "needs a text file: decouple q0 text --data FILE"),
         (["--data", "FILE", "--preset", "tin"], "there is no text preset 'tin'; did you mean 'tiny'?"),
-        (["--data", "FILE", "--q0.alpha", "3"], "q0.alpha = 3.0: expected float <= 1.0; give --q0.alpha another value"),
+        (["--data", "FILE", "--q0.alpha", "3"], "--q0.alpha = 3: expected a number ≥ 0 and ≤ 1"),
         (["--data", "FILE", "--q0.cycls", "3"], "unknown option '--q0.cycls'; did you mean '--q0.cycles'?"),
         (["--data", "missing.txt"], "the text missing.txt cannot be read"),
     ],
