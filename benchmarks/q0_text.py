@@ -138,7 +138,7 @@ class Bench:
             progress=Progress(quiet=True),
             corpus=self._corpus,
         )
-        name = f"{recipe.method}-{fingerprint(self._corpus.digest, config)}".replace(" ", "-")
+        name = f"{recipe.method}-{fingerprint(self._corpus.digest, to_builtins(config))}".replace(" ", "-")
         return self._parts.get(name, partial(measure, whole, recipe))
 
 

@@ -320,11 +320,12 @@ def _schema(argv: list[str]) -> None:
 
     from decouple import results
 
-    print(
-        json.dumps(
-            {"results.json": results.schema(results.Results), "curves.json": results.schema(results.Curves)}, indent=2
-        )
-    )
+    kinds: dict[str, type[results.Record]] = {
+        "results.json": results.Results,
+        "results.json of a text": results.TextResults,
+        "curves.json": results.Curves,
+    }
+    print(json.dumps({name: results.schema(kind) for name, kind in kinds.items()}, indent=2))
 
 
 def default_out(config: RunConfig) -> Path:

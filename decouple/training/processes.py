@@ -39,13 +39,13 @@ _UNSENT: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in _
 _LOG = logging.getLogger("decouple")
 
 ARRIVAL = 600.0
-"""Seconds that the processes get to come together."""
+"""Seconds within which all processes must have started."""
 
 NOTICE = 5.0
-"""Seconds after which one that waits for others says so."""
+"""Seconds after which a process that waits for others reports it."""
 
 PATIENCE = datetime.timedelta(days=1)
-"""How long a process then waits for the others: one may be writing or evaluating."""
+"""How long a process then waits for the others, one of which may be writing or evaluating."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Group:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until every process has come here.
+        """Wait until every process has come here.
 
         Raises:
             WorkerError: one has ended instead.
@@ -86,7 +86,7 @@ class Group:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """What is inside is done by the first process, and then by the others, who find what it has made."""
+        """The first process does what is inside, and then the others, who find what it has made."""
         if not self.first:
             self.wait()
         yield
@@ -149,7 +149,7 @@ ALONE = Group()
 
 @dataclass(frozen=True)
 class _Launch:
-    """What torchrun, or one of its kind, has said to this process in its environment."""
+    """What torchrun, or a launcher like it, has set in this process's environment."""
 
     rank: int
     size: int
@@ -158,7 +158,7 @@ class _Launch:
 
     @classmethod
     def of_environment(cls) -> _Launch | None:
-        """None: this process is alone.
+        """None: this process was started by itself.
 
         Raises:
             ConfigError: a variable that names this process among several is missing or no such number.
@@ -179,14 +179,14 @@ _ALONE = "or unset WORLD_SIZE to run alone"
 _START = f"start each of them once, as torchrun does, {_ALONE}"
 
 _MEETINGS = itertools.count()
-"""Tells the groups apart that this process joins one after the other, if torchrun serves the store of all."""
+"""Numbers the groups that this process joins one after the other, since torchrun serves one store for all of them."""
 
 
 def _whole(name: str, least: int, most: int | None) -> int:
     """The value of an environment variable as a whole number in this range.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not one.
     """
     text = os.environ.get(name, "")
     value = int(text) if text.strip().isdecimal() else -1
@@ -198,7 +198,7 @@ def _whole(name: str, least: int, most: int | None) -> int:
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[Group]:
-    """Join the processes of a torchrun; elsewhere the group is this process alone.
+    """Join the processes of a torchrun; elsewhere the group is only this process.
 
     Each process takes the GPU of its local rank (NCCL) where there is one for each, or the CPU (gloo).
 
@@ -259,7 +259,7 @@ def _meet(launch: _Launch) -> distributed.Store:
 
 
 def _enter(launch: _Launch, meeting: str) -> distributed.Store | None:
-    """The store, in which this process has signed; None while there is none."""
+    """The store, in which this process has registered; None while there is none."""
     served = _store_of(launch)
     if served is None:
         return None
