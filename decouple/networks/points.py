@@ -77,7 +77,8 @@ def _outputs(network: nn.Module, names: Sequence[str], image_shape: Sequence[int
             if name in layers:
                 note(name)
         with torch.no_grad(), evaluated(network), torch.random.fork_rng(devices=[]):
-            outputs[names[-1]] = network(torch.zeros(2, *image_shape, device=device_of(network)))
+            images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
+            outputs[names[-1]] = network(images.to(device_of(network)))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shape = ", ".join(map(str, image_shape))
         raise NetworkError(
