@@ -10,7 +10,6 @@ import msgspec
 import torch
 from torch import Tensor
 
-from decouple import own_code
 from decouple.config import GptConfig, NetworkConfig
 from decouple.errors import ConfigError, DataError
 from decouple.networks.build import build_network
@@ -45,8 +44,10 @@ class ImageArchitecture:
         Raises:
             ConfigError: code of the user's own builds it, which is not run because a file says so.
         """
-        if own_code.is_address(self.network.name):
-            raise ConfigError(f"the members are built by {self.network.name}: give a network of theirs, network=…")
+        if self.network.is_code:
+            raise ConfigError(
+                f"the members are built by {self.network.name}, code that no file runs: pass network=, one like them"
+            )
         with torch_defaults():
             noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
             network = build_network(self.network, noise, self.classes, groups=self.groups, seed=0)

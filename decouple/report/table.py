@@ -14,9 +14,10 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from decouple.config import RunConfig, TextConfig
-from decouple.errors import DataError
+from decouple.errors import DataError, RunDirectoryError
 from decouple.files import write_bytes, write_text
 from decouple.formats import MEASURES
+from decouple.report.inputs import read_inputs
 from decouple.results import Interval, Results, TextResults
 from decouple.settings import flattened
 
@@ -196,6 +197,35 @@ class Table:
         for kind in ("png", "svg"):
             write_bytes(folder / f"table.{kind}", render(figure, kind))
         return folder
+
+
+def read_table(folders: Sequence[Path | str]) -> Table:
+    """The table of finished runs: `decouple table`.
+
+    Args:
+        folders: run directories, all on images or all on text; or folders of such, as `decouple run --seeds` makes.
+
+    Raises:
+        RunDirectoryError: a folder is none of these.
+        DamagedFileError: a run is not finished, or a file of it is damaged.
+        DataError: see `make_table`.
+    """
+    runs: list[Run] = []
+    for folder in _expanded(folders):
+        inputs = read_inputs(folder)
+        runs.append((str(folder), inputs.config, inputs.results))
+    return make_table(runs)
+
+
+def _expanded(folders: Sequence[Path | str]) -> list[Path]:
+    """The run directories that are given or lie in those given."""
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        inner = sorted(config.parent for config in folder.glob("*/config.json"))
+        if not (folder / "config.json").exists() and not inner:
+            raise RunDirectoryError(f"{folder} is neither a run directory nor a folder of some (they have a config.json)")
+        found += [folder] if (folder / "config.json").exists() else inner
+    return found
 
 
 Run = tuple[str, RunConfig | TextConfig, Results | TextResults]
