@@ -81,7 +81,7 @@ from .q0.ensemble import (
 from .report import (
     write_comparison as write_comparison,
 )
-from .report.table import Table as Table, read_table as read_table
+from .report.table import Outcome as Outcome, Table as Table, TableRow as TableRow, read_table as read_table
 from .results import (
     Results as Results,
 )

@@ -165,7 +165,16 @@ def _fields(record: Any) -> Iterator[str]:
 @pytest.mark.parametrize("page", GUIDES)
 def test_the_settings_are_known(page: str) -> None:
     """Options by themselves (`--learn.epochs`), settings (`learn.epochs`) and fields of results.json."""
-    commands = [("run",), ("q0", "text"), ("q0", "plan"), ("q0", "export"), ("report",), ("compare", "RUN", "RUN")]
+    commands = [
+        ("run",),
+        ("q0", "text"),
+        ("q0", "plan"),
+        ("q0", "export"),
+        ("report",),
+        ("compare", "RUN", "RUN"),
+        ("table",),
+        ("points",),
+    ]
     options = {option for command in commands for option in _options(*command)}
     sections = {option[2:].split(".")[0] for option in options if "." in option} - {"data"}  # a variable of the examples too
     results = set(_fields(Results))

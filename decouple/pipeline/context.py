@@ -81,7 +81,7 @@ class Run(Sitting):
 
     config: RunConfig
     data: ImageData
-    named: Collection[str]
+    named: Collection[str] = ()
     """Settings that name code and that the user has given, rather than the run directory: it may be loaded."""
     algorithm_digest: str | None = None
     """Of the file that defines the algorithm; None: it is decouple's own."""

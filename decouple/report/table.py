@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One method over the seeds of one group of runs."""
 
     settings: Mapping[str, Any]
@@ -86,7 +86,7 @@ class Row:
 class Table:
     """Methods by group of runs. `str` and a notebook show it; `write` gives files."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     baseline: str
 
     @property
@@ -254,18 +254,18 @@ def make_table(runs: Iterable[Run]) -> Table:
         if seed in known:
             raise DataError(f"{known[seed][0]} and {run[0]} have the same settings and seed {seed}: give each run once")
         known[seed], settings[key] = run, named
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for key, group in groups.items():
         rows += _rows(settings[key], dict(sorted(group.items())))
     return Table(rows, SGD if isinstance(runs[0][2], Results) else SINGLE)
 
 
-def _rows(settings: Mapping[str, Any], group: Mapping[int, Run]) -> list[Row]:
+def _rows(settings: Mapping[str, Any], group: Mapping[int, Run]) -> list[TableRow]:
     by_seed = {seed: _outcomes(config, results) for seed, (_, config, results) in group.items()}
     methods = list(next(iter(by_seed.values())))
     columns = {method: {seed: outcomes[method] for seed, outcomes in by_seed.items()} for method in methods}
     baseline = columns[methods[0]]
-    return [Row(settings, method, column, {} if column is baseline else baseline) for method, column in columns.items()]
+    return [TableRow(settings, method, column, {} if column is baseline else baseline) for method, column in columns.items()]
 
 
 def _outcomes(config: RunConfig | TextConfig, results: Results | TextResults) -> dict[str, Outcome]:
@@ -311,14 +311,14 @@ def _flat(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else json.dumps(value, ensure_ascii=False)
 
 
-def _figures(row: Row, name: str) -> dict[str, float | None]:
+def _figures(row: TableRow, name: str) -> dict[str, float | None]:
     difference = row.difference(name)
     bounds = (None, None, None) if difference is None else (difference.value, difference.low, difference.high)
     names = (f"{name}_difference", f"{name}_difference_low", f"{name}_difference_high")
     return {name: row.mean(name), f"{name}_std": row.std(name), **dict(zip(names, bounds, strict=True))}
 
 
-def _shown(row: Row, name: str, minus: str, plus_minus: str) -> list[str]:
+def _shown(row: TableRow, name: str, minus: str, plus_minus: str) -> list[str]:
     """Mean ± standard deviation, and difference with interval."""
     _, factor, digits = MEASURES[name]
     average, std, difference = row.mean(name), row.std(name), row.difference(name)
