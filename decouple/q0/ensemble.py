@@ -193,7 +193,7 @@ class Ensemble(nn.Module):
         Args:
             source: a run directory whose q0 stage is done, or a file.
             k: members; None: all that have a weight.
-            network: of the members' shape; needed only for a file of networks of your own.
+            network: of the members' shape; needed only for networks of your own.
             equal: weigh the chosen members equally; all of them if `k` is None.
 
         Raises:
@@ -203,7 +203,7 @@ class Ensemble(nn.Module):
         """
         source = Path(source)
         if source.is_dir():
-            return cls._of_run(source, k, equal)
+            return cls._of_run(source, k, equal, network)
         if not source.exists():
             raise ConfigError(
                 f"there is no run directory or file {source}; give one that 'decouple q0' or Ensemble.save wrote"
@@ -220,7 +220,7 @@ class Ensemble(nn.Module):
         return ensemble
 
     @classmethod
-    def _of_run(cls, run: Path, k: int | None, equal: bool) -> Ensemble:
+    def _of_run(cls, run: Path, k: int | None, equal: bool, own: nn.Module | None) -> Ensemble:
         if not (run / INDEX).exists():
             run_of_ours = (run / "config.json").exists()
             raise ConfigError(
@@ -238,7 +238,7 @@ class Ensemble(nn.Module):
             except DamagedFileError as error:
                 raise DamagedFileError(f"{error}; what trained {run} makes it again, to the same weights") from None
         architecture = architecture_from(index["architecture"])
-        return cls._from(architecture.build(), states, share, architecture)
+        return cls._from(architecture.build(own), states, share, None if own is not None else architecture)
 
     @classmethod
     def _from(

@@ -43,6 +43,7 @@ class RunInfo(msgspec.Struct):
     threads: int | None = None
     platform: str = ""
     data: dict[str, Any] = {}
+    code: dict[str, dict[str, str | None]] = {}
     stages: dict[str, Stage] = {}
     sittings: list[Sitting] = []
 
