@@ -25,7 +25,6 @@ from decouple.pipeline.searching import search_identity
 from decouple.q0.architecture import ImageArchitecture
 from decouple.q0.ensemble import INDEX, Ensemble
 from decouple.report.inputs import Inputs, RunInfo, TextInputs, read_inputs
-from decouple.report.table import Table, make_table
 from decouple.results import Curves, Results, TextResults
 from decouple.search.solutions import shards_of
 from decouple.search.store import TargetStore
@@ -127,11 +126,6 @@ class OpenedRun:
         """The series behind the pictures: curves.json."""
         return self._inputs.curves
 
-    @property
-    def table(self) -> Table:
-        """Accuracy and NLL by method, with what each has cost."""
-        return make_table([(self.path.name, self._inputs.config, self.results)])
-
     @cached_property
     def networks(self) -> Parts[Stages]:
         """The trained networks with their best weights, in eval mode, on the CPU: search-0, …, sgd-1, …"""
@@ -214,18 +208,18 @@ class OpenedRun:
 
     @property
     def _about(self) -> list[tuple[str, str]]:
-        config, done = self.config, [name for name in ("results.json", INDEX) if (self.path / name).exists()]
+        config = self.config
         rows = [("preset", config.preset), ("seed", str(config.seed))]
         if isinstance(config, RunConfig):
             rows += [("data", config.data.name), ("network", config.network.name)]
-            rows += [("targets", repr(self.targets)), ("networks", repr(self.networks))] if self.info.data else []
-        return [*rows, ("results", "there" if "results.json" in done else "not there yet")]
+            rows += [("targets", repr(self.targets)), ("networks", repr(self.networks))] if "train" in self.info.data else []
+        return [*rows, ("results", "there" if (self.path / "results.json").exists() else "not there yet")]
 
     def __repr__(self) -> str:
         return f"OpenedRun({self.path}; {'; '.join(f'{name} {value}' for name, value in self._about)})"
 
     def _repr_html_(self) -> str:
-        results = self.table._repr_html_() if (self.path / "results.json").exists() else ""
+        results = self.results._repr_html_() if (self.path / "results.json").exists() else ""
         return html_table([("run", str(self.path)), *self._about]) + results
 
 
