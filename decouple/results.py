@@ -269,6 +269,10 @@ class Curves(Record):
     trajectories: dict[str, TrajectoryCurve] = {}
     """By network."""
 
+    def __repr__(self) -> str:
+        series = {name: ", ".join(getattr(self, name)) for name in ("q0_size", "search", "training", "trajectories")}
+        return f"Curves({'; '.join(f'{name} of {keys}' for name, keys in series.items() if keys)})"
+
 
 class TextResults(Headlines):
     """What `decouple q0 text` reports in results.json; its curves.json has only `q0_size`."""

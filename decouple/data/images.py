@@ -136,11 +136,11 @@ class ImageData:
         return f"ImageData({self.name!r}: {plural(self.num_classes, 'class', 'classes')}, {images}; {sizes})"
 
     def _repr_html_(self) -> str:
-        rows = [
-            (self.classes[label], *(count(int((split.labels == label).sum())) for split in self._splits.values()))
-            for label in range(min(self.num_classes, SHOWN_CLASSES))
-        ]
-        total = ("all", *(count(len(split)) for split in self._splits.values()))
+        counts = [split.labels.bincount(minlength=self.num_classes).tolist() for split in self._splits.values()]
+        rows = [(name, *map(count, sizes)) for name, *sizes in zip(self.classes, *counts, strict=True)]
+        if len(rows) > SHOWN_CLASSES:
+            rows[SHOWN_CLASSES:] = [(f"… {len(rows) - SHOWN_CLASSES} more", "", "", "", "")]
+        total = ("all", *(count(sum(sizes)) for sizes in counts))
         return f"<p>{html.escape(repr(self))}</p>" + html_table([*rows, total], ("class", *self._splits))
 
     @cached_property

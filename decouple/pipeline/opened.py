@@ -196,7 +196,9 @@ class OpenedRun:
 
     def _expect(self, name: str, what: str, stage: str) -> None:
         if not (self.path / name).exists():
-            raise RunDirectoryError(f"{self.path} has no {what} yet; make them with '{self._command(stage)}'")
+            raise RunDirectoryError(
+                f"{self.path} has no {what} yet; '{self._command(stage)}' makes {'it' if stage == 'q0' else 'them'}"
+            )
 
     def _command(self, stage: str) -> str:
         path = shlex.quote(str(self.path))

@@ -54,7 +54,9 @@ class ImageArchitecture:
             network.unit_scale = self.unit_scale
             return network
         if own_code.is_address(self.network.name):
-            raise ConfigError(f"the members are built by {self.network.name}: give a network of theirs, network=…")
+            raise ConfigError(
+                f"{self.network.name} builds this network, code that is not run here: give one like it, network=…"
+            )
         with torch_defaults():
             noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
             network = build_network(self.network, noise, self.classes, groups=self.groups, seed=0)
