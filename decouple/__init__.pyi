@@ -71,6 +71,10 @@ from .networks.points import (
 from .pipeline import (
     run as run,
 )
+from .pipeline.opened import (
+    OpenedRun as OpenedRun,
+    open as open,
+)
 from .presets import (
     preset as preset,
     text_preset as text_preset,

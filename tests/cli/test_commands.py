@@ -355,7 +355,10 @@ def test_a_network_and_data_of_ones_own_are_only_run_when_they_are_named(
     assert "does not take" not in asked
     assert run_command(["q0", out, "--q0.cycles", "2", "--quiet", *code]) == 0
     assert run_command(["compare", out, "--quiet", *code]) == 0
-    with pytest.raises(decouple.ConfigError, match=r"are built by .*nets.py:small, code that no file runs: pass network="):
+    with pytest.raises(
+        decouple.ConfigError,
+        match=r"nets.py:small builds this network, code that is not run here: give one like it, network=",
+    ):
         decouple.Ensemble.load(out)
     module = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(108, 10))
     ensemble = decouple.Ensemble.load(out, network=decouple.Stages.from_module(module, ["1", "3"]))
