@@ -50,6 +50,7 @@ def write_comparison(found: TrajectoryComparison, folder: Path | str, *, unit: s
         "looks": looks,
         "answers": answers(found),
         "spelled": spelled,
+        "distances": [["1 − CKA", f"at {layer}"] for layer in found.layers],
         "several": {kind: sum(network.kind == kind for network in found.networks.values()) for kind in looks},
     }
     return write_page(folder / "comparison.html", "comparison_page.html.j2", draw_comparison(found, unit), values)
