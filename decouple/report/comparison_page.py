@@ -171,12 +171,5 @@ def _pairs(found: TrajectoryComparison) -> tuple[Row, Iterable[Row]]:
 
 def _csv(head: Row, rows: Iterable[Row]) -> str:
     text = io.StringIO()
-    # With this end of a line the writer quotes texts that hold either half of it; readers take a bare one for an end.
-    writer = csv.writer(text, lineterminator="\r\n")
-    lines = []
-    for row in (head, *rows):
-        writer.writerow(row)
-        lines.append(text.getvalue().removesuffix("\r\n") + "\n")
-        text.seek(0)
-        text.truncate()
-    return "".join(lines)
+    csv.writer(text).writerows([head, *rows])
+    return text.getvalue()
