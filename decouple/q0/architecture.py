@@ -40,11 +40,8 @@ class ImageArchitecture:
             raise DataError(f"images have shape {tuple(images.shape)}: expected (B, {wanted}); one alone is images[None]")
 
     def build(self) -> Stages:
-        """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights.
-
-        Raises:
-            ConfigError: code of the user's own builds it, which is not run because a file says so.
-        """
+        """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights. Raises
+        ConfigError: code of the user's own builds it, which is not run because a file says so."""
         if own_code.is_address(self.network.name):
             raise ConfigError(f"the members are built by {self.network.name}: give a network of theirs, network=…")
         with torch_defaults():

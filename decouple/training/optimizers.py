@@ -62,11 +62,7 @@ def _check_own(optimizer: object, parameters: list[nn.Parameter]) -> None:
 
 
 def rates(optimizer: torch.optim.Optimizer) -> list[float]:
-    """The learning rate of each parameter group.
-
-    Raises:
-        ConfigError: a group has none, so no schedule can apply to it.
-    """
+    """The learning rate of each parameter group. Raises ConfigError: a group has none, so no schedule can apply to it."""
     if any("lr" not in group for group in optimizer.param_groups):
         raise ConfigError(
             f"{type(optimizer).__name__} has a parameter group without 'lr': expected one, which the schedule scales"
