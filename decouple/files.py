@@ -46,11 +46,8 @@ def cache_folder() -> Path | None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically and durably, with the permissions that the umask leaves.
-
-    Raises:
-        RunDirectoryError: the folder cannot be written, its name is not UTF-8, or the disk is full. An existing file stays as it was.
-    """
+    """Write `data` to `path` atomically and durably, with the permissions that the umask leaves. Raises RunDirectoryError:
+    the folder cannot be written, its name is not UTF-8, or the disk is full. An existing file stays as it was."""
     path = Path(path)
     # Not tempfile.mkstemp, which opens for the owner only: the umask of the process would not count.
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
@@ -109,11 +106,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`.
-
-    Raises:
-        DamagedFileError: the file is missing, is not a file or holds no JSON.
-    """
+    """The JSON value in `path`. Raises DamagedFileError: the file is missing, is not a file or holds no JSON."""
     try:
         return json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
@@ -157,11 +150,8 @@ def pack_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit
 def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors (memory-mapped, on the CPU) and metadata that `save_tensors` wrote; `checked`: by their checksum too.
 
-    Tensors that shared memory share it again.
-
-    Raises:
-        DamagedFileError: missing, truncated, altered, of another format version, or another unit's file.
-    """
+    Tensors that shared memory share it again. Raises DamagedFileError: missing, truncated, altered, of another format
+    version, or another unit's file."""
     path = Path(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -188,11 +178,8 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
 
 
 def unit_of(path: Path) -> str:
-    """The unit that a file of `save_tensors` says to hold, to be given to `load_tensors`, which checks it.
-
-    Raises:
-        DamagedFileError: missing, truncated or not a file of `save_tensors`.
-    """
+    """The unit that a file of `save_tensors` says to hold, to be given to `load_tensors`, which checks it. Raises
+    DamagedFileError: missing, truncated or not a file of `save_tensors`."""
     try:
         with safetensors.safe_open(Path(path), framework="pt") as file:
             return str((file.metadata() or {})["unit"])
@@ -225,11 +212,8 @@ def save_record(path: Path, value: Any, *, unit: str) -> None:
 
 
 def load_record(path: Path, *, unit: str) -> Any:
-    """The value that `save_record` wrote.
-
-    Raises:
-        DamagedFileError: missing, altered, of another format version, or another unit's file.
-    """
+    """The value that `save_record` wrote. Raises DamagedFileError: missing, altered, of another format version, or another
+    unit's file."""
     record = read_json(path)
     if not isinstance(record, dict) or not {"format", "unit", "xxh3"} <= record.keys():
         raise DamagedFileError(f"{path} is a JSON file that is no record of decouple's; was the right one given?")

@@ -26,7 +26,7 @@ from decouple.errors import ConfigError, did_you_mean
 _PAPER_TRAINING = {
     "batch": 2000,
     "lr": 4.0,
-    "lr_unit": "airbench",
+    "optimizer": "airbench",
     "momentum": 0.85,
     "weight_decay": 0.0153,
     "clip": 0.0,
@@ -127,7 +127,6 @@ _TEXT_PRESETS: dict[str, tuple[str, TextConfig]] = {
             compile=True,
             corpus=CorpusConfig(
                 separator="<|endoftext|>",
-                tokenizer="bpe",
                 vocabulary=50_257,
                 validation=5_000_000,
                 prior=600_000,

@@ -188,11 +188,7 @@ def _ray(workers: int, address: str | None, store: int) -> Iterator[tuple[Any, b
 
 
 def _knock(address: str | None) -> None:
-    """Ray tries a port that nobody listens on for minutes; find out at once.
-
-    Raises:
-        OSError: nobody there.
-    """
+    """Ray tries a port that nobody listens on for minutes; find out at once. Raises OSError: nobody there."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()

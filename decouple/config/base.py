@@ -44,11 +44,8 @@ Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 class Section:
     """Base of all settings, which are frozen dataclasses: one with a wrong value cannot be made.
 
-    Numbers of numpy and torch, arrays and paths are taken, and become what `to_builtins` makes of them.
-
-    Raises:
-        SettingError: a value has the wrong type or is out of range, or fields contradict each other.
-    """
+    Numbers of numpy and torch, arrays and paths are taken, and become what `to_builtins` makes of them. Raises
+    SettingError: a value has the wrong type or is out of range, or fields contradict each other."""
 
     def __post_init__(self) -> None:
         for name, hint in hints(type(self)).items():

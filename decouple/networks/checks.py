@@ -21,9 +21,6 @@ from decouple.torch_state import device_of, plain_torch
 def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[int, ...]]:
     """The shapes at every search point, once it is clear that the network can be computed on the split's images.
 
-    Args:
-        what: the split's name, for messages.
-
     Raises:
         ConfigError: one of the two is something else.
         DataError: there are no images, or a label is negative.
@@ -42,14 +39,8 @@ def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[
 
 
 def check_trainable(network: nn.Module, what: str = "the network") -> None:
-    """Refuse a network that no step of an optimiser can change.
-
-    Args:
-        what: its name in the message.
-
-    Raises:
-        NetworkError: no weight asks for a gradient, or one was made in inference mode.
-    """
+    """Refuse a network that no step of an optimiser can change. Raises NetworkError: no weight asks for a gradient, or one
+    was made in inference mode."""
     weights = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     if not weights:
         raise NetworkError(
@@ -68,7 +59,6 @@ def check_batches(network: Stages, split: Split, batch: int, what: str = "train"
 
     Args:
         batch: images at once, at most: there may be fewer, and they are divided evenly.
-        what: the split's name, for messages.
         training: whether the network is then in training mode.
 
     Raises:

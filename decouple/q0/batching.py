@@ -76,11 +76,8 @@ class Batch:
     @torch.inference_mode(False)
     @torch.no_grad()
     def prove(self, images: Tensor, expected: Tensor) -> None:
-        """Compare with what the networks gave one by one: their code may do what no list of settings shows.
-
-        Raises:
-            NotBatchableError: torch cannot batch it, its results differ by more than rounding, or it changes the network.
-        """
+        """Compare with what the networks gave one by one: their code may do what no list of settings shows. Raises
+        NotBatchableError: torch cannot batch it, its results differ by more than rounding, or it changes the network."""
         stacks = [stack.clone() for stack in self._stacks]
         for self._unfused in (False, True):
             try:

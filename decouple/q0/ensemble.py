@@ -331,11 +331,8 @@ def _member(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
 
 
 def _scale_of(members: Iterable[nn.Module]) -> bool | None:
-    """The scale of the images that the members were trained on, as `Stages.unit_scale`.
-
-    Raises:
-        NetworkError: some were trained on images in 0..1 and some on others.
-    """
+    """The scale of the images that the members were trained on, as `Stages.unit_scale`. Raises NetworkError: some were
+    trained on images in 0..1 and some on others."""
     scales = {member.unit_scale for member in members if isinstance(member, Stages)} - {None}
     if len(scales) > 1:
         raise NetworkError(

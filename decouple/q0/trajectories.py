@@ -42,11 +42,7 @@ class Snapshot:
     unit: str
 
     def read(self) -> State:
-        """What it holds.
-
-        Raises:
-            DamagedFileError: missing, damaged or another unit's file.
-        """
+        """What it holds. Raises DamagedFileError: missing, damaged or another unit's file."""
         return load_tensors(self.path, unit=self.unit)
 
     def write(self, state: State) -> None:
@@ -114,7 +110,6 @@ class Chain:
         Args:
             before: what the preceding snapshot holds; None for cycle 0.
             group: the processes that share every step, each with its device.
-            advance: called with 1 after each epoch.
 
         Returns:
             What the snapshot is to hold, on the CPU; the mean loss of each epoch.
@@ -165,13 +160,7 @@ def train_cycle(
     """Take the steps of cycle `number`; returns the mean loss of each epoch.
 
     Learning rate and weight decay go in anti-phase (`cyclic_multipliers`); the decay is decoupled: a step shrinks the weights by
-    lr · decay.
-
-    Args:
-        seed: of the trajectory.
-        what: the cycle's name, for messages.
-        advance: called with 1 after each epoch.
-    """
+    lr · decay."""
     parameters = [p.data for p in loop.network.parameters() if p.requires_grad]
     batch = batch_of(config, number)
     steps = len(even_batches(task.examples, batch))

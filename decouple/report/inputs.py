@@ -79,11 +79,8 @@ class TextInputs:
 
 
 def read_inputs(folder: Path) -> Inputs | TextInputs:
-    """The four files of a finished run, on images or on text.
-
-    Raises:
-        DamagedFileError: names the file and the command that makes it again.
-    """
+    """The four files of a finished run, on images or on text. Raises DamagedFileError: names the file and the command that
+    makes it again."""
     again = f"'decouple report {folder}' makes it again from the run's finished stages"
     config_path = folder / "config.json"
     try:

@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from markupsafe import Markup
-
 from decouple import formats
 from decouple.registry import about
 from decouple.report import paper
@@ -53,12 +51,12 @@ def build_report(folder: Path) -> Path:
 
 
 TITLES = {
-    "accuracy": Markup("Test accuracy<br>(%)"),
-    "ece": "Test ECE",
-    "brier": "Test Brier",
-    "bits_per_byte": Markup("Test bits<br>per byte"),
+    "accuracy": ["Test accuracy", "(%)"],
+    "ece": ["Test ECE"],
+    "brier": ["Test Brier"],
+    "bits_per_byte": ["Test bits", "per byte"],
 }
-"""Of a population's scores."""
+"""Of a population's scores, by line."""
 
 
 def _common(inputs: Inputs | TextInputs) -> dict[str, Any]:
@@ -70,7 +68,7 @@ def _common(inputs: Inputs | TextInputs) -> dict[str, Any]:
         "paper": paper,
         "in_view": IN_VIEW,
         "noticeable": NOTICEABLE_WEIGHT,
-        "titles": TITLES,
+        "titles": {name: TITLES[name] for name in inputs.results.q0.scores},
         "settings": _settings(to_builtins(inputs.config)),
         "settings_json": json.dumps(to_builtins(inputs.config), indent=2),
     }

@@ -183,11 +183,8 @@ def _missing(shards: list[list[Shard]], seeds: list[int], execution: Execution) 
 def _plan(
     network: Stages, split: Split, config: SearchConfig, algorithms: tuple[Algorithm, ...], dtype: torch.dtype
 ) -> Plan:
-    """What all batches share.
-
-    Raises:
-        NetworkError: the network does not give the same values twice, or cannot tell candidates apart.
-    """
+    """What all batches share. Raises NetworkError: the network does not give the same values twice, or cannot tell
+    candidates apart."""
     check_repeatable(network, split.images[:16].to(device_of(network)))
     pilot = split.images[: config.batch].to(device_of(network))
     judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot)
@@ -277,11 +274,7 @@ def _check_judge(judge: Judge, pilot: Tensor, points: str | tuple[str, ...]) -> 
 
 
 def _check_algorithm(algorithm: object | None) -> None:
-    """Refuse what cannot search.
-
-    Raises:
-        ConfigError: a class, a name, or an object without one of the methods; names them.
-    """
+    """Refuse what cannot search. Raises ConfigError: a class, a name, or an object without one of the methods; names them."""
     if isinstance(algorithm, type):
         raise ConfigError(
             f"algorithm is the class {algorithm.__name__}: expected an object; call it, {algorithm.__name__}()"
@@ -294,11 +287,7 @@ def _check_algorithm(algorithm: object | None) -> None:
 
 
 def _refuse_small_disk(folder: Path, needed: int) -> None:
-    """Say so before the search, not in the middle of it.
-
-    Raises:
-        RunDirectoryError: so many bytes do not fit on the disk.
-    """
+    """Say so before the search, not in the middle of it. Raises RunDirectoryError: so many bytes do not fit on the disk."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -311,11 +300,8 @@ def _refuse_small_disk(folder: Path, needed: int) -> None:
 def _identity(
     network: Stages, split: Split, config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype, *, own: bool
 ) -> str:
-    """Names everything that decides the targets; `own`: the algorithm is the one that `config` names.
-
-    Raises:
-        ConfigError: an algorithm of the user's own that does not say what it is.
-    """
+    """Names everything that decides the targets; `own`: the algorithm is the one that `config` names. Raises ConfigError:
+    an algorithm of the user's own that does not say what it is."""
     if type(algorithm).__repr__ is object.__repr__ or " at 0x" in repr(algorithm):
         raise ConfigError(
             f"{type(algorithm).__name__} has no representation that tells its settings (but not where they are in memory, as "

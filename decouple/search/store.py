@@ -36,11 +36,8 @@ class Shard:
     """Positions in the split, from and to."""
 
     def contents(self, result: BatchResult, searched: Split, dtype: torch.dtype) -> bytes:
-        """The file that keeps `result` for the images that were searched, targets as `dtype`.
-
-        Raises:
-            NotFiniteError: a target is not finite, or is too large for `dtype`.
-        """
+        """The file that keeps `result` for the images that were searched, targets as `dtype`. Raises NotFiniteError: a
+        target is not finite, or is too large for `dtype`."""
         tensors = {f"target.{i}": _stored(target, dtype) for i, target in enumerate(result.targets)}
         tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
         tensors |= {"ids": searched.ids, "before": result.before, "after": result.after}
@@ -49,11 +46,8 @@ class Shard:
         return pack_tensors(tensors, meta, unit=self.unit)
 
     def read(self, *, checked: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, memory-mapped, and metadata; `checked` reads all of them for the checksum.
-
-        Raises:
-            DamagedFileError: missing, damaged or another unit's file.
-        """
+        """Tensors, memory-mapped, and metadata; `checked` reads all of them for the checksum. Raises DamagedFileError:
+        missing, damaged or another unit's file."""
         tensors, meta = load_tensors(self.path, unit=self.unit, checked=checked)
         if len(tensors["ids"]) != self.bounds[1] - self.bounds[0]:
             raise DamagedFileError(
@@ -124,11 +118,7 @@ class TargetStore:
         return f"<p>{html.escape(repr(self))}</p>{html_table(rows, head)}"
 
     def check(self, split: Split) -> None:
-        """Refuse a split other than the one that was searched.
-
-        Raises:
-            DataError: other images, labels, or another order.
-        """
+        """Refuse a split other than the one that was searched. Raises DataError: other images, labels, or another order."""
         if len(split) != len(self):
             raise DataError(
                 f"the targets are those of {len(self)} images, and {len(split)} are given; pass the split that was searched"

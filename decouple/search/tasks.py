@@ -59,11 +59,8 @@ class Plan:
     """What is evolved: `SearchConfig.points`."""
 
     def search(self, task: Task, searched: Split) -> bytes:
-        """The contents of the task's file, for the images that its shard is of; on the judge's device.
-
-        Raises:
-            NotFiniteError: the network's own output is not finite for some image.
-        """
+        """The contents of the task's file, for the images that its shard is of; on the judge's device. Raises
+        NotFiniteError: the network's own output is not finite for some image."""
         device = device_of(self.judge.network)
         result = search_batch(
             self.judge,

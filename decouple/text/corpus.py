@@ -66,11 +66,8 @@ def _place(digest: str, folder: Path) -> tuple[Path, str]:
 
 
 def kept_corpus(digest: str, folder: Path) -> Corpus:
-    """The corpus that `load_corpus` has kept in a folder, by its digest.
-
-    Raises:
-        DamagedFileError: it is not there, or damaged.
-    """
+    """The corpus that `load_corpus` has kept in a folder, by its digest. Raises DamagedFileError: it is not there, or
+    damaged."""
     path, unit = _place(digest, folder)
     tensors, meta = load_tensors(path, unit=unit)
     tokens, bounds = tensors["tokens"].numpy(), tensors["bounds"].numpy()

@@ -13,7 +13,7 @@ from decouple.config import CorpusConfig
 from decouple.errors import ConfigError, DataError
 
 END = "<|end|>"
-"""The end mark, as bpe writes it in its file."""
+"""The end mark, as byte-pair encoding writes it in its file."""
 
 
 class Tokenizer(Protocol):
@@ -70,20 +70,20 @@ class BytePairs:
 
 
 def tokenizer_of(config: CorpusConfig, training: Sequence[bytes]) -> Tokenizer:
-    """The tokenizer that the settings ask for; bpe is fitted on the `training` documents alone.
+    """The tokenizer that the settings ask for; byte pairs are fitted only on the `training` documents.
 
     Raises:
-        ConfigError: bpe, and the package tokenizers is not installed.
-        DataError: bpe, and a document is not UTF-8.
+        ConfigError: byte pairs, and the package tokenizers is not installed.
+        DataError: byte pairs, and a document is not UTF-8.
     """
-    if config.tokenizer == "bytes":
+    if config.vocabulary is None:
         return Bytes()
     try:
         import tokenizers
     except ImportError:
         raise ConfigError(
-            "corpus.tokenizer = bpe needs the package tokenizers, which is not installed: pip install 'decouple-learn[text]', "
-            "or give --corpus.tokenizer bytes"
+            f"corpus.vocabulary = {config.vocabulary} needs the package tokenizers, which is not installed: "
+            "pip install 'decouple-learn[text]', or give --corpus.vocabulary None for bytes"
         ) from None
     inner = tokenizers.Tokenizer(tokenizers.models.BPE())
     inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -105,5 +105,5 @@ def _text(document: bytes) -> str:
     except UnicodeDecodeError as error:
         raise DataError(
             f"the text is not UTF-8 ({error.reason} in {document[max(0, error.start - 10) : error.end + 10]!r}); give "
-            "--corpus.tokenizer bytes, or convert the file"
+            "--corpus.vocabulary None for bytes, or convert the file"
         ) from None

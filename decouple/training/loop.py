@@ -85,7 +85,6 @@ class Loop:
             batches: positions, (B,) each.
             before_step: called with the step's number in the epoch; sets the rates.
             seed: of what the network itself draws (dropout) in this epoch.
-            what: the training's name, for the message.
             ahead: batches made ready in another thread; 0: each when its step comes. The result is the same.
 
         Raises:

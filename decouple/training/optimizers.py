@@ -39,7 +39,7 @@ def make_optimizer(
         optimizer = factory(parameters)
         _check_own(optimizer, parameters)
         return optimizer
-    if settings.optimizer == "sgd":
+    if settings.optimizer in ("sgd", "airbench"):
         return sgd(network, settings, batch=batch)
     return _adaptive(parameters, settings, hidden, settings.weight_decay)
 
@@ -62,11 +62,7 @@ def _check_own(optimizer: object, parameters: list[nn.Parameter]) -> None:
 
 
 def rates(optimizer: torch.optim.Optimizer) -> list[float]:
-    """The learning rate of each parameter group.
-
-    Raises:
-        ConfigError: a group has none, so no schedule can apply to it.
-    """
+    """The learning rate of each parameter group. Raises ConfigError: a group has none, so no schedule can apply to it."""
     if any("lr" not in group for group in optimizer.param_groups):
         raise ConfigError(
             f"{type(optimizer).__name__} has a parameter group without 'lr': expected one, which the schedule scales"
@@ -86,12 +82,12 @@ def set_rates(optimizer: torch.optim.Optimizer, peaks: list[float], factor: floa
 def sgd(network: nn.Module, settings: TrainConfig, *, batch: int) -> torch.optim.SGD:
     """Nesterov SGD over the trainable parameters.
 
-    With `lr_unit="airbench"` the learning rate is decoupled from batch size and momentum as that project does it: its
+    With `optimizer="airbench"` the learning rate is decoupled from batch size and momentum as that project does it: its
     loss is a sum, its step lr / (1024 · (1 + 1 / (1 − momentum))). For the mean over `batch` images this is a torch
     learning rate of lr · batch / (1024 · (1 + 1 / (1 − momentum))) and a torch weight decay of weight_decay / lr.
     """
     lr, decay = settings.lr, settings.weight_decay
-    if settings.lr_unit == "airbench":
+    if settings.optimizer == "airbench":
         decay = decay / lr
         lr = lr * batch / (1024 * (1 + 1 / (1 - settings.momentum)))
     parameters = [p for p in network.parameters() if p.requires_grad]

@@ -70,7 +70,7 @@ def test_the_triangle_rises_for_a_fifth_and_falls_to_zero() -> None:
 
 def test_airbench_units_are_those_of_its_summed_loss() -> None:
     """One step with its decoupled units on the mean loss equals one on the summed loss as airbench takes it."""
-    config = TrainConfig(lr=4.0, lr_unit="airbench", momentum=0.85, weight_decay=0.0153)
+    config = TrainConfig(lr=4.0, optimizer="airbench", momentum=0.85, weight_decay=0.0153)
     weight = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     batch = 2000
     optimizer = sgd(nn.ParameterList([weight]), config, batch=batch)
