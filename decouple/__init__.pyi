@@ -35,6 +35,7 @@ from .config import (
     SearchConfig as SearchConfig,
     SgdConfig as SgdConfig,
     TextConfig as TextConfig,
+    TuneConfig as TuneConfig,
 )
 from .data import (
     ImageData as ImageData,
@@ -70,6 +71,9 @@ from .networks.points import (
 )
 from .pipeline import (
     run as run,
+)
+from .pipeline.tune import (
+    tune as tune,
 )
 from .presets import (
     preset as preset,
