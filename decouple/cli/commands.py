@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from decouple import own_code, settings
 from decouple.cli.options import (
@@ -24,7 +24,7 @@ from decouple.cli.options import (
     TextOptions,
     TuneOptions,
 )
-from decouple.cli.parsing import Options, parse_options, parse_settings, peek
+from decouple.cli.parsing import parse_options, parse_settings, peek
 from decouple.cli.signals import on_signal, unwind
 from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.config.files import read_file
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _RUN = [field.name for field in fields(RunConfig) if field.name != "preset"]
 """The settings of a run that its command line takes."""
+PresetOptions = TypeVar("PresetOptions", RunOptions, TuneOptions)
 _TEXT = [field.name for field in fields(TextConfig) if field.name != "preset"]
 
 
@@ -65,7 +66,7 @@ def _run(argv: list[str]) -> None:
         _execute(directory, group, config, options, "report")
 
 
-def _preset_settings(command: str, argv: list[str], known: Options) -> tuple[Options, RunConfig]:
+def _preset_settings(command: str, argv: list[str], known: PresetOptions) -> tuple[PresetOptions, RunConfig]:
     """What `run`, `estimate` and `tune` take: options, --config among them, and settings after the name of a preset."""
     usage = f"{command} PRESET"
     if argv[:1] in (["-h"], ["--help"]):

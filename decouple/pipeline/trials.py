@@ -62,11 +62,9 @@ class Tuning(Written):
 
     def best(self, method: str) -> Trial:
         """The most accurate trial; of equals one with the fewest values at an edge, the earliest."""
-
-        def rank(trial: Trial) -> tuple[float, int]:
-            return (-1.0 if trial.accuracy is None else trial.accuracy), -len(self.beyond(trial))
-
-        return max(self.of(method), key=rank)
+        trials = self.of(method)
+        top = max((trial.accuracy for trial in trials if trial.accuracy is not None), default=None)
+        return min((trial for trial in trials if trial.accuracy == top), key=lambda trial: len(self.beyond(trial)))
 
     def beyond(self, trial: Trial) -> list[tuple[str, Value]]:
         """For each of its values that is the smallest or largest that was tried: the setting, and the next value to try. A
@@ -118,28 +116,23 @@ class Tuning(Written):
         """Head and rows as a reader sees them."""
         names = list(dict.fromkeys(name.partition(".")[2] for grid in self.grids.values() for name in grid))
         rows = []
-        for method in self.grids:
-            for number, trial in enumerate(self.of(method), 1):
-                values = [_shown(trial.values.get(f"{method}.{name}", "")) for name in names]
-                reached = "diverged" if trial.accuracy is None else self._percent(trial.accuracy)
-                mark = "best" if trial is self.best(method) else ""
-                rows.append([method, str(number), str(trial.extension), *values, reached, mark])
+        for record in self.records():
+            method, share = record["method"], record["validation_accuracy"]
+            values = [_shown(record.get(f"{method}.{name}", "")) for name in names]
+            reached = "diverged" if share is None else self._percent(share)
+            mark = "best" if record["best"] else ""
+            rows.append([method, str(record["trial"]), str(record["extension"]), *values, reached, mark])
         return ["method", "trial", "extension", *names, "validation accuracy (%)", ""], rows
 
     def records(self) -> list[dict[str, Any]]:
         """A flat record for each trial, for a data frame."""
-        return [
-            {
-                "method": method,
-                "trial": number,
-                "extension": trial.extension,
-                **trial.values,
-                "validation_accuracy": trial.accuracy,
-                "best": trial is self.best(method),
-            }
-            for method in self.grids
-            for number, trial in enumerate(self.of(method), 1)
-        ]
+        found = []
+        for method in self.grids:
+            best = self.best(method)
+            for number, trial in enumerate(self.of(method), 1):
+                place = {"method": method, "trial": number, "extension": trial.extension}
+                found.append(place | trial.values | {"validation_accuracy": trial.accuracy, "best": trial is best})
+        return found
 
     def remarks(self) -> list[str]:
         """For each method what was best, and whether it lies at an edge."""
@@ -209,8 +202,7 @@ def grids_of(config: RunConfig, tuning: TuneConfig) -> Grids:
             raise ConfigError(f"'{name}' is no setting of {methods} that can be tuned{did_you_mean(name, known)}")
     grids: Grids = {method: {} for method in tuning.methods}
     for name in wanted:
-        for value in (values := given.get(name, ())):
-            configured(config, {name: value})
+        values = [settings.flattened(configured(config, {name: value}))[name] for value in given.get(name, ())]
         grids[name.split(".")[0]][name] = ordered(values) or _around(config, name, own[name])
     for method, grid in grids.items():
         if (cells := math.prod(map(len, grid.values()))) < tuning.trials:
