@@ -35,6 +35,7 @@ from .config import (
     SearchConfig as SearchConfig,
     SgdConfig as SgdConfig,
     TextConfig as TextConfig,
+    TuneConfig as TuneConfig,
 )
 from .data import (
     ImageData as ImageData,
@@ -74,6 +75,9 @@ from .pipeline import (
 from .pipeline.opened import (
     OpenedRun as OpenedRun,
     open as open,
+)
+from .pipeline.tune import (
+    tune as tune,
 )
 from .presets import (
     preset as preset,

@@ -22,6 +22,7 @@ Train networks by searching representations and learning them, and turn the solu
                                --seeds 0 1 2 does it for each seed and ends with a table
   decouple table RUN_DIR ...   mean and deviation over seeds, and differences to SGD, of any runs
   decouple estimate PRESET     what that would cost, before anything runs
+  decouple tune PRESET         SGD and learning, tuned with equally many trials on validation images
   decouple presets             the presets, a line each
   decouple points NETWORK      where a network of yours can be cut into search points
 
@@ -106,9 +107,9 @@ def _stopped(number: int, command: str, argv: list[str]) -> int:
 
 
 def _how_to_continue(command: str, argv: list[str]) -> str:
-    if command not in ("run", *STAGE_SECTIONS):
+    if command not in ("run", "tune", *STAGE_SECTIONS):
         return ""
-    if (command == "run" or argv[:1] == ["text"]) and "--resume" not in argv:
+    if (command in ("run", "tune") or argv[:1] == ["text"]) and "--resume" not in argv:
         argv = [*argv, "--resume"]
     return "; finished work is kept: continue with  " + shlex.join(["decouple", command, *argv])
 

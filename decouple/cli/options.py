@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from decouple.config import Section
+from decouple.config import Section, TuneConfig
 from decouple.config.base import Count, Name, Positive
 
 STAGE_SECTIONS = {
@@ -55,6 +55,24 @@ class RunOptions(StageOptions):
     seeds: tuple[Count, ...] = ()
     """Run once for each of these seeds, in place of --seed: into --out/seed-N, with a table of all (see decouple table) in --out.
     --workers then says how many runs go side by side."""
+
+
+@dataclass(frozen=True)
+class TuneOptions(TuneConfig):
+    out: Path | None = None
+    """Run directory; default: runs/tune-PRESET-seedN."""
+    resume: bool = False
+    """Resume what --out holds; finished trials are not done again."""
+    config: Path | None = None
+    """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
+    device: Name = "auto"
+    """auto (the first GPU, or else the CPU), cpu, cuda or cuda:N."""
+    data_root: Path | None = None
+    """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
+    workers: Positive = 1
+    """Trials side by side, each in a process of Ray's with its share of the cores or GPUs."""
+    quiet: bool = False
+    """Show no progress."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from decouple.config.training import (
     StepConfig,
     TrainConfig,
 )
+from decouple.config.tuning import TuneConfig
 
 __all__ = [
     "NO_IDENTITY",
@@ -37,5 +38,6 @@ __all__ = [
     "StepConfig",
     "TextConfig",
     "TrainConfig",
+    "TuneConfig",
     "identity",
 ]

@@ -174,6 +174,8 @@ def _expected(hint: Any, value: Any = None) -> str:
         return " or ".join(_expected(argument, value) for argument in arguments)
     if origin is tuple:
         return f"one or more values, each {_expected(arguments[0])}"
+    if origin is dict and typing.get_origin(arguments[1]) is tuple:
+        return "one or more names with their values, NAME=VALUE,VALUE"
     if origin is dict:
         return f"one or more names with a value each, {_expected(arguments[1])}"
     return _WORDS[hint]

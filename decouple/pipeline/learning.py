@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -132,9 +133,13 @@ def rounds_of(run: Placed, first: Trained) -> list[Trained]:
     return [*earlier, found[-1]]
 
 
-def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
-    """Train the networks that are not there yet; the processes of the run's group share every batch."""
-    networks = networks_of(run)
+def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | None = None) -> list[Trained]:
+    """Train the networks that are not there yet; the processes of the run's group share every batch.
+
+    Args:
+        networks: those of the run that are wanted; None: all.
+    """
+    networks = networks_of(run) if networks is None else list(networks)
     with run.timed("learn", fingerprint([(trained.name, trained.identity) for trained in networks])):
         for trained in networks:
             if _is_whole(run, trained):

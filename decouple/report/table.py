@@ -23,6 +23,7 @@ from decouple.settings import flattened
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 SGD, SEARCHED, UNIFORM, PRIOR = "SGD", "searched", "q0, uniform", "q0, learned prior"
 SINGLE, GREEDY = "best single member", "q0, greedy"
@@ -82,8 +83,65 @@ class TableRow:
         return Interval(value=value, low=value - reach, high=value + reach)
 
 
+class Written:
+    """What is shown as a table: `cells` are for readers, `records` for programs."""
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Head and rows."""
+        raise NotImplementedError
+
+    def records(self) -> list[dict[str, Any]]:
+        """A flat record for each row."""
+        raise NotImplementedError
+
+    def frame(self) -> pandas.DataFrame:
+        """The records as a pandas data frame; pandas is not installed with decouple."""
+        import pandas
+
+        return pandas.DataFrame(self.records())
+
+    def __str__(self) -> str:
+        head, rows = self.cells()
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (head, *rows)
+        ]
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        """As a table of Markdown."""
+        head, rows = self.cells()
+        lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def csv(self) -> str:
+        """The records as CSV."""
+        text, records = io.StringIO(), self.records()
+        writer = csv.DictWriter(
+            text, list(dict.fromkeys(name for record in records for name in record)), lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(records)
+        return text.getvalue()
+
+    def _repr_html_(self) -> str:
+        head, rows = self.cells()
+        lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
+        lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+    def _save(self, path: Path, further: Mapping[str, str], figure: Figure) -> None:
+        """Write `path` with each suffix: text, CSV, Markdown, what is given `further`, and the picture as PNG and SVG."""
+        from decouple.report.style import render
+
+        for suffix, text in {"txt": f"{self}\n", "csv": self.csv(), "md": self.markdown(), **further}.items():
+            write_text(path.with_suffix(f".{suffix}"), text)
+        for kind in ("png", "svg"):
+            write_bytes(path.with_suffix(f".{kind}"), render(figure, kind))
+
+
 @dataclass(frozen=True)
-class Table:
+class Table(Written):
     """Methods by group of runs. `str` and a notebook show it; `write` gives files."""
 
     rows: Sequence[TableRow]
@@ -109,12 +167,6 @@ class Table:
             for row in self.rows
         ]
 
-    def frame(self) -> pandas.DataFrame:
-        """The records as a pandas data frame; pandas is not installed with decouple."""
-        import pandas
-
-        return pandas.DataFrame(self.records())
-
     def cells(self, minus: str = "−", plus_minus: str = " ± ") -> tuple[list[str], list[list[str]]]:
         """Head and rows as a reader sees them."""
         settings = list(dict.fromkeys(name for row in self.rows for name in row.settings))
@@ -132,20 +184,6 @@ class Table:
             rows.append(cells)
         return head, rows
 
-    def __str__(self) -> str:
-        head, rows = self.cells()
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (head, *rows)
-        ]
-        return "\n".join(lines)
-
-    def markdown(self) -> str:
-        """As a table of Markdown."""
-        head, rows = self.cells()
-        lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
     def latex(self) -> str:
         """As a LaTeX tabular, with the rules of booktabs."""
         head, rows = self.cells("$-$", r" $\pm$ ")
@@ -153,27 +191,11 @@ class Table:
         body = [r"\begin{tabular}{" + "l" * len(head) + "}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
         return "\n".join([*body, r"\end{tabular}", ""])
 
-    def csv(self) -> str:
-        """The records as CSV."""
-        text, records = io.StringIO(), self.records()
-        writer = csv.DictWriter(
-            text, list(dict.fromkeys(name for record in records for name in record)), lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(records)
-        return text.getvalue()
-
     def json(self) -> str:
         """The records as JSON, with every seed's figures."""
         seeds = [{seed: outcome._asdict() for seed, outcome in row.outcomes.items()} for row in self.rows]
         records = [{**record, "by_seed": each} for record, each in zip(self.records(), seeds, strict=True)]
         return json.dumps({"baseline": self.baseline, "rows": records}, indent=2, ensure_ascii=False) + "\n"
-
-    def _repr_html_(self) -> str:
-        head, rows = self.cells()
-        lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
-        lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
     def write(self, folder: Path | str) -> Path:
         """Write table.txt, .csv, .json, .md and .tex, and the picture as .png and .svg, into `folder`; returns it.
@@ -182,20 +204,9 @@ class Table:
             RunDirectoryError: the folder cannot be written.
         """
         from decouple.report.figures.table import table_figure
-        from decouple.report.style import render
 
         folder = Path(folder)
-        for suffix, text in (
-            ("txt", f"{self}\n"),
-            ("csv", self.csv()),
-            ("json", self.json()),
-            ("md", self.markdown()),
-            ("tex", self.latex()),
-        ):
-            write_text(folder / f"table.{suffix}", text)
-        figure = table_figure(self)
-        for kind in ("png", "svg"):
-            write_bytes(folder / f"table.{kind}", render(figure, kind))
+        self._save(folder / "table", {"json": self.json(), "tex": self.latex()}, table_figure(self))
         return folder
 
 
