@@ -86,7 +86,7 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class OpenedRun:
-    """A run directory, read-only. Make one with `decouple.open`.
+    """A run directory, read-only, with what was there when each part was first asked for. Make one with `decouple.open`.
 
     What a run on text does not have, or what is not there yet, raises RunDirectoryError, which names the command that makes it;
     a damaged file raises DamagedFileError.
@@ -109,7 +109,10 @@ class OpenedRun:
     @cached_property
     def info(self) -> RunInfo:
         """How the run was made: command, versions, device, seconds by stage."""
-        return msgspec.convert(self._directory.read_run(), RunInfo)
+        try:
+            return msgspec.convert(self._directory.read_run(), RunInfo)
+        except msgspec.ValidationError:  # as good as missing: nothing in it decides a result
+            return RunInfo()
 
     @cached_property
     def _inputs(self) -> Inputs | TextInputs:

@@ -96,11 +96,12 @@ def test_a_folder_without_a_run_and_damaged_files_are_refused(finished: Path, tm
     network.write_bytes(network.read_bytes()[:-1])
     with pytest.raises(DamagedFileError, match="truncated"):
         decouple.open(finished).networks["sgd-1"]
-    (finished / "run.json").unlink()
-    run = decouple.open(finished)
-    assert "networks" not in repr(run)
-    with pytest.raises(RunDirectoryError, match=f"'decouple report {finished}' writes it again"):
-        run.networks  # noqa: B018
+    for write in (lambda file: file.write_text('{"data": 3}'), Path.unlink):
+        write(finished / "run.json")
+        run = decouple.open(finished)
+        assert "networks" not in repr(run)
+        with pytest.raises(RunDirectoryError, match=f"'decouple report {finished}' writes it again"):
+            run.networks  # noqa: B018
 
 
 OWN = """
