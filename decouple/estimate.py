@@ -27,7 +27,7 @@ from decouple.search.solutions import algorithm_of
 from decouple.search.store import IN_MEMORY_BYTES
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import Loop
-from decouple.training.optimizers import sgd
+from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import ImageLoader
 
 GPU_NAME = "NVIDIA H100"
@@ -304,7 +304,7 @@ def _time_search(config: RunConfig, network: Stages, data: ImageData, search: _S
 def _time_step(config: RunConfig, network: Stages, data: ImageData) -> float:
     """Seconds that a training step takes for one image."""
     train = _enlarged(data.train, min(config.learn.batch, 64))
-    optimizer = sgd(network, config.learn, batch=len(train))
+    optimizer = make_optimizer(network, config.learn, batch=len(train))
     batches = epoch_batches(len(train), len(train), seed=0, epoch=0)
     loop = Loop(network, optimizer, CrossEntropy(), config.learn.clip, config.precision)
     loader = ImageLoader(network, train, augmentation=config.learn.augment, precision=config.precision, seed=0)
