@@ -83,11 +83,7 @@ class Estimate:
 
     def text(self) -> str:
         """A table for people."""
-        rows = [
-            ("search (and the probe)", self.search),
-            ("learn (and SGD baselines)", self.learn),
-            ("q0", self.q0),
-        ]
+        rows = [("search (and the probe)", self.search), ("learn (and SGD baselines)", self.learn), ("q0", self.q0)]
         lines = [f"{'stage':<27}{'FLOPs':>10}{'time here':>13}"]
         lines += [f"{name:<27}{magnitude(cost.flops):>10}{rough_duration(cost.seconds):>13}" for name, cost in rows]
         total = sum(cost.seconds for _, cost in rows)

@@ -155,14 +155,7 @@ class _Training:
         if self.checkpoint is not None:
             self._restore(self.checkpoint)
 
-    def run(
-        self,
-        loop: Loop,
-        train: Split,
-        validation: Split,
-        seed: int,
-        record: Callable[[int, Stages], None],
-    ) -> None:
+    def run(self, loop: Loop, train: Split, validation: Split, seed: int, record: Callable[[int, Stages], None]) -> None:
         """Train the epochs that are left."""
         settings, leads = self.settings, loop.group.first
         if leads:

@@ -95,11 +95,7 @@ class Chain:
     """Train a network compiled by torch.compile."""
 
     def cycle(
-        self,
-        number: int,
-        before: State | None,
-        group: Group,
-        advance: Callable[[int], None] = lambda epochs: None,
+        self, number: int, before: State | None, group: Group, advance: Callable[[int], None] = lambda epochs: None
     ) -> tuple[State, list[float]]:
         """Train cycle `number`: it depends on the snapshot before it and on nothing else that came earlier.
 
