@@ -8,7 +8,7 @@ torch's own defaults.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain
 
 import torch
@@ -86,6 +86,11 @@ def evaluated(*modules: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def generators_kept(device: torch.device) -> AbstractContextManager[None]:
+    """What is drawn inside from torch's global generators, of the CPU and of `device`, leaves them as they were."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def device_of(module: nn.Module) -> torch.device:
