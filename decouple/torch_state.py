@@ -76,16 +76,21 @@ def torch_defaults() -> Iterator[None]:
 
 
 @contextmanager
-def evaluated(*modules: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside: no dropout, and no running statistics changed. Outside each part is in the mode that it was in."""
+def in_mode(*modules: nn.Module, training: bool) -> Iterator[None]:
+    """Training or evaluation mode inside. Outside each part is in the mode that it was in."""
     modes = {part: part.training for module in modules for part in module.modules()}
     for module in modules:
-        module.eval()
+        module.train(training)
     try:
         yield
     finally:
-        for part, training in modes.items():
-            part.training = training
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def evaluated(*modules: nn.Module) -> AbstractContextManager[None]:
+    """Evaluation mode inside: no dropout, and no running statistics changed."""
+    return in_mode(*modules, training=False)
 
 
 def generators_kept(device: torch.device) -> AbstractContextManager[None]:
