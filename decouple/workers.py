@@ -77,9 +77,7 @@ def distribute(
 
     Raises:
         ConfigError: no Ray cluster at `address`, one without what is needed, or with other versions of decouple or torch.
-        WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays.
-        Exception: what a job raised, as itself.
-    """
+        WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays. What a job raised comes as itself."""
     with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
         threads, resources = _share(ray, workers, device, started)
         remote = ray.remote(max_retries=0, **resources)(_work)

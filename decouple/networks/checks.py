@@ -57,11 +57,7 @@ def check_batches(network: Stages, split: Split, batch: int, what: str = "train"
 
     Args:
         batch: images at once, at most: there may be fewer, and they are divided evenly.
-        training: whether the network is then in training mode.
-
-    Raises:
-        NetworkError: says which batch it is, and what the network answers.
-    """
+        training: whether the network is then in training mode."""
     if len(split) // math.ceil(len(split) / batch) > 1:
         return
     trial = copy.deepcopy(network).train(training)
@@ -77,14 +73,7 @@ def check_batches(network: Stages, split: Split, batch: int, what: str = "train"
 
 
 def check_repeatable(network: Stages, images: Tensor) -> None:
-    """Refuse a network that answers anew each time in eval mode.
-
-    Args:
-        images: (B, …) on the network's device.
-
-    Raises:
-        NetworkError: names the first search point where two answers differ.
-    """
+    """Refuse a network that answers `images` (B, …), on its device, anew each time in eval mode; names the search point."""
     trial = copy.deepcopy(network).eval()
     with plain_torch(), torch.no_grad(), generators_kept(images.device):
         for name, one, other in zip(

@@ -105,14 +105,9 @@ class Chain:
 
         Args:
             before: what the preceding snapshot holds; None for cycle 0.
-            group: the processes that share every step, each with its device.
 
         Returns:
-            What the snapshot is to hold, on the CPU; the mean loss of each epoch.
-
-        Raises:
-            NotFiniteError: a loss or gradient became NaN or infinite; names the step.
-        """
+            What the snapshot is to hold, on the CPU; the mean loss of each epoch."""
         config = self.config
         network = own_copy(self.network).to(group.device)
         optimizer = undecayed(network, self.task, config)

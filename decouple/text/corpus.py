@@ -150,11 +150,7 @@ def deal(lengths: NDArray[np.int64], config: CorpusConfig, *, name: str = "the t
 
     Args:
         lengths: (D,) bytes of each document, its separator included.
-        name: what errors call the text.
-
-    Raises:
-        DataError: too few documents for the parts.
-    """
+        name: what errors call the text."""
     # The held-out parts are dealt first, so that they do not depend on the size of the training text.
     wanted = {**{part: getattr(config, part) for part in HELD_OUT}, "train": config.train}
     if (dealt := _dealt(lengths, wanted, config.seed)) is not None:

@@ -89,8 +89,7 @@ class Loop:
 
         Raises:
             NetworkError: the loss does not depend on any weight that is trained.
-            NotFiniteError: at the step where the loss or the gradient became NaN or infinite.
-        """
+            NotFiniteError: at the step where the loss or the gradient became NaN or infinite."""
         self.network.train()
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         device = parameters[0].device

@@ -99,22 +99,17 @@ class MuonAndAdamW(torch.optim.Optimizer):
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
 
-    torch's Muon takes matrices alone, so a convolution's weight (O, I, h, w) goes to it as (O, I·h·w): the order of the columns
+    torch's Muon takes only matrices, so a convolution's weight (O, I, h, w) goes to it as (O, I·h·w): the order of the columns
     does not matter to the orthogonalisation. Its update is scaled to AdamW's typical size (`match_rms_adamw`), which is
-    why one learning rate serves both.
+    why one learning rate serves both. Weight decay is decoupled.
 
     Args:
         matrices: weights with at least 2 dimensions, of hidden layers.
         rest: vectors and the output layer, as Muon's author advises.
-        lr: at the start; `param_groups` hold the one in force.
-        momentum: of Muon.
-        betas: of AdamW.
-        weight_decay: of both, decoupled.
 
     Raises:
         ConfigError: a torch without Muon.
-        ValueError: a weight that no matrix can share the memory of.
-    """
+        ValueError: a weight that no matrix can share the memory of."""
 
     def __init__(
         self,

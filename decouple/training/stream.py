@@ -80,10 +80,7 @@ class ImageLoader:
     Args:
         fetch: rows by position, on the CPU; stored types and layouts are converted to float32 in the network's layout.
         precision: "bfloat16" rounds rows that are maps to the type that autocast gives the network's own maps.
-        augmentation: see `augment`.
-        seed: of this epoch's views, and of what objectives draw.
-        group: the processes that share each batch.
-    """
+        seed: of this epoch's views, and of what objectives draw."""
 
     def __init__(
         self,
