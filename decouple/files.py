@@ -161,15 +161,8 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
         raise DamagedFileError(f"{path} is missing, truncated or not a safetensors file ({first_line(error)})") from error
     if "format" not in header or "unit" not in header:
         raise DamagedFileError(f"{path} is a safetensors file that decouple has not written; was the right one given?")
-    if header["format"] != str(FORMAT):
-        raise DamagedFileError(
-            f"{path} has format version {header['format']!r}, this release reads {FORMAT}; make it again with this release"
-        )
     checksum = header.pop("xxh3", None)
-    if checked and checksum != _checksum(tensors, header):
-        raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
-    if header["unit"] != unit:
-        raise DamagedFileError(f"{path} holds unit {header['unit']!r}, expected {unit!r}: was it moved or copied?")
+    _expect(path, header, str(FORMAT), lambda: not checked or checksum == _checksum(tensors, header), unit)
     views = {
         name: tensors[source].as_strided(shape, stride, tensors[source].storage_offset() + offset)
         for name, (source, shape, stride, offset) in json.loads(header.get("aliases", "{}")).items()
@@ -217,15 +210,20 @@ def load_record(path: Path, *, unit: str) -> Any:
     record = read_json(path)
     if not isinstance(record, dict) or not {"format", "unit", "xxh3"} <= record.keys():
         raise DamagedFileError(f"{path} is a JSON file that is no record of decouple's; was the right one given?")
-    if record["format"] != FORMAT:
-        raise DamagedFileError(
-            f"{path} has format version {record['format']!r}, this release reads {FORMAT}; make it again with this release"
-        )
-    if record.get("xxh3") != _record_checksum(record.get("value"), record.get("unit")):
-        raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
-    if record["unit"] != unit:
-        raise DamagedFileError(f"{path} holds unit {record['unit']!r}, expected {unit!r}: was it moved or copied?")
+    _expect(path, record, FORMAT, lambda: record["xxh3"] == _record_checksum(record.get("value"), record["unit"]), unit)
     return record["value"]
+
+
+def _expect(path: Path, found: Mapping[str, Any], version: object, is_whole: Callable[[], bool], unit: str) -> None:
+    """Refuse a file of another format version, an altered one, or another unit's."""
+    if found["format"] != version:
+        raise DamagedFileError(
+            f"{path} has format version {found['format']!r}, this release reads {FORMAT}; make it again with this release"
+        )
+    if not is_whole():
+        raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
+    if found["unit"] != unit:
+        raise DamagedFileError(f"{path} holds unit {found['unit']!r}, expected {unit!r}: was it moved or copied?")
 
 
 def sharing(tensors: Mapping[str, Tensor]) -> list[list[str]]:

@@ -61,9 +61,8 @@ class _Yaml(yaml.SafeLoader):
     yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(
-            anchor
-        )  # `<<` has not been followed yet: it may bring in a key that is given here
+        # `<<` has not been followed yet: it may bring in a key that is given here
+        node = super().compose_mapping_node(anchor)
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         _refuse_twice([(key.value, f" (the second time in line {key.start_mark.line + 1})") for key in keys])
         return node

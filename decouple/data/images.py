@@ -17,7 +17,7 @@ from torch import Tensor
 from decouple.data.splits import split_test, split_training
 from decouple.errors import DataError
 from decouple.formats import count, html_table, plural
-from decouple.tensors import as_tensor
+from decouple.tensors import as_tensor, digest_of
 from decouple.torch_state import torch_defaults
 
 
@@ -84,11 +84,7 @@ class Split:
     @cached_property
     def digest(self) -> str:
         """32 hexadecimal digits of xxh3 over ids, labels and images: the identity of these images in this order."""
-        digest = xxhash.xxh3_128()
-        for tensor in (self.ids, self.labels, self.images):
-            digest.update(f"{tensor.dtype}|{tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()
+        return digest_of([("", self.ids), ("", self.labels), ("", self.images)])
 
     def subset(self, positions: Tensor | Sequence[int]) -> Split:
         """The images at `positions` (each in 0..N-1), in that order, as copies."""

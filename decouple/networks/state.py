@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
-import xxhash
 from torch import Tensor, nn
 
 from decouple.errors import NetworkError, first_line
 from decouple.files import without_sharing
+from decouple.tensors import digest_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -41,11 +41,7 @@ def state_of(network: nn.Module, what: str = "the network") -> dict[str, Tensor]
 
 def weights_digest(network: nn.Module) -> str:
     """32 hexadecimal digits of xxh3 over names and values of the weights and buffers, in their order."""
-    digest = xxhash.xxh3_128()
-    for name, value in network.state_dict().items():
-        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return digest_of(network.state_dict().items())
 
 
 def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

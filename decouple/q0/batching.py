@@ -26,16 +26,10 @@ class NotBatchableError(Exception):
 
 
 class Batch:
-    """Networks that differ in the values of their weights alone, run as one: the first one's code on stacked weights.
+    """Networks in eval mode that differ only in the values of their weights, run as one: the first one's code on stacked weights.
 
-    The networks' own tensors become views of the stacks, so a weight that changes in place, by whatever way, changes here.
-
-    Args:
-        members: networks in eval mode.
-
-    Raises:
-        NotBatchableError: they differ in something else, or it cannot be told.
-    """
+    The networks' own tensors become views of the stacks, so a weight that changes in place, by whatever way, changes here. Raises
+    NotBatchableError: they differ in something else, or it cannot be told."""
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         if any(module.training for member in members for module in member.modules()):

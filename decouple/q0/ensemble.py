@@ -298,12 +298,7 @@ def check_members(members: Sequence[nn.Module]) -> None:
 
 
 def write_index(run: Path, snapshots: Sequence[Snapshot], weights: Tensor, k: int, architecture: Architecture) -> None:
-    """Note which members the population of a run directory has, for `Ensemble.load`.
-
-    Args:
-        weights: (M,) of the snapshots.
-        k: the heaviest members to keep; the weight of the others is 0.
-    """
+    """Note for `Ensemble.load` which members the population of a run directory has: the `k` heaviest, by `weights` (M,)."""
     kept = torch.zeros_like(weights)
     chosen, share = select_members(weights, k)
     kept[chosen] = share

@@ -87,17 +87,13 @@ def _values(inputs: Inputs) -> dict[str, Any]:
         "validation_digits": formats.percent_digits(results.images["validation"]),
         "error": lambda share: formats.percent(formats.standard_error(share, results.images["test"]), digits),
         "searched": mean(results.test_accuracy.search),
-        "baseline": _baseline(results),
+        "baseline": next(
+            (n for n, own in results.networks.items() if own.kind == "sgd" and own.test_accuracy is not None), None
+        ),
         "published": _published(inputs),
         "kinds": LOOKS,
         "pairs": _pairs(results),
     }
-
-
-def _baseline(results: Results) -> str | None:
-    """Name of the baseline that was tested."""
-    tested = [name for name, n in results.networks.items() if n.kind == "sgd" and n.test_accuracy is not None]
-    return tested[0] if tested else None
 
 
 def _published(inputs: Inputs) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +16,6 @@ END = "<|end|>"
 """The end mark, as byte-pair encoding writes it in its file."""
 
 
-class Tokenizer(Protocol):
-    """Any object with a vocabulary that says what the ids of a document are."""
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of ids."""
-        ...
-
-    @property
-    def end(self) -> int:
-        """Id of the mark that follows every document."""
-        ...
-
-    def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.int64]]:
-        """The ids of each document, without the end mark."""
-        ...
-
-
 @dataclass(frozen=True)
 class Bytes:
     """Every byte is a token, and 256 the end mark.
@@ -43,9 +25,12 @@ class Bytes:
     """
 
     vocabulary: int = 257
+    """Number of ids."""
     end: int = 256
+    """Id of the mark that follows every document."""
 
     def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.int64]]:
+        """The ids of each document, without the end mark."""
         return [np.frombuffer(document, dtype=np.uint8).astype(np.int64) for document in documents]
 
 
@@ -69,7 +54,7 @@ class BytePairs:
         return [np.asarray(one.ids, dtype=np.int64) for one in encoded]
 
 
-def tokenizer_of(config: CorpusConfig, training: Sequence[bytes]) -> Tokenizer:
+def tokenizer_of(config: CorpusConfig, training: Sequence[bytes]) -> Bytes | BytePairs:
     """The tokenizer that the settings ask for; byte pairs are fitted only on the `training` documents.
 
     Raises:

@@ -27,14 +27,12 @@ def curve_of(recording: Recording, targets: Sequence[ByLayer], position: list[li
     """Cosine distance to the targets, mean over samples and over solutions, and entropies within and between classes, by step.
 
     Args:
-        recording: of any training.
         targets: of each solution to measure against; none: no distances.
         position: of each step, from `joint_map`.
 
     Raises:
         DataError: targets that do not fit the recorded activations.
-        ValueError, NotFiniteError: activations that have no direction; see `decouple.analysis`.
-    """
+        ValueError, NotFiniteError: activations that have no direction; see `decouple.analysis`."""
     layers = [layer for layer in recording.layers if targets and all(layer in solution for solution in targets)]
     curve = TrajectoryCurve(
         epochs=list(recording.steps),

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from torch import Tensor
 
 from decouple.errors import DamagedFileError, DataError, RunDirectoryError, expect
@@ -24,16 +23,6 @@ _NAME = re.compile(r"record-(\d+)\.safetensors")
 def record_path(folder: Path, step: int) -> Path:
     """The file of a step."""
     return Path(folder) / f"record-{step:05d}.safetensors"
-
-
-def samples_digest(samples: Tensor, ids: Tensor, labels: Tensor | None) -> str:
-    """32 hexadecimal digits of xxh3 over samples, ids and labels: the identity of these samples in this order."""
-    digest = xxhash.xxh3_128()
-    for tensor in (samples, ids) if labels is None else (samples, ids, labels):
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{plain.dtype}|{tuple(plain.shape)}".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
