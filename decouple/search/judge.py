@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from decouple.data.images import as_float
 from decouple.errors import ConfigError, DataError
+from decouple.networks.factored import Factored, log_likelihood, through
 from decouple.networks.stages import Stages, apply_stage
 from decouple.search.algorithm import SearchPoint, points_of
 
@@ -26,6 +27,7 @@ class Judge:
         dtype: of the arithmetic. The last stage, the head, stays float32: differences of fitness live there.
         pilot: (N, C, H, W) images for "frozen".
         chunk: candidates of an image scored at once, where they do not depend on each other; None: all.
+        factored: whether candidates that are described (see `decouple.networks.factored`) go through the network like that.
 
     Raises:
         ConfigError: other statistics.
@@ -40,12 +42,13 @@ class Judge:
         dtype: torch.dtype = torch.float32,
         pilot: Tensor | None = None,
         chunk: int | None = None,
+        factored: bool = True,
     ) -> None:
         if statistics not in ("batch", "frozen"):
             raise ConfigError(f"statistics = {statistics!r}: expected 'batch' or 'frozen'")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.dtype = dtype
-        self._chunk = chunk
+        self._chunk, self._factored = chunk, factored
         norms = [module for module in self.network.modules() if isinstance(module, _Norm)]
         if statistics == "frozen" and norms:
             if pilot is None:
@@ -77,26 +80,25 @@ class Judge:
             return values.float()
         values = values.to(self.dtype)
         for stage in list(self.network)[point.index + 1 : -1]:
-            values = apply_stage(stage, values)
-        return apply_stage(self.network.stages[-1], values.float())
+            values = through(stage, values)
+        return through(self.network.stages[-1], values.float())
 
     def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
         """log p(true class), (B, P) float32, of candidates (B, P, …)."""
-        if self._chunk is not None and not self.couples(point):
-            parts = [self._fitness(point, part, labels) for part in candidates.split(self._chunk, dim=1)]
-            return torch.cat(parts, dim=1)
-        return self._fitness(point, candidates, labels)
+        if isinstance(candidates, Factored) and not (self._factored and candidates.described):
+            candidates = candidates.whole()
+        if self._chunk is None or self.couples(point):
+            parts: Sequence[Tensor] = [candidates]
+        elif isinstance(candidates, Factored):
+            parts = candidates.parts(self._chunk)
+        else:
+            parts = candidates.split(self._chunk, dim=1)
+        return torch.cat([log_likelihood(self.logits(point, part.flatten(0, 1)), labels) for part in parts], dim=1)
 
     def couples(self, point: SearchPoint) -> bool:
         """Whether candidates at this point influence each other's fitness, through batch statistics behind it."""
         behind = list(self.network)[point.index + 1 :]
         return any(isinstance(module, _Norm) and module.training for stage in behind for module in stage.modules())
-
-    def _fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
-        images, count = candidates.shape[:2]
-        logits = self.logits(point, candidates.flatten(0, 1))
-        loss = functional.cross_entropy(logits, labels.repeat_interleave(count), reduction="none")
-        return -loss.view(images, count)
 
 
 def _measure_statistics(network: Stages, norms: list[_Norm], pilot: Tensor) -> None:

@@ -165,7 +165,7 @@ def search_solutions(
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
         # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
         share = min(workers, len(shards[0])) / len(shards[0])
-        plan = _plan(network, split, config, algorithms(), dtype, share)
+        plan = _plan(network, split, config, algorithms(), dtype, share, factored=execution.factored)
         _search_missing(plan, missing, split, execution, size)
     return [TargetStore(of_solution) for of_solution in shards]
 
@@ -184,7 +184,14 @@ def _missing(shards: list[list[Shard]], seeds: list[int], execution: Execution) 
 
 
 def _plan(
-    network: Stages, split: Split, config: SearchConfig, algorithms: tuple[Algorithm, ...], dtype: torch.dtype, share: float
+    network: Stages,
+    split: Split,
+    config: SearchConfig,
+    algorithms: tuple[Algorithm, ...],
+    dtype: torch.dtype,
+    share: float,
+    *,
+    factored: bool,
 ) -> Plan:
     """What all batches share; `share`: of a solution's time, for one of them.
 
@@ -193,7 +200,7 @@ def _plan(
     """
     check_repeatable(network, split.images[:16].to(device_of(network)))
     pilot = split.images[: config.batch].to(device_of(network))
-    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk)
+    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk, factored=factored)
     _check_judge(judge, pilot[:PILOT], config.points)
     seconds = None if config.max_seconds is None else config.max_seconds * share
     budget = Budget(evaluations=config.max_evaluations, seconds=seconds, target=config.target)
