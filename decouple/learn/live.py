@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from decouple.config import LiveConfig
-from decouple.networks.factored import Factored, log_likelihood, through
+from decouple.networks.factored import Factored, Mix, log_likelihood, through
 from decouple.seeds import generator
 from decouple.torch_state import evaluated
 from decouple.training.stream import Batch
@@ -70,7 +70,7 @@ class LiveSearch:
             # The deviation over the sample; Tensor.std takes ten times as long on a CPU.
             deviation = torch.linalg.vector_norm(centers - centers.mean(1, keepdim=True), dim=1, keepdim=True)
             radius = self.config.radius * deviation  # of a step of one deviation in every element
-            candidates = Factored.mirrored(centers, directions, radius)
+            candidates = Factored.of(centers, directions, Mix.mirrored(radius, count))
             scores = [
                 log_likelihood(through(head, part.flatten(0, 1).unflatten(1, values.shape[1:])), batch.labels)
                 for part in candidates.parts(max(1, CANDIDATE_VALUES // centers.numel()))

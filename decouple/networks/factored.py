@@ -7,6 +7,7 @@ in place of B·P candidates, which are written out at the first operation that i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,20 +29,26 @@ _TAKES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
-class _Mix:
-    """How rows combine to candidates. The rows are the centres (B), further terms of the images (B each), directions (K), and
-    the origin."""
+class Mix:
+    """How candidates are made up: candidate p of image i is c_i + w_ip·d_k(p) + Σ v_ip·e_i."""
 
     weights: Tensor
-    """(B, P) of the directions."""
+    """w, (B, P)."""
     index: Tensor
-    """(P,) the direction of each candidate."""
+    """k, (P,) int64, which of the directions d."""
     own: tuple[Tensor, ...] = ()
-    """(B, P) weights of the images' further terms."""
+    """(B, P) each, v of further terms e that every image has of its own."""
+
+    @classmethod
+    def mirrored(cls, scale: Tensor, directions: int) -> Mix:
+        """The centre, then c_i + s_i·d_k for each of the directions, then c_i − s_i·d_k; `scale`: s, one value an image."""
+        forth = scale.view(-1, 1).expand(-1, directions)
+        along = torch.arange(directions, device=scale.device)
+        return cls(torch.cat([torch.zeros_like(forth[:, :1]), forth, -forth], dim=1), torch.cat([along[:1], along, along]))
 
     @property
     def first(self) -> int:
-        """The row of the first direction."""
+        """The row of the first direction, behind centres and further terms of the images."""
         return len(self.weights) * (1 + len(self.own))
 
 
@@ -53,17 +60,17 @@ class Factored(Tensor):
     """
 
     _rows: Tensor
-    _mix: _Mix
+    _mix: Mix
     _flat: bool
     _whole: Tensor | None
     _view: tuple[Factored, Callable[[Tensor], Tensor]] | None
     """Of a view: what it is a view of, and how."""
 
     @staticmethod
-    def __new__(cls, rows: Tensor, mix: _Mix, *, flat: bool = False) -> Factored:
-        images, count = mix.weights.shape
-        shape = (*((images * count,) if flat else (images, count)), *rows.shape[1:])
-        made: Factored = Tensor._make_wrapper_subclass(cls, shape, dtype=rows.dtype, device=rows.device)
+    def __new__(cls, rows: Tensor, mix: Mix, *, flat: bool = False, strides: Sequence[int] | None = None) -> Factored:
+        shape = (*((mix.weights.numel(),) if flat else mix.weights.shape), *rows.shape[1:])
+        strides = _strides(shape, rows.dim() == 4) if strides is None else strides
+        made: Factored = Tensor._make_wrapper_subclass(cls, shape, strides=strides, dtype=rows.dtype, device=rows.device)
         made._rows, made._mix, made._flat, made._whole, made._view = rows, mix, flat, None, None
         return made
 
@@ -72,45 +79,25 @@ class Factored(Tensor):
 
     @classmethod
     def of(
-        cls,
-        centers: Tensor,
-        directions: Tensor,
-        weights: Tensor,
-        *,
-        index: Tensor | None = None,
-        own: Sequence[tuple[Tensor, Tensor]] = (),
-        dtype: torch.dtype | None = None,
+        cls, centers: Tensor, directions: Tensor, mix: Mix, *, own: Sequence[Tensor] = (), dtype: torch.dtype | None = None
     ) -> Factored:
-        """Candidates (B, P, …): c_i + w_ip·d_k(p) + Σ v_ip·e_i.
+        """Candidates (B, P, …).
 
         Args:
             centers: c, (B, …).
-            directions: d, (K, …).
-            weights: w, (B, P).
-            index: k, (P,) int64; None: each candidate has a direction of its own.
-            own: further terms, each v (B, P) and e (B, …).
+            directions: d, (K, …), which all images share.
+            mix: what the candidates are.
+            own: the further terms e, (B, …) each.
             dtype: of the candidates; None: that of the centres.
         """
-        index = torch.arange(weights.shape[1], device=weights.device) if index is None else index
-        parts = [centers, *(term for _, term in own), directions, torch.zeros_like(centers[:1])]
-        rows = torch.cat([part.to(dtype or centers.dtype) for part in parts])
-        rows = rows.contiguous(memory_format=torch.channels_last) if rows.dim() == 4 else rows
-        return cls(rows, _Mix(weights, index, tuple(weights for weights, _ in own)))
-
-    @classmethod
-    def mirrored(cls, centers: Tensor, directions: Tensor, scale: Tensor, *, dtype: torch.dtype | None = None) -> Factored:
-        """Candidates (B, 1 + 2K, …): c_i, then c_i + s_i·d_k, then c_i − s_i·d_k.
-
-        Args:
-            centers: c, (B, …).
-            directions: d, (K, …).
-            scale: s, one value an image.
-            dtype: of the candidates; None: that of the centres.
-        """
-        forth = scale.view(-1, 1).expand(-1, len(directions))
-        weights = torch.cat([torch.zeros_like(forth[:, :1]), forth, -forth], dim=1)
-        along = torch.arange(len(directions), device=centers.device)
-        return cls.of(centers, directions, weights, index=torch.cat([along[:1], along, along]), dtype=dtype)
+        images, count = len(centers), len(directions)
+        shape = (mix.first + count + 1, *centers.shape[1:])
+        rows = torch.empty_strided(shape, _strides(shape, len(shape) == 4), dtype=dtype or centers.dtype, device=centers.device)
+        for number, terms in enumerate((centers, *own)):
+            rows[number * images : (number + 1) * images] = terms
+        rows[mix.first : -1] = directions
+        rows[-1] = 0
+        return cls(rows, mix)
 
     @property
     def described(self) -> bool:
@@ -133,15 +120,18 @@ class Factored(Tensor):
             used, index = torch.unique(mix.index[part], return_inverse=True)
             rows = torch.cat([self._rows[: mix.first], self._rows[mix.first + used], self._rows[-1:]])
             own = tuple(weights[:, part] for weights in mix.own)
-            found.append(Factored(rows, _Mix(mix.weights[:, part], index, own)))
+            found.append(Factored(rows, Mix(mix.weights[:, part], index, own)))
         return found
 
     def by_element(self) -> Tensor:
-        """Candidates (B·P, D) as (D, B, P): with the elements in front a CPU reduces over them several times as fast."""
-        centers, own, directions = self._terms(self._rows)
-        found = torch.addcmul(centers.T[:, :, None], self._mix.weights.to(centers.dtype), directions.T.contiguous()[:, None])
-        for weights, term in zip(self._mix.own, own, strict=True):
-            found.addcmul_(term.T[:, :, None], weights.to(centers.dtype))
+        """Candidates (B·P, D) as (D, B, P), written out: a CPU reduces over the first axis several times as fast as over the last."""
+        rows, mix = self._rows.T.contiguous(), self._mix
+        linear = rows[:, len(mix.weights) :] - rows[:, -1:]
+        directions = linear[:, mix.first - len(mix.weights) :].index_select(1, mix.index)
+        found = torch.addcmul(rows[:, : len(mix.weights), None], mix.weights.to(rows.dtype), directions[:, None])
+        for number, weights in enumerate(mix.own):
+            term = linear[:, number * len(weights) : (number + 1) * len(weights), None]
+            found.addcmul_(term, weights.to(rows.dtype))
         return found
 
     def picked(self, images: Tensor, chosen: Tensor) -> Tensor:
@@ -226,10 +216,9 @@ def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     """log p(true class), (B, P), of the logits (B·P, C) of P candidates of each of B images."""
     if isinstance(logits, Factored) and logits.described:
         scores = logits.by_element()
-        wanted = labels.view(1, -1, 1).expand(1, -1, scores.shape[2])
-        return scores.gather(0, wanted).squeeze(0) - scores.logsumexp(0)
-    logits, count = _plain(logits), len(logits) // len(labels)
-    return -functional.cross_entropy(logits, labels.repeat_interleave(count), reduction="none").view(len(labels), count)
+    else:
+        scores = _plain(logits).unflatten(0, (len(labels), -1)).movedim(2, 0)
+    return scores.log_softmax(0)[labels, torch.arange(len(labels), device=labels.device)]
 
 
 def _plain(value: Any) -> Any:
@@ -254,21 +243,47 @@ def _when(affine: Callable[..., bool]) -> _Handler:
     return handle
 
 
+def _strides(shape: Sequence[int], maps: bool) -> tuple[int, ...]:
+    """Of a dense tensor, (…, C, H, W) with adjacent channels if it holds `maps`."""
+    order = [*range(len(shape) - 3), *((-2, -1, -3) if maps else range(-3, 0))][-len(shape) :]
+    strides, step = [0] * len(shape), 1
+    for axis in reversed(order):
+        strides[axis], step = step, step * max(1, shape[axis])
+    return tuple(strides)
+
+
+@functools.lru_cache(maxsize=256)
+def _form(func: Callable[..., Tensor], shape: tuple[int, ...], strides: tuple[int, ...], args: Any, options: Any) -> Tensor:
+    """A tensor without values of the shape and the strides that `func` gives."""
+    return func(torch.empty_strided(shape, strides, device="meta"), *args, **dict(options))
+
+
 def _view(values: Factored, rows: Tensor, flat: bool, func: Callable[..., Tensor], *args: Any, **options: Any) -> Factored:
-    found = Factored(rows, values._mix, flat=flat)
+    form = _formed(func, values, *args, **options)
+    found = Factored(rows, values._mix, flat=flat, strides=form.stride())
     found._view = values, lambda whole: func(whole, *args, **options)
     return found
 
 
+def _formed(func: Callable[..., Tensor], values: Tensor, *args: Any, **options: Any) -> Tensor:
+    given = func, tuple(values.shape), values.stride(), args, tuple(options.items())
+    try:
+        return _form(*given)
+    except TypeError:  # lists and slices are not hashable
+        return _form.__wrapped__(*given)
+
+
 def _reshaped(func: Callable[..., Tensor], values: Factored, *args: Any, **options: Any) -> Any:
     """What keeps the order of all elements keeps the candidates apart if it keeps their number."""
-    like = func(torch.empty(values.shape, dtype=values.dtype, device="meta"), *args, **options)
-    if not values._flat and like.shape == (values.shape[:2].numel(), *values.shape[2:]):
+    if any(isinstance(each, torch.dtype) for each in args):
+        return NotImplemented
+    form = _formed(func, values, *args, **options)
+    if not values._flat and form.shape == (values.shape[:2].numel(), *values.shape[2:]):
         return _view(values, values._rows, True, func, *args, **options)
     leading = 1 if values._flat else 2
-    if like.dtype != values.dtype or like.shape[:leading] != values.shape[:leading]:
+    if form.shape[:leading] != values.shape[:leading]:
         return NotImplemented
-    return _view(values, values._rows.reshape(-1, *like.shape[leading:]), values._flat, func, *args, **options)
+    return _view(values, values._rows.reshape(-1, *form.shape[leading:]), values._flat, func, *args, **options)
 
 
 def _permuted(func: Callable[..., Tensor], values: Factored, *args: Any, **options: Any) -> Any:

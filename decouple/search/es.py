@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from decouple.config import SearchConfig
+from decouple.networks.factored import Factored, Mix
 from decouple.search import operators
 from decouple.search.algorithm import CentredAlgorithm, Fitness, SearchPoint
 from decouple.seeds import derive, generator
@@ -28,13 +29,15 @@ class EsState(NamedTuple):
     """Of the candidates: what the judge computes in. The centre and its updates are float32."""
     seed: int
     generation: int
-    moments: tuple[Tensor, Tensor]
-    """Mean and deviation of each sample where the search begins, which it keeps."""
+    moments: tuple[Tensor, Tensor] | None
+    """Mean and deviation of each sample, which it keeps; None: 0 and 1."""
     center: Tensor
     """(B, …) float32; maps have adjacent channels, here and below."""
     velocity: Tensor
     scale: Tensor
     """σ, broadcastable to the centre."""
+    mix: Mix | None
+    """What candidates are made up of, where all directions are shared."""
     noise: Tensor
     """ε of the candidates asked for last: (P/2, …), or (B, P/2, …) when each image has its own."""
     best: Tensor
@@ -56,17 +59,20 @@ class EvolutionStrategy(CentredAlgorithm):
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> EsState:
         center = operators.channels_last(start.float())
-        if self.config.moments == "unit" and point.kind != "logits":
-            center = operators.normalise(center, point)
+        unit = self.config.moments == "unit" and point.kind != "logits"
+        center = operators.normalise(center, point) if unit else center
+        scale = operators.noise_scale(center, point, self.config.scale)
+        described = self._shares and scale.numel() == len(scale)
         return EsState(
             point=point,
             dtype=start.dtype,
             seed=derive(self.shared_seed, point.name) if self._shares and self.shared_seed is not None else seed,
             generation=0,
-            moments=operators.moments(center, point),
+            moments=None if unit else operators.moments(center, point),
             center=center,
             velocity=torch.zeros_like(center),
-            scale=operators.noise_scale(center, point, self.config.scale),
+            scale=scale,
+            mix=Mix.mirrored(self.config.radius * scale, self.config.population // 2) if described else None,
             noise=center.new_empty(0),
             best=center,
             best_fitness=center.new_full((len(start),), -torch.inf),
@@ -79,6 +85,8 @@ class EvolutionStrategy(CentredAlgorithm):
         stream = generator(state.seed, state.generation, device=state.center.device)
         noise = operators.smooth_noise((*images, pairs), point.setting(config.blur), point, stream)
         noise = operators.channels_last(noise)
+        if state.mix is not None:
+            return Factored.of(state.center, noise, state.mix, dtype=state.dtype), state._replace(noise=noise)
         candidates = operators.mirrored(state.center, noise, config.radius * state.scale, state.dtype)
         return candidates, state._replace(noise=noise)
 
@@ -93,9 +101,8 @@ class EvolutionStrategy(CentredAlgorithm):
             return state._replace(generation=state.generation + 1, best=best, best_fitness=best_fitness)
         difference = fitness[:, 1 : pairs + 1] - fitness[:, pairs + 1 :]
         # A pair with a failed side says nothing about the direction.
-        difference = torch.where(torch.isfinite(difference), difference, 0.0)
-        spread = difference.square().mean(1, keepdim=True).sqrt()
-        weights = difference / (spread + 1e-12) / pairs**0.5
+        difference = difference.nan_to_num(0.0, 0.0, 0.0)
+        weights = difference / (torch.linalg.vector_norm(difference, dim=1, keepdim=True) + 1e-12)
         noise, velocity = operators.flat(state.noise, point), operators.flat(state.velocity, point)
         if self._shares:
             velocity = torch.addmm(velocity, weights, noise, beta=config.momentum)

@@ -93,7 +93,8 @@ class Judge:
             parts = candidates.parts(self._chunk)
         else:
             parts = candidates.split(self._chunk, dim=1)
-        return torch.cat([log_likelihood(self.logits(point, part.flatten(0, 1)), labels) for part in parts], dim=1)
+        scores = [log_likelihood(self.logits(point, part.flatten(0, 1)), labels) for part in parts]
+        return scores[0] if len(scores) == 1 else torch.cat(scores, dim=1)
 
     def couples(self, point: SearchPoint) -> bool:
         """Whether candidates at this point influence each other's fitness, through batch statistics behind it."""

@@ -11,7 +11,6 @@ import functools
 import torch
 from torch import Tensor
 
-from decouple.networks.factored import Factored
 from decouple.search.algorithm import Fitness, SearchPoint
 
 NORMALISE_EPS = 1e-5
@@ -54,9 +53,11 @@ def moments(values: Tensor, point: SearchPoint) -> tuple[Tensor, Tensor]:
     return mean.view(shape), deviation.view(shape)
 
 
-def restandardise(values: Tensor, wanted: tuple[Tensor, Tensor], point: SearchPoint) -> Tensor:
-    """`values` with the `wanted` mean and deviation over each sample: search moves within what the network produces."""
-    return torch.addcmul(wanted[0], normalise(values, point), wanted[1])
+def restandardise(values: Tensor, wanted: tuple[Tensor, Tensor] | None, point: SearchPoint) -> Tensor:
+    """`values` with the `wanted` mean and deviation over each sample, by default 0 and 1: search moves within what the network
+    produces."""
+    normalised = normalise(values, point)
+    return normalised if wanted is None else torch.addcmul(wanted[0], normalised, wanted[1])
 
 
 def smooth(values: Tensor, passes: int, point: SearchPoint) -> Tensor:
@@ -98,14 +99,12 @@ def unflat(rows: Tensor, point: SearchPoint) -> Tensor:
 
 
 def mirrored(center: Tensor, directions: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Candidates (B, 1 + 2K, …): centres c (B, …), c + s·d and c − s·d, described if the images share the directions.
+    """Candidates (B, 1 + 2K, …): centres c (B, …), c + s·d and c − s·d.
 
     Args:
         directions: d, (K, …), or (B, K, …) where each image has its own.
         scale: s, broadcastable to the centres.
     """
-    if directions.dim() == center.dim() and scale.numel() == len(scale):
-        return Factored.mirrored(center, directions, scale.flatten(), dtype=dtype)
     count, center = directions.shape[-center.dim()], center.to(dtype).unsqueeze(1)
     trial = scale.to(dtype).unsqueeze(1) * directions.to(dtype)
     candidates = empty_candidates(center[:, 0], 2 * count + 1, dtype)
@@ -176,7 +175,7 @@ def gradient(fitness: Fitness, values: Tensor) -> Tensor:
 
 def masked(fitness: Tensor) -> Tensor:
     """`fitness` with NaN and +inf as −inf: torch ranks NaN first, so it must never reach a ranking."""
-    return torch.where(torch.isfinite(fitness), fitness, -torch.inf)
+    return fitness.nan_to_num(-torch.inf, -torch.inf, -torch.inf)
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.networks.factored import Factored
+from decouple.networks.factored import Factored, Mix
 from decouple.search import operators
 from decouple.search.algorithm import EsAlgorithm, Fitness, SearchPoint
 from decouple.seeds import derive, generator
@@ -85,7 +85,9 @@ def _described(state: RandomState, noise: Tensor, weights: Tensor) -> Tensor:
 
     What restores them is a factor for each candidate, once start and noise have mean 0.
     """
-    point, own = state.point, []
+    point = state.point
+    own: list[Tensor] = []
+    factors: tuple[Tensor, ...] = ()
     if point.kind != "logits":
         centred = [operators.flat(values, point) for values in (state.start, noise)]
         start, noise = (rows - rows.mean(-1, keepdim=True) for rows in centred)
@@ -94,7 +96,7 @@ def _described(state: RandomState, noise: Tensor, weights: Tensor) -> Tensor:
         elements = start.shape[1]
         factor = (square / elements).sqrt() * (variance.clamp_min(0) / elements + operators.NORMALISE_EPS).rsqrt()
         weights, noise = factor * weights, operators.unflat(noise, point)
-        own = [(functional.pad(factor - 1, (1, 0)), operators.unflat(start, point))]
+        own, factors = [operators.unflat(start, point)], (functional.pad(factor - 1, (1, 0)),)
     along = functional.pad(torch.arange(len(noise), device=noise.device), (1, 0))
-    weights = functional.pad(weights, (1, 0))
-    return Factored.of(state.start, noise, weights, index=along, own=own, dtype=state.dtype)
+    mix = Mix(functional.pad(weights, (1, 0)), along, factors)
+    return Factored.of(state.start, noise, mix, own=own, dtype=state.dtype)
