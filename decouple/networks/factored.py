@@ -198,14 +198,15 @@ class Factored(Tensor):
 
 
 def through(stage: nn.Module, values: Tensor) -> Tensor:
-    """`apply_stage`, for values that may be described. A stage that cannot take such a tensor is given the candidates."""
-    if not isinstance(values, Factored):
-        return apply_stage(stage, values)
+    """`apply_stage`, for values that may be described: a stage that cannot take them is given the candidates."""
+    if not isinstance(values, Factored) or not values.described:
+        return apply_stage(stage, _plain(values))
     if stage not in _TAKES:  # torch.compile would trace into the description
         _TAKES[stage] = not any(hasattr(module, "_orig_mod") for module in stage.modules())
     if _TAKES[stage]:
         try:
-            found = apply_stage(stage, values)
+            # What it writes in place goes into a tensor that nothing else holds.
+            found = stage(Factored(values._rows, values._mix, flat=values._flat))
             return found if isinstance(found, Factored) and found.described else _plain(found)
         except Exception:  # of code that wants a tensor with memory, say; what is wrong anyway is raised below
             _TAKES[stage] = False

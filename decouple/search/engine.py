@@ -103,17 +103,17 @@ def search_batch(
         ConfigError: there is no such search point.
         NotFiniteError: the network's own output is not finite for some image.
     """
-    values = as_float(images)
-    everywhere = judge.points(values[:2])
-    evolved = chosen(everywhere, points)
-    planned = [algorithm.generations(point) if point in evolved else 0 for point in everywhere]
     began = time.monotonic()
-    population = algorithm.inputs(values, everywhere[0], derive(seed, "inputs"))
+    images = values = as_float(images)
     own = []
-    for point in everywhere:
-        values = judge.advance(point.index, values)
+    for index in range(len(judge.network)):
+        values = judge.advance(index, values)
         own.append(values)
     verdict = _Verdict.of(values.float(), labels)
+    everywhere = points_of(judge.network.names, [tuple(values.shape[1:]) for values in own])
+    evolved = chosen(everywhere, points)
+    planned = [algorithm.generations(point) if point in evolved else 0 for point in everywhere]
+    population = algorithm.inputs(images, everywhere[0], derive(seed, "inputs"))
     found: list[_Found] = []
     for point in everywhere:
         moved = any(f.stop != NOT_SEARCHED for f in found)
