@@ -92,7 +92,9 @@ class Factored(Tensor):
         """
         images, count = len(centers), len(directions)
         shape = (mix.first + count + 1, *centers.shape[1:])
-        rows = torch.empty_strided(shape, _strides(shape, len(shape) == 4), dtype=dtype or centers.dtype, device=centers.device)
+        rows = torch.empty_strided(
+            shape, _strides(shape, len(shape) == 4), dtype=dtype or centers.dtype, device=centers.device
+        )
         for number, terms in enumerate((centers, *own)):
             rows[number * images : (number + 1) * images] = terms
         rows[mix.first : -1] = directions
