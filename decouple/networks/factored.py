@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.utils import _pair
-from torch.utils._pytree import tree_iter, tree_map
+from torch.utils._pytree import tree_map
 
 from decouple.networks.stages import apply_stage
 
@@ -184,14 +184,13 @@ class Factored(Tensor):
     ) -> Any:
         options = kwargs or {}
         with torch._C.DisableTorchFunctionSubclass():
-            if func in _READS_MEMORY:
-                return func(*tree_map(_plain, args), **options)
             handler = _HANDLERS.get(func)
-            if handler is not None and isinstance(args[0], Factored) and args[0].described:
-                found = handler(func, *args, **options)
-                if found is not NotImplemented:
-                    return found
-            return func(*args, **options)
+            if handler is None or not isinstance(args[0], Factored):
+                return func(*args, **options)
+            found = handler(func, *args, **options) if args[0].described else NotImplemented
+            if found is NotImplemented:
+                return func(*((args[0].whole(), *args[1:]) if handler is _read else args), **options)
+            return found
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
@@ -238,7 +237,7 @@ def _when(affine: Callable[..., bool]) -> _Handler:
     """Maps the rows where the function is `affine` in each candidate."""
 
     def handle(func: Callable[..., Tensor], values: Factored, *args: Any, **options: Any) -> Any:
-        shared = not any(isinstance(each, Factored) for each in tree_iter((args, options)))
+        shared = not any(isinstance(each, Factored) for each in (*args, *options.values()))
         if not (values._flat and shared and affine(values, *args, **options)):
             return NotImplemented
         return Factored(func(values._rows, *args, **options), values._mix, flat=True)
@@ -364,6 +363,11 @@ def _dropout(
     return NotImplemented if training else values
 
 
+def _read(func: Callable[..., Any], values: Factored, *args: Any, **options: Any) -> Any:
+    """Reads memory, of which a description has none."""
+    return NotImplemented
+
+
 _always = _when(lambda *_, **__: True)
 _LAYERS: dict[str, _Handler] = {
     "conv1d conv_transpose1d": _when(lambda values, *_, **__: values.dim() == 3),
@@ -388,6 +392,7 @@ _OPERATIONS: dict[str, _Handler] = {
     "__getitem__": _item,
     "clone": lambda func, values, **_: Factored(values._rows, values._mix, flat=values._flat),
     "contiguous": lambda func, values, **_: values,
+    "numpy tolist __array__ __reduce_ex__ __deepcopy__ __repr__": _read,
 }
 
 
@@ -397,7 +402,3 @@ def _by_function(handlers: dict[str, _Handler], *spaces: Any) -> dict[Callable[.
 
 
 _HANDLERS = _by_function(_LAYERS, functional) | _by_function(_OPERATIONS, torch, Tensor)
-_READS_MEMORY = {
-    getattr(Tensor, name) for name in ("numpy", "tolist", "__array__", "__reduce_ex__", "__deepcopy__", "__repr__")
-}
-"""Functions that would find no memory to read."""
