@@ -74,9 +74,6 @@ class Factored(Tensor):
         made._rows, made._mix, made._flat, made._whole, made._view = rows, mix, flat, None, None
         return made
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__()
-
     @classmethod
     def of(
         cls, centers: Tensor, directions: Tensor, mix: Mix, *, own: Sequence[Tensor] = (), dtype: torch.dtype | None = None
@@ -256,7 +253,7 @@ def _strides(shape: Sequence[int], maps: bool) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=256)
 def _form(func: Callable[..., Tensor], shape: tuple[int, ...], strides: tuple[int, ...], args: Any, options: Any) -> Tensor:
-    """A tensor without values of the shape and the strides that `func` gives."""
+    """A tensor without values, of the shape and the strides that `func` gives."""
     return func(torch.empty_strided(shape, strides, device="meta"), *args, **dict(options))
 
 
