@@ -89,9 +89,7 @@ class Factored(Tensor):
         """
         images, count = len(centers), len(directions)
         shape = (mix.first + count + 1, *centers.shape[1:])
-        rows = torch.empty_strided(
-            shape, _strides(shape, len(shape) == 4), dtype=dtype or centers.dtype, device=centers.device
-        )
+        rows = centers.new_empty_strided(shape, _strides(shape, len(shape) == 4), dtype=dtype or centers.dtype)
         for number, terms in enumerate((centers, *own)):
             rows[number * images : (number + 1) * images] = terms
         rows[mix.first : -1] = directions
@@ -182,7 +180,7 @@ class Factored(Tensor):
         options = kwargs or {}
         with torch._C.DisableTorchFunctionSubclass():
             handler = _HANDLERS.get(func)
-            if handler is None or not isinstance(args[0], Factored):
+            if handler is None or not (args and isinstance(args[0], Factored)):
                 return func(*args, **options)
             found = handler(func, *args, **options) if args[0].described else NotImplemented
             if found is NotImplemented:

@@ -189,6 +189,8 @@ def test_it_is_a_tensor_like_any_other() -> None:
     images, chosen = torch.arange(IMAGES), torch.tensor([1, 8, 2])
     assert torch.equal(candidates[images, chosen], plain[images, chosen])
     assert torch.equal(candidates[images[:, None], chosen[:, None]], plain[images[:, None], chosen[:, None]])
+    assert torch.equal(torch.flatten(input=candidates, start_dim=2), plain.flatten(2))
+    candidates = _described()
     assert candidates.float().dtype == torch.float32
     assert candidates.described
     assert np.array_equal(np.asarray(candidates), plain.numpy())
