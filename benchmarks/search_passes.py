@@ -56,9 +56,9 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("es", "all", 32, 64, 1, 20, {"float32": 0.7, "bfloat16": 0.9}),
-    Case("es", "all", 256, 32, 1, 4, {"float32": 0.6, "bfloat16": 0.6}),
-    Case("es", "last", 32, 128, 4, 40, {"float32": 1.0, "bfloat16": 1.0}),
+    Case("es", "all", 32, 64, 1, 16, {"float32": 0.7, "bfloat16": 0.9}),
+    Case("es", "all", 256, 16, 1, 10, {"float32": 0.6, "bfloat16": 0.6}),
+    Case("es", "last", 32, 128, 8, 40, {"float32": 1.0, "bfloat16": 1.0}),
     Case("es", "last", 256, 128, 1, 40, {"float32": 0.5, "bfloat16": 0.5}),
     Case("paper", "all", 32, 32, 1, 4, {"float32": 2.0, "bfloat16": 2.0}),
     Case("paper", "all", 256, 4, 1, 2, {"float32": 1.5, "bfloat16": 1.5}),
