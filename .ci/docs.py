@@ -116,8 +116,14 @@ class _Page(HTMLParser):
 def modules() -> list[str]:
     """All that a user may import and that pdoc does not find by itself: it passes over modules that `__all__` does not name."""
     names = [module.name for module in pkgutil.walk_packages(decouple.__path__, "decouple.")]
-    hidden = [name for name in names if hasattr(importlib.import_module(name.rpartition(".")[0]), "__all__")]
+    hidden = [name for name in names if name.rpartition(".")[2] not in _named(name.rpartition(".")[0])]
     return ["decouple", *(name for name in hidden if not re.search(r"\.(_|cli\b)", name))]
+
+
+def _named(package: str) -> list[str]:
+    """What pdoc looks for in a package."""
+    found = importlib.import_module(package)
+    return list(getattr(found, "__all__", [module.name for module in pkgutil.iter_modules(found.__path__)]))
 
 
 def unlink_inherited(file: Path) -> None:

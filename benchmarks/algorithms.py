@@ -41,8 +41,7 @@ from benchmarks.common import (
     settings_for,
 )
 from benchmarks.receipt import scaled, spread, write_receipt
-from decouple import device as devices
-from decouple import registry
+from decouple import device as devices, registry
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig
 from decouple.files import write_text

@@ -53,7 +53,7 @@ def main(arguments: Arguments) -> None:
                     "seed": seed,
                     "sgd": results.test_accuracy.sgd,
                     "search": results.test_accuracy.search,
-                    "q0_accuracy": to_plain(results.q0.test_accuracy),
+                    "q0_accuracy": to_plain(results.q0.scores["accuracy"]),
                     "q0_nll": to_plain(results.q0.test_nll),
                     "seconds": {name: stage["seconds"] for name, stage in stages.items()},
                 }

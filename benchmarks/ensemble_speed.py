@@ -1,4 +1,4 @@
-"""Time of an ensemble's answers: members batched, in threads or as batched matrix products, over a Python loop.
+"""Time of an ensemble's answers: members batched, or as batched matrix products, over a Python loop.
 
     python -m benchmarks.ensemble_speed          # a minute
     python -m benchmarks.ensemble_speed --device cuda
@@ -77,7 +77,7 @@ def measure(ensemble: Ensemble, images: Tensor, repeats: int) -> dict[str, float
         with mock.patch("torch.nn.functional.conv2d", unfolded):
             return way("batched")()
 
-    calls = {name: way(name) for name in ("loop", "batched", "threads")}
+    calls = {name: way(name) for name in ("loop", "batched")}
     if any(isinstance(layer, nn.Conv2d) for layer in ensemble.modules()):
         calls["unfolded"] = as_products
     expected = calls["loop"]()
@@ -113,7 +113,7 @@ def main(arguments: Arguments) -> None:
                 **measure(ensemble, images, arguments.repeats),
             }
             rows.append(row)
-            ratios = ", ".join(f"{n} {v:.2f}" for n, v in row.items() if n in ("batched", "threads", "unfolded"))
+            ratios = ", ".join(f"{n} {v:.2f}" for n, v in row.items() if n in ("batched", "unfolded"))
             print(f"{kind}, {arguments.members} members, {batch} images: times faster than the loop: {ratios}", flush=True)
     settings = {"repeats": arguments.repeats, "members": arguments.members}
     print(write_receipt(f"ensemble-speed-{device.type}", {"rows": rows}, settings=settings, device=str(device)))

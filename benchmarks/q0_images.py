@@ -40,6 +40,7 @@ from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.tasks import ImageTask
 from decouple.training.evaluate import logits
+from decouple.training.processes import Group
 
 NAME, UNIT = "q0_images", "NLL (nats)"
 SPLITS = ("validation", "prior", "test")
@@ -148,7 +149,7 @@ class Bench:
 
     def measure(self, recipe: Recipe, seed: int) -> list[Point]:
         """NLL of every population that a recipe passes through; kept by what the recipe says, whatever its name."""
-        name = f"{self._key}-{recipe.method}-{fingerprint(recipe.q0, seed)}".replace(" ", "-")
+        name = f"{self._key}-{recipe.method}-{fingerprint(to_builtins(recipe.q0), seed)}".replace(" ", "-")
         return self._parts.get(name, partial(self.train, recipe, seed))
 
     def train(self, recipe: Recipe, seed: int, starts: Sequence[Stages] = ()) -> list[Point]:
@@ -158,13 +159,13 @@ class Bench:
         tested = self.network(0)
         for trajectory in range(q0.trajectories or 1):
             own = derive(seed, NAME, trajectory)
-            chain = Chain(self.new(seed, trajectory), ImageTask(self.data.train, q0.augment), q0, own, self.size.precision)
+            chain = Chain(self.new(seed, trajectory), ImageTask(self.data, q0.augment), q0, own, self.size.precision)
             before: State | None = None
             for cycle in range(q0.cycles):
                 if cycle == 0 and starts:
                     before = {f"{PREFIX}{name}": value for name, value in starts[trajectory].state_dict().items()}, None
                 else:
-                    before, _ = chain.cycle(cycle, before, self._device)
+                    before, _ = chain.cycle(cycle, before, Group(self._device))
                 tested.load_state_dict(weights_in(before))
                 said[trajectory, cycle] = {
                     name: logits(tested, getattr(self.data, name)).double().softmax(1) for name in SPLITS

@@ -27,13 +27,14 @@ from benchmarks.recipes import TINY, PopulationSize, Recipe
 from decouple import device as devices
 from decouple.config import TEXT_Q0, CorpusConfig, GptConfig, Q0Config, TextConfig
 from decouple.errors import ConfigError
-from decouple.group import Group
-from decouple.pipeline.text import TextRun, answers, train
+from decouple.pipeline.directory import SharedDirectory
+from decouple.pipeline.text import TextRun
 from decouple.progress import Progress
 from decouple.q0 import fit_prior
 from decouple.settings import fingerprint, to_builtins
+from decouple.tasks.base import HELD_OUT
 from decouple.text import load_corpus
-from decouple.text.corpus import HELD_OUT
+from decouple.training.processes import Group
 
 NAME, UNIT = "q0_text", "bits per byte"
 
@@ -98,8 +99,10 @@ class Arguments:
 
 def measure(run: TextRun, recipe: Recipe) -> list[Point]:
     """Bits per byte of every population that a recipe passes through."""
-    snapshots, network = train(run), run.network()
-    said = {(snapshot.trajectory, snapshot.cycle): answers(run, snapshot, network) for snapshot in snapshots}
+    trained = run.population
+    trained.train()
+    network, snapshots = trained.task.build(0).to(run.device), (snapshot for own in trained.snapshots for snapshot in own)
+    said = {(snapshot.trajectory, snapshot.cycle): trained.answers(snapshot, network) for snapshot in snapshots}
 
     def population(members: list[dict[str, torch.Tensor]]) -> Point:
         truths = {name: torch.stack([member[name] for member in members]).double() for name in HELD_OUT}
@@ -128,8 +131,14 @@ class Bench:
             network=replace(size.network, dropout=recipe.dropout),
             q0=recipe.q0,
         )
-        whole = TextRun(config, self._corpus, self._group, self._folder, None, Progress(quiet=True))
-        name = f"{recipe.method}-{fingerprint(self._corpus.digest, config)}".replace(" ", "-")
+        whole = TextRun(
+            directory=SharedDirectory(self._folder),
+            config=config,
+            group=self._group,
+            progress=Progress(quiet=True),
+            corpus=self._corpus,
+        )
+        name = f"{recipe.method}-{fingerprint(self._corpus.digest, to_builtins(config))}".replace(" ", "-")
         return self._parts.get(name, partial(measure, whole, recipe))
 
 

@@ -138,11 +138,10 @@ class Setting:
         return Recorder(
             {point: f"stages.{i}" for i, point in enumerate(network.names)},
             as_float(self.probe.images),
-            self.folder / name.replace(" ", "-"),
+            self.folder / name,
             ids=self.probe.ids,
             labels=self.probe.labels,
             at=recorded_epochs(self.size.epochs, self.size.records),
-            name=name,
             logits=network.names[-1],
             **about,
         )

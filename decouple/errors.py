@@ -37,6 +37,19 @@ class ConfigError(DecoupleError, ValueError):
     """A setting is unknown, has the wrong type or is out of range."""
 
 
+class SettingError(ConfigError):
+    """A setting cannot have this value.
+
+    Attributes:
+        name: of the setting, "section.field" of a field of a section.
+        reason: what follows its name in the message.
+    """
+
+    def __init__(self, name: str, reason: str = "", where: str = "") -> None:
+        super().__init__(f"{where}: {name}{reason}" if where else f"{name}{reason}")
+        self.name, self.reason = name, reason
+
+
 class DataError(DecoupleError, ValueError):
     """Images or labels are missing or unusable."""
 

@@ -13,12 +13,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from decouple import device as devices
-from decouple.config import RunConfig
+from decouple.config import LearnConfig, RunConfig
 from decouple.data import ImageData, Split, load_data
 from decouple.errors import DataError
 from decouple.formats import count, magnitude, plural, rough_duration, size
 from decouple.learn.objective import CrossEntropy
-from decouple.networks import Stages, paper_network
+from decouple.networks import Stages
+from decouple.networks.build import build_network
 from decouple.q0.trajectories import gradient_steps
 from decouple.search import Algorithm, Budget, Judge, SearchPoint, search_batch, search_points
 from decouple.search.algorithm import chosen
@@ -111,62 +112,85 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     Raises:
         ConfigError, DataError: as the run itself would.
     """
-    chosen_device = devices.resolve(device)
+    place = devices.resolve(device)
     data, train_images, test_images = _stand_in(config, data_root)
-    searched = paper_network(data.train.images, data.num_classes, config.network, groups=1, seed=0).to(chosen_device)
-    learned = {
-        groups: paper_network(data.train.images, data.num_classes, config.network, groups=groups, seed=0).to(chosen_device)
-        for groups in sorted({config.network.groups, *config.sgd.groups})
-    }
+
+    def network(groups: int) -> Stages:
+        return build_network(config.network, data.train.images, data.num_classes, groups=groups, seed=0).to(place)
+
+    searched, own = network(1), config.network.groups
+    learned = {groups: network(groups) for groups in sorted({own, *config.baselines})}
     points = search_points(searched, data.image_shape)
-    flops_from = _stage_flops(searched, data.image_shape)
     search = _searching(config, searched, data, points)
-    evaluations, again = sum(search.scored.values()), search.again
-    flops = sum(count * sum(flops_from[index + 1 :]) for index, count in search.scored.items())
-    learnings = [config.learn, *[config.rounds.learning(config.learn)] * config.rounds.count]
-    live = sum(learning.evaluations for learning in learnings)
-    solutions = config.search.solutions
-    search_seconds = _time_search(config, searched, data, search) * solutions * train_images
-    # The comparison searches its images too, and later rounds score as many candidates again, at about the same cost each.
-    probed = 1 + config.compare.images / train_images + again / max(1, evaluations)
-    search_cost = StageCost(float(flops * solutions * train_images) * probed, search_seconds * probed)
-
-    forward = {groups: sum(_stage_flops(network, data.image_shape)) for groups, network in learned.items()}
-    step_seconds = {groups: _time_step(config, network, data) for groups, network in learned.items()}
-    own = config.network.groups
-    passes = {groups: float(config.sgd.epochs) for groups in config.sgd.groups}
-    epochs = sum(learning.epochs for learning in learnings)
-    passes[own] = passes.get(own, 0.0) + solutions * epochs
-    learn_cost = _training_cost(passes, forward, step_seconds, train_images)
-    of_live = float(live * solutions * train_images * flops_from[-1])  # its candidates pass through the head alone
+    live = sum(learning.evaluations for learning in _learnings(config))
+    evaluations = sum(search.scored.values()) + search.again + live
+    search_cost = _search_cost(config, searched, data, search, train_images)
+    learn_cost, q0_cost = _training_costs(config, learned, data, train_images)
+    # Candidates of live search pass through the head only.
+    of_live = float(live * config.search.solutions * train_images * _stage_flops(searched, data.image_shape)[-1])
     learn_cost = dataclasses.replace(learn_cost, flops=learn_cost.flops + of_live)
-    trajectories = config.q0.trajectories or solutions
-    q0_epochs = trajectories * config.q0.epochs_before(config.q0.cycles)
-    q0_cost = _training_cost({own: q0_epochs * (1 + (1 / 3 if config.q0.alpha else 0))}, forward, step_seconds, train_images)
-
-    steps = solutions * epochs * len(even_batches(train_images, config.learn.batch))
-    steps += len(config.sgd.groups) * config.sgd.epochs * len(even_batches(train_images, config.sgd.batch))
-    steps += trajectories * gradient_steps(config.q0, train_images)
-    weights = {groups: sum(v.numel() * 4 for v in network.state_dict().values()) for groups, network in learned.items()}
-    launches = (
-        solutions * len(even_batches(train_images, config.search.batch)) * search.generations * SEARCH_KERNELS * len(points)
-    )
-    threads = torch.get_num_threads()
+    steps = _steps(config, train_images)
+    batches = config.search.solutions * len(even_batches(train_images, config.search.batch))
+    weights = {groups: sum(v.numel() * 4 for v in net.state_dict().values()) for groups, net in learned.items()}
     rate = GPU_RATES["float32" if config.precision == "float32" else "bfloat16"]
     training_rate = GPU_RATES["bfloat16" if config.precision == "bfloat16" else "float32"]
     return Estimate(
-        device=f"{devices.name_of(chosen_device)} ({chosen_device}, {plural(threads, 'thread')})",
+        device=f"{devices.name_of(place)} ({place}, {plural(torch.get_num_threads(), 'thread')})",
         images=train_images,
-        evaluations_per_image=evaluations + again + live,
-        evaluations=(evaluations + again + live) * solutions * train_images,
+        evaluations_per_image=evaluations,
+        evaluations=evaluations * config.search.solutions * train_images,
         gradient_steps=steps,
         search=search_cost,
         learn=learn_cost,
         q0=q0_cost,
         disk_bytes=_disk(config, points, train_images, weights),
         memory_bytes=_memory(config, points, search, train_images + test_images, data, weights[own]),
-        gpu_seconds=max(search_cost.flops / rate, launches * GPU_LAUNCH)
+        gpu_seconds=max(search_cost.flops / rate, batches * search.generations * SEARCH_KERNELS * len(points) * GPU_LAUNCH)
         + max((learn_cost.flops + q0_cost.flops) / training_rate, steps * STEP_KERNELS * len(points) * own * GPU_LAUNCH),
+    )
+
+
+def _learnings(config: RunConfig) -> list[LearnConfig]:
+    """Settings of the learning of each round."""
+    return [config.learn, *[config.rounds.learning(config.learn)] * config.rounds.count]
+
+
+def _steps(config: RunConfig, images: int) -> int:
+    """Gradient steps of all trainings."""
+    learned = config.search.solutions * sum(learning.epochs for learning in _learnings(config))
+    steps = learned * len(even_batches(images, config.learn.batch))
+    steps += len(config.baselines) * config.sgd.epochs * len(even_batches(images, config.sgd.batch))
+    return steps + _trajectories(config) * gradient_steps(config.q0, images)
+
+
+def _trajectories(config: RunConfig) -> int:
+    return config.q0.trajectories or config.search.solutions
+
+
+def _search_cost(config: RunConfig, network: Stages, data: ImageData, search: _Searching, images: int) -> StageCost:
+    """Of all solutions, with the images of the comparison and later rounds, whose candidates cost about as much."""
+    behind = _stage_flops(network, data.image_shape)
+    flops = sum(scored * sum(behind[index + 1 :]) for index, scored in search.scored.items())
+    again = 1 + config.compare.images / images + search.again / max(1, sum(search.scored.values()))
+    times = config.search.solutions * images * again
+    return StageCost(flops * times, _time_search(config, network, data, search) * times)
+
+
+def _training_costs(
+    config: RunConfig, networks: dict[int, Stages], data: ImageData, images: int
+) -> tuple[StageCost, StageCost]:
+    """Of learning with the baselines, and of q0; `networks`: by their ConvGroups."""
+    own = config.network.groups
+    forward = {groups: sum(_stage_flops(network, data.image_shape)) for groups, network in networks.items()}
+    seconds = {groups: _time_step(config, network, data) for groups, network in networks.items()}
+    passes = {groups: float(config.sgd.epochs) for groups in config.baselines}
+    learned = config.search.solutions * sum(learning.epochs for learning in _learnings(config))
+    passes[own] = passes.get(own, 0.0) + learned
+    epochs = _trajectories(config) * config.q0.epochs_before(config.q0.cycles)
+    teaching = 1 + (1 / 3 if config.q0.alpha else 0)
+    return (
+        _training_cost(passes, forward, seconds, images),
+        _training_cost({own: epochs * teaching}, forward, seconds, images),
     )
 
 
@@ -205,13 +229,16 @@ def _searching(config: RunConfig, network: Stages, data: ImageData, points: list
 def _disk(config: RunConfig, points: list[SearchPoint], images: int, weights: dict[int, int]) -> int:
     """Bytes of targets, networks, snapshots and records; `weights`: of a network, by its ConvGroups."""
     solutions, compare = config.search.solutions, config.compare
-    trajectories = config.q0.trajectories or solutions
     itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
     values = sum(torch.Size(point.shape).numel() for point in points)
-    networks = solutions * (1 + config.rounds.count) + len(config.sgd.groups)
+    networks = solutions * (1 + config.rounds.count) + len(config.baselines)
     disk = values * itemsize * solutions * (images + compare.images)
     disk += networks * compare.records * compare.images * values * 2
-    return disk + networks * max(weights.values()) + 2 * trajectories * config.q0.cycles * weights[config.network.groups]
+    return (
+        disk
+        + networks * max(weights.values())
+        + 2 * _trajectories(config) * config.q0.cycles * weights[config.network.groups]
+    )
 
 
 def _stand_in(config: RunConfig, data_root: Path | None) -> tuple[ImageData, int, int]:
@@ -233,9 +260,7 @@ def _stand_in(config: RunConfig, data_root: Path | None) -> tuple[ImageData, int
     stream = torch.Generator().manual_seed(0)
     images = torch.rand(count, *shape, generator=stream)
     labels = torch.arange(count) % classes
-    data = ImageData.from_tensors(
-        images, labels, test_images=images, test_labels=labels, validation=classes, prior=classes, name=name
-    )
+    data = ImageData.from_tensors(images, labels, test_images=images, test_labels=labels, validation=classes, prior=classes)
     return data, wanted, config.data.test or test
 
 

@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 SPACE = "\u202f"
 """Narrow no-break space, between a number and its unit."""
+
+
+class Measure(NamedTuple):
+    """How a figure on test data is written."""
+
+    title: str
+    factor: float
+    digits: int
+
+
+MEASURES = {
+    "accuracy": Measure("accuracy (%)", 100, 2),
+    "nll": Measure("NLL (nats)", 1, 3),
+    "bits_per_byte": Measure("bits per byte", 1, 4),
+}
+"""By the name that results give the figure."""
 
 
 def percent_digits(images: int) -> int:

@@ -1,4 +1,4 @@
-"""The presets: complete settings for a data set and a machine, each with a line that says what it is for."""
+"""The presets: complete settings for a data set and a machine, each with a line on what it is for."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _ALPHA = {"block0": 0.3, "block1": 0.2, "blocks": 0.1, "logits": 0.1}
 def _paper(
     name: str, *, alpha: float | dict[str, float], groups: int, epochs: int, augment: str, eps: float, clip: float
 ) -> RunConfig:
-    """The paper's settings; what the paper leaves open is said in the README ("Fidelity")."""
+    """The paper's settings; what the paper leaves open is in decouple/search/README.md ("Fidelity to the paper")."""
     training = {**_PAPER_TRAINING, "epochs": epochs, "augment": augment, "clip": clip}
     return RunConfig(
         preset=name,

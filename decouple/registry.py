@@ -5,19 +5,13 @@ Nothing here imports torch, and an algorithm is imported when it is used.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import importlib.metadata
-import importlib.util
-import inspect
-import os
-import sys
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from decouple.errors import ConfigError, did_you_mean
+from decouple import own_code
+from decouple.errors import ConfigError, SettingError, did_you_mean
 
 if TYPE_CHECKING:
     from decouple.search.algorithm import Algorithm
@@ -26,8 +20,6 @@ GROUP = "decouple.algorithms"
 """Entry points of installed packages: NAME = "package.module:Class"."""
 EVOTORCH = "evotorch:"
 """Before the name of any of EvoTorch's algorithms: evotorch:SNES."""
-FROM_FILE = "decouple_algorithm_"
-"""What the names of modules begin with that were read from a FILE.py."""
 
 OWN = {
     "es": "decouple.search.es:EvolutionStrategy",
@@ -72,16 +64,17 @@ def check(name: str) -> None:
     if name in OWN or (where and kind.isidentifier()):
         return
     if name not in names():
-        raise ConfigError(
-            f'search.algorithm = "{name}": expected one of {", ".join(names())}, or code, FILE.py:Class or package.module:Class, or '
-            f"evotorch:Class{did_you_mean(name, names()) if name else ''}; give --search.algorithm another value"
+        raise SettingError(
+            "algorithm",
+            f" = {name!r}: expected one of {', '.join(names())}, or code, FILE.py:Class or package.module:Class, or "
+            f"evotorch:Class{did_you_mean(name, names()) if name else ''}",
+            "SearchConfig",
         )
 
 
 def located(name: str) -> str:
     """The name with an absolute path, where it is one of code in a file."""
-    where, _, kind = name.rpartition(":")
-    return f"{os.path.realpath(os.path.expanduser(where))}:{kind}" if where.endswith(".py") else name
+    return own_code.located(name) if is_code(name) else name
 
 
 def load(name: str) -> type[Algorithm]:
@@ -94,16 +87,10 @@ def load(name: str) -> type[Algorithm]:
     if name in _registered:
         return _registered[name]
     if name.startswith(EVOTORCH):
-        from decouple.search.evotorch_search import EvoTorchSearch
-
-        return EvoTorchSearch
-    address = OWN.get(name) or next((point.value for point in _installed() if point.name == name), name)
-    where, _, kind = address.rpartition(":")
-    try:
-        module = _module_of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        found = getattr(module, kind)
-    except Exception as error:  # whatever the user's code raises
-        raise ConfigError(f"search.algorithm = {name} cannot be loaded ({type(error).__name__}: {error})") from error
+        address = "decouple.search.evotorch_search:EvoTorchSearch"
+    else:
+        address = OWN.get(name) or next((point.value for point in _installed() if point.name == name), name)
+    found = own_code.load(address, "search.algorithm")
     _expect_algorithm(found, name)
     return found
 
@@ -118,14 +105,7 @@ def digest_of(name: str) -> str | None:
     """
     if name in OWN or name.startswith(EVOTORCH):
         return None
-    try:
-        where = name.rpartition(":")[0]
-        file = where if where.endswith(".py") else inspect.getsourcefile(load(name))
-        return hashlib.blake2b(Path(str(file)).read_bytes(), digest_size=8).hexdigest()
-    except (OSError, TypeError):
-        raise ConfigError(
-            f"search.algorithm = {name}: there is no file to read that defines it, and so none to tell by when it changes"
-        ) from None
+    return own_code.digest_of(name, "search.algorithm", None if name.rpartition(":")[0].endswith(".py") else load(name))
 
 
 class About(NamedTuple):
@@ -154,25 +134,7 @@ def _installed() -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=GROUP))
 
 
-def _module_of_file(path: Path) -> ModuleType:
-    """The module in a file, run once in a process while the file stays as it is."""
-    path = path.expanduser().resolve()
-    name = f"{FROM_FILE}{path.stem}_{hashlib.blake2b(os.fsencode(path) + path.read_bytes(), digest_size=8).hexdigest()}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
-
-
 def _expect_algorithm(found: Any, name: str) -> None:
-    from decouple.search.algorithm import Algorithm
-
-    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+    bases = [f"{base.__module__}.{base.__qualname__}" for base in getattr(found, "__mro__", ())]
+    if "decouple.search.algorithm.Algorithm" not in bases:  # which is not imported here: it would bring torch along
         raise ConfigError(f"search.algorithm = {name} is not a subclass of decouple.search.Algorithm; derive it from that")

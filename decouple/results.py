@@ -92,15 +92,15 @@ class Comparison(Record):
 
 
 class Ways(Record):
-    """A figure of the best single member, and of the population weighted in three ways."""
+    """A figure of the best single member, and of equally many members chosen and weighted in three ways on the prior part."""
 
     single: float
     uniform: float
-    """All members, equal weights."""
+    """The latest snapshots of every trajectory, with equal weights."""
     learned_prior: float
-    """The heaviest members of the learned prior."""
+    """The heaviest members of the learned prior, weights renormalised."""
     greedy: float
-    """As many picks by greedy forward selection (Caruana et al. 2004) as the learned prior has members."""
+    """As many picks by greedy forward selection with replacement (Caruana et al. 2004)."""
 
 
 class Interval(Record):
@@ -113,37 +113,41 @@ class Interval(Record):
 
 
 class Gain(Interval):
-    """Test NLL of the learned prior minus that of uniform weights (nats, below 0 is better), with its bootstrap interval over the
-    test images."""
+    """Test NLL of the learned prior minus that of uniform weights (nats, below 0 is better), with its bootstrap interval over
+    the test images, or the documents of the test text."""
 
     value: float = msgspec.field(name="mean")
 
 
 class Member(Record):
-    """A snapshot of the population."""
+    """A snapshot of the population; NLL in nats, an image or a token."""
 
     trajectory: int
     cycle: int
     weight: float
     """In the learned prior, before the heaviest are chosen; all sum to 1."""
+    validation_nll: float
     prior_nll: float
     test_nll: float
-    test_accuracy: float
+    scores: dict[str, float]
+    """As those of the population."""
 
 
 class Q0Results(Record):
+    """A population, on images or text."""
+
     test_nll: Ways
-    """Nats. The single member is the best on the prior split."""
-    test_accuracy: Ways
+    """Nats, an image or a token. The single member is the best on the prior part."""
     prior_nll: Ways
-    """On the split that the prior was fitted on: not a measure of generalisation."""
-    test_ece: Ways
-    """Expected calibration error on the test split, 15 bins, 0..1."""
-    test_brier: Ways
-    """Brier score on the test split, 0..2."""
+    """On the part that the prior was fitted on: not a measure of generalisation."""
+    scores: dict[str, Ways]
+    """Further figures on the test part. Images: accuracy; ece, the expected calibration error of 15 bins, 0..1; brier, the Brier
+    score, 0..2. Text: bits_per_byte."""
     learned_minus_uniform: Gain
     prior_strength: float | None
-    """Pull of the prior toward equal weights, in images' worth, chosen by cross-validation; None: nothing but equal weights."""
+    """Pull of the prior toward equal weights, in examples' worth, chosen by cross-validation; None: nothing but equal weights."""
+    size: int
+    """Members that `q0.members` asks for, or all."""
     members_used: int
     """Members of the learned-prior ensemble that have a weight of at least `NOTICEABLE_WEIGHT`, 0.0005."""
     members: list[Member]
@@ -202,45 +206,19 @@ class TrajectoryCurve(Record):
 
 class Curves(Record):
     format: int
-    search: dict[str, list[list[float]]]
+    q0_size: dict[str, list[float]]
+    """Test NLL against the number of members, 1 to all, by the ways to choose them (see `Ways`)."""
+    search: dict[str, list[list[float]]] = {}
     """By search point, for each solution: mean cross-entropy of the best so far, before the first generation and after
     each."""
-    training: dict[str, TrainingCurve]
+    training: dict[str, TrainingCurve] = {}
     """By network."""
-    trajectories: dict[str, TrajectoryCurve]
+    trajectories: dict[str, TrajectoryCurve] = {}
     """By network."""
-    q0_size: dict[str, list[float]]
-    """Test NLL against the number of members, 1 to all: "uniform" (in the order of training, cycle by cycle),
-    "learned_prior" (heaviest first, weights renormalised) and "greedy" (so many picks)."""
-
-
-class TextWays(Record):
-    """Test NLL (nats a token) or bits per byte of some number of members, by how they were chosen on the prior part."""
-
-    single: float
-    """The best single member."""
-    uniform: float
-    """The latest snapshots of every trajectory, with equal weights."""
-    learned_prior: float
-    """The heaviest of the learned prior, weights renormalised."""
-    greedy: float
-    """Forward selection with replacement."""
-
-
-class TextMember(Record):
-    """A snapshot of a population on text; NLL in nats a token."""
-
-    trajectory: int
-    cycle: int
-    weight: float
-    """In the learned prior, before the heaviest are chosen; all sum to 1."""
-    validation_nll: float
-    prior_nll: float
-    test_nll: float
 
 
 class TextResults(Record):
-    """What `decouple q0 text` reports."""
+    """What `decouple q0 text` reports in results.json; its curves.json has only `q0_size`."""
 
     format: int
     """Version of this schema."""
@@ -253,17 +231,11 @@ class TextResults(Record):
     """Text of each part, separators included."""
     tokens: dict[str, int]
     """Tokens to predict in each part."""
-    epochs: int
-    """Total epochs of all trajectories."""
-    test_nll: TextWays
-    """Of `q0.members` members, or all."""
-    test_bits_per_byte: TextWays
-    by_size: list[TextWays]
-    """Test NLL of 1, 2, … members."""
-    members: list[TextMember]
+    q0: Q0Results
 
 
-FORMAT = 1
+FORMAT = 2
+"""Of results.json and curves.json."""
 
 
 def to_json(record: Record) -> Any:
@@ -278,5 +250,5 @@ def to_json(record: Record) -> Any:
 
 
 def schema(record: type[Record] = Results) -> dict[str, Any]:
-    """The JSON schema of `Results` or `Curves`."""
+    """The JSON schema of `Results`, `TextResults` or `Curves`."""
     return msgspec.json.schema(record)

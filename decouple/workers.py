@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-import decouple
 from decouple import device as devices
+from decouple._version import __version__
 from decouple.device import threads_of
 from decouple.errors import ConfigError, DecoupleError, WorkerError, first_line
 
@@ -70,10 +70,8 @@ def distribute(
     Args:
         function: of a module that workers can import.
         shared: what all jobs take, on the CPU.
-        jobs: at least one.
         device: "cpu" or "cuda"; a worker has a GPU of its own, whose number is not this process's.
-        workers: jobs at once.
-        address: of a Ray cluster; None: processes of our own.
+        workers, address: jobs at once, and a Ray cluster to do them; None: processes of our own.
         result_bytes: of a job's result, about.
         mend: what to lower where the memory does not suffice, for a message.
 
@@ -92,10 +90,8 @@ def distribute(
             while waiting or running:
                 while waiting and len(running) < workers:
                     job, attempt = waiting.popleft()
-                    reference = remote.remote(
-                        function, shipped, device, job.arguments(), threads, torch.get_default_dtype(), _versions()
-                    )
-                    running[reference] = job, attempt
+                    started_with = (device, job.arguments(), threads, torch.get_default_dtype(), _versions())
+                    running[remote.remote(function, shipped, *started_with)] = job, attempt
                 # The time limit lets Ctrl-C and SIGTERM through.
                 for reference in ray.wait(list(running), timeout=1.0)[0]:
                     job, attempt = running.pop(reference)
@@ -133,7 +129,7 @@ def _work(
 
 def _versions() -> dict[str, str]:
     """What decides a result, beside the hardware."""
-    return {"decouple": decouple.__version__, "torch": torch.__version__}
+    return {"decouple": __version__, "torch": torch.__version__}
 
 
 def _result(ray: Any, reference: Any, job: Job, attempt: int, mend: str) -> tuple[Any] | None:

@@ -29,7 +29,7 @@ def test_every_name_at_the_root_is_there() -> None:
     assert set(decouple.__all__) <= set(dir(decouple))
     for part in ("analysis", "q0", "text"):
         assert getattr(decouple, part).__name__ == f"decouple.{part}"
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="No decouple attribute nothing"):
         decouple.nothing  # noqa: B018
 
 
@@ -77,14 +77,18 @@ def test_every_name_that_a_text_mentions_can_be_reached() -> None:
 def test_settings_and_errors_are_all_at_the_root() -> None:
     from decouple import config, errors
 
-    sections = [name for name in vars(config) if name.endswith("Config") and name != "TrainConfig"]  # a base of others
+    sections = [
+        name for name in vars(config) if name.endswith("Config") and name not in ("StepConfig", "TrainConfig")
+    ]  # bases of others
     assert {*sections, *(name for name in vars(errors) if name.endswith("Error"))} <= set(decouple.__all__)
 
 
 def test_parts_are_reached_without_an_import() -> None:
-    script = "import decouple; print(*(getattr(decouple, part).__name__ for part in decouple._PARTS))"
+    parts = [name for name in decouple.__all__ if inspect.ismodule(getattr(decouple, name))]
+    assert {"analysis", "q0", "text"} <= set(parts)
+    script = f"import decouple; print(*(getattr(decouple, part).__name__ for part in {parts}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [f"decouple.{part}" for part in decouple._PARTS]
+    assert done.stdout.split() == [f"decouple.{part}" for part in parts]
 
 
 @pytest.mark.parametrize(
@@ -93,12 +97,6 @@ def test_parts_are_reached_without_an_import() -> None:
         ({"network": nn.Linear(2, 2)}, "network must be a Stages, not Linear; cut it with Stages.from_module"),
         ({"split": "data"}, "split must be a Split, not ImageData; pass data.train, say"),
         ({"config": decouple.EsConfig()}, r"config must be a SearchConfig, not EsConfig; .* SearchConfig\(es=…\)"),
-        ({"config": decouple.SearchConfig(batch=0)}, "batch = 0: expected int >= 2"),
-        ({"config": decouple.SearchConfig(es=decouple.EsConfig(population=7))}, "es.population = 7: .* multiple of 2"),
-        (
-            {"config": decouple.SearchConfig(es=decouple.EsConfig(generations=(3,)))},
-            r"es.generations = \[3\]: expected int, or a mapping",
-        ),  # type: ignore[arg-type]
     ],
 )
 def test_wrong_arguments_are_named(

@@ -15,6 +15,7 @@ from decouple.networks import Stages, paper_network
 from decouple.q0 import train_population
 from decouple.q0.compress import distill
 from decouple.search import search_solution
+from decouple.tasks import ImageTask
 from decouple.text.gpt import Gpt
 from decouple.torch_state import plain_torch, torch_defaults
 
@@ -112,7 +113,7 @@ def _search(algorithm: str) -> Callable[[ImageData, Path], list[Tensor]]:
 def _population(data: ImageData, folder: Path) -> list[Tensor]:
     config = Q0Config(cycles=2, epochs=1, batch=24, alpha=0.5, distill_after=1, perturb=0.1)
     ensemble = train_population([_own(), _own()], data, folder, config=config)
-    student = distill(ensemble, _own(), data.train, Q0Config(cycles=1, epochs=1, batch=24))
+    student = distill(ensemble, _own(), ImageTask(data), Q0Config(cycles=1, epochs=1, batch=24))
     return [*_weights(ensemble), *_weights(student)]
 
 

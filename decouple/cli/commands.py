@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from decouple import registry, settings
+from decouple import own_code, settings
 from decouple.cli.options import (
     STAGE_SECTIONS,
-    CompareArguments,
+    CodeOptions,
     CompareOptions,
     ExportOptions,
     PlanOptions,
-    RunArguments,
+    PointsOptions,
     RunOptions,
+    SearchCodeOptions,
     StageOptions,
-    TextArguments,
+    TableOptions,
     TextOptions,
-    stage_arguments,
 )
-from decouple.cli.parsing import base_settings, parse, value_of, with_file
-from decouple.config import RunConfig, TextConfig
+from decouple.cli.parsing import parse_options, parse_settings, peek
+from decouple.cli.signals import on_signal, unwind
+from decouple.config import NetworkConfig, RunConfig, TextConfig
+from decouple.config.files import read_file
 from decouple.errors import ConfigError
 from decouple.presets import PRESETS, preset, text_preset
+from decouple.settings import Config
 
 if TYPE_CHECKING:
-    from decouple.group import Group
     from decouple.pipeline.directory import RunDirectory
+    from decouple.training.processes import Group
+
+_RUN = [field.name for field in fields(RunConfig) if field.name != "preset"]
+"""The settings of a run that its command line takes."""
+_TEXT = [field.name for field in fields(TextConfig) if field.name != "preset"]
 
 
 def commands() -> dict[str, Callable[[list[str]], None]]:
@@ -38,6 +46,8 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
     return {
         "run": _run,
         "estimate": _estimate,
+        "table": _table,
+        "points": _points,
         "presets": _presets,
         "version": _version,
         "--version": _version,
@@ -46,9 +56,11 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
 
 
 def _run(argv: list[str]) -> None:
-    base = base_settings("run", argv)
-    parsed = parse("run PRESET", argv[1:], RunArguments(RunOptions(), base))
-    options, config = parsed.options, settings.located(settings.check(parsed.settings), parsed.options.data_root)
+    options, config = _preset_settings("run", argv)
+    config = settings.located(config, options.data_root)
+    if options.seeds:
+        _run_seeds(options, config, argv)
+        return
     out = options.out or default_out(config)
     from decouple.pipeline.directory import RunDirectory
 
@@ -56,36 +68,99 @@ def _run(argv: list[str]) -> None:
         _execute(directory, group, config, options, "report")
 
 
-def _stage(stage: str, argv: list[str]) -> None:
-    if stage == "report" and "--schema" in argv:
-        _schema()
-        return
-    if stage == "q0" and argv[:1] == ["text"]:
-        _text(argv[1:])
-        return
-    if stage == "q0" and argv[:1] in (["plan"], ["export"]):
-        {"plan": _plan, "export": _export}[argv[0]](argv[1:])
-        return
+def _run_seeds(options: RunOptions, config: RunConfig, argv: list[str]) -> None:
+    if any(argument.partition("=")[0] == "--seed" for argument in argv):
+        raise ConfigError("--seed and --seeds are both given: give one of them")
+    out = options.out or default_out(config).with_name(default_out(config).name.removesuffix(f"-seed{config.seed}"))
+    from decouple.pipeline.seeds import run_seeds
+
+    with on_signal(unwind):
+        table = run_seeds(
+            config,
+            options.seeds,
+            out,
+            resume=options.resume,
+            device=options.device,
+            data_root=options.data_root,
+            workers=options.workers,
+            quiet=options.quiet,
+        )
+    print(f"{table}\nTable: {(out / 'table.md').resolve()}")
+
+
+def _table(argv: list[str]) -> None:
+    count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
+    options = parse_options("table RUN_DIR ...", argv[count:], TableOptions())
+    if not count:
+        raise ConfigError("'decouple table' needs run directories first: decouple table runs/digits-seed0 runs/digits-seed1")
+    from decouple.report.table import read_table
+
+    table = read_table([Path(path) for path in argv[:count]])
+    print(
+        str(table) if options.format == "text" else getattr(table, options.format)(), end="\n" * (options.format == "text")
+    )
+    if options.out is not None:
+        print(f"Table: {(table.write(options.out) / 'table.md').resolve()}", file=sys.stderr)
+
+
+def _preset_settings(command: str, argv: list[str]) -> tuple[RunOptions, RunConfig]:
+    """What `run` and `estimate` take: options and settings after the name of a preset."""
+    usage = f"{command} PRESET"
+    if argv[:1] in (["-h"], ["--help"]):
+        parse_settings(usage, argv, RunOptions(), RunConfig(), _RUN)
     if not argv or argv[0].startswith("-"):
-        if argv and argv[0] in ("-h", "--help"):
-            parse(f"{stage} RUN_DIR", argv, stage_arguments(stage, RunConfig()))
+        raise ConfigError(
+            f"'decouple {command}' needs a preset first: decouple {command} digits; known: {', '.join(PRESETS)}"
+        )
+    options = peek(RunOptions(), argv[1:])
+    base = _with_file(preset(argv[0]), options.config)
+    return options, parse_settings(usage, argv[1:], RunOptions(), base, _RUN)
+
+
+def _with_file(base: Config, file: Path | None) -> Config:
+    """A preset's settings, with those of a --config file over them."""
+    if file is None:
+        return base
+    values = read_file(file)
+    values.pop("preset", None)
+    return settings.from_builtins(values, base, source=str(file))
+
+
+def _stage(stage: str, argv: list[str]) -> None:
+    others = {("report", "--schema"): _schema, ("q0", "text"): _text, ("q0", "plan"): _plan, ("q0", "export"): _export}
+    if argv and (other := others.get((stage, argv[0]))):
+        other(argv[1:])
+        return
+    if argv[:1] in (["-h"], ["--help"]):
+        parse_settings(f"{stage} RUN_DIR", argv, StageOptions(), RunConfig(), STAGE_SECTIONS[stage])
+    if not argv or argv[0].startswith("-"):
         raise ConfigError(f"'decouple {stage}' needs a run directory first: decouple {stage} runs/digits-seed0")
     if stage == "compare" and len(argv) > 1 and not argv[1].startswith("-"):
         _compare_runs(argv)
         return
+    if stage == "report":
+        from decouple.pipeline.directory import SharedDirectory
+
+        if SharedDirectory(Path(argv[0])).is_text():
+            _text(["--out", argv[0], "--resume", *argv[1:]])
+            return
+    _repeat(stage, Path(argv[0]), argv[1:])
+
+
+def _repeat(stage: str, path: Path, argv: list[str]) -> None:
+    """Bring a stage of a run up to date, with other settings if they are given."""
+    options = peek(SearchCodeOptions(), argv)
     from decouple.pipeline.directory import RunDirectory
 
-    path = Path(argv[0])
-    device = value_of("--device", argv) or "auto"
-    with _opened(path, device, lambda: RunDirectory.open(path)) as (directory, group):
+    with _opened(path, options.device, lambda: RunDirectory.open(path)) as (directory, group):
         before = directory.read_config()
-        code = registry.is_code(before.search.algorithm)
-        _refuse_foreign(stage, [argument for argument in argv[1:] if not (code and argument.startswith(_ALGORITHM))])
-        parsed = parse(f"{stage} RUN_DIR", argv[1:], stage_arguments(stage, before))
-        config = RunConfig(**vars(parsed.settings))
-        named = getattr(parsed, "search", config.search).algorithm
-        config = _with_algorithm(config, named, before, stage)
-        _execute(directory, group, config, parsed.options, stage, code=bool(named) or not code)
+        known = StageOptions()
+        if before.code:
+            known = CodeOptions() if stage == "search" else SearchCodeOptions()
+        config = parse_settings(f"{stage} RUN_DIR", argv, known, before, STAGE_SECTIONS[stage])
+        config = settings.located(config, None)
+        named = _named(stage, options, before)
+        _execute(directory, group, config, options, stage, named=named)
         # Only now: settings that are refused, or that fail, must not become the run's.
         from decouple.pipeline.stages import OUTDATED, set_aside
 
@@ -93,105 +168,111 @@ def _stage(stage: str, argv: list[str]) -> None:
         directory.write_config(config)
     if not group.first:
         return
-    later = list(STAGE_SECTIONS)[list(STAGE_SECTIONS).index(stage) + 1 :]
-    if later:
+    if stage != "report":
         print(f"{stage}: done. 'decouple report {path}' brings the results and the report up to date.")
         if outdated:
             print(f"Those of the earlier settings are in {path / OUTDATED}.")
     if stage == "compare":
-        options = parsed.options
-        _write_comparison([path], path / "comparison", options.device, options.data_root, options.quiet)
+        out = path / "comparison"
+        code = tuple(config.code[setting] for setting in named if setting in config.code)
+        _write_comparison([path], CompareOptions(out, options.device, options.data_root, code, options.quiet))
 
 
-_ALGORITHM = "--search.algorithm"
-"""Every stage takes it for a run that searches with code: it is only loaded when the user names it."""
-
-
-def _with_algorithm(config: RunConfig, named: str, before: RunConfig, stage: str) -> RunConfig:
-    """Checked settings with the algorithm that is named, or if there is none with the one that the run had `before`."""
-    own = before.search.algorithm
-    config = replace(config, search=replace(config.search, algorithm=named or own))
-    config = settings.located(settings.check(config), None)
-    if stage != "search" and config.search.algorithm != own:
-        raise ConfigError(f"the run searches with {own}, which 'decouple {stage}' cannot change: give {_ALGORITHM} {own}")
-    return config
+def _named(stage: str, options: SearchCodeOptions, config: RunConfig) -> list[str]:
+    """The settings that name code and that the user has given, which is that of the run; those of a search may be new."""
+    given = {
+        "search.algorithm": options.search.algorithm,
+        "network.name": options.network.name,
+        "data.name": options.data.name,
+    }
+    for setting, name in given.items():
+        own = config.code.get(setting)
+        if name and own and own_code.located(name) != own and (stage, setting) != ("search", "search.algorithm"):
+            raise ConfigError(f"the run was made with {own}, which 'decouple {stage}' cannot change: give --{setting} {own}")
+    return [setting for setting, name in given.items() if name]
 
 
 @contextmanager
 def _opened(path: Path, device: str, hold: Callable[[], RunDirectory]) -> Iterator[tuple[RunDirectory, Group]]:
     """A run directory and the processes that work on it: the first one holds it, and the others of a torchrun only read."""
-    from decouple.group import process_group
     from decouple.pipeline.directory import SharedDirectory
+    from decouple.training.processes import process_group
 
-    with process_group(device) as group, ExitStack() as stack:
+    with on_signal(unwind), process_group(device) as group, ExitStack() as stack:
         with group.first_alone():
             directory = stack.enter_context(hold() if group.first else SharedDirectory(path))
         yield directory, group
 
 
-def _refuse_foreign(stage: str, argv: list[str]) -> None:
-    for option in (argument.partition("=")[0] for argument in argv if argument.startswith("--")):
-        section = option[2:].partition(".")[0]
-        if section in {field.name for field in fields(RunConfig)} - set(STAGE_SECTIONS[stage]):
-            allowed = ", ".join(f"--{name}.*" for name in STAGE_SECTIONS[stage]) or "no settings"
-            raise ConfigError(
-                f"'decouple {stage}' may change {allowed}, not {option}; use the command of that stage, or 'decouple run' with "
-                "another --out"
-            )
-
-
 def _compare_runs(argv: list[str]) -> None:
     count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
-    usage = "compare RUN_DIR RUN_DIR ..."
-    parsed = parse(usage, argv[count:], CompareArguments(CompareOptions()))
-    options = parsed.options
-    _write_comparison([Path(path) for path in argv[:count]], options.out, options.device, options.data_root, options.quiet)
+    options = parse_options("compare RUN_DIR RUN_DIR ...", argv[count:], CompareOptions())
+    _write_comparison([Path(path) for path in argv[:count]], options)
 
 
-def _write_comparison(folders: list[Path], out: Path, device: str, data_root: Path | None, quiet: bool) -> None:
+def _write_comparison(folders: list[Path], options: CompareOptions) -> None:
     from decouple.pipeline.compare_runs import compare_runs
     from decouple.progress import Progress
 
-    page = compare_runs(folders, out, device=device, data_root=data_root, progress=Progress(quiet=quiet))
+    with on_signal(unwind):
+        page = compare_runs(
+            folders,
+            options.out,
+            device=options.device,
+            data_root=options.data_root,
+            code=[own_code.located(address) for address in options.code],
+            progress=Progress(quiet=options.quiet),
+        )
     print(f"Comparison: {page.resolve()}")
 
 
 def _text(argv: list[str]) -> None:
-    from decouple.pipeline.directory import SharedDirectory
+    options = peek(TextOptions(), argv)
+    data, base = options.data, text_preset(options.preset or "tiny")
+    if options.resume and options.out and options.preset is None and os.path.isfile(options.out / "config.json"):
+        from decouple.pipeline.directory import SharedDirectory
 
-    kept = value_of("--out", argv)
-    if "--resume" in argv and kept and value_of("--preset", argv) is None and os.path.isfile(Path(kept) / "config.json"):
-        run = SharedDirectory(Path(kept))
-        base = with_file(run.read_config(TextConfig), argv)
-        file = run.read_run().get("data", {}).get("file")
-        defaults = TextOptions(preset=base.preset, data=Path(file) if file else None)
-    else:
-        base = with_file(text_preset(value_of("--preset", argv) or "tiny"), argv)
-        defaults = TextOptions(preset=base.preset)
-    parsed = parse("q0 text", argv, TextArguments(defaults, base))
-    options, config = parsed.options, settings.check(parsed.settings)
-    if options.data is None:
+        run = SharedDirectory(options.out)
+        base, file = run.read_config(TextConfig), run.read_run().get("data", {}).get("file")
+        data = data or (Path(file) if file else None)
+    config = parse_settings("q0 text", argv, TextOptions(), _with_file(base, options.config), _TEXT)
+    if data is None:
         raise ConfigError("'decouple q0 text' needs a text file: decouple q0 text --data FILE")
     out = options.out or Path("runs") / f"text-{config.preset}-seed{config.seed}"
-    from decouple.pipeline.text import run_text, summary
+    from decouple.pipeline.summary import population_summary
+    from decouple.pipeline.text import run_text
 
-    found = run_text(config, options.data, out, resume=options.resume, device=options.device, quiet=options.quiet)
+    with on_signal(unwind):
+        found = run_text(
+            config,
+            data,
+            out,
+            resume=options.resume,
+            device=options.device,
+            workers=options.workers,
+            quiet=options.quiet,
+        )
     if found is not None:
-        print(summary(found))
-        print(f"Report: {(out / 'report.md').resolve()}")
+        print(population_summary(found.q0))
+        print(f"Report: {(out / 'report.html').resolve()}")
 
 
 def _execute(
-    directory: RunDirectory, group: Group, config: RunConfig, options: StageOptions, last: str, *, code: bool = True
+    directory: RunDirectory,
+    group: Group,
+    config: RunConfig,
+    options: StageOptions,
+    last: str,
+    *,
+    named: Collection[str] | None = None,
 ) -> None:
-    """Do every stage up to `last`; `code` as in `open_run`."""
+    """Do every stage up to `last`; `named` as in `open_run`."""
     from decouple.pipeline.context import open_run
     from decouple.pipeline.stages import run_stages
     from decouple.progress import Progress
     from decouple.search import Execution
 
     progress = Progress(quiet=options.quiet or not group.first)
-    said = ""
     with open_run(
         directory,
         config,
@@ -200,25 +281,21 @@ def _execute(
         progress=progress,
         tensorboard=options.tensorboard,
         execution=Execution(options.workers, options.ray_address),
-        code=code,
+        named=named,
     ) as run:
         sizes = f"{len(run.data.train)} training and {len(run.data.test)} test images"
         if run.device.type == "cpu" and "for a GPU" in PRESETS.get(config.preset, ""):
             progress.say(
-                f"Note: {config.preset} is meant for a GPU; 'decouple estimate {config.preset}' says how long it takes here."
+                f"Note: {config.preset} is meant for a GPU; 'decouple estimate {config.preset}' tells how long it takes here."
             )
         progress.say(f"{config.preset}, seed {config.seed}: {sizes}, on {run.device}; in {directory.path}")
-        if group.size > 1:  # they share the learning; all else is the first one's work
-            run_stages(run, "search" if last == "search" else "learn")
-            run.group = group.leave()
-        if group.first:
-            said = run_stages(run, last)
+        said = run_stages(run, last)
     if said:
         print(said)
 
 
 def _plan(argv: list[str]) -> None:
-    options = parse("q0 plan", argv, PlanOptions())
+    options = parse_options("q0 plan", argv, PlanOptions())
     from decouple.q0.plan import Plans
 
     plans = Plans.shipped() if options.plans is None else Plans.read(options.plans)
@@ -226,15 +303,11 @@ def _plan(argv: list[str]) -> None:
 
 
 def _export(argv: list[str]) -> None:
-    if not argv or argv[0].startswith("-"):
-        if argv and argv[0] in ("-h", "--help"):
-            parse("q0 export RUN_DIR", argv, ExportOptions())
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         raise ConfigError(
             "'decouple q0 export' needs a run directory first: decouple q0 export runs/digits-seed0 --out FILE"
         )
-    options = parse("q0 export RUN_DIR", argv[1:], ExportOptions())
-    if options.distill_epochs < 1:
-        raise ConfigError(f"--distill-epochs = {options.distill_epochs}: expected at least 1")
+    options = parse_options("q0 export RUN_DIR", argv if argv[0].startswith("-") else argv[1:], ExportOptions())
     from decouple.pipeline.population import compressed
     from decouple.q0.ensemble import Ensemble
 
@@ -247,13 +320,28 @@ def _export(argv: list[str]) -> None:
 
 
 def _estimate(argv: list[str]) -> None:
-    base = base_settings("estimate", argv)
-    parsed = parse("estimate PRESET", argv[1:], RunArguments(RunOptions(), base))
-    config = settings.check(parsed.settings)
+    options, config = _preset_settings("estimate", argv)
     from decouple.estimate import estimate
 
-    options = parsed.options
     print(estimate(config, device=options.device, data_root=options.data_root).text())
+
+
+def _points(argv: list[str]) -> None:
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
+        raise ConfigError("'decouple points' needs a network first: decouple points torchvision:resnet18")
+    options = parse_options("points NETWORK", argv if argv[0].startswith("-") else argv[1:], PointsOptions())
+    network = NetworkConfig(name=argv[0], args=options.args)
+    from decouple.networks.build import build_module
+    from decouple.networks.points import cut_points
+
+    module = build_module(network.name, network.args, classes=options.classes, channels=options.shape[0], seed=0)
+    points = cut_points(module, options.shape)
+    width = max(len(point.name) for point in points)
+    print(f"  {'layer':<{width}}  {'output':<16}  parameters since the one before")
+    for point in points:
+        mark, shape = "*" if point.proposed else " ", "×".join(map(str, point.shape))
+        print(f"{mark} {point.name:<{width}}  {shape:<16}  {point.parameters:>12,}")
+    print(f"Proposed (*): --network.points {' '.join(point.name for point in points if point.proposed)}")
 
 
 def _presets(argv: list[str]) -> None:
@@ -268,20 +356,21 @@ def _version(argv: list[str]) -> None:
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
 
 
-def _schema() -> None:
+def _schema(argv: list[str]) -> None:
     import json
 
     from decouple import results
 
-    print(
-        json.dumps(
-            {"results.json": results.schema(results.Results), "curves.json": results.schema(results.Curves)}, indent=2
-        )
-    )
+    kinds: dict[str, type[results.Record]] = {
+        "results.json": results.Results,
+        "results.json of a text": results.TextResults,
+        "curves.json": results.Curves,
+    }
+    print(json.dumps({name: results.schema(kind) for name, kind in kinds.items()}, indent=2))
 
 
 def default_out(config: RunConfig) -> Path:
-    """Where a run goes when no --out is given: named by its preset, its data if they are others than the preset's, its seed."""
+    """Where a run goes when no --out is given: named by its preset, its data if they differ from the preset's, and its seed."""
     kind, _, folder = config.data.name.partition(":")
-    other = [] if config.data.name == preset(config.preset).data.name else [Path(folder).name or kind]
-    return Path("runs") / "-".join([config.preset, *other, f"seed{config.seed}"])
+    data = [] if config.data.name == preset(config.preset).data.name else [Path(folder).name or kind]
+    return Path("runs") / "-".join([config.preset, *data, f"seed{config.seed}"])

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from types import FrameType
+from functools import partial
 from typing import NoReturn
 
 from decouple.cli.commands import commands
-from decouple.cli.options import STAGE_SECTIONS
-from decouple.cli.parsing import explained
-from decouple.errors import ConfigError, DecoupleError, did_you_mean
+from decouple.cli.options import CODE, STAGE_SECTIONS, StageOptions
+from decouple.cli.signals import Interrupted, on_signal
+from decouple.errors import OPTION, ConfigError, DecoupleError, did_you_mean
 
 USAGE = """usage: decouple COMMAND ...
 
 Train networks by searching representations and learning them, and turn the solutions into an ensemble.
 
-  decouple run PRESET          everything: search, learn, compare with SGD, q0 population, report
+  decouple run PRESET          everything: search, learn, compare with SGD, q0 population, report;
+                               --seeds 0 1 2 does it for each seed and ends with a table
+  decouple table RUN_DIR ...   mean and deviation over seeds, and differences to SGD, of any runs
   decouple estimate PRESET     what that would cost, before anything runs
   decouple presets             the presets, a line each
+  decouple points NETWORK      where a network of yours can be cut into search points
 
   decouple search RUN_DIR      one stage of a run directory, and what it needs; repeat it with other
   decouple learn RUN_DIR       settings, such as  decouple q0 runs/digits --q0.cycles 8
   decouple compare RUN_DIR     with several run directories: all their trajectories beside each other
   decouple q0 RUN_DIR
-  decouple q0 text --data FILE  q0 alone, for next-token prediction on a text file
+  decouple q0 text --data FILE  only q0, for next-token prediction on a text file
   decouple q0 plan --epochs E  the best population measured for a budget of epochs
   decouple q0 export RUN_DIR --out FILE
                                the run's population as one file, for decouple.Ensemble
@@ -46,12 +47,12 @@ def run_command(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if argv else 2
-    command, arguments = argv[0], [_expanded(argument) for argument in argv[1:]]
+    command, arguments = argv[0], argv[1:]
     known = commands()
     try:
         if command not in known:
             raise ConfigError(f"there is no command '{command}'{did_you_mean(command, known)}")
-        with _interruptible(command, arguments):
+        with on_signal(partial(_stop_at_once, command=command, argv=arguments)):
             known[command](arguments)
     except ConfigError as error:
         return _fail(explained(error, command, arguments), 2)
@@ -62,18 +63,31 @@ def run_command(argv: list[str]) -> int:
             raise
         full = DecoupleError(
             f"out of memory ({(str(error).splitlines() or ['no more is known'])[0][:120]}); lower --search.batch, the population, "
-            "--network.width or a batch; 'decouple estimate PRESET' says what is needed. Finished work is kept"
+            "--network.width or a batch; 'decouple estimate PRESET' tells what is needed. Finished work is kept"
         )
         return _fail(explained(full, command, arguments), 1)
-    except _Interrupted as interruption:
+    except Interrupted as interruption:
         return _stopped(interruption.number, command, arguments)
     return 0
 
 
-def _expanded(argument: str) -> str:
-    """`--out=~/runs` as `--out ~/runs`: a shell expands only the second, and a folder named ~ is a trap for `rm -r`."""
-    name, is_given, value = argument.partition("=")
-    return f"{name}={os.path.expanduser(value)}" if is_given and name.startswith("--") else argument
+def explained(error: DecoupleError, command: str, argv: list[str]) -> str:
+    """An error's message, and where to give the options that it names if a stage's command lacks them."""
+    if (
+        command not in STAGE_SECTIONS
+        or argv[:1] in (["text"], ["plan"], ["export"])
+        or f"'decouple {command}'" in error.message
+    ):
+        return error.message
+    own = {"help", *STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
+    named = [found["name"] for found in OPTION.finditer(error.message) if found["name"]]
+    named = [name for name in named if name not in CODE]  # they take it where it is asked for
+    lacking = [f"--{name}" for name in dict.fromkeys(named) if name.partition(".")[0].replace("-", "_") not in own]
+    if not lacking:
+        return error.message
+    return (
+        f"{error.message} ('decouple {command}' does not take {', '.join(lacking)}; 'decouple run' with another --out does)"
+    )
 
 
 def _fail(message: str, status: int) -> int:
@@ -81,36 +95,9 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-class _Interrupted(BaseException):
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-
-@contextlib.contextmanager
-def _interruptible(command: str, argv: list[str]) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the command where it is; every file is whole at any moment."""
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        if _imports(frame):
-            # An exception there is swallowed by packages that try what they import, or leaves them half made.
-            os._exit(_stopped(number, command, argv))
-        raise _Interrupted(number)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _imports(frame: FrameType | None) -> bool:
-    """Whether a module is being imported there."""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
+def _stop_at_once(number: int, command: str, argv: list[str]) -> NoReturn:
+    """Before a command has opened anything, and while it imports packages, which may swallow an exception."""
+    os._exit(_stopped(number, command, argv))
 
 
 def _stopped(number: int, command: str, argv: list[str]) -> int:

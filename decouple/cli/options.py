@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, make_dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Literal
 
-import tyro
-
-from decouple import registry
-from decouple.config import RunConfig, TextConfig
+from decouple.config import Section
+from decouple.config.base import Count, Name, Positive
 
 STAGE_SECTIONS = {
     "search": ("search",),
@@ -21,19 +19,23 @@ STAGE_SECTIONS = {
 """The sections that each stage command may change."""
 
 
+CODE = ("search.algorithm", "network.name", "data.name")
+"""The settings that may name code, which a stage takes where the run has such."""
+
+
 @dataclass(frozen=True)
-class StageOptions:
+class StageOptions(Section):
     """How to run: nothing here decides a result."""
 
-    device: str = "auto"
+    device: Name = "auto"
     """auto (the first GPU, or else the CPU), cpu, cuda or cuda:N."""
     data_root: Path | None = None
     """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
-    workers: int = 1
+    workers: Positive = 1
     """Processes that search, or train q0's trajectories, at once; more than one are Ray's. They share the cores, or the GPUs:
     each computes with cores/N threads, so it pays where one process leaves cores idle. With as many threads a process
     (OMP_NUM_THREADS=1, say) the results are bit for bit those of one worker."""
-    ray_address: str | None = None
+    ray_address: Name | None = None
     """A Ray cluster to search on in place of this machine, N batches at a time: the host:port that 'ray start --head' prints,
     or auto. Every node needs decouple; the run directory stays here."""
     tensorboard: bool = False
@@ -47,110 +49,122 @@ class RunOptions(StageOptions):
     out: Path | None = None
     """Run directory; default: runs/PRESET-seedN, with the name of the data in between if they are not the preset's."""
     resume: bool = False
-    """Go on with the run that --out holds: finished work is not done again."""
+    """Resume the run that --out holds; finished work is not done again."""
     config: Path | None = None
     """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
+    seeds: tuple[Count, ...] = ()
+    """Run once for each of these seeds, in place of --seed: into --out/seed-N, with a table of all (see decouple table) in --out.
+    --workers then says how many runs go side by side."""
 
 
 @dataclass(frozen=True)
-class PlanOptions:
-    epochs: int = 32
+class NamedAlgorithm(Section):
+    algorithm: Name | None = None
+    """The algorithm that this run searches with: code, which is only run when you name it."""
+
+
+@dataclass(frozen=True)
+class NamedCode(Section):
+    name: Name | None = None
+    """That of this run: code, which is only run when you name it."""
+
+
+@dataclass(frozen=True)
+class CodeOptions(StageOptions):
+    """Of a stage of a run that uses code of the user's own."""
+
+    network: NamedCode = field(default_factory=NamedCode)
+    data: NamedCode = field(default_factory=NamedCode)
+
+
+@dataclass(frozen=True)
+class SearchCodeOptions(CodeOptions):
+    """Of a stage that cannot change the algorithm."""
+
+    search: NamedAlgorithm = field(default_factory=NamedAlgorithm)
+
+
+@dataclass(frozen=True)
+class PointsOptions(Section):
+    """Of the network that is looked at."""
+
+    shape: tuple[Positive, ...] = (3, 32, 32)
+    """Of an image (C H W), or of a vector (D)."""
+    classes: Positive = 10
+    """That it tells apart."""
+    args: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """Arguments of the function that builds it."""
+
+
+@dataclass(frozen=True)
+class TableOptions(Section):
+    """What to make of several runs."""
+
+    out: Path | None = None
+    """Folder for table.txt, .csv, .json, .md and .tex and the picture table.png and .svg; default: only print."""
+    format: Literal["text", "csv", "json", "markdown", "latex"] = "text"
+    """What is printed."""
+
+
+@dataclass(frozen=True)
+class PlanOptions(Section):
+    epochs: Positive = 32
     """Total epochs to spend, all trajectories together."""
-    members: int | None = None
+    members: Positive | None = None
     """Networks that may be evaluated for an answer; default: any number."""
     plans: Path | None = None
     """A file that python -m benchmarks.q0_images --plans wrote; default: the one that comes with decouple."""
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(Section):
     out: Path = Path("ensemble.safetensors")
     """The file to write: weights, members and their shape."""
-    members: int | None = None
+    members: Positive | None = None
     """The heaviest members; default: all that have a weight."""
     equal: bool = False
     """Weigh them equally, not by the learned prior; without --members: all."""
     distill: bool = False
     """Compress them into one network, trained on their probabilities with the run's q0 settings."""
-    distill_epochs: int = 32
+    distill_epochs: Positive = 32
     """Epochs of that training."""
     data_root: Path | None = None
     """Folder of the data sets, for --distill; default: the run's."""
 
 
 @dataclass(frozen=True)
-class RunArguments:
-    options: Annotated[RunOptions, tyro.conf.arg(name="")]
-    settings: Annotated[RunConfig, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True)
-class StageArguments:
-    options: Annotated[StageOptions, tyro.conf.arg(name="")]
-    settings: Annotated[RunConfig, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True)
-class NamedAlgorithm:
-    algorithm: str = ""
-    """The algorithm that this run searches with: code, which is only loaded when you name it."""
-
-
-def stage_arguments(stage: str, config: RunConfig) -> StageArguments:
-    """The defaults of a stage's command, which takes and explains only the sections that it may change; and the algorithm, where it
-    has to be named for its code to be loaded: empty, it is not."""
-    code = registry.is_code(config.search.algorithm)
-    if code:
-        config = replace(config, search=replace(config.search, algorithm=""))
-    shown, hints = STAGE_SECTIONS[stage], get_type_hints(RunConfig, include_extras=True)
-    narrow = [(name, hint if name in shown else Annotated[hint, tyro.conf.Suppress]) for name, hint in hints.items()]
-    kind = make_dataclass("Settings", narrow, frozen=True)
-    own = [("settings", Annotated[kind, tyro.conf.arg(name="")])]
-    named = [("search", Annotated[NamedAlgorithm, tyro.conf.arg(name="search")])] if code and stage != "search" else []
-    arguments = make_dataclass("StageArguments", own + named, bases=(StageArguments,), frozen=True)
-    return arguments(StageOptions(), kind(**vars(config)), *(NamedAlgorithm() for _ in named))
-
-
-@dataclass(frozen=True)
-class TextOptions:
-    """How to run: nothing here decides a result, but the text."""
+class TextOptions(Section):
+    """How to run: only the text decides a result."""
 
     data: Path | None = None
     """The text file; with --resume by default the run's."""
-    preset: str = "tiny"
-    """tiny: minutes on two cores; paper: the paper's scale, for GPUs under torchrun."""
+    preset: Name | None = None
+    """tiny: minutes on two cores; paper: the paper's scale, for GPUs under torchrun. Default: tiny; with --resume the run's."""
     out: Path | None = None
     """Run directory; default: runs/text-PRESET-seedN."""
     resume: bool = False
-    """Go on with the run that --out holds, with its settings: finished work is not done again."""
+    """Resume the run that --out holds, with its settings; finished work is not done again."""
     config: Path | None = None
     """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
-    device: str = "auto"
+    device: Name = "auto"
     """auto (the first GPU, or else the CPU; under torchrun one for each process), cpu, cuda or cuda:N."""
+    workers: Positive = 1
+    """Processes that train trajectories at once, each with cores/N threads; more than one are Ray's. Not under torchrun."""
     quiet: bool = False
     """Show no progress."""
 
 
 @dataclass(frozen=True)
-class CompareOptions:
+class CompareOptions(Section):
     """How to compare several runs: nothing here decides their results."""
 
     out: Path = Path("runs/comparison")
     """Folder of the page, its figures and its numbers."""
-    device: str = "auto"
+    device: Name = "auto"
     """auto, cpu, cuda or cuda:N, for what a run still lacks."""
     data_root: Path | None = None
     """Folder of the data sets; default: where each run found them."""
+    code: tuple[Name, ...] = ()
+    """Your own code that the runs name, which is only run when you name it: FILE.py:NAME or package.module:NAME."""
     quiet: bool = False
     """Show no progress."""
-
-
-@dataclass(frozen=True)
-class TextArguments:
-    options: Annotated[TextOptions, tyro.conf.arg(name="")]
-    settings: Annotated[TextConfig, tyro.conf.arg(name="")]
-
-
-@dataclass(frozen=True)
-class CompareArguments:
-    options: Annotated[CompareOptions, tyro.conf.arg(name="")]

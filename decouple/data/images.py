@@ -22,11 +22,11 @@ from decouple.torch_state import torch_defaults
 class Source(NamedTuple):
     """What a source of images gives, unchecked and undivided: the arguments of `ImageData.from_tensors`."""
 
-    images: Tensor
-    labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    classes: tuple[str, ...]
+    images: Tensor | NDArray[Any]
+    labels: Tensor | NDArray[Any]
+    test_images: Tensor | NDArray[Any]
+    test_labels: Tensor | NDArray[Any]
+    classes: Sequence[str] | NDArray[Any] | None
 
 
 IMAGE_TYPES = (torch.uint8, torch.float32)
@@ -40,7 +40,7 @@ class Split:
     """N images of one split, on the CPU."""
 
     images: Tensor
-    """(N, C, H, W), uint8 in 0..255 or finite float32."""
+    """(N, C, H, W), uint8 in 0..255 or finite float32; or vectors (N, D)."""
     labels: Tensor
     """(N,) int64, in 0..classes-1."""
     ids: Tensor
@@ -100,10 +100,9 @@ class ImageData:
     """What the reported figures come from."""
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image, or (D,) of vectors."""
+        return tuple(self.train.images.shape[1:])
 
     @property
     def num_classes(self) -> int:
@@ -129,13 +128,13 @@ class ImageData:
         prior: SupportsIndex,
         test: SupportsIndex | None = None,
         seed: SupportsIndex = 0,
-        name: str = "tensors",
         classes: Sequence[str] | NDArray[Any] | None = None,
     ) -> ImageData:
         """Check your own tensors or numpy arrays and draw the splits. Every other source goes through here too.
 
         Args:
-            images: (N, C, H, W) training images, uint8 in 0..255 or finite float32.
+            images: (N, C, H, W) training images, uint8 in 0..255 or finite float32; or vectors (N, D), for networks that take
+                them.
             labels: (N,) any integer type, in 0..classes-1.
             test_images: (M, C, H, W) of the same type and image shape.
             test_labels: (M,) as `labels`.
@@ -144,7 +143,6 @@ class ImageData:
             prior: further images held out of the training images, at least 1.
             test: test images, at least 1; None takes all.
             seed: draws the splits, stratified by class.
-            name: what errors and reports call the data.
             classes: class names, in the order of the labels; None names them "0", "1", ... up to the largest training label.
 
         Raises:
@@ -152,31 +150,47 @@ class ImageData:
             DataError: a wrong type or shape, no images, lengths that differ, a label out of range, fewer than two
                 classes, an image with NaN or infinity, or sizes beyond what there is. The message names it.
         """
-        images, labels = _checked(images, labels, f"{name}: the training")
-        test_images, test_labels = _checked(test_images, test_labels, f"{name}: the test")
-        if images.shape[1:] != test_images.shape[1:] or images.dtype != test_images.dtype:
-            raise DataError(
-                f"{name}: training images are {_describe(images[0])}, test images {_describe(test_images[0])}; "
-                "(C, H, W) and the type must be the same"
-            )
-        check_scale(test_images, in_unit_scale(images), f"{name}: the test images", "the training images are")
-        names = _names(range(int(labels.max()) + 1) if classes is None else classes, name)
-        if len(names) < 2:
-            raise DataError(f"{name} has {len(names)} class, and telling classes apart takes 2; add images of another class")
-        _check_range(labels, len(names), f"{name}: the training")
-        _check_range(test_labels, len(names), f"{name}: the test")
+        source = Source(images, labels, test_images, test_labels, classes)
+        return divided(source, "tensors", train=train, validation=validation, prior=prior, test=test, seed=seed)
 
-        source = Split(images, labels, torch.arange(len(labels)))
-        test_source = Split(test_images, test_labels, torch.arange(len(labels), len(labels) + len(test_labels)))
-        positions = split_training(labels, train=train, validation=validation, prior=prior, seed=seed, name=name)
-        return cls(
-            name=name,
-            classes=names,
-            train=source.subset(positions.train),
-            validation=source.subset(positions.validation),
-            prior=source.subset(positions.prior),
-            test=test_source.subset(split_test(test_labels, test=test, seed=seed, name=name)),
+
+@torch_defaults()
+def divided(
+    source: Source,
+    name: str,
+    *,
+    train: SupportsIndex | None,
+    validation: SupportsIndex,
+    prior: SupportsIndex,
+    test: SupportsIndex | None,
+    seed: SupportsIndex,
+) -> ImageData:
+    """As `ImageData.from_tensors`, for data that errors and reports call by name."""
+    images, labels = _checked(source.images, source.labels, f"{name}: the training")
+    test_images, test_labels = _checked(source.test_images, source.test_labels, f"{name}: the test")
+    if images.shape[1:] != test_images.shape[1:] or images.dtype != test_images.dtype:
+        raise DataError(
+            f"{name}: training images are {_describe(images[0])}, test images {_describe(test_images[0])}; "
+            "(C, H, W) and the type must be the same"
         )
+    check_scale(test_images, in_unit_scale(images), f"{name}: the test images", "the training images are")
+    names = _names(range(int(labels.max()) + 1) if source.classes is None else source.classes, name)
+    if len(names) < 2:
+        raise DataError(f"{name} has {len(names)} class, and telling classes apart takes 2; add images of another class")
+    _check_range(labels, len(names), f"{name}: the training")
+    _check_range(test_labels, len(names), f"{name}: the test")
+
+    whole = Split(images, labels, torch.arange(len(labels)))
+    whole_test = Split(test_images, test_labels, torch.arange(len(labels), len(labels) + len(test_labels)))
+    positions = split_training(labels, train=train, validation=validation, prior=prior, seed=seed, name=name)
+    return ImageData(
+        name=name,
+        classes=names,
+        train=whole.subset(positions.train),
+        validation=whole.subset(positions.validation),
+        prior=whole.subset(positions.prior),
+        test=whole_test.subset(split_test(test_labels, test=test, seed=seed, name=name)),
+    )
 
 
 def as_float(images: Tensor) -> Tensor:
@@ -233,9 +247,9 @@ def _checked(images: object, labels: object, what: str) -> tuple[Tensor, Tensor]
     images, labels = _tensor(images, f"{what} images"), _tensor(labels, f"{what} labels")
     if images.dtype not in IMAGE_TYPES:
         raise DataError(f"{what} images must be uint8 or float32, not {_type(images)}; {_conversion(images)}")
-    if images.ndim != 4:
+    if images.ndim not in (2, 4):
         hint = "; add the channel with images.unsqueeze(1)" if images.ndim == 3 else ""
-        raise DataError(f"{what} images must have shape (N, C, H, W), not {tuple(images.shape)}{hint}")
+        raise DataError(f"{what} images must have shape (N, C, H, W), or (N, D) of vectors, not {tuple(images.shape)}{hint}")
     if images.numel() == 0:
         raise DataError(f"{what} images are empty: their shape is {tuple(images.shape)}; give at least one image")
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():

@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's digits, torchvision's, and folders of images."""
+"""Data sets by name: scikit-learn's digits, torchvision's, those in files and folders, and what the user's own code gives."""
 
 from __future__ import annotations
 
@@ -20,20 +20,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from decouple import own_code
 from decouple.config import DataConfig
+from decouple.data.arrays import read_npz, read_safetensors
 from decouple.data.folders import read_folder
-from decouple.data.images import ImageData, Source
+from decouple.data.hub import read_hub
+from decouple.data.images import ImageData, Source, divided
 from decouple.data.splits import draw
-from decouple.errors import DataError, RunDirectoryError, did_you_mean
+from decouple.errors import DataError, DecoupleError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
 from decouple.seeds import generator
-from decouple.settings import check_section
 
 IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 """Sources in MNIST's file format, and their torchvision classes."""
 
 CIFAR = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 """Sources in CIFAR's file format, and their torchvision classes."""
+
+READERS: dict[str, Callable[[Path], Source]] = {
+    "folder": read_folder,
+    "npz": read_npz,
+    "safetensors": read_safetensors,
+}
+"""Readers of what lies at a path, by what stands before its colon."""
 
 _PATIENCE = 15.0
 """Seconds that a silent server gets before the download counts as failed."""
@@ -45,8 +54,8 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
     Args:
         config: the settings, or a name (`DataConfig.name`) to take with the default settings.
         data_root: folder of torchvision's files (such as MNIST/raw/...). None: the environment's DECOUPLE_DATA, or
-            ~/.cache/decouple/data. The PATH of folder:PATH, where relative, is looked up here if given, else in the
-            current folder.
+            ~/.cache/decouple/data. The PATH of folder:PATH and its like, where relative, is looked up here if given, else in
+            the current folder.
         download: fetch files that are missing.
 
     Raises:
@@ -55,10 +64,14 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
     """
     if isinstance(config, str):
         config = replace(DataConfig(), name=config)
-    config = check_section(config)
-    name, _, path = config.name.partition(":")
-    if name == "folder" and path:
-        source = read_folder(Path(os.path.expanduser(data_root or ""), os.path.expanduser(path)))
+    expect(config, DataConfig, "config")
+    kind, _, path = config.name.partition(":")
+    if kind in READERS and path:
+        source = READERS[kind](Path(os.path.expanduser(data_root or ""), os.path.expanduser(path)))
+    elif kind == "hf" and path:
+        source = read_hub(path)
+    elif config.is_code:
+        return _own(config)
     elif config.name == "digits":
         source = _digits()
     elif config.name in IDX:
@@ -66,16 +79,16 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
     elif config.name in CIFAR:
         source = _cifar(config.name, _root(data_root), download)
     else:
-        known = ["digits", *IDX, *CIFAR, "folder:PATH"]
+        known = ["digits", *IDX, *CIFAR, *(f"{kind}:PATH" for kind in READERS), "hf:NAME", "FILE.py:FUNCTION"]
         raise DataError(f"unknown data set '{config.name}'{did_you_mean(config.name.lower(), known)}")
-    return ImageData.from_tensors(
-        **source._asdict(),
+    return divided(
+        source,
+        config.name,
         train=config.train,
         validation=config.validation,
         prior=config.prior,
         test=config.test,
         seed=config.seed,
-        name=config.name,
     )
 
 
@@ -88,6 +101,27 @@ def _root(given: Path | str | None) -> Path:
         raise DataError(
             "this user has no home folder to keep data sets in; give --data-root, or set DECOUPLE_DATA to a folder"
         ) from None
+
+
+def _own(config: DataConfig) -> ImageData:
+    """What a function of the user's own makes of the settings."""
+    make = own_code.load(config.name, "data.name")
+    try:
+        data = make(config)
+    except DecoupleError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        raise DataError(f"data.name = {config.name}: the function fails ({type(error).__name__}: {error})") from error
+    if not isinstance(data, ImageData):
+        raise DataError(f"data.name = {config.name}: the function must return an ImageData, not {type(data).__name__}")
+    for part in ("train", "validation", "prior", "test"):
+        wanted, images = getattr(config, part), len(getattr(data, part))
+        if wanted is not None and wanted != images:
+            raise DataError(
+                f"data.{part} = {wanted}, but {config.name} returns {images} images there: expected the function to divide the "
+                "images as the DataConfig says that it is given"
+            )
+    return replace(data, name=config.name)
 
 
 def _digits() -> Source:

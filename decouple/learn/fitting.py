@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,17 +21,16 @@ from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
 from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive
-from decouple.settings import check_section
 from decouple.tensors import whole_number
-from decouple.torch_state import plain_torch
-from decouple.training.batches import epoch_batches, even_batches
+from decouple.torch_state import device_of, plain_torch
+from decouple.training.batches import epoch_batches
 from decouple.training.evaluate import BATCH, accuracy
 from decouple.training.loop import Loop, Objective, Remembering, fetch_of
 from decouple.training.optimizers import Factory, make_optimizer, rates, set_rates
+from decouple.training.processes import Group
 from decouple.training.schedules import multiplier
 from decouple.training.state import pack_state, restore_state
 from decouple.training.stream import ImageLoader
-from decouple.training.team import team_of
 
 PRECISIONS = ("float32", "bfloat16", "mixed")
 
@@ -75,30 +75,26 @@ def fit(
     settings: TrainConfig,
     *,
     seed: int,
-    name: str = "training",
     precision: str = "float32",
+    optimizer: Factory | None = None,
     checkpoint: Checkpoint | None = None,
     record: Callable[[int, Stages], None] = lambda epoch, network: None,
-    advance: Callable[[int], None] = lambda epochs: None,
-    optimizer: Factory | None = None,
 ) -> Fit:
     """Train `network` in place and leave it with the weights of its best epoch on `validation`.
 
     Where `torch.distributed` is initialised (under torchrun, say) every process calls this with the same arguments but for
     the network's device. They share each batch, and all end with the same weights; only the first one calls `record` and
-    `advance` and writes the checkpoint. The result is that of one process up to rounding.
+    writes the checkpoint. The result is that of one process up to rounding.
 
     Args:
         network: on the device to train on.
         objective: the loss; see `decouple.learn.objective`.
         seed: of batches and augmentation.
-        name: for messages.
         precision: "float32" or "bfloat16" (autocast); "mixed", of a search in bfloat16, is float32 here.
-        checkpoint: where to keep the state between epochs; None: nowhere.
-        record: called before the first epoch (epoch 0) and after each, with the network as it is then.
-        advance: called with 1 after each epoch, for a progress bar.
         optimizer: makes one of your own from the list of trainable parameters, in place of the one that the settings
             name; its learning rates are the peaks of the schedule, and its step must not need a closure.
+        checkpoint: where to keep the state between epochs; None: nowhere.
+        record: called before the first epoch (epoch 0, or where a killed training resumes) and after each, with the network.
 
     Raises:
         ConfigError: an unknown precision, a seed that is no whole number, or an optimiser that cannot be used or kept.
@@ -111,72 +107,135 @@ def fit(
     if not callable(record):
         raise ConfigError(f"record must be a function of the epoch and the network, not a {type(record).__name__}")
     seed = whole_number(seed, "seed")
+    _check(network, train, validation, settings)
+    network.train_on(train.images)
+    training = _Training(network, objective, settings, checkpoint)
+    training.begin(optimizer, len(train))
+    group = Group.current(device_of(network))
+    with group.sharing(network, objective, len(training.fit.losses)) as shared:
+        loop = Loop(network, training.optimizer, shared, settings.clip, precision, group)
+        training.run(loop, train, validation, seed, record)
+    network.load_state_dict(training.best)
+    return training.fit
+
+
+def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig) -> None:
+    """Refuse before the first step what cannot be trained."""
     check_fit(network, train)
     check_fit(network, validation, "validation")
     check_scale(validation.images, in_unit_scale(train.images), "the images of validation")
     check_trainable(network)
-    if checkpoint is not None:
-        state_of(network)
     check_batches(network, train, settings.batch)
     check_batches(network, validation, BATCH, "validation", training=False)
-    network.train_on(train.images)
-    batches_per_epoch = len(even_batches(len(train), settings.batch))
-    steps = settings.epochs * batches_per_epoch
-    stepper = make_optimizer(network, settings, batch=min(settings.batch, len(train)), factory=optimizer)
-    peaks = rates(stepper)
-    state = Fit()
-    best = copy.deepcopy(network.state_dict())
-    if checkpoint is not None:
-        best = _restore(checkpoint, network, stepper, objective, state, best)
-    with team_of(network, objective, len(state.losses)) as team:
-        loop = Loop(network, stepper, objective, settings.clip, precision, team)
-        leads = team is None or team.leads
+
+
+@dataclass
+class _Training:
+    """A training under way: what its checkpoint holds."""
+
+    network: Stages
+    objective: Objective
+    settings: TrainConfig
+    checkpoint: Checkpoint | None
+    fit: Fit = field(default_factory=Fit)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of the best epoch so far."""
+
+    def begin(self, factory: Factory | None, images: int) -> None:
+        """Make the optimiser, and continue from the checkpoint if there is a sound one."""
+        self.optimizer = make_optimizer(
+            self.network,
+            self.settings,
+            batch=min(self.settings.batch, images),
+            hidden=list(self.network.stages[:-1].parameters()),
+            factory=factory,
+        )
+        self.peaks = rates(self.optimizer)
+        self.best = copy.deepcopy(self.network.state_dict())
+        if self.checkpoint is not None:
+            self._restore(self.checkpoint)
+
+    def run(
+        self,
+        loop: Loop,
+        train: Split,
+        validation: Split,
+        seed: int,
+        record: Callable[[int, Stages], None],
+    ) -> None:
+        """Train the epochs that are left."""
+        settings, leads = self.settings, loop.group.first
         if leads:
-            advance(len(state.losses))
-        if leads and not state.losses:
-            record(0, network)
-        if checkpoint is not None and leads and not state.losses:
-            _save(checkpoint, network, stepper, objective, state, best)  # what cannot be kept or written shows now
+            self.save()  # what cannot be kept or written shows now
+            record(len(self.fit.losses), self.network)
         written = time.monotonic()
-        began = len(state.losses) * batches_per_epoch
-
-        for epoch in range(len(state.losses), settings.epochs):
-
-            def set_rate(step: int, first: int = epoch * batches_per_epoch) -> None:
-                set_rates(stepper, peaks, multiplier(settings.schedule, first + step, steps))
-                if checkpoint is not None and first + step == began + 1:
-                    pack_state(stepper)  # after a step the state is as it will be: what cannot be kept shows now
-
+        began = len(self.fit.losses)
+        for epoch in range(began, settings.epochs):
             drawn = derive(seed, "epoch", epoch)
-            loss = loop.epoch(
-                ImageLoader(
-                    network,
-                    train,
-                    fetch_of(objective),
-                    augmentation=settings.augment,
-                    precision=precision,
-                    seed=drawn,
-                    team=team,
-                ),
-                epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle),
-                before_step=set_rate,
+            batches = epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle)
+            loader = ImageLoader(
+                self.network,
+                train,
+                fetch_of(self.objective),
+                augmentation=settings.augment,
+                precision=loop.precision,
                 seed=drawn,
-                what=f"{name}, epoch {epoch + 1}",
+                group=loop.group,
             )
-            state.losses.append(loss)
-            state.validation.append(accuracy(network, validation))
-            state.gradient_steps += batches_per_epoch
-            if state.best_epoch == epoch + 1:
-                best = copy.deepcopy(network.state_dict())
-            if not leads:
-                continue
-            record(epoch + 1, network)
-            if checkpoint is not None and time.monotonic() - written >= checkpoint.seconds:
-                _save(checkpoint, network, stepper, objective, state, best)
-                written = time.monotonic()
-            advance(1)
-    network.load_state_dict(best)
-    return state
+            before_step = self._before_step(epoch * len(batches), settings.epochs * len(batches), first=epoch == began)
+            loss = loop.epoch(loader, batches, before_step=before_step, seed=drawn, what=f"{self._name}, epoch {epoch + 1}")
+            self._note(loss, accuracy(self.network, validation), len(batches))
+            if leads:
+                if self.checkpoint is not None and time.monotonic() - written >= self.checkpoint.seconds:
+                    self.save()
+                    written = time.monotonic()
+                record(epoch + 1, self.network)
+
+    @property
+    def _name(self) -> str:
+        return "training" if self.checkpoint is None else self.checkpoint.unit
+
+    def _before_step(self, taken: int, steps: int, *, first: bool) -> Callable[[int], None]:
+        """What sets the rates of an epoch, before which so many of all `steps` were taken."""
+
+        def set_rate(step: int) -> None:
+            set_rates(self.optimizer, self.peaks, multiplier(self.settings.schedule, taken + step, steps))
+            if self.checkpoint is not None and first and step == 1:
+                pack_state(self.optimizer)  # after a step the state is as it will be: what cannot be kept shows now
+
+        return set_rate
+
+    def _note(self, loss: float, validation: float, steps: int) -> None:
+        self.fit.losses.append(loss)
+        self.fit.validation.append(validation)
+        self.fit.gradient_steps += steps
+        if self.fit.best_epoch == len(self.fit.losses):
+            self.best = copy.deepcopy(self.network.state_dict())
+
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one."""
+        if self.checkpoint is None:
+            return
+        tensors = {f"network.{name}": value for name, value in state_of(self.network).items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        if isinstance(self.objective, Remembering):
+            tensors |= {f"objective.{name}": value for name, value in self.objective.memory().items()}
+        kept, rest = pack_state(self.optimizer)
+        meta = vars(self.fit) | {"optimizer": rest}
+        save_tensors(self.checkpoint.path, tensors | kept, meta, unit=self.checkpoint.unit)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state_of(self.network)  # refuses now what cannot be kept later
+        kept = try_tensors(checkpoint.path, unit=checkpoint.unit)
+        if kept is None:
+            return
+        tensors, meta = kept
+        load_state(self.network, _with_prefix(tensors, "network."))
+        restore_state(self.optimizer, tensors, meta.pop("optimizer"))
+        if isinstance(self.objective, Remembering):
+            self.objective.remember(_with_prefix(tensors, "objective."))
+        self.fit = Fit(**meta)
+        self.best = {name: value.clone() for name, value in _with_prefix(tensors, "best.").items()}
 
 
 @plain_torch()
@@ -206,7 +265,13 @@ def learn_targets(
         NotFiniteError: see `fit`.
     """
     expect(config, LearnConfig, "config")
-    config = check_section(config)
+    objective = regression(targets, config, _check_targets(network, train, targets))
+    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "record": record}
+    return fit(network, train, validation, objective, config, **options)
+
+
+def _check_targets(network: Stages, train: Split, targets: Targets) -> int:
+    """The number of blocks, if the targets are those of these images and of the shapes at the network's search points."""
     shapes = check_fit(network, train)
     if not all(hasattr(targets, name) for name in ("check", "rows", "first_searched")):
         raise ConfigError(
@@ -219,18 +284,7 @@ def learn_targets(
             f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
             "with the same points, or cut this one elsewhere"
         )
-    return fit(
-        network,
-        train,
-        validation,
-        regression(targets, config, len(shapes) - 1),
-        config,
-        seed=seed,
-        name="learn",
-        precision=precision,
-        optimizer=optimizer,
-        record=record,
-    )
+    return len(shapes) - 1
 
 
 def train_sgd(
@@ -246,59 +300,8 @@ def train_sgd(
 ) -> Fit:
     """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
     expect(config, SgdConfig, "config")
-    config = check_section(config)
-    return fit(
-        network,
-        train,
-        validation,
-        CrossEntropy(),
-        config,
-        seed=seed,
-        name="sgd",
-        precision=precision,
-        optimizer=optimizer,
-        record=record,
-    )
-
-
-def _save(
-    checkpoint: Checkpoint,
-    network: Stages,
-    optimizer: torch.optim.Optimizer,
-    objective: Objective,
-    state: Fit,
-    best: dict[str, Tensor],
-) -> None:
-    tensors = {f"network.{name}": value for name, value in state_of(network).items()}
-    tensors |= {f"best.{name}": value for name, value in best.items()}
-    if isinstance(objective, Remembering):
-        tensors |= {f"objective.{name}": value for name, value in objective.memory().items()}
-    kept, rest = pack_state(optimizer)
-    meta = {"losses": state.losses, "validation": state.validation, "gradient_steps": state.gradient_steps}
-    save_tensors(checkpoint.path, tensors | kept, meta | {"optimizer": rest}, unit=checkpoint.unit)
-
-
-def _restore(
-    checkpoint: Checkpoint,
-    network: Stages,
-    optimizer: torch.optim.Optimizer,
-    objective: Objective,
-    state: Fit,
-    best: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """Go on from the checkpoint where there is a sound one; returns the best weights so far."""
-    state_of(network)  # refuses now what cannot be kept later
-    found = try_tensors(checkpoint.path, unit=checkpoint.unit)
-    if found is None:
-        return best
-    tensors, meta = found
-    load_state(network, _with_prefix(tensors, "network."))
-    restore_state(optimizer, tensors, meta["optimizer"])
-    if isinstance(objective, Remembering):
-        objective.remember(_with_prefix(tensors, "objective."))
-    state.losses, state.validation = meta["losses"], meta["validation"]
-    state.gradient_steps = meta["gradient_steps"]
-    return {name: value.clone() for name, value in _with_prefix(tensors, "best.").items()}
+    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "record": record}
+    return fit(network, train, validation, CrossEntropy(), config, **options)
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import chain
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decouple.data.images import Split, as_float
 from decouple.errors import DataError, NetworkError, expect, first_line
@@ -41,7 +41,7 @@ def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[
         return network.check(split.images.shape[1:], split.labels)
 
 
-def check_trainable(network: Stages, what: str = "the network") -> None:
+def check_trainable(network: nn.Module, what: str = "the network") -> None:
     """Refuse a network that no step of an optimiser can change.
 
     Args:

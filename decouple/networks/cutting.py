@@ -99,7 +99,7 @@ def cut(module: nn.Module, points: Sequence[str]) -> list[Part]:
     if module._forward_hooks or module._forward_pre_hooks:
         raise NetworkError(f"{name} has forward hooks, which would be lost when it is cut; remove them first")
     with _unchanged(module), plain_torch():
-        traces = {mode: _trace(module, mode) for mode in (True, False)}
+        traces = {mode: trace(module, mode) for mode in (True, False)}
         graphs = [_graphs(trace, points) for trace in traces.values()]
         unmoved = {mode: trace.unmoved for mode, trace in traces.items()}
         return [Part(module, dict(zip(traces, each, strict=True)), unmoved) for each in zip(*graphs, strict=True)]
@@ -152,7 +152,7 @@ class _Tracer(NodePathTracer):
 
 
 @dataclass
-class _Trace:
+class Trace:
     """A traced module: its graph, and where its layers end."""
 
     graph: torch.fx.Graph
@@ -183,11 +183,29 @@ class _Trace:
             raise NetworkError(f"layer '{point}' returns a {type(found).__name__}: expected one tensor; name another layer")
         return found.node, count
 
+    def cut_points(self) -> list[str]:
+        """The layers whose output alone decides all that follows, from input to output; the longest layer of those that end alike."""
+        output = next(node for node in self.graph.nodes if node.op == "output")
+        needed = _ancestors(output, output)
+        needed |= _ancestors(output.args[0], output)
+        spans = [(self.order[a], self.order[b]) for b in needed for a in b.all_input_nodes if a.op != "get_attr"]
+        found: dict[torch.fx.Node, str] = {}
+        for path, calls in self.outputs.items():
+            if path and len(calls) == 1 and isinstance(calls[0][0], torch.fx.Proxy):
+                node = calls[0][0].node
+                place = self.order[node]
+                if node in needed and not any(a < place < b for a, b in spans):
+                    found[node] = min(path, found.get(node, path), key=len)
+        result = output.args[0]
+        if isinstance(result, torch.fx.Node):
+            found.setdefault(result, self.name(result))
+        return [found[node] for node in sorted(found, key=self.order.__getitem__)]
+
     def name(self, node: torch.fx.Node) -> str:
         return self.layer_of.get(node, node.name)
 
 
-def _trace(module: nn.Module, training: bool) -> _Trace:
+def trace(module: nn.Module, training: bool) -> Trace:
     name = type(module).__name__
     try:
         inspect.signature(module.forward).bind(None)
@@ -214,7 +232,7 @@ def _trace(module: nn.Module, training: bool) -> _Trace:
             f"{name}.forward {changed} whatever its input is, and a cut network would do so only once; write its parts as an "
             "nn.Sequential and use Stages.from_sequential, or pass them to Stages"
         )
-    return _Trace(graph, {node: path for node, path in tracer.node_to_qualname.items() if path}, tracer.outputs, unmoved)
+    return Trace(graph, {node: path for node, path in tracer.node_to_qualname.items() if path}, tracer.outputs, unmoved)
 
 
 @contextmanager
@@ -255,7 +273,7 @@ def _mutable_state(module: nn.Module) -> dict[str, Any]:
     return state
 
 
-def _graphs(trace: _Trace, points: Sequence[str]) -> list[torch.fx.Graph]:
+def _graphs(trace: Trace, points: Sequence[str]) -> list[torch.fx.Graph]:
     """The traced module between the points, one graph each."""
     found = [trace.end(point) for point in points]
     ends, counts = [node for node, _ in found], [count for _, count in found]
@@ -270,7 +288,7 @@ def _graphs(trace: _Trace, points: Sequence[str]) -> list[torch.fx.Graph]:
     return [_between(trace, *each) for each in zip(begins, ends, points, spans, strict=True)]
 
 
-def _between(trace: _Trace, begin: torch.fx.Node, end: torch.fx.Node, point: str, span: range) -> torch.fx.Graph:
+def _between(trace: Trace, begin: torch.fx.Node, end: torch.fx.Node, point: str, span: range) -> torch.fx.Graph:
     """What the module computes from `begin` to `end`: all nodes of `span`, also those that only act in place or draw random
     numbers, and those that `end` needs besides."""
     order = trace.order

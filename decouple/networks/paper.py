@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from decouple.config import NetworkConfig
 from decouple.data.images import as_float
-from decouple.errors import NetworkError
+from decouple.errors import NetworkError, expect
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
-from decouple.settings import check_section
 from decouple.torch_state import torch_defaults
 
 FITTED_IMAGES = 5000
@@ -85,11 +84,14 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
 
     Raises:
         NetworkError: the images are too small for any block, or a number is.
-        ConfigError: a setting out of its range.
     """
-    config = check_section(config)
+    expect(config, NetworkConfig, "config")
     if groups < 1 or num_classes < 2:
         raise NetworkError(f"groups = {groups}, num_classes = {num_classes}: expected at least 1 and at least 2")
+    if images.dim() != 4:
+        raise NetworkError(
+            f"the paper's network takes images (N, C, H, W), not {tuple(images.shape)}; vectors need a network of your own"
+        )
     channels, height, width = images.shape[1:]
     standardise = _standardise(images)
     border = 1 if config.whitening == "patches" else 0  # a 2×2 convolution without padding takes a pixel

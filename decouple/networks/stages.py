@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import torch
-import xxhash
 from torch import Tensor, nn
 
 from decouple.data.images import as_float, check_scale, in_unit_scale
 from decouple.errors import NetworkError, did_you_mean
+from decouple.networks.state import weights_digest
 from decouple.torch_state import device_of, evaluated
 
 _WHOLES: WeakKeyDictionary[Stages, weakref.ref[nn.Module]] = WeakKeyDictionary()
@@ -85,11 +85,7 @@ class Stages(nn.Module):
     @property
     def digest(self) -> str:
         """32 hexadecimal digits of xxh3 over names and values of the weights and buffers, in their order."""
-        digest = xxhash.xxh3_128()
-        for name, value in self.state_dict().items():
-            digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return weights_digest(self)
 
     def index(self, name: str) -> int:
         """The position of the search point called `name`.

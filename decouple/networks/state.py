@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
+import xxhash
 from torch import Tensor, nn
 
 from decouple.errors import NetworkError, first_line
@@ -48,6 +49,15 @@ def state_of(network: nn.Module, what: str = "the network") -> dict[str, Tensor]
                 "let get_extra_state return one"
             )
     return state
+
+
+def weights_digest(network: nn.Module) -> str:
+    """32 hexadecimal digits of xxh3 over names and values of the weights and buffers, in their order."""
+    digest = xxhash.xxh3_128()
+    for name, value in network.state_dict().items():
+        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

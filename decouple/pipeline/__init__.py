@@ -47,7 +47,7 @@ def run(
     from decouple.files import read_json
 
     expect(config, RunConfig, "config", "such as decouple.preset('digits')")
-    config = settings.located(settings.check(config), data_root)
+    config = settings.located(config, data_root)
     with (
         RunDirectory.create(Path(out), config, resume=resume) as directory,
         open_run(

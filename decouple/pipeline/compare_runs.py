@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,10 @@ from decouple.pipeline.comparing import probe_targets
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory, SharedDirectory
 from decouple.pipeline.learning import Trained, networks_of, probe_of
-from decouple.pipeline.population import empty_member, q0_identity
+from decouple.pipeline.population import image_population
 from decouple.pipeline.searching import search_identity
 from decouple.pipeline.stages import run_stages
 from decouple.progress import Progress
-from decouple.q0.trajectories import snapshots_of
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.trajectories import Recorder, Recording, check_same_samples, compare_recordings
@@ -30,12 +30,16 @@ def compare_runs(
     *,
     device: str = "auto",
     data_root: Path | str | None = None,
+    code: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Compare all recorded trajectories of runs, and write numbers, figures and a page into `out`: see `write_comparison`.
 
     Stages that a run lacks up to its comparison are run first. Snapshots of q0 are recorded where a run has them. `progress` also
     prints what the comparison shows.
+
+    Args:
+        code: the user's own code that the runs name and that may be run (see `RunConfig.code`).
 
     Returns:
         The path of the page.
@@ -48,6 +52,18 @@ def compare_runs(
     from decouple.report import answers, write_comparison  # matplotlib takes a while to import
 
     progress = progress or Progress()
+    recordings, targets = _collected(folders, device, data_root, code, progress)
+    with progress.task("compare", len(recordings), "trajectories") as advance:
+        compared = compare_recordings(recordings, targets=targets, advance=advance)
+    for sentence in answers(compared):
+        progress.say(sentence)
+    return write_comparison(compared, out, title=", ".join(Path(folder).resolve().name for folder in folders))
+
+
+def _collected(
+    folders: Sequence[Path], device: str, data_root: Path | str | None, code: Collection[str], progress: Progress
+) -> tuple[list[Recording], dict[str, ByLayer]]:
+    """The recordings of all runs, and the targets by the names that their networks give them; runs what is missing."""
     labels = _labels(folders)
     recordings: list[Recording] = []
     targets: dict[str, ByLayer] = {}
@@ -56,12 +72,12 @@ def compare_runs(
     for folder in folders:
         SharedDirectory(folder).read_config()  # before any of them is brought up to date
     for folder, label in zip(folders, labels, strict=True):
-        with (
-            RunDirectory.open(folder) as directory,
-            open_run(
-                directory, directory.read_config(), device=device, data_root=data_root, progress=progress, code=False
-            ) as run,
-        ):
+        with RunDirectory.open(folder) as directory, ExitStack() as stack:
+            config = directory.read_config()
+            named = [setting for setting, address in config.code.items() if address in code]
+            run = stack.enter_context(
+                open_run(directory, config, device=device, data_root=data_root, progress=progress, named=named)
+            )
             run_stages(run, "compare")
             names = {}
             for number, (name, solution) in enumerate(probe_targets(run, probe_of(run)).items()):
@@ -71,11 +87,7 @@ def compare_runs(
                 solution_name = None if found.solution is None else names[found.solution]
                 recordings.append(replace(found, name=label + found.name, solution=solution_name))
                 check_same_samples(recordings)  # before the next run is brought up to date
-    with progress.task("compare", len(recordings), "trajectories") as advance:
-        compared = compare_recordings(recordings, targets=targets, advance=advance)
-    for sentence in answers(compared):
-        progress.say(sentence)
-    return write_comparison(compared, out, title=", ".join(Path(folder).resolve().name for folder in folders))
+    return recordings, targets
 
 
 def recordings_of(run: Run) -> list[Recording]:
@@ -89,13 +101,11 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
     """The snapshots of q0, recorded as trajectories that continue those of the networks that they started from."""
     config, probe = run.config.q0, probe_of(run)
     learned = [trained for trained in networks if trained.kind == "search"]
-    identity = q0_identity(run, networks)
+    population = image_population(run, networks)
+    identity = population.identity
     folder, found = run.folder("compare", fingerprint("q0", identity, len(probe))), []
     points = run.network_to_search.names
-    for trajectory in range(config.trajectories or len(learned)):
-        snapshots = snapshots_of(
-            config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity
-        )
+    for trajectory, snapshots in enumerate(population.snapshots):
         whole = [snapshot for snapshot in snapshots if snapshot.is_whole()]
         if not whole:
             continue
@@ -111,10 +121,10 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
             kind="q0",
             logits=points[-1],
             start=f"{seed}, q0 {trajectory}",
-            unit=f"compare/{identity}/{len(probe)}/q0-{trajectory}",
         )
+        recorder.unit = f"compare/{identity}/{len(probe)}/q0-{trajectory}"
         begun = origin.settings.epochs if searched else 0
-        network = origin.network(run) if searched else empty_member(run, seed=seed)
+        network = population.start(trajectory)
         for epochs, snapshot in [(0, None), *((config.epochs_before(s.cycle + 1), s) for s in whole)]:
             step = begun + epochs
             if try_tensors(recorder.path(step), unit=recorder.unit_of(step)) is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,61 +13,40 @@ from typing import Any
 
 import torch
 
-from decouple import device as devices
-from decouple import registry
-from decouple.config import NetworkConfig, RunConfig
+from decouple import device as devices, own_code, registry
+from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError, RunDirectoryError
-from decouple.group import Group
 from decouple.learn.objective import blocks_without_target
-from decouple.networks import Stages, paper_network
+from decouple.networks import Stages
+from decouple.networks.build import build_network
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
 from decouple.search import Execution, search_points
 from decouple.search.algorithm import chosen
 from decouple.seeds import derive
 from decouple.settings import fingerprint
+from decouple.training.processes import Group
 
 
-@dataclass
-class Run:
-    """What the stages share. Build with `open_run`."""
+@dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """A run directory at work, on images or on text."""
 
     directory: RunDirectory
-    config: RunConfig
-    data: ImageData
+    config: RunConfig | TextConfig
     group: Group
-    """The processes that learn together: those of a torchrun, or this one alone."""
+    """The processes that train together: those of a torchrun, or only this one."""
     progress: Progress = field(default_factory=Progress)
     execution: Execution = field(default_factory=Execution)
-    """On how many workers to search, and where."""
+    """How many workers search or train, and where."""
     tensorboard: Any = None
     """A torch.utils.tensorboard.SummaryWriter, or None."""
-    code: bool = True
-    """Whether the user has named the algorithm, rather than the run directory: its code may be loaded."""
-    algorithm_digest: str | None = None
-    """Of the file that defines the algorithm; None: it is decouple's own."""
 
     @property
     def device(self) -> torch.device:
         """This process's."""
         return self.group.device
-
-    @cached_property
-    def base(self) -> str:
-        """Fingerprint of what every stage depends on."""
-        config = self.config
-        return fingerprint(config.data, self.data.digest, config.network, config.precision, config.seed)
-
-    @cached_property
-    def network_to_search(self) -> Stages:
-        """The untrained network: one ConvGroup a block."""
-        return self.network(self.config.network, groups=1, seed=derive(self.config.seed, "network"))
-
-    def network(self, settings: NetworkConfig, *, groups: int, seed: int) -> Stages:
-        """A new network for the run's data, on its device."""
-        network = paper_network(self.data.train.images, self.data.num_classes, settings, groups=groups, seed=seed)
-        return network.to(self.device)
 
     def folder(self, stage: str, identity: str) -> Path:
         """Where a stage keeps its units."""
@@ -89,6 +68,40 @@ class Run:
         finally:
             self.directory.add_seconds(stage, identity, time.monotonic() - began)
 
+    def say_changes(self) -> None:
+        """Say what the promise of equal results asks to stay the same, and has not."""
+        sittings = self.directory.read_run()["sittings"]
+        if changed := _changes(sittings[0], sittings[-1]):
+            self.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Sitting):
+    """A run on images. Build with `open_run`."""
+
+    config: RunConfig
+    data: ImageData
+    named: Collection[str]
+    """Settings that name code and that the user has given, rather than the run directory: it may be loaded."""
+    algorithm_digest: str | None = None
+    """Of the file that defines the algorithm; None: it is decouple's own."""
+
+    @cached_property
+    def base(self) -> str:
+        """Fingerprint of what every stage depends on."""
+        config = self.config
+        return fingerprint(config.data, self.data.digest, config.network, config.precision, config.seed)
+
+    @cached_property
+    def network_to_search(self) -> Stages:
+        """The untrained network: one ConvGroup a block."""
+        return self.network(self.config.network, groups=1, seed=derive(self.config.seed, "network"))
+
+    def network(self, settings: NetworkConfig, *, groups: int, seed: int) -> Stages:
+        """A new network for the run's data, on its device."""
+        network = build_network(settings, self.data.train.images, self.data.num_classes, groups=groups, seed=seed)
+        return network.to(self.device)
+
 
 @contextmanager
 def open_run(
@@ -101,14 +114,14 @@ def open_run(
     progress: Progress | None = None,
     tensorboard: bool = False,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
-    code: bool = True,
+    named: Collection[str] | None = None,
 ) -> Iterator[Run]:
     """Load the data, note how the run is made, and give the `Run`.
 
     Args:
         group: the processes of a torchrun, each with its device; every one calls this. None: this process alone, on `device`.
-        code: whether search.algorithm may be loaded where it is FILE.py:Class or package.module:Class: the user has named it. False:
-            only the run directory has.
+        named: settings of `RunConfig.code` whose code may be run, because the user has given them; None: all. Others are named
+            only by the run directory.
 
     Raises:
         ConfigError: the device, TensorBoard or a worker is not there, or the network does not fit the images.
@@ -119,23 +132,53 @@ def open_run(
     group = group or Group(devices.resolve(device))
     devices.prepare()
     with group.first_alone():  # it may download, and what it has found about the directory holds for the others
-        digest = _digest_of_algorithm(directory, config, code)
-        data = _data_of(directory, config, data_root, group, execution, digest)
+        named = config.code if named is None else named
+        code = _code(directory, config, named)
+        data = _data_of(directory, config, data_root, group, execution, code)
     writer = _tensorboard(directory.path) if tensorboard and group.first else None
     try:
-        run = Run(directory, config, data, group, progress or Progress(), execution, writer, code, digest)
-        sittings = directory.read_run()["sittings"]
-        if changed := _changes(sittings[0], sittings[-1]):
-            run.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
-        points = search_points(run.network_to_search, data.image_shape)
-        first_searched = chosen(points, config.search.points)[0].index
-        blocks_without_target(config.learn.supervise, len(points) - 1, first_searched)  # refuse now what it cannot have
-        _refuse_poor_probe(run)
-        _refuse_single_images(run)
+        run = Run(
+            directory=directory,
+            config=config,
+            group=group,
+            progress=progress or Progress(),
+            execution=execution,
+            tensorboard=writer,
+            data=data,
+            named=named,
+            algorithm_digest=code.get("search.algorithm", {}).get("digest"),
+        )
+        run.say_changes()
+        _check(run)
         yield run
     finally:
         if writer is not None:
             writer.close()
+
+
+def _check(run: Run) -> None:
+    """Refuse now what would fail after hours."""
+    config, points = run.config, search_points(run.network_to_search, run.data.image_shape)
+    blocks_without_target(config.learn.supervise, len(points) - 1, chosen(points, config.search.points)[0].index)
+    _refuse_poor_probe(run)
+    _refuse_single_images(run)
+
+
+def check_data(directory: RunDirectory, settings: str, digest: str, what: str) -> None:
+    """Only the same data and parts may go on in a directory: its units hold examples by position.
+
+    Args:
+        settings: fingerprint of those of the data.
+        what: the data now, for the message.
+
+    Raises:
+        RunDirectoryError: the directory's results were made from other data with the same settings.
+    """
+    known = directory.read_run().get("data", {})
+    if known.get("settings") == settings and known.get("digest") not in (None, digest):
+        raise RunDirectoryError(
+            f"{directory.path} was made from other {what} now (their digest differs); bring the data back, or choose another --out"
+        )
 
 
 def _data_of(
@@ -144,19 +187,14 @@ def _data_of(
     data_root: str | Path | None,
     group: Group,
     execution: Execution,
-    digest: str | None,
+    code: dict[str, dict[str, str | None]],
 ) -> ImageData:
     """The data, if they are those that the directory's results were made from; noted in run.json."""
     known = directory.read_run().get("data", {})
     root = data_root if data_root is not None else known.get("root")
     data = load_data(config.data, data_root=root)
-    # Only the same data and splits may go on in a directory: the units hold targets by position.
     settings = fingerprint(config.data)
-    if known.get("settings") == settings and known.get("digest") not in (None, data.digest):
-        raise RunDirectoryError(
-            f"{directory.path} was made from other images than '{config.data.name}' holds now (their digest differs); bring the "
-            "data back, or choose another --out"
-        )
+    check_data(directory, settings, data.digest, f"images than '{config.data.name}' holds")
     where = os.path.realpath(root) if root is not None else None
     directory.describe(
         seed=config.seed,
@@ -165,29 +203,47 @@ def _data_of(
         processes=group.size,
         workers=execution.workers,
         ray_address=execution.ray_address,
-        algorithm={"name": config.search.algorithm, "digest": digest},
+        code=code,
     )
     return data
 
 
-def _digest_of_algorithm(directory: RunDirectory, config: RunConfig, code: bool) -> str | None:
-    """The digest of the file that defines the algorithm, if it is the one that the directory's results were made with.
+def _code(directory: RunDirectory, config: RunConfig, named: Collection[str]) -> dict[str, dict[str, str | None]]:
+    """By setting, what names code that is not decouple's, and the digest of its file, if that is the one that the directory's
+    results were made with.
 
     Raises:
-        ConfigError: the algorithm cannot be loaded.
-        RunDirectoryError: the file has changed.
+        ConfigError: code that the user has not named, which the data or the network need; or it cannot be loaded.
+        RunDirectoryError: a file has changed.
     """
-    known, name = directory.read_run().get("algorithm", {}), config.search.algorithm
-    same = known.get("name") == name
-    if registry.is_code(name) and not code:
-        return known.get("digest") if same else None
-    digest = registry.digest_of(name)
-    if same and known.get("digest") not in (None, digest):
-        raise RunDirectoryError(
-            f"{directory.path} was made with another version of {name} (the digest of its file differs); bring that file back, or "
-            "choose another --out"
-        )
-    return digest
+    made_with = directory.read_run().get("code", {})
+    found = {}
+    for setting, name in {"search.algorithm": config.search.algorithm, **config.code}.items():
+        known = made_with.get(setting, {})
+        known = known if known.get("name") == name else {}
+        if setting in config.code and setting not in named:
+            if setting != "search.algorithm":  # which is needed only where something is left to search
+                raise ConfigError(
+                    f"{directory.path} was made with {name}, code that is only run when you name it: repeat the command with "
+                    f"--{setting} {name}"
+                )
+            found[setting] = {"name": name, "digest": known.get("digest")}
+            continue
+        digest = registry.digest_of(name) if setting == "search.algorithm" else _digest(name, setting)
+        if digest is None:
+            continue
+        if known.get("digest") not in (None, digest):
+            raise RunDirectoryError(
+                f"{directory.path} was made with another version of {name} (the digest of its file differs); bring that file back, "
+                "or choose another --out"
+            )
+        found[setting] = {"name": name, "digest": digest}
+    return found
+
+
+def _digest(name: str, setting: str) -> str:
+    in_file = name.rpartition(":")[0].endswith(".py")
+    return own_code.digest_of(name, setting, None if in_file else own_code.load(name, setting))
 
 
 def _refuse_poor_probe(run: Run) -> None:

@@ -27,14 +27,14 @@ from typing import Any, overload
 import filelock
 import torch
 
-import decouple
-from decouple import device as devices
-from decouple import settings
+from decouple import device as devices, settings
+from decouple._version import __version__
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import FULL, TEMPORARY, read_json, remove_partial, why_not_written, write_bytes, write_json
 
-RUN_FORMAT = 1
+RUN_FORMAT = 2
+"""Of a run directory. 1 was written by decouple 0.1."""
 
 _WORK = ("search", "learn", "compare", "q0", "results.json")
 """What shows that a run has begun."""
@@ -122,6 +122,8 @@ class RunDirectory:
             raise RunDirectoryError(f"{path} is not empty, and it is no run directory; choose another --out")
         if begun and not resume:
             raise RunDirectoryError(f"{path} is not empty: continue it with --resume, or choose another --out")
+        if begun:
+            _expect_format(path)
         directory = cls(path, otherwise="choose another --out")
         try:
             # Settings alone, of a run that ended before it did anything, bind nobody.
@@ -153,6 +155,13 @@ class RunDirectory:
         _expect_run(Path(path))
         return cls(path)
 
+    def is_text(self) -> bool:
+        """Whether it holds a run on text."""
+        try:
+            return "corpus" in read_json(self.path / "config.json")
+        except DamagedFileError:
+            return False
+
     @overload
     def read_config(self, kind: type[RunConfig] = ...) -> RunConfig: ...
 
@@ -176,8 +185,8 @@ class RunDirectory:
             ) from None
         if kind is RunConfig and "corpus" in values:
             raise RunDirectoryError(
-                f"{self.path} is a run of 'decouple q0 text', which has no other stages; go on with it by 'decouple q0 text "
-                f"--data FILE --out {self.path} --resume'"
+                f"{self.path} is a run of 'decouple q0 text', which has no other stages; resume it with 'decouple q0 text "
+                f"--out {self.path} --resume'"
             )
         return settings.from_builtins(values, kind(), source=str(self.path / "config.json"))
 
@@ -195,11 +204,7 @@ class RunDirectory:
 
     def read_run(self) -> dict[str, Any]:
         """run.json, or the beginning of a new one when it is missing or damaged: nothing in it decides a result."""
-        try:
-            run = read_json(self.path / "run.json")
-        except DamagedFileError:
-            run = {}
-        return run if isinstance(run, dict) else {}
+        return _read_run(self.path)
 
     def describe(
         self,
@@ -210,7 +215,7 @@ class RunDirectory:
         processes: int = 1,
         workers: int = 1,
         ray_address: str | None = None,
-        algorithm: dict[str, str | None] | None = None,
+        code: dict[str, dict[str, str | None]] | None = None,
     ) -> None:
         """Note in run.json how and on what this run is being made: the first sitting, and every one."""
         run = self.read_run()
@@ -239,7 +244,7 @@ class RunDirectory:
                 "seed": seed,
                 **begun,
                 "data": data,
-                "algorithm": algorithm or {},
+                "code": code or {},
                 "stages": run.get("stages", {}),
                 "sittings": sittings,
             },
@@ -292,6 +297,27 @@ def _expect_run(path: Path) -> None:
         ) from None
     except OSError as error:
         raise RunDirectoryError(f"{path} cannot be read ({error.strerror})") from None
+    _expect_format(path)
+
+
+def _expect_format(path: Path) -> None:
+    """Raise RunDirectoryError if run.json says that another format's version has written the directory."""
+    run = _read_run(path)
+    if (found := run.get("format", RUN_FORMAT)) != RUN_FORMAT:
+        versions = run.get("versions")
+        writer = versions.get("decouple") if isinstance(versions, dict) else None
+        raise RunDirectoryError(
+            f"{path} has run-directory format {found}, written by decouple {writer or '(unknown)'}; decouple {__version__} reads "
+            f"format {RUN_FORMAT}: continue this run with the version that wrote it, or start it anew in another folder"
+        )
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        run = read_json(path / "run.json")
+    except DamagedFileError:
+        return {}
+    return run if isinstance(run, dict) else {}
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -319,7 +345,7 @@ def versions() -> dict[str, str]:
         try:
             known[name] = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            known[name] = decouple.__version__ if name == "decouple" else "not installed"
+            known[name] = __version__ if name == "decouple" else "not installed"
     return known
 
 

@@ -21,7 +21,7 @@ from decouple.pipeline.searching import search_identity
 from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
-from decouple.settings import fingerprint, to_builtins
+from decouple.settings import fingerprint
 from decouple.training.evaluate import logits
 from decouple.training.loop import Objective
 from decouple.trajectories import Recorder, Recording
@@ -86,7 +86,7 @@ def networks_of(run: Run) -> list[Trained]:
     config = run.config
     recording = (config.compare.images, config.compare.records, "by layer")
     learned = fingerprint(search_identity(run), config.learn, recording)
-    baseline = fingerprint(run.base, {**to_builtins(config.sgd), "groups": None}, recording)
+    baseline = fingerprint(run.base, config.sgd, recording)
     networks = []
     for solution in range(config.search.solutions):
         first = Trained(
@@ -111,7 +111,7 @@ def networks_of(run: Run) -> list[Trained]:
             folder=run.folder("learn", baseline) / f"sgd-{groups}",
             identity=baseline,
         )
-        for groups in sorted(set(config.sgd.groups))
+        for groups in config.baselines
     ]
     return networks
 
@@ -122,7 +122,7 @@ def rounds_of(run: Run, first: Trained) -> list[Trained]:
     found = [first]
     settings = config.learning(run.config.learn)
     for number in range(1, config.count + 1):
-        identity = fingerprint(first.identity, {**to_builtins(config), "count": number})  # not how many follow
+        identity = fingerprint(first.identity, config, number)
         folder = run.folder("learn", identity) / f"{first.name}-round-{number}"
         found.append(replace(first, settings=settings, folder=folder, identity=identity, after=found[-1]))
     earlier = [
@@ -183,8 +183,16 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
         network = run.network(run.config.network, groups=trained.groups, seed=trained.seed)
     else:
         network = trained.after.network(run)
-    epochs = trained.settings.epochs
+    epochs, recorder = trained.settings.epochs, _recorder(run, trained)
     with run.progress.task(f"learn, {trained.folder.name}", epochs, "epochs") as advance:
+        shown = 0
+
+        def record(epoch: int, network: Stages) -> None:
+            nonlocal shown
+            recorder(epoch, network)
+            advance(epoch - shown)
+            shown = epoch
+
         found = fit(
             network,
             run.data.train,
@@ -192,11 +200,9 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
             objective,
             trained.settings,
             seed=derive(run.config.seed, "learn", trained.folder.name),
-            name=trained.name,
             precision=run.config.precision,
             checkpoint=Checkpoint(trained.folder / "checkpoint.safetensors", trained.unit),
-            record=_recorder(run, trained),
-            advance=advance,
+            record=record,
         )
     if not run.group.first:
         return
@@ -211,20 +217,20 @@ def _recorder(run: Run, trained: Trained) -> Recorder:
     """Keeps the activations on the comparison's images, at the moments that the settings ask for."""
     probe = probe_of(run)
     names = run.network_to_search.names
-    return Recorder(
+    recorder = Recorder(
         {name: f"stages.{i}" for i, name in enumerate(names)},
         as_float(probe.images),
         trained.folder,
         ids=probe.ids,
         labels=probe.labels,
         at=recorded_epochs(trained.settings.epochs, run.config.compare.records),
-        name=trained.folder.name,  # what it is called in the run depends on how many rounds follow
         kind="sgd" if trained.solution is None else "search",
         logits=names[-1],
         solution=None if trained.solution is None else f"search-{trained.solution}",
         start=str(trained.seed),
-        unit=trained.unit,
     )
+    recorder.unit = trained.unit
+    return recorder
 
 
 def probe_of(run: Run) -> Split:

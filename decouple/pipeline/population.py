@@ -1,223 +1,272 @@
-"""The q0 stage: trajectories from the learned networks, the learned prior, and what the population answers."""
+"""The q0 stage of any task: trajectories, the learned prior, and what the population answers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decouple.analysis import bootstrap_mean
-from decouple.config import NetworkConfig
-from decouple.data import load_data
-from decouple.data.images import Split, in_unit_scale
-from decouple.errors import ConfigError
+from decouple.config import NetworkConfig, RunConfig, TextConfig
+from decouple.data import ImageData, load_data
+from decouple.data.images import in_unit_scale
 from decouple.files import read_json, save_tensors, try_tensors
-from decouple.networks import Stages, paper_network
-from decouple.pipeline.context import Run
+from decouple.networks import Stages
+from decouple.networks.build import build_network
+from decouple.pipeline.context import Run, Sitting
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
 from decouple.progress import Progress
-from decouple.q0 import greedy_members, mixture, nll, select_members
-from decouple.q0.architecture import GptArchitecture, PaperArchitecture
+from decouple.q0 import mixture, nll, select_members
+from decouple.q0.architecture import Architecture, GptArchitecture, ImageArchitecture
 from decouple.q0.compress import distill
 from decouple.q0.ensemble import Ensemble, write_index
-from decouple.q0.measures import brier_score, calibration_error
 from decouple.q0.population import fitted_prior
-from decouple.q0.prior import FLOOR
+from decouple.q0.prior import FLOOR, greedy_picks
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
 from decouple.results import NOTICEABLE_WEIGHT, Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
-from decouple.settings import fingerprint, to_builtins
-from decouple.tasks.images import ImageTask
-from decouple.training.evaluate import logits
+from decouple.settings import fingerprint
+from decouple.tasks import ImageTask, Task
+from decouple.tasks.base import HELD_OUT
 
 
 @dataclass(frozen=True)
-class Population:
+class Evaluation:
+    """What a population gave."""
+
     results: Q0Results
     sizes: dict[str, list[float]]
     """Test NLL against the number of members: see `Curves.q0_size`."""
     gradient_steps: int
 
 
-def population(run: Run, networks: list[Trained]) -> Population:
-    """Train the trajectories that are not there yet, fit the prior, and evaluate."""
-    identity = q0_identity(run, networks)
-    with run.timed("q0", identity):
-        return evaluate(run, train(run, networks, identity))
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """A run's population, trained or to be trained, on any task."""
+
+    run: Sitting
+    task: Task
+    identity: str
+    """Of its snapshots: fingerprint of all that they depend on."""
+    trajectories: int
+    start: Callable[[int], nn.Module]
+    """The network that a trajectory starts from."""
+    architecture: Architecture
+    stream: str = "q0"
+    """Name of its random streams."""
+    compile: bool = False
+
+    @cached_property
+    def snapshots(self) -> list[list[Snapshot]]:
+        """Those of each trajectory."""
+        folder, seed = self.run.folder("q0", self.identity), self.run.config.seed
+        return [
+            snapshots_of(self.run.config.q0, folder, trajectory=trajectory, seed=seed, identity=self.identity)
+            for trajectory in range(self.trajectories)
+        ]
+
+    def results(self) -> Evaluation | None:
+        """Train, fit the prior, evaluate; nothing is done twice. None in all processes but the first."""
+        with self.run.timed("q0", self.identity):
+            self.train()
+            return self.evaluate()
+
+    def train(self) -> None:
+        """Train the trajectories that are not there yet: the processes of the group share every step, or workers take one each."""
+        run, config, every = self.run, self.run.config.q0, self.snapshots
+        missing = [trajectory for trajectory, own in enumerate(every) if missing_from(own) < len(own)]
+        epochs = config.epochs_before(config.cycles)
+        if missing and run.execution.distributed and run.group.size == 1:
+            from decouple.q0.workers import distribute_trajectories  # it takes Ray, which one process does without
+
+            with run.progress.task(f"q0, {len(every)} trajectories", len(missing) * epochs, "epochs") as advance:
+                distribute_trajectories(
+                    [self._chain(trajectory) for trajectory in missing],
+                    [every[trajectory] for trajectory in missing],
+                    workers=run.execution.workers,
+                    address=run.execution.ray_address,
+                    advance=advance,
+                    log=lambda position, *rest: self._log(missing[position], *rest),
+                )
+            return
+        for trajectory in missing:
+            with run.progress.task(f"q0, trajectory {trajectory + 1}/{len(every)}", epochs, "epochs") as advance:
+                log = partial(self._log, trajectory)
+                train_trajectory(self._chain(trajectory), every[trajectory], group=run.group, advance=advance, log=log)
+
+    def _chain(self, trajectory: int) -> Chain:
+        config = self.run.config
+        seed = derive(config.seed, self.stream, trajectory)
+        return Chain(self.start(trajectory), self.task, config.q0, seed, config.precision, self.compile)
+
+    def _log(self, trajectory: int, cycle: int, epoch: int, loss: float) -> None:
+        step = self.run.config.q0.epochs_before(cycle) + epoch + 1
+        self.run.log("q0", step, f"trajectory-{trajectory}", {"loss": loss})
+
+    def answers(self, snapshot: Snapshot, network: nn.Module) -> dict[str, Tensor]:
+        """What a snapshot answers on each held-out part, float32 (see `Task.answers`); kept beside it. Changes `network`."""
+        path, unit = snapshot.path.with_suffix(".answers.safetensors"), f"{snapshot.unit}/answers"
+        if (known := try_tensors(path, unit=unit)) is not None:
+            return known[0]
+        snapshot.load_into(network)
+        precision = self.run.config.precision
+        found = {part: self.task.answers(network, part, precision=precision).float() for part in HELD_OUT}
+        save_tensors(path, found, {}, unit=unit)
+        return found
+
+    def evaluate(self) -> Evaluation | None:
+        """The prior on the prior part, and every figure on the test part; the processes share the members."""
+        run, config, task = self.run, self.run.config.q0, self.task
+        snapshots = [snapshot for own in self.snapshots for snapshot in own]
+        network = task.build(0).to(run.device)
+        with run.progress.task("q0, evaluation", len(snapshots), "members") as advance:
+            for number, snapshot in enumerate(snapshots):
+                if number % run.group.size == run.group.rank:
+                    self.answers(snapshot, network)
+                advance(1)
+        run.group.wait()
+        if not run.group.first:
+            return None
+        answers = [self.answers(snapshot, network) for snapshot in snapshots]
+        truths = {part: torch.stack([task.p_truth(one[part], part) for one in answers]) for part in HELD_OUT}
+        fitted = fitted_prior(truths["prior"], config.prior, run.config.seed)
+        size = min(config.members or len(snapshots), len(snapshots))
+        write_index(run.directory.path, snapshots, fitted.weights, size, self.architecture)
+        picks = greedy_picks(truths["prior"], len(snapshots))
+        latest = sorted(range(len(snapshots)), key=lambda i: (-snapshots[i].cycle, snapshots[i].trajectory))
+        ways = [ways_of(fitted.weights, picks, latest, k) for k in range(1, len(snapshots) + 1)]
+        sizes = [_nlls(truths["test"], chosen) for chosen in ways]
+        tests, chosen = [one["test"] for one in answers], ways[size - 1]
+        results = Q0Results(
+            test_nll=Ways(**sizes[size - 1]),
+            prior_nll=Ways(**_nlls(truths["prior"], chosen)),
+            scores=self._scores(tests, chosen, sizes[size - 1]),
+            learned_minus_uniform=self._gain(truths["test"], chosen),
+            prior_strength=None if math.isinf(fitted.strength) else fitted.strength,
+            size=size,
+            members_used=int((chosen["learned_prior"][1] >= NOTICEABLE_WEIGHT).sum()),
+            members=[self._member(snapshot, i, fitted.weights, truths, tests) for i, snapshot in enumerate(snapshots)],
+            epochs=self.trajectories * config.epochs_before(config.cycles),
+        )
+        steps = self.trajectories * gradient_steps(config, task.examples)
+        return Evaluation(
+            results, {way: [nlls[way] for nlls in sizes] for way in ("uniform", "learned_prior", "greedy")}, steps
+        )
+
+    def _scores(self, tests: Sequence[Tensor], ways: Chosen, nlls: Mapping[str, float]) -> dict[str, Ways]:
+        of_ways = {}
+        for way, (members, share) in ways.items():
+            mixed = mixture(torch.stack([tests[i] for i in members.tolist()]).double(), share)
+            of_ways[way] = self.task.scores(mixed, nlls[way])
+        return {name: Ways(**{way: scores[name] for way, scores in of_ways.items()}) for name in of_ways["single"]}
+
+    def _gain(self, truths: Tensor, ways: Chosen) -> Gain:
+        """Of the learned prior over equal weights, on the test part."""
+        logs = {way: (share @ truths[members].double()).clamp_min(FLOOR).log() for way, (members, share) in ways.items()}
+        differences = self.task.samples(logs["uniform"] - logs["learned_prior"])
+        gain = bootstrap_mean(differences, seed=derive(self.run.config.seed, "q0"))
+        return Gain(value=gain.value, low=gain.low, high=gain.high)
+
+    def _member(
+        self, snapshot: Snapshot, i: int, weights: Tensor, truths: Mapping[str, Tensor], tests: Sequence[Tensor]
+    ) -> Member:
+        nlls = {part: float(nll(truths[part][i])) for part in HELD_OUT}
+        return Member(
+            trajectory=snapshot.trajectory,
+            cycle=snapshot.cycle,
+            weight=float(weights[i]),
+            **{f"{part}_nll": value for part, value in nlls.items()},
+            scores=self.task.scores(tests[i], nlls["test"]),
+        )
 
 
-def q0_identity(run: Run, networks: list[Trained]) -> str:
+Chosen = Mapping[str, tuple[Tensor, Tensor]]
+"""By way to choose members (see `Ways`): positions (K,) and weights (K,) float64, sum 1."""
+
+
+def ways_of(weights: Tensor, picks: Sequence[int], latest: Sequence[int], k: int) -> Chosen:
+    """`k` members chosen in every way.
+
+    Args:
+        weights: (M,) the learned prior.
+        picks: at least k, from `greedy_picks`.
+        latest: positions of the snapshots, the latest first.
+    """
+    counts = torch.bincount(torch.tensor(picks[:k]), minlength=len(weights)).double()
+    return {
+        "single": (torch.tensor(picks[:1]), torch.ones(1, dtype=torch.float64)),
+        "uniform": (torch.tensor(latest[:k]), torch.full((k,), 1 / k, dtype=torch.float64)),
+        "learned_prior": select_members(weights, k),
+        "greedy": select_members(counts, int((counts > 0).sum())),
+    }
+
+
+def _nlls(truths: Tensor, ways: Chosen) -> dict[str, float]:
+    """Of the mixtures, from the members' probabilities of the truth (M, N)."""
+    return {way: float(nll(share @ truths[members].double())) for way, (members, share) in ways.items()}
+
+
+def image_population(run: Run, networks: Sequence[Trained]) -> Population:
+    """The population of a run on images: from its learned networks, or from new ones."""
+    config, data = run.config, run.data
+    learned = [trained for trained in networks if trained.kind == "search"]
+    task = image_task(config, data)
+
+    def start(trajectory: int) -> nn.Module:
+        if config.q0.init == "searched":
+            return learned[trajectory % len(learned)].network(run)
+        return task.build(derive(config.seed, "q0", "network", trajectory)).to(run.device)
+
+    return Population(
+        run=run,
+        task=task,
+        identity=q0_identity(run, networks),
+        trajectories=config.q0.trajectories or len(learned),
+        start=start,
+        architecture=ImageArchitecture(
+            config.network, config.network.groups, data.image_shape, data.num_classes, in_unit_scale(data.train.images)
+        ),
+    )
+
+
+def q0_identity(run: Run, networks: Sequence[Trained]) -> str:
     """Fingerprint of what a snapshot depends on: not of how many trajectories there are, nor of the prior."""
     config = run.config.q0
-    settings = {**to_builtins(config), "trajectories": None, "members": None, "prior": None}
     origin = next(trained.identity for trained in networks if trained.kind == "search")
-    return fingerprint(origin if config.init == "searched" else run.base, settings)
+    return fingerprint(origin if config.init == "searched" else run.base, config)
 
 
-def train(run: Run, networks: list[Trained], identity: str) -> list[Snapshot]:
-    """The snapshots of every trajectory; trains those that are not there yet, as many at a time as there are workers."""
-    config = run.config.q0
-    learned = [trained for trained in networks if trained.kind == "search"]
-    count = config.trajectories or len(learned)
-    all_snapshots = [
-        snapshots_of(config, run.folder("q0", identity), trajectory=trajectory, seed=run.config.seed, identity=identity)
-        for trajectory in range(count)
-    ]
-    missing = [t for t, own in enumerate(all_snapshots) if missing_from(own) < len(own)]
-
-    def chain(trajectory: int) -> Chain:
-        if config.init == "searched":
-            network = learned[trajectory % len(learned)].network(run)
-        else:
-            network = empty_member(run, seed=derive(run.config.seed, "q0", "network", trajectory))
-        new = partial(_new_member, run.data.train.images, run.data.num_classes, run.config.network)
-        task = ImageTask(run.data.train, config.augment, new)
-        return Chain(network, task, config, derive(run.config.seed, "q0", trajectory), run.config.precision)
-
-    def log(trajectory: int, cycle: int, epoch: int, loss: float) -> None:
-        run.log("q0", config.epochs_before(cycle) + epoch + 1, f"trajectory-{trajectory}", {"loss": loss})
-
-    epochs = config.epochs_before(config.cycles)
-    if missing and (run.execution.distributed):
-        from decouple.q0.workers import distribute_trajectories  # it takes Ray, which one process does without
-
-        with run.progress.task(f"q0, {count} trajectories", len(missing) * epochs, "epochs") as advance:
-            distribute_trajectories(
-                [chain(trajectory) for trajectory in missing],
-                [all_snapshots[trajectory] for trajectory in missing],
-                workers=run.execution.workers,
-                address=run.execution.ray_address,
-                advance=advance,
-                log=lambda position, *rest: log(missing[position], *rest),
-            )
-        missing = []
-    for trajectory in missing:
-        with run.progress.task(f"q0, trajectory {trajectory + 1}/{count}", epochs, "epochs") as advance:
-            train_trajectory(
-                chain(trajectory),
-                all_snapshots[trajectory],
-                device=run.device,
-                advance=advance,
-                log=partial(log, trajectory),
-            )
-    return [snapshot for own in all_snapshots for snapshot in own]
+def image_task(config: RunConfig, data: ImageData) -> ImageTask:
+    """The task of a run's members."""
+    new = partial(_new_member, data.train.images, data.num_classes, config.network)  # which can be sent to another process
+    return ImageTask(data, config.q0.augment, new)
 
 
 def _new_member(images: Tensor, classes: int, settings: NetworkConfig, seed: int) -> Stages:
-    return paper_network(images, classes, settings, groups=settings.groups, seed=seed)
-
-
-def empty_member(run: Run, *, seed: int = 0) -> Stages:
-    """A network of the members' shape."""
-    return run.network(run.config.network, groups=run.config.network.groups, seed=seed)
-
-
-def evaluate(run: Run, snapshots: list[Snapshot]) -> Population:
-    """The prior on the prior split, and every figure on the test split."""
-    config, data = run.config.q0, run.data
-    network = empty_member(run)
-    answers = [_answers(run, snapshot, network) for snapshot in snapshots]
-    prior_truth = torch.stack([truth(prior, data.prior) for prior, _ in answers])
-    tests = torch.stack([test for _, test in answers])
-    fitted = fitted_prior(prior_truth, config.prior, run.config.seed)
-    members = min(config.members or len(snapshots), len(snapshots))
-    chosen, weights = select_members(fitted.weights, members)
-    uniform = torch.full((len(snapshots),), 1 / len(snapshots), dtype=torch.float64)
-    single = int(nll(prior_truth).argmin())
-    ways = {
-        "single": (tests[single], prior_truth[single]),
-        "uniform": (mixture(tests, uniform), uniform @ prior_truth),
-        "learned_prior": (mixture(tests[chosen], weights), weights @ prior_truth[chosen]),
-    }
-    picked, share = greedy_members(prior_truth, members)
-    ways["greedy"] = (mixture(tests[picked], share), share @ prior_truth[picked])
-    truths = {way: truth(test, data.test) for way, (test, _) in ways.items()}
-    differences = truths["uniform"].clamp_min(FLOOR).log() - truths["learned_prior"].clamp_min(FLOOR).log()
-    gain = bootstrap_mean(differences, seed=derive(run.config.seed, "q0"))
-    labels = data.test.labels
-    results = Q0Results(
-        test_nll=Ways(**{way: float(nll(of_test)) for way, of_test in truths.items()}),
-        test_accuracy=Ways(**{way: _accuracy(test, data.test) for way, (test, _) in ways.items()}),
-        prior_nll=Ways(**{way: float(nll(prior)) for way, (_, prior) in ways.items()}),
-        test_ece=Ways(**{way: calibration_error(test, labels) for way, (test, _) in ways.items()}),
-        test_brier=Ways(**{way: brier_score(test, labels) for way, (test, _) in ways.items()}),
-        learned_minus_uniform=Gain(value=gain.value, low=gain.low, high=gain.high),
-        prior_strength=None if math.isinf(fitted.strength) else fitted.strength,
-        members_used=int((weights >= NOTICEABLE_WEIGHT).sum()),
-        members=[
-            Member(
-                trajectory=snapshot.trajectory,
-                cycle=snapshot.cycle,
-                weight=float(weight),
-                prior_nll=float(nll(prior_truth[i])),
-                test_nll=float(nll(truth(tests[i], data.test))),
-                test_accuracy=_accuracy(tests[i], data.test),
-            )
-            for i, (snapshot, weight) in enumerate(zip(snapshots, fitted.weights, strict=True))
-        ],
-        epochs=len(snapshots) // config.cycles * config.epochs_before(config.cycles),
-    )
-    settings = run.config.network
-    shape = PaperArchitecture(
-        settings, settings.groups, tuple(data.image_shape), data.num_classes, in_unit_scale(data.train.images)
-    )
-    write_index(run.directory.path, snapshots, fitted.weights, members, shape)
-    steps = len(snapshots) // config.cycles * gradient_steps(config, len(data.train))
-    return Population(results, _sizes(tests, prior_truth, data.test, fitted.weights, snapshots), steps)
-
-
-def truth(probabilities: Tensor, split: Split) -> Tensor:
-    """(N,) probability given to the true class."""
-    return probabilities[torch.arange(len(split)), split.labels]
-
-
-def _answers(run: Run, snapshot: Snapshot, network: Stages) -> tuple[Tensor, Tensor]:
-    """Probabilities (N, C) float64 of a snapshot on the prior and on the test split; kept beside it."""
-    path = snapshot.path.with_suffix(".answers.safetensors")
-    unit = f"{snapshot.unit}/answers/{run.data.digest}"
-    if (known := try_tensors(path, unit=unit)) is not None:
-        tensors = known[0]
-    else:
-        snapshot.load_into(network)
-        tensors = {name: logits(network, split) for name, split in (("prior", run.data.prior), ("test", run.data.test))}
-        save_tensors(path, tensors, {}, unit=unit)
-    return tensors["prior"].double().softmax(1), tensors["test"].double().softmax(1)
-
-
-def _accuracy(probabilities: Tensor, split: Split) -> float:
-    return float((probabilities.argmax(1) == split.labels).double().mean())
+    return build_network(settings, images, classes, groups=settings.groups, seed=seed)
 
 
 def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path | None = None) -> Ensemble:
-    """The ensemble of a run as one network, trained on the run's images with its q0 settings for so many epochs."""
-    if isinstance(ensemble.architecture, GptArchitecture):
-        raise ConfigError(f"{folder} is a run on text, whose members are not made one network: leave out --distill")
-    config = SharedDirectory(folder).read_config()
+    """The ensemble of a run as one network, trained on the run's data with its q0 settings for so many epochs."""
+    config: RunConfig | TextConfig
+    task: Task
     known = read_json(folder / "run.json").get("data", {})
-    data = load_data(config.data, data_root=data_root or known.get("root"))
+    if isinstance(ensemble.architecture, GptArchitecture):
+        from decouple.text.corpus import kept_corpus
+        from decouple.text.task import TextTask
+
+        config = SharedDirectory(folder).read_config(TextConfig)
+        task = TextTask(kept_corpus(known.get("digest", ""), folder / "q0"), config.network)
+    else:
+        config = SharedDirectory(folder).read_config()
+        task = image_task(config, load_data(config.data, data_root=data_root or known.get("root")))
     seed = derive(config.seed, "q0", "compressed")
-    student = paper_network(data.train.images, data.num_classes, config.network, groups=config.network.groups, seed=seed)
     q0 = replace(config.q0, epochs=epochs)
     with Progress().task("distillation", epochs, "epochs") as advance:
-        return distill(ensemble, student, data.train, q0, seed=seed, precision=config.precision, advance=advance)
-
-
-def _sizes(
-    tests: Tensor, prior_truth: Tensor, split: Split, weights: Tensor, snapshots: list[Snapshot]
-) -> dict[str, list[float]]:
-    """Test NLL by number of members: in the order of training, heaviest first, and by greedy picks."""
-    trained = torch.tensor(sorted(range(len(snapshots)), key=lambda i: (snapshots[i].cycle, snapshots[i].trajectory)))
-    p_truth = torch.stack([truth(test, split) for test in tests])
-    sizes: dict[str, list[float]] = {"uniform": [], "learned_prior": [], "greedy": []}
-    for k in range(1, len(snapshots) + 1):
-        sizes["uniform"].append(float(nll(p_truth[trained[:k]].mean(0))))
-        chosen, share = select_members(weights, k)
-        sizes["learned_prior"].append(float(nll(share @ p_truth[chosen])))
-        chosen, share = greedy_members(prior_truth, k)
-        sizes["greedy"].append(float(nll(share @ p_truth[chosen])))
-    return sizes
+        return distill(ensemble, task.build(seed), task, q0, seed=seed, precision=config.precision, advance=advance)

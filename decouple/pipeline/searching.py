@@ -11,7 +11,7 @@ import torch
 
 from decouple import registry
 from decouple.analysis import solution_diversity
-from decouple.config import SearchConfig
+from decouple.config import SearchConfig, identity
 from decouple.data.images import Split
 from decouple.device import search_dtype
 from decouple.errors import ConfigError
@@ -21,14 +21,13 @@ from decouple.results import BeforeAfter, Diversity, SearchResults
 from decouple.search import TargetStore, search_points, search_solutions
 from decouple.search.algorithm import Algorithm
 from decouple.search.solutions import shards_of, target_bytes
-from decouple.settings import fingerprint, to_builtins
+from decouple.settings import fingerprint
 from decouple.training.batches import even_batches
 
 REASONS = {
     "generations": "all generations were done",
     "target": "every image had the wanted probability",
     "evaluations": "the evaluations were used up",
-    "seconds": "the time was up",
 }
 
 
@@ -41,8 +40,8 @@ def used_settings(config: SearchConfig) -> dict[str, object]:
     """The settings that decide a solution: those of another algorithm do not."""
     sections = Algorithm.sections  # of code that may not be loaded here, any may be used
     used = sections if registry.is_code(config.algorithm) else registry.load(config.algorithm).sections
-    unused = {"solutions", *sections} - set(used)
-    return {name: value for name, value in to_builtins(config).items() if name not in unused}
+    unused = set(sections) - set(used)
+    return {name: value for name, value in identity(config).items() if name not in unused}
 
 
 def refuse_unnamed_code(run: Run, split: Split, folder: Path, solutions: Sequence[int], identity: str) -> None:
@@ -52,7 +51,7 @@ def refuse_unnamed_code(run: Run, split: Split, folder: Path, solutions: Sequenc
         ConfigError: says which option names it.
     """
     config = run.config.search
-    if run.code or not registry.is_code(config.algorithm):
+    if "search.algorithm" in run.named or not registry.is_code(config.algorithm):
         return
     for solution in solutions:
         shards = shards_of(split, config, folder, seed=run.config.seed, solution=solution, identity=identity)

@@ -8,13 +8,15 @@ from pathlib import Path
 from decouple import results
 from decouple.errors import RunDirectoryError
 from decouple.files import write_json
-from decouple.pipeline.comparing import compare
+from decouple.pipeline.comparing import Compared, compare
 from decouple.pipeline.context import Run
-from decouple.pipeline.learning import learn, learn_results, networks_of
-from decouple.pipeline.population import population
+from decouple.pipeline.learning import Trained, learn, learn_results, networks_of
+from decouple.pipeline.population import Evaluation, image_population
 from decouple.pipeline.searching import search, search_results
 from decouple.pipeline.summary import learning_summary, population_summary, summary
 from decouple.results import Accuracies, Cost, Curves, Results
+from decouple.search import TargetStore
+from decouple.tasks.base import HELD_OUT
 
 STAGES = ("search", "learn", "compare", "q0", "report")
 """In the order in which they need each other: each brings those before it up to date."""
@@ -23,12 +25,15 @@ STAGES = ("search", "learn", "compare", "q0", "report")
 def run_stages(run: Run, last: str = "report") -> str:
     """Do every stage up to `last`; what is done already is not done again.
 
+    The processes of the run's group call this together: they share the steps of learning and of q0, and the members to evaluate.
+
     Returns:
-        What has come of it, for people: of the learning, of the population, or of everything and the report's path; empty for
-        other stages.
+        What has come of it, for people: of the learning, of the population, or of everything and the report's path. Empty for
+        other stages, and in all processes but the first.
     """
     if last == "q0" and run.config.q0.init == "random":  # needs nothing that was searched
-        return population_summary(population(run, networks_of(run)).results)
+        only = image_population(run, networks_of(run)).results()
+        return "" if only is None else population_summary(only.results)
     with run.group.first_alone():
         stores = search(run)
     if last == "search":
@@ -36,13 +41,23 @@ def run_stages(run: Run, last: str = "report") -> str:
     networks = learn(run, stores)
     if last == "learn":
         return learning_summary({trained.name: trained.result() for trained in networks}) if run.group.first else ""
-    if last in ("compare", "report"):
-        compared = compare(run, networks)
-        if last == "compare":
-            return ""
-    found = population(run, networks)
-    if last == "q0":
+    compared = compare(run, networks) if run.group.first and last in ("compare", "report") else None
+    if last == "compare":
+        return ""
+    found = image_population(run, networks).results()
+    if found is None:
+        return ""
+    if compared is None:
         return population_summary(found.results)
+    _record(run, stores, networks, compared, found)
+    report = _report(run)
+    return f"{summary(run.directory.path)}\nReport: {report.resolve()}"
+
+
+def _record(
+    run: Run, stores: list[TargetStore], networks: list[Trained], compared: Compared, population: Evaluation
+) -> None:
+    """Write results.json and curves.json."""
     searched, diversity, search_curves = search_results(run, stores)
     trained, training_curves = learn_results(run, networks)
     data = run.data
@@ -54,12 +69,7 @@ def run_stages(run: Run, last: str = "report") -> str:
         data=run.config.data.name,
         seed=run.config.seed,
         classes=data.num_classes,
-        images={
-            "train": len(data.train),
-            "validation": len(data.validation),
-            "prior": len(data.prior),
-            "test": len(data.test),
-        },
+        images={name: len(getattr(data, name)) for name in ("train", *HELD_OUT)},
         test_accuracy=Accuracies(
             sgd=baseline, search=[accuracy for name, accuracy in tested.items() if trained[name].kind == "search"]
         ),
@@ -67,10 +77,10 @@ def run_stages(run: Run, last: str = "report") -> str:
         diversity=diversity,
         networks=trained,
         compare=compared.comparison,
-        q0=found.results,
+        q0=population.results,
         cost=Cost(
             search_evaluations=sum(result.search_evaluations for result in trained.values()),
-            gradient_steps=sum(result.gradient_steps for result in trained.values()) + found.gradient_steps,
+            gradient_steps=sum(result.gradient_steps for result in trained.values()) + population.gradient_steps,
             target_bytes=sum(store.nbytes for store in stores),
         ),
     )
@@ -79,12 +89,10 @@ def run_stages(run: Run, last: str = "report") -> str:
         search=search_curves,
         training=training_curves,
         trajectories=compared.trajectories,
-        q0_size=found.sizes,
+        q0_size=population.sizes,
     )
     write_json(run.directory.path / "results.json", results.to_json(record))
     write_json(run.directory.path / "curves.json", results.to_json(curves))
-    report = _report(run)
-    return f"{summary(run.directory.path)}\nReport: {report.resolve()}"
 
 
 OUTDATED = "outdated"

@@ -8,12 +8,11 @@ from pathlib import Path
 import msgspec
 
 from decouple.files import read_json
+from decouple.formats import plural
 from decouple.learn import Fit
 from decouple.results import Q0Results, Results
 
 Row = tuple[str, str, str]
-
-HEAD: Row = ("", "test accuracy", "test NLL")
 
 
 def summary(folder: Path) -> str:
@@ -24,7 +23,7 @@ def summary(folder: Path) -> str:
     nll = {kind: [network.test_nll for network in tested if network.kind == kind] for kind in ("sgd", "search")}
     baselines = sum(network.kind == "sgd" for network in results.networks.values())
     rows = [
-        HEAD,
+        _head(q0),
         ("SGD, best depth on validation" if baselines > 1 else "SGD", f"{accuracy.sgd:.2%}", f"{nll['sgd'][0]:.4f}"),
         *(
             (f"learned from searched solution {i}", f"{a:.2%}", f"{n:.4f}")
@@ -43,18 +42,24 @@ def learning_summary(fits: Mapping[str, Fit]) -> str:
 
 def population_summary(q0: Q0Results) -> str:
     """The headline figures of a population, as text."""
-    return _table([HEAD, *_rows(q0)])
+    return _table([_head(q0), *_rows(q0)])
+
+
+def _head(q0: Q0Results) -> Row:
+    return "", f"test {next(iter(q0.scores)).replace('_', ' ')}", "test NLL"
 
 
 def _rows(q0: Q0Results) -> list[Row]:
+    name, score = next(iter(q0.scores.items()))
+    names = {
+        "single": "best single member",
+        "uniform": f"{plural(q0.size, 'member')}, uniform",
+        "learned_prior": f"learned prior, {plural(q0.members_used, 'member')}",
+        "greedy": "greedy selection",
+    }
+    form = "{:.2%}" if name == "accuracy" else "{:.4f}"
     return [
-        ("q0: best single member", f"{q0.test_accuracy.single:.2%}", f"{q0.test_nll.single:.4f}"),
-        (f"q0: all {len(q0.members)} members, uniform", f"{q0.test_accuracy.uniform:.2%}", f"{q0.test_nll.uniform:.4f}"),
-        (
-            f"q0: learned prior, {q0.members_used} member{'s' if q0.members_used > 1 else ''}",
-            f"{q0.test_accuracy.learned_prior:.2%}",
-            f"{q0.test_nll.learned_prior:.4f}",
-        ),
+        (f"q0: {text}", form.format(getattr(score, way)), f"{getattr(q0.test_nll, way):.4f}") for way, text in names.items()
     ]
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from decouple.config import GptConfig, NetworkConfig
-from decouple.errors import DataError
-from decouple.networks.paper import paper_network
+from decouple.errors import ConfigError, DataError
+from decouple.networks.build import build_network
 from decouple.networks.stages import Stages
 from decouple.torch_state import torch_defaults
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PaperArchitecture:
-    """The paper's network."""
+class ImageArchitecture:
+    """A network of images."""
 
     network: NetworkConfig
     groups: int
@@ -39,10 +39,18 @@ class PaperArchitecture:
             raise DataError(f"images have shape {tuple(images.shape)}: expected (B, {wanted}); one alone is images[None]")
 
     def build(self) -> Stages:
-        """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights."""
+        """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights.
+
+        Raises:
+            ConfigError: code of the user's own builds it, which is not run because a file says so.
+        """
+        if self.network.is_code:
+            raise ConfigError(
+                f"the members are built by {self.network.name}, code that no file runs: pass network=, one like them"
+            )
         with torch_defaults():
             noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
-            network = paper_network(noise, self.classes, self.network, groups=self.groups, seed=0)
+            network = build_network(self.network, noise, self.classes, groups=self.groups, seed=0)
         network.unit_scale = self.unit_scale
         return network
 
@@ -62,11 +70,11 @@ class GptArchitecture:
             return Gpt(self.network, vocabulary=self.vocabulary, seed=0)
 
 
-Architecture = PaperArchitecture | GptArchitecture
+Architecture = ImageArchitecture | GptArchitecture
 
 
 def architecture_from(values: Mapping[str, Any]) -> Architecture:
     """The one that `dataclasses.asdict` made `values` of."""
     if "vocabulary" in values:
         return msgspec.convert(values, GptArchitecture)
-    return msgspec.convert(values, PaperArchitecture)
+    return msgspec.convert(values, ImageArchitecture)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +16,7 @@ from decouple.errors import ConfigError, DamagedFileError, NetworkError, first_l
 from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record
 from decouple.networks.stages import Stages
 from decouple.networks.state import check_values, load_state, own_copy, state_of
-from decouple.q0.architecture import Architecture, PaperArchitecture, architecture_from
+from decouple.q0.architecture import Architecture, ImageArchitecture, architecture_from
 from decouple.q0.batching import BORROWED, Batch
 from decouple.q0.prior import select_members
 from decouple.q0.structure import first_difference
@@ -35,7 +32,7 @@ INDEX_UNIT = "q0/population"
 
 _LOG = logging.getLogger("decouple")
 
-Evaluation = Literal["batched", "loop", "threads"]
+Evaluation = Literal["batched", "loop"]
 
 
 class Ensemble(nn.Module):
@@ -54,8 +51,8 @@ class Ensemble(nn.Module):
         weights: (M,), a tensor or numbers, at least 0, not all 0; normalised here.
         architecture: how a member is built; without it a file can be loaded only where the network is given.
         evaluation: how members are computed; None: batched where no member convolves, else one after the other, which is
-            what `benchmarks.ensemble_speed` found fastest on a CPU. `tune` measures it. All give equal outputs up to rounding:
-            what cannot be batched (members with other settings, recurrent ones) is computed one after the other.
+            what `benchmarks.ensemble_speed` found fastest on a CPU. Both give equal outputs up to rounding: what cannot be
+            batched (members with other settings, recurrent ones) is computed one after the other.
 
     Raises:
         NetworkError: no members, members of different shapes, or one that has no values or cannot be copied.
@@ -113,34 +110,9 @@ class Ensemble(nn.Module):
             NetworkError: a member's answer is no tensor of logits.
         """
         images = as_tensor(images, "images")
-        if isinstance(self.architecture, PaperArchitecture):
+        if isinstance(self.architecture, ImageArchitecture):
             self.architecture.check(images)
-        ways: dict[Evaluation, Callable[[Tensor], Tensor]] = {
-            "batched": self._batched,
-            "loop": self._one_by_one,
-            "threads": self._threads,
-        }
-        return ways[self.evaluation](images)
-
-    @torch.no_grad()
-    def tune(self, images: Tensor, *, repeats: int = 3) -> dict[Evaluation, float]:
-        """Measure the ways on a batch, keep the fastest; returns the seconds of each that the members can be computed in."""
-        images = as_tensor(images, "images")
-        seconds: dict[Evaluation, float] = {}
-        ways: tuple[Evaluation, ...] = ("batched", "loop", "threads")
-        for way in ways:
-            self.evaluation = way
-            times = []
-            for _ in range(repeats + 1):
-                began = time.perf_counter()
-                self.member_logits(images)
-                if images.device.type == "cuda":
-                    torch.cuda.synchronize(images.device)
-                times.append(time.perf_counter() - began)
-            if self.evaluation == way:
-                seconds[way] = min(times[1:])  # the first one warms up
-        self.evaluation = min(seconds, key=lambda way: seconds[way])
-        return seconds
+        return self._batched(images) if self.evaluation == "batched" else self._one_by_one(images)
 
     def _batched(self, images: Tensor) -> Tensor:
         with BORROWED:
@@ -173,23 +145,6 @@ class Ensemble(nn.Module):
             if own._version != version:  # the member works in place, and the next one gets what this one got
                 own = _own(images)
         return _stacked(found)
-
-    def _threads(self, images: Tensor) -> Tensor:
-        kinds = {images.device.type, "cpu"}
-        casts = [(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)) for kind in kinds]
-        grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-
-        def one(member: nn.Module) -> Tensor:
-            with ExitStack() as modes:  # each thread has its own
-                modes.enter_context(torch.inference_mode(inference))
-                modes.enter_context(torch.set_grad_enabled(grad))
-                for kind, dtype, enabled in casts:
-                    modes.enter_context(torch.autocast(kind, dtype, enabled))
-                found: Tensor = member(_own(images))
-                return found
-
-        with ThreadPoolExecutor(max_workers=min(len(self.members), max(1, torch.get_num_threads()))) as pool:
-            return _stacked(list(pool.map(one, self.members)))
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
         """torch calls this to move or convert: what it leaves can be trained, also under `torch.inference_mode`."""
@@ -238,7 +193,7 @@ class Ensemble(nn.Module):
         Args:
             source: a run directory whose q0 stage is done, or a file.
             k: members; None: all that have a weight.
-            network: of the members' shape; needed only for a file of networks of your own.
+            network: of the members' shape; needed only for networks of your own.
             equal: weigh the chosen members equally; all of them if `k` is None.
 
         Raises:
@@ -248,7 +203,7 @@ class Ensemble(nn.Module):
         """
         source = Path(source)
         if source.is_dir():
-            return cls._of_run(source, k, equal)
+            return cls._of_run(source, k, equal, network)
         if not source.exists():
             raise ConfigError(
                 f"there is no run directory or file {source}; give one that 'decouple q0' or Ensemble.save wrote"
@@ -265,7 +220,7 @@ class Ensemble(nn.Module):
         return ensemble
 
     @classmethod
-    def _of_run(cls, run: Path, k: int | None, equal: bool) -> Ensemble:
+    def _of_run(cls, run: Path, k: int | None, equal: bool, network: nn.Module | None) -> Ensemble:
         if not (run / INDEX).exists():
             run_of_ours = (run / "config.json").exists()
             raise ConfigError(
@@ -283,7 +238,7 @@ class Ensemble(nn.Module):
             except DamagedFileError as error:
                 raise DamagedFileError(f"{error}; what trained {run} makes it again, to the same weights") from None
         architecture = architecture_from(index["architecture"])
-        return cls._from(architecture.build(), states, share, architecture)
+        return cls._from(architecture.build() if network is None else network, states, share, architecture)
 
     @classmethod
     def _from(

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decouple.config import Q0Config
-from decouple.data.images import ImageData, check_scale, in_unit_scale
+from decouple.data.images import ImageData
 from decouple.errors import NetworkError, expect
-from decouple.networks.checks import check_batches, check_fit, check_trainable
-from decouple.networks.stages import Stages
-from decouple.networks.state import check_values, own_copy, state_of
+from decouple.networks.checks import check_trainable
+from decouple.networks.state import check_values, own_copy, state_of, weights_digest
 from decouple.q0.ensemble import Ensemble, check_members
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
 from decouple.q0.structure import structure_text
-from decouple.q0.trajectories import Chain, batch_of, snapshots_of, train_trajectory
+from decouple.q0.trajectories import Chain, Snapshot, batch_of, snapshots_of, train_trajectory
 from decouple.seeds import derive
-from decouple.settings import check_member_count, check_section, fingerprint
+from decouple.settings import fingerprint
+from decouple.tasks.base import Task
 from decouple.tasks.images import ImageTask
 from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch, torch_defaults
-from decouple.training.evaluate import BATCH, logits
 
 
 @plain_torch()
 def train_population(
-    networks: Sequence[Stages],
-    data: ImageData,
+    networks: Sequence[nn.Module],
+    data: ImageData | Task,
     folder: Path | str,
     *,
     config: Q0Config = Q0Config(),  # noqa: B008 (frozen)
@@ -41,11 +39,10 @@ def train_population(
     """Train a trajectory from each network, and weigh all their snapshots by the learned prior.
 
     Args:
-        networks: of one shape, new or trained (learned from searched targets, say); left as they are. A trajectory is
-            trained on the device of its network.
-        data: the trajectories train on `train`, the prior is fitted on `prior`; the other splits are not used.
-        folder: where the snapshots go; those that it holds already are not trained again. Those of other settings,
-            networks or images stay beside them.
+        networks: of one shape, new or trained; left as they are. Of images they are `Stages`. A trajectory is trained on the
+            device of its network.
+        data: trajectories train on `train`, the prior is fitted on `prior`. Or a task of your own (`decouple.tasks.Task`).
+        folder: where the snapshots go; those that it holds already are not trained again.
         config: cycles, epochs, rates, distillation, `members` and `prior`; `init` and `trajectories` are given by `networks`.
         seed: of batches, views and noise.
         precision: "float32" or "bfloat16" (autocast).
@@ -53,7 +50,7 @@ def train_population(
 
     Raises:
         ConfigError: a setting out of its range.
-        NetworkError: no networks, one that does not fit the images or cannot be kept in a file, or networks of different shapes.
+        NetworkError: no networks, one that does not fit the data or cannot be kept in a file, or networks of different shapes.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
 
     >>> import tempfile, decouple
@@ -66,44 +63,44 @@ def train_population(
     >>> ensemble(data.test.images[:5]).shape
     torch.Size([5, 10])
     """
-    expect(data, ImageData, "data", "such as decouple.load_data('digits')")
-    expect(config, Q0Config, "config")
-    config = check_section(config)
-    if isinstance(networks, torch.nn.Module):
-        raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
-    seed = whole_number(seed, "seed")
-    check_scale(data.prior.images, in_unit_scale(data.train.images), "the images of prior")
-    for number, network in enumerate(networks):
-        expect(network, Stages, "networks[…]", "cut it with Stages.from_module or Stages.from_sequential")
-        check_values(network, f"networks[{number}]")
-        check_fit(network, data.train)
-        check_fit(network, data.prior, "prior")
-        check_trainable(network, f"networks[{number}]")
-        state_of(network, f"networks[{number}]")
-        check_batches(network, data.train, min(batch_of(config, cycle) for cycle in range(config.cycles)))
-        check_batches(network, data.prior, BATCH, "prior", training=False)
-    check_members(networks)
-    check_member_count(config, len(networks))
-    settings = replace(config, init="searched", trajectories=None, members=None, prior="shrunk")  # decide no snapshot
-    members, answers = [], []
+    task, seed = _checked(networks, data, config), whole_number(seed, "seed")
+    members: list[nn.Module] = []
     for trajectory, network in enumerate(networks):
-        identity = fingerprint(settings, precision, network.digest, structure_text(network), data.train.digest)
+        identity = fingerprint(config, precision, weights_digest(network), structure_text(network), task.digest)
         snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
-        chain = Chain(network, ImageTask(data.train, config.augment), config, derive(seed, "q0", trajectory), precision)
+        chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
         train_trajectory(chain, snapshots, advance=advance)
-        for snapshot in snapshots:
-            member = own_copy(network)
-            member.train_on(data.train.images)
-            snapshot.load_into(member)
-            members.append(member)
-            answers.append(logits(member, data.prior).double().softmax(1))
-    labels = data.prior.labels
-    fitted = fitted_prior(
-        torch.stack([each[torch.arange(len(labels), device="cpu"), labels] for each in answers]), config.prior, seed
-    )
+        members += [_member(network, task, snapshot) for snapshot in snapshots]
+    truths = [task.p_truth(task.answers(member, "prior", precision=precision), "prior") for member in members]
+    fitted = fitted_prior(torch.stack(truths), config.prior, seed)
     with torch_defaults():
         chosen, share = select_members(fitted.weights, config.members or len(members))
         return Ensemble([members[i] for i in chosen.tolist()], share)
+
+
+def _member(network: nn.Module, task: Task, snapshot: Snapshot) -> nn.Module:
+    member = own_copy(network)
+    task.mark(member)
+    snapshot.load_into(member)
+    return member
+
+
+def _checked(networks: Sequence[nn.Module], data: ImageData | Task, config: Q0Config) -> Task:
+    """The task, if a population can be trained on it from these networks."""
+    expect(config, Q0Config, "config")
+    if not isinstance(data, Task):
+        expect(data, ImageData, "data", "such as decouple.load_data('digits'), or a Task")
+    task = data if isinstance(data, Task) else ImageTask(data, config.augment)
+    if isinstance(networks, nn.Module):
+        raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
+    for number, network in enumerate(networks):
+        check_values(network, f"networks[{number}]")
+        task.check(network, min(batch_of(config, cycle) for cycle in range(config.cycles)))
+        check_trainable(network, f"networks[{number}]")
+        state_of(network, f"networks[{number}]")
+    check_members(networks)
+    config.check_members(len(networks))
+    return task
 
 
 @torch_defaults()

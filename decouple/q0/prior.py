@@ -164,17 +164,23 @@ def greedy_members(p_truth: Tensor, k: int) -> tuple[Tensor, Tensor]:
         ValueError: not (M, N), values that are no probabilities, or k below 1.
         NotFiniteError: NaN or infinity in `p_truth`.
     """
+    picks = torch.tensor(greedy_picks(p_truth, k))
+    counts = torch.bincount(picks, minlength=len(p_truth)).double()
+    return select_members(counts, len(picks.unique()))
+
+
+def greedy_picks(p_truth: Tensor, k: int) -> list[int]:
+    """The members that `greedy_members` picks, in their order; it raises the same errors."""
     if k < 1:
         raise ValueError(f"k = {k}: expected at least 1")
     p = _floored(p_truth)
-    picks = torch.zeros(len(p), dtype=p.dtype)
+    picks: list[int] = []
     total = torch.zeros_like(p[0])
     for _ in range(k):
         # The sum ranks as the average does: log((total + p)/j) = log(total + p) − log j.
-        best = int((total + p).log().mean(1).argmax())
-        picks[best] += 1
-        total += p[best]
-    return select_members(picks, int((picks > 0).sum()))
+        picks.append(int((total + p).log().mean(1).argmax()))
+        total += p[picks[-1]]
+    return picks
 
 
 def select_members(weights: Tensor, k: int) -> tuple[Tensor, Tensor]:

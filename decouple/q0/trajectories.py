@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from decouple.config import Q0Config
 from decouple.files import load_tensors, pack_tensors, try_tensors, write_bytes
-from decouple.group import Group
 from decouple.networks.state import load_state, on_cpu, own_copy, state_of
 from decouple.q0.perturb import perturb_, perturbation_scale
 from decouple.seeds import derive, generator
@@ -21,10 +20,10 @@ from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import Loop
 from decouple.training.optimizers import cyclic_optimizer, set_lr
+from decouple.training.processes import Group
 from decouple.training.schedules import cyclic_multipliers
 from decouple.training.state import pack_state, restore_state
 from decouple.training.stream import Batch
-from decouple.training.team import team_of
 
 PREFIX = "network."
 """Of the names of weights and buffers in a snapshot; the optimiser's state is beside them."""
@@ -103,18 +102,18 @@ class Chain:
         self,
         number: int,
         before: State | None,
-        device: torch.device | str,
+        group: Group,
         advance: Callable[[int], None] = lambda epochs: None,
     ) -> tuple[State, list[float]]:
         """Train cycle `number`: it depends on the snapshot before it and on nothing else that came earlier.
 
         The teacher is the preceding snapshot, in eval mode and without gradient, once `distill_after` are there. The student
         begins at the same weights, with noise on them if `perturb` asks for it, and keeps the optimiser's state; with
-        `restart` = "new" it is a new network. The processes of a torchrun share every step.
+        `restart` = "new" it is a new network.
 
         Args:
             before: what the preceding snapshot holds; None for cycle 0.
-            device: to train on.
+            group: the processes that share every step, each with its device.
             advance: called with 1 after each epoch.
 
         Returns:
@@ -124,7 +123,7 @@ class Chain:
             NotFiniteError: a loss or gradient became NaN or infinite; names the step.
         """
         config = self.config
-        network = own_copy(self.network).to(device)
+        network = own_copy(self.network).to(group.device)
         optimizer = cyclic_optimizer(network, config, self.task.hidden(network))
         teacher = None
         if before is not None:
@@ -142,8 +141,8 @@ class Chain:
             config.temperature,
             _compiled(network) if self.compile else None,
         )
-        with team_of(network, objective, number) as team:
-            loop = Loop(network, optimizer, objective, config.clip, self.precision, team)
+        with group.sharing(network, objective, number) as shared:
+            loop = Loop(network, optimizer, shared, config.clip, self.precision, group)
             losses = train_cycle(loop, self.task, config, number, self.seed, f"q0, cycle {number + 1}", advance)
         weights = {f"{PREFIX}{name}": value for name, value in on_cpu(state_of(network)).items()}
         kept, rest = pack_state(optimizer)
@@ -186,7 +185,7 @@ def train_cycle(
 
         done = config.epochs_before(number) + epoch
         loss = loop.epoch(
-            task.loader(loop.network, precision=loop.precision, seed=seed, epoch=done, team=loop.team),
+            task.loader(loop.network, precision=loop.precision, seed=seed, epoch=done, group=loop.group),
             epoch_batches(task.examples, batch, seed=seed, epoch=done),
             before_step=set_rates,
             seed=derive(seed, "epoch", done),
@@ -259,7 +258,6 @@ def train_trajectory(
     chain: Chain,
     snapshots: Sequence[Snapshot],
     *,
-    device: torch.device | str | None = None,
     group: Group | None = None,
     advance: Callable[[int], None] = lambda epochs: None,
     log: Callable[[int, int, float], None] = lambda cycle, epoch, loss: None,
@@ -268,21 +266,21 @@ def train_trajectory(
 
     Args:
         snapshots: from `snapshots_of`; on a disk that all processes see.
-        device: default: the network's.
-        group: the processes that share every step, each with its device; None: this one alone, on `device`.
+        group: the processes that share every step, each with its device; None: those of `torch.distributed` where it is initialised,
+            or else this one, on the network's device.
         advance: called with the number of epochs that are done.
         log: called by the first process with cycle, epoch in the cycle and mean loss, once a cycle is kept.
 
     Raises:
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
-    group = group or Group(torch.device(device or device_of(chain.network)))
+    group = group or Group.current(device_of(chain.network))
     done = missing_from(snapshots)
     group.wait()  # before anyone writes what another still looks for
     advance(chain.config.epochs_before(done))
     for number in range(done, len(snapshots)):
         before = snapshots[number - 1].read() if number else None
-        state, losses = chain.cycle(number, before, group.device, advance)
+        state, losses = chain.cycle(number, before, group, advance)
         if group.first:
             snapshots[number].write(state)
             for epoch, loss in enumerate(losses):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
+
 from decouple.q0.trajectories import Chain, Snapshot, State, missing_from
+from decouple.training.processes import Group
 from decouple.workers import Job, distribute
 
 
@@ -54,21 +57,13 @@ def distribute_trajectories(
         advance(chains[position].config.epochs_before(done))
         if done < len(own):
             jobs.append(job(position, done, own[done - 1].read() if done else None))
-    values = sum(value.numel() * value.element_size() for value in chains[0].network.state_dict().values())
-    distribute(
-        _cycle,
-        tuple(chains),
-        jobs,
-        device=device,
-        workers=workers,
-        address=address,
-        result_bytes=3 * values,
-        mend="--workers or --q0.batch",
-    )
+    size = 3 * sum(value.nbytes for value in chains[0].network.state_dict().values())
+    limits = {"result_bytes": size, "mend": "--workers or --q0.batch"}
+    distribute(_cycle, tuple(chains), jobs, device=device, workers=workers, address=address, **limits)
 
 
 def _cycle(
     chains: tuple[Chain, ...], device: str, position: int, number: int, before: State | None
 ) -> tuple[State, list[float]]:
     """Runs in a worker."""
-    return chains[position].cycle(number, before, device)
+    return chains[position].cycle(number, before, Group(torch.device(device)))

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from decouple.config import RunConfig
+from decouple.config import RunConfig, TextConfig
 from decouple.errors import ConfigError, DamagedFileError
 from decouple.files import read_json
-from decouple.results import FORMAT, Curves, Results
+from decouple.results import FORMAT, Curves, Results, TextResults
 from decouple.settings import from_builtins
 
 Schema = TypeVar("Schema")
@@ -62,8 +62,18 @@ class Inputs:
     curves: Curves
 
 
-def read_inputs(folder: Path) -> Inputs:
-    """The four files of a finished run.
+@dataclass(frozen=True)
+class TextInputs:
+    """Of a run on text."""
+
+    config: TextConfig
+    run: RunInfo
+    results: TextResults
+    curves: Curves
+
+
+def read_inputs(folder: Path) -> Inputs | TextInputs:
+    """The four files of a finished run, on images or on text.
 
     Raises:
         DamagedFileError: names the file and the command that makes it again.
@@ -71,14 +81,18 @@ def read_inputs(folder: Path) -> Inputs:
     again = f"'decouple report {folder}' makes it again from the run's finished stages"
     config_path = folder / "config.json"
     try:
-        config = from_builtins(read_json(config_path), source=str(config_path))
+        values = read_json(config_path)
+        base = TextConfig() if "corpus" in values else RunConfig()
+        config: RunConfig | TextConfig = from_builtins(values, base, source=str(config_path))
     except (ConfigError, DamagedFileError) as error:
         raise DamagedFileError(
             f"{config_path} is missing or damaged ({error}); repeat the 'decouple run' command with its settings and --resume"
         ) from error
     run = _read(folder / "run.json", RunInfo, again)
-    results = _read(folder / "results.json", Results, again)
     curves = _read(folder / "curves.json", Curves, again)
+    if isinstance(config, TextConfig):
+        return TextInputs(config, run, _read(folder / "results.json", TextResults, again), curves)
+    results = _read(folder / "results.json", Results, again)
     _check_match(folder / "curves.json", results, curves, again)
     return Inputs(config, run, results, curves)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from decouple.config import RunConfig
+from decouple.config.images import PAPER
 from decouple.registry import about
 from decouple.results import Results
 
@@ -91,6 +92,8 @@ def differences(config: RunConfig, results: Results) -> list[str]:
         ("epochs of learning", config.learn.epochs, 1000 if results.data == "mnist" else 90),
     ]
     found = [f"{own:,} {what} (paper {theirs:,})" for what, own, theirs in pairs if own != theirs]
+    if config.network.name != PAPER:
+        found = [f"the network {config.network.name} (paper: its own)", found[0]] if found else []
     if config.search.algorithm != "paper":
         found.append(f"{about(config.search.algorithm).label} for search (paper: a genetic algorithm)")
     elif config.search.paper.smoothing == "noise":

@@ -9,12 +9,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from markupsafe import Markup
+
 from decouple import formats
 from decouple.registry import about
 from decouple.report import paper
 from decouple.report.facts import limits, summary
 from decouple.report.figures import draw_figures
-from decouple.report.inputs import Inputs, read_inputs
+from decouple.report.figures.members import population_figure
+from decouple.report.inputs import Inputs, TextInputs, read_inputs
 from decouple.report.pages import write_page
 from decouple.report.style import LOOKS
 from decouple.results import NOTICEABLE_WEIGHT, Results
@@ -40,18 +43,45 @@ def build_report(folder: Path) -> Path:
     """
     folder = Path(folder)
     inputs = read_inputs(folder)
-    return write_page(
-        folder / "report.html", "run_page.html.j2", draw_figures(inputs.results, inputs.curves), _values(inputs)
-    )
+    common = _common(inputs)
+    if isinstance(inputs, TextInputs):
+        figures = {"population": population_figure(inputs.results.q0, inputs.curves)}
+        again = {"again": "decouple q0 text --data FILE", "samples": "documents"}
+        return write_page(folder / "report.html", "text_page.html.j2", figures, common | again)
+    figures = draw_figures(inputs.results, inputs.curves)
+    return write_page(folder / "report.html", "run_page.html.j2", figures, common | _values(inputs))
+
+
+TITLES = {
+    "accuracy": Markup("Test accuracy<br>(%)"),
+    "ece": "Test ECE",
+    "brier": "Test Brier",
+    "bits_per_byte": Markup("Test bits<br>per byte"),
+}
+"""Of a population's scores."""
+
+
+def _common(inputs: Inputs | TextInputs) -> dict[str, Any]:
+    """What the pages of all runs show."""
+    return {
+        "config": inputs.config,
+        "results": inputs.results,
+        "run": inputs.run,
+        "paper": paper,
+        "in_view": IN_VIEW,
+        "noticeable": NOTICEABLE_WEIGHT,
+        "titles": TITLES,
+        "settings": _settings(to_builtins(inputs.config)),
+        "settings_json": json.dumps(to_builtins(inputs.config), indent=2),
+    }
 
 
 def _values(inputs: Inputs) -> dict[str, Any]:
     config, results = inputs.config, inputs.results
     digits = formats.percent_digits(results.images["test"])
     return {
-        "config": config,
-        "results": results,
-        "run": inputs.run,
+        "again": f"decouple run {config.preset}",
+        "samples": "images",
         "summary": summary(config, results),
         "limits": limits(config, results, inputs.run),
         "algorithm": about(config.search.algorithm),
@@ -61,13 +91,8 @@ def _values(inputs: Inputs) -> dict[str, Any]:
         "searched": mean(results.test_accuracy.search),
         "baseline": _baseline(results),
         "published": _published(inputs),
-        "paper": paper,
         "kinds": LOOKS,
         "pairs": _pairs(results),
-        "in_view": IN_VIEW,
-        "noticeable": NOTICEABLE_WEIGHT,
-        "settings": _settings(to_builtins(config)),
-        "settings_json": json.dumps(to_builtins(config), indent=2),
     }
 
 

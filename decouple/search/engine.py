@@ -7,7 +7,6 @@ that the rest of the untrained network classifies the image; keep the best; go o
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -37,8 +36,6 @@ class Budget:
 
     evaluations: int | None = None
     """Candidates scored for an image, all points together: never more, unless a generation at each point is."""
-    seconds: float | None = None
-    """For the batch. The result then depends on the machine's speed."""
     target: float | None = None
     """p(true class), 0..1, that every image of the batch has to reach at a point."""
 
@@ -62,7 +59,7 @@ class BatchResult:
     curves: list[Tensor]
     """By search point: (G + 1,) mean cross-entropy of the best so far, before the first generation and after each."""
     stops: list[str]
-    """By search point: what ended it, "generations", "evaluations", "seconds" or "target"; or `NOT_SEARCHED`."""
+    """By search point: what ended it, "generations", "evaluations" or "target"; or `NOT_SEARCHED`."""
     evaluations: int
     """Candidates scored for an image."""
     failed: int
@@ -103,7 +100,6 @@ def search_batch(
         ConfigError: there is no such search point.
         NotFiniteError: the network's own output is not finite for some image.
     """
-    began = time.monotonic()
     images = values = as_float(images)
     own = []
     for index in range(len(judge.network)):
@@ -126,7 +122,7 @@ def search_batch(
             found.append(place.left_alone())
         else:
             share, spent = sum(planned[: point.index + 1]) / sum(planned), sum(f.evaluations for f in found)
-            allowance = _Allowance.of(budget, planned[point.index], share, spent=spent, began=began)
+            allowance = _Allowance.of(budget, planned[point.index], share, spent=spent)
             evolution = _Evolution(place, algorithm, population, derive(seed, point.name), observe)
             found.append(evolution.run(allowance))
             population = algorithm.population(evolution.state)
@@ -149,16 +145,14 @@ class _Allowance:
 
     generations: int
     evaluations: int | None
-    deadline: float | None
     fitness: float | None
 
     @classmethod
-    def of(cls, budget: Budget, generations: int, share: float, *, spent: int, began: float) -> _Allowance:
+    def of(cls, budget: Budget, generations: int, share: float, *, spent: int) -> _Allowance:
         """What is left for a point; `share`: of the budget, for this point and those before it, which `spent` evaluations."""
         return cls(
             generations=generations,
             evaluations=None if budget.evaluations is None else int(share * budget.evaluations) - spent,
-            deadline=None if budget.seconds is None else began + share * budget.seconds,
             fitness=None if budget.target is None else math.log(budget.target),
         )
 
@@ -172,8 +166,6 @@ class _Allowance:
             return None
         if self.evaluations is not None and evolution.evaluations + evolution.ahead() > self.evaluations:
             return "evaluations"
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            return "seconds"
         return None
 
 
@@ -292,7 +284,7 @@ class _Evolution:
                 candidates, self.state = self._algorithm.ask(self.state)
                 known = None if self._place.judge.couples(self._place.point) else self._algorithm.known(self.state)
                 self._score(candidates, known)
-        if stop in ("evaluations", "seconds"):
+        if stop == "evaluations":
             self._score_pending()
         return self._found(stop)
 

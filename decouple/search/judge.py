@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,6 @@ class Judge:
             "frozen": those of the unperturbed `pilot` images, which makes images independent of each other.
         dtype: of the arithmetic. The last stage, the head, stays float32: differences of fitness live there.
         pilot: (N, C, H, W) images for "frozen".
-        chunk: candidates of an image scored at once, where they do not depend on each other; None: all.
         factored: whether candidates that are described (see `decouple.networks.factored`) go through the network like that.
 
     Raises:
@@ -41,14 +39,13 @@ class Judge:
         statistics: str = "batch",
         dtype: torch.dtype = torch.float32,
         pilot: Tensor | None = None,
-        chunk: int | None = None,
         factored: bool = True,
     ) -> None:
         if statistics not in ("batch", "frozen"):
             raise ConfigError(f"statistics = {statistics!r}: expected 'batch' or 'frozen'")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.dtype = dtype
-        self._chunk, self._factored = chunk, factored
+        self._factored = factored
         norms = [module for module in self.network.modules() if isinstance(module, _Norm)]
         if statistics == "frozen" and norms:
             if pilot is None:
@@ -85,16 +82,9 @@ class Judge:
 
     def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
         """log p(true class), (B, P) float32, of candidates (B, P, …)."""
-        if isinstance(candidates, Factored) and not (self._factored and candidates.described):
+        if isinstance(candidates, Factored) and not self._factored:
             candidates = candidates.whole()
-        if self._chunk is None or self.couples(point):
-            parts: Sequence[Tensor] = [candidates]
-        elif isinstance(candidates, Factored):
-            parts = candidates.parts(self._chunk)
-        else:
-            parts = candidates.split(self._chunk, dim=1)
-        scores = [log_likelihood(self.logits(point, part.flatten(0, 1)), labels) for part in parts]
-        return scores[0] if len(scores) == 1 else torch.cat(scores, dim=1)
+        return log_likelihood(self.logits(point, candidates.flatten(0, 1)), labels)
 
     def couples(self, point: SearchPoint) -> bool:
         """Whether candidates at this point influence each other's fitness, through batch statistics behind it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from decouple import registry, settings
+from decouple import registry
 from decouple.config import SearchConfig
 from decouple.data.images import Split, as_float
 from decouple.device import check_workers
@@ -139,7 +139,6 @@ def search_solutions(
     _check_algorithm(algorithm)
     check_workers(workers := whole_number(execution.workers, "workers"))
     execution = dataclasses.replace(execution, workers=workers)
-    config = settings.check_section(config)
     seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
     points = [point.shape for point in _check_network(network, split, config)]
     seeds = [derive(seed, "search", solution) for solution in solutions]
@@ -163,9 +162,7 @@ def search_solutions(
     if missing := _missing(shards, seeds, execution):
         size = target_bytes(points, config)
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
-        # Where several batches are searched at once each may take longer, and has fewer cores: a solution's time stays.
-        share = min(workers, len(shards[0])) / len(shards[0])
-        plan = _plan(network, split, config, algorithms(), dtype, share, factored=execution.factored)
+        plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
         _search_missing(plan, missing, split, execution, size)
     return [TargetStore(of_solution) for of_solution in shards]
 
@@ -189,21 +186,19 @@ def _plan(
     config: SearchConfig,
     algorithms: tuple[Algorithm, ...],
     dtype: torch.dtype,
-    share: float,
     *,
     factored: bool,
 ) -> Plan:
-    """What all batches share; `share`: of a solution's time, for one of them.
+    """What all batches share.
 
     Raises:
         NetworkError: the network does not give the same values twice, or cannot tell candidates apart.
     """
     check_repeatable(network, split.images[:16].to(device_of(network)))
     pilot = split.images[: config.batch].to(device_of(network))
-    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, chunk=config.chunk, factored=factored)
+    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored)
     _check_judge(judge, pilot[:PILOT], config.points)
-    seconds = None if config.max_seconds is None else config.max_seconds * share
-    budget = Budget(evaluations=config.max_evaluations, seconds=seconds, target=config.target)
+    budget = Budget(evaluations=config.max_evaluations, target=config.target)
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from decouple.data.images import Split
-from decouple.registry import FROM_FILE
+from decouple.own_code import FROM_FILE
 from decouple.search.tasks import Execution, Plan, Task
 from decouple.torch_state import device_of
 from decouple.workers import Job, distribute, prepare

@@ -2,51 +2,132 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from decouple.errors import ConfigError
+from decouple.tasks.distill import IGNORED, distillation_loss
+from decouple.torch_state import device_of
+from decouple.training.processes import Group
 from decouple.training.stream import Batch, Loader
-from decouple.training.team import Team
+
+HELD_OUT = ("validation", "prior", "test")
+"""Parts of the data that no network is trained on; every member answers on each of them once."""
 
 Teacher = Callable[[Any], Tensor]
 """What a network learns from: another network, or an ensemble."""
 
 
-class Task(Protocol):
-    """The examples that networks are trained on, the losses, and how a network is built."""
+class Task(ABC):
+    """The examples that networks are trained on, the losses, and how a network is built and judged.
+
+    Derive your own from it: it needs `examples`, `digest`, `rows` (or `loader`) and `answers`; the rest has defaults.
+    Held-out parts are called as in `HELD_OUT`.
+    """
 
     @property
+    @abstractmethod
     def examples(self) -> int:
         """How many an epoch shuffles: images, or rows of tokens."""
-        ...
 
-    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, team: Team | None) -> Loader:
-        """Makes the batches of an epoch.
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Identifies what networks are trained on: equal digests, equal examples."""
+
+    def rows(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (B, …) and labels (B,) or (B, T) of the examples at these positions; a label of −100 does not count."""
+        raise NotImplementedError
+
+    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, group: Group) -> Loader:
+        """Makes the batches of an epoch; by default from `rows`.
 
         Args:
             seed: of the training; with `epoch` it decides all that is random.
-            team: the processes that share each batch; None: this one has all of it.
+            group: the processes that share each batch.
         """
-        ...
+        return RowLoader(self.rows, device_of(network), group)
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """The mean over what counts in the batch."""
-        ...
+        """The mean over what counts in the batch; by default the cross-entropy of logits (B, C) or (B, T, C)."""
+        logits = network(batch.inputs).float()
+        return functional.cross_entropy(logits.flatten(0, -2), batch.labels.flatten(), ignore_index=IGNORED)
+
+    @abstractmethod
+    def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
+        """What a network answers on a held-out part, on the CPU: (N, C) probabilities, or (N,) those of the truth."""
 
     def distilled(self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float) -> Tensor:
         """The loss mixed with the divergence from a teacher, which has the weight `alpha` (see `distillation_loss`)."""
-        ...
+        logits = network(batch.inputs).float()
+        with torch.no_grad():
+            taught = teacher(batch.inputs).float()
+        return distillation_loss(logits, taught, batch.labels, alpha=alpha, temperature=temperature)
 
     def hidden(self, network: nn.Module) -> Sequence[nn.Parameter]:
-        """The weights of hidden layers, which Muon takes as matrices; all others go to AdamW."""
-        ...
+        """The weights of hidden layers, which Muon takes as matrices; all others go to AdamW. By default there are none."""
+        return []
 
     def build(self, seed: int) -> nn.Module:
-        """A new network, for chains that begin each cycle with one.
+        """A new network.
 
         Raises:
             ConfigError: the task cannot build one.
         """
-        ...
+        raise ConfigError(
+            "q0.restart = new begins each cycle with a new network: expected a task that builds one; use continue"
+        )
+
+    def check(self, network: nn.Module, batch: int) -> None:  # noqa: B027 (optional)
+        """Raise an error if a network cannot be trained in batches of this size, or cannot answer on the prior part."""
+
+    def mark(self, network: nn.Module) -> None:  # noqa: B027 (optional)
+        """Note in a network what it is trained on, if it keeps that."""
+
+    def p_truth(self, answers: Tensor, part: str) -> Tensor:
+        """(N,) probability of the truth among the answers on a held-out part."""
+        return answers
+
+    def samples(self, values: Tensor) -> Tensor:
+        """(S,) of independent samples, with the same mean as `values` (N,) of the test part's answers."""
+        return values
+
+    def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
+        """Further figures of answers on the test part, by name, the headline first; `nll` is theirs, in nats."""
+        return {}
+
+
+@dataclass(frozen=True)
+class RowLoader:
+    """Makes batches from inputs and labels by position."""
+
+    rows: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """See `Task.rows`."""
+    device: torch.device
+    group: Group
+
+    def make(self, item: tuple[int, Tensor]) -> Batch:
+        """See `Loader`."""
+        _, positions = item
+        inputs, labels = self.rows(positions)
+        part = self.group.part(len(positions))
+        counted = labels != IGNORED
+        return Batch(
+            positions[part],
+            inputs[part].to(self.device),
+            labels[part].to(self.device),
+            [],
+            group=self.group,
+            size=len(positions),
+            tokens=(int(counted[part].sum()), int(counted.sum())),
+        )
+
+    def received(self, batch: Batch) -> Batch:
+        """See `Loader`."""
+        return batch

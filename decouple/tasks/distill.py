@@ -43,15 +43,7 @@ def distillation_loss(
         ValueError: shapes that do not fit, or an argument out of its range.
         DataError: no label counts.
     """
-    if student_logits.shape != teacher_logits.shape or student_logits.shape[:-1] != labels.shape or labels.dim() < 1:
-        raise ValueError(
-            f"student_logits {tuple(student_logits.shape)}, teacher_logits {tuple(teacher_logits.shape)} and labels "
-            f"{tuple(labels.shape)} do not fit: expected (N, C), (N, C) and (N,), or (N, T, C), (N, T, C) and (N, T)"
-        )
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha = {alpha}: expected 0..1")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature = {temperature}: expected a finite number above 0")
+    _check(student_logits, teacher_logits, labels, alpha, temperature)
     student, teacher, labels = student_logits.flatten(0, -2), teacher_logits.flatten(0, -2).detach(), labels.flatten()
     counted = labels != IGNORED
     count = int(counted.sum())
@@ -71,3 +63,15 @@ def distillation_loss(
         log_target=True,
     )
     return (1 - alpha) * cross_entropy + alpha * temperature**2 * divergence
+
+
+def _check(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, alpha: float, temperature: float) -> None:
+    if student_logits.shape != teacher_logits.shape or student_logits.shape[:-1] != labels.shape or labels.dim() < 1:
+        raise ValueError(
+            f"student_logits {tuple(student_logits.shape)}, teacher_logits {tuple(teacher_logits.shape)} and labels "
+            f"{tuple(labels.shape)} do not fit: expected (N, C), (N, C) and (N,), or (N, T, C), (N, T, C) and (N, T)"
+        )
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha = {alpha}: expected 0..1")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature = {temperature}: expected a finite number above 0")

@@ -7,57 +7,85 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from decouple.data.images import Split
-from decouple.errors import ConfigError
+from decouple.data.images import ImageData, Split, check_scale, in_unit_scale
+from decouple.errors import expect
+from decouple.networks.checks import check_batches, check_fit
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
-from decouple.tasks.base import Teacher
-from decouple.tasks.distill import distillation_loss
-from decouple.training.stream import Batch, ImageLoader
-from decouple.training.team import Team
+from decouple.tasks.base import Task
+from decouple.tasks.measures import brier_score, calibration_error
+from decouple.training.evaluate import BATCH, logits
+from decouple.training.processes import Group
+from decouple.training.stream import ImageLoader
 
 
 @dataclass(frozen=True)
-class ImageTask:
+class ImageTask(Task):
     """Networks that classify images."""
 
-    train: Split
+    data: ImageData
     augment: str = "none"
     new: Callable[[int], Stages] | None = None
     """Builds a network from a seed."""
 
     @property
     def examples(self) -> int:
-        return len(self.train)
+        return len(self.data.train)
 
-    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, team: Team | None) -> ImageLoader:
+    @property
+    def digest(self) -> str:
+        return self.data.train.digest
+
+    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, group: Group) -> ImageLoader:
         return ImageLoader(
             network,
-            self.train,
+            self.data.train,
             augmentation=self.augment,
             precision=precision,
             seed=derive(seed, "epoch", epoch),
-            team=team,
+            group=group,
         )
 
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        return functional.cross_entropy(network(batch.inputs).float(), batch.labels)
-
-    def distilled(self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float) -> Tensor:
-        logits = network(batch.inputs).float()
-        with torch.no_grad():
-            taught = teacher(batch.inputs).float()
-        return distillation_loss(logits, taught, batch.labels, alpha=alpha, temperature=temperature)
+    def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
+        return logits(_stages(network), self._part(part)).double().softmax(1)
 
     def hidden(self, network: nn.Module) -> Sequence[nn.Parameter]:
         output = {id(p) for p in network.stages[-1].parameters()} if isinstance(network, Stages) else set()
         return [p for p in network.parameters() if id(p) not in output]
 
     def build(self, seed: int) -> nn.Module:
-        if self.new is None:
-            raise ConfigError(
-                "q0.restart = new begins each cycle with a new network: expected a task that builds one; use continue"
-            )
-        return self.new(seed)
+        return super().build(seed) if self.new is None else self.new(seed)
+
+    def check(self, network: nn.Module, batch: int) -> None:
+        network, data = _stages(network), self.data
+        check_scale(data.prior.images, in_unit_scale(data.train.images), "the images of prior")
+        check_fit(network, data.train)
+        check_fit(network, data.prior, "prior")
+        check_batches(network, data.train, batch)
+        check_batches(network, data.prior, BATCH, "prior", training=False)
+
+    def mark(self, network: nn.Module) -> None:
+        _stages(network).train_on(self.data.train.images)
+
+    def p_truth(self, answers: Tensor, part: str) -> Tensor:
+        labels = self._part(part).labels
+        return answers[torch.arange(len(labels), device=labels.device), labels]
+
+    def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
+        labels = self.data.test.labels
+        return {
+            "accuracy": float((answers.argmax(1) == labels).double().mean()),
+            "ece": calibration_error(answers, labels),
+            "brier": brier_score(answers, labels),
+        }
+
+    def _part(self, name: str) -> Split:
+        part: Split = getattr(self.data, name)
+        return part
+
+
+def _stages(network: nn.Module) -> Stages:
+    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
+    assert isinstance(network, Stages)
+    return network

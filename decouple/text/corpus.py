@@ -7,7 +7,7 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,9 @@ from decouple.errors import DataError
 from decouple.files import load_tensors, save_tensors, try_tensors
 from decouple.seeds import generator
 from decouple.settings import fingerprint
+from decouple.tasks.base import HELD_OUT
 from decouple.text.stream import Part
 from decouple.text.tokenizer import tokenizer_of
-
-HELD_OUT = ("validation", "prior", "test")
-"""Parts that are dealt first, so that they do not depend on the size of the training text."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,24 @@ def load_corpus(file: Path, config: CorpusConfig, folder: Path) -> Corpus:
     """
     text, notes = read_text(file, keep_returns="\r" in config.separator)
     digest = fingerprint(xxhash.xxh3_128(text).hexdigest(), config)
-    path, unit = Path(folder) / f"tokens-{digest}.safetensors", f"tokens/{digest}"
+    path, unit = _place(digest, folder)
     if try_tensors(path, unit=unit) is None:
         _tokenise(text, config, path, unit, name=str(file))
+    return replace(kept_corpus(digest, folder), notes=notes)
+
+
+def _place(digest: str, folder: Path) -> tuple[Path, str]:
+    """Of a token file, and its identity."""
+    return Path(folder) / f"tokens-{digest}.safetensors", f"tokens/{digest}"
+
+
+def kept_corpus(digest: str, folder: Path) -> Corpus:
+    """The corpus that `load_corpus` has kept in a folder, by its digest.
+
+    Raises:
+        DamagedFileError: it is not there, or damaged.
+    """
+    path, unit = _place(digest, folder)
     tensors, meta = load_tensors(path, unit=unit)
     tokens, bounds = tensors["tokens"].numpy(), tensors["bounds"].numpy()
     parts = {}
@@ -66,7 +79,7 @@ def load_corpus(file: Path, config: CorpusConfig, folder: Path) -> Corpus:
         documents = tensors[name].numpy()
         starts = bounds[documents]
         parts[name] = Part(tokens, starts, bounds[documents + 1] - starts, meta["end"], size)
-    return Corpus(**parts, vocabulary=meta["vocabulary"], digest=digest, notes=notes)
+    return Corpus(**parts, vocabulary=meta["vocabulary"], digest=digest, notes=())
 
 
 _PACKED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
@@ -150,6 +163,7 @@ def deal(lengths: NDArray[np.int64], config: CorpusConfig, *, name: str = "the t
     Raises:
         DataError: too few documents for the parts.
     """
+    # The held-out parts are dealt first, so that they do not depend on the size of the training text.
     wanted = {**{part: getattr(config, part) for part in HELD_OUT}, "train": config.train}
     if (dealt := _dealt(lengths, wanted, config.seed)) is not None:
         return dealt

@@ -32,19 +32,11 @@ class Gpt(nn.Module):
         config: sizes.
         vocabulary: V, number of token ids.
         seed: of the initial weights.
-
-    Raises:
-        NetworkError: `width` is not a multiple of twice `heads` (a rotation takes pairs of channels).
     """
 
     @torch_defaults()
     def __init__(self, config: GptConfig, *, vocabulary: int, seed: int) -> None:
         super().__init__()
-        if config.width % (2 * config.heads):
-            raise NetworkError(
-                f"a width of {config.width} does not divide into {config.heads} heads of an even number of channels; give "
-                f"--network.width a multiple of {2 * config.heads}"
-            )
         self.context, self.vocabulary = config.context, vocabulary
         self.embed = nn.Embedding(vocabulary, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))

@@ -7,79 +7,73 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from decouple import device as devices
 from decouple.config import GptConfig
-from decouple.tasks.base import Teacher
-from decouple.tasks.distill import IGNORED, distillation_loss
+from decouple.tasks.base import RowLoader, Task
+from decouple.tasks.distill import IGNORED
+from decouple.text.corpus import Corpus
 from decouple.text.gpt import Gpt
-from decouple.text.stream import Part, Stream
-from decouple.torch_state import device_of
-from decouple.training.stream import Batch
-from decouple.training.team import Team
+from decouple.torch_state import device_of, torch_defaults
+from decouple.training.batches import even_batches
+from decouple.training.processes import Group
+
+BATCH = 64
+"""Rows evaluated together."""
 
 
 @dataclass(frozen=True)
-class TextTask:
+class TextTask(Task):
     """Networks that predict the next token of a text."""
 
-    train: Part
+    corpus: Corpus
     network: GptConfig
-    vocabulary: int
 
     @property
     def examples(self) -> int:
-        return self.train.rows(self.network.context)
+        return self.corpus.train.rows(self.network.context)
 
-    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, team: Team | None) -> TokenLoader:
-        stream = self.train.stream(seed=seed, epoch=epoch)
-        return TokenLoader(stream, self.network.context, device_of(network), team)
+    @property
+    def digest(self) -> str:
+        return self.corpus.digest
 
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        logits = network(batch.inputs).float()
-        return functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
+    def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, group: Group) -> RowLoader:
+        stream = self.corpus.train.stream(seed=seed, epoch=epoch)
+        return RowLoader(lambda rows: stream.batch(rows, self.network.context), device_of(network), group)
 
-    def distilled(self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float) -> Tensor:
-        logits = network(batch.inputs)
-        with torch.no_grad():
-            taught = teacher(batch.inputs)
-        return distillation_loss(logits, taught, batch.labels, alpha=alpha, temperature=temperature)
+    @torch_defaults()
+    @torch.no_grad()
+    def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
+        """(N,) float32: the probability of each of the part's N tokens.
+
+        The documents come in the order of the text, in rows of the network's context: a token is predicted from what its row
+        holds before it.
+        """
+        network.eval()
+        tokens, context, device = getattr(self.corpus, part), self.network.context, device_of(network)
+        stream, found = tokens.stream(), []
+        for first, last in even_batches(tokens.rows(context), BATCH):
+            inputs, targets = stream.batch(torch.arange(first, last), context)
+            with devices.autocast(precision, device):
+                logits = network(inputs.to(device))
+            counted = (targets != IGNORED).to(device)
+            picked = logits.float().log_softmax(-1)[counted].gather(-1, targets.to(device)[counted][:, None])
+            found.append(picked.squeeze(-1).exp().cpu())
+        return torch.cat(found)
 
     def hidden(self, network: nn.Module) -> Sequence[nn.Parameter]:
         assert isinstance(network, Gpt)
         return list(network.blocks.parameters())
 
-    def build(self, seed: int) -> nn.Module:
-        return Gpt(self.network, vocabulary=self.vocabulary, seed=seed)
+    def build(self, seed: int) -> Gpt:
+        return Gpt(self.network, vocabulary=self.corpus.vocabulary, seed=seed)
 
+    def samples(self, values: Tensor) -> Tensor:
+        """Of documents: the tokens of one are alike."""
+        lengths = torch.from_numpy(self.corpus.test.lengths)
+        documents = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        sums = values.new_zeros(len(lengths)).index_add(0, documents, values)
+        return sums * (len(lengths) / len(values))
 
-@dataclass(frozen=True)
-class TokenLoader:
-    """Makes batches of rows of a stream of tokens."""
-
-    stream: Stream
-    context: int
-    device: torch.device
-    team: Team | None
-
-    def make(self, item: tuple[int, Tensor]) -> Batch:
-        """See `Loader`."""
-        _, positions = item
-        inputs, targets = self.stream.batch(positions, self.context)
-        by_all = int((targets != IGNORED).sum())
-        part = slice(None) if self.team is None else self.team.part(len(positions))
-        inputs, targets = inputs[part], targets[part]
-        counted = int((targets != IGNORED).sum())
-        return Batch(
-            positions[part],
-            inputs.to(self.device),
-            targets.to(self.device),
-            [],
-            team=self.team,
-            size=len(positions),
-            tokens=(counted, by_all),
-        )
-
-    def received(self, batch: Batch) -> Batch:
-        """See `Loader`."""
-        return batch
+    def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
+        return {"bits_per_byte": self.corpus.test.bits_per_byte(nll)}

@@ -14,14 +14,14 @@ from decouple import device as devices
 from decouple.errors import NetworkError, NotFiniteError
 from decouple.seeds import derive
 from decouple.torch_state import plain_torch
+from decouple.training.processes import ALONE, Group
 from decouple.training.stream import AHEAD, Batch, Loader, made_ahead
-from decouple.training.team import Team
 
 
 class Objective(Protocol):
     """A loss of a network on a batch."""
 
-    def __call__(self, network: Any, batch: Batch) -> Tensor:
+    def __call__(self, network: Any, batch: Batch, /) -> Tensor:
         """The mean loss over what counts in the batch; whatever is random in it comes from the batch's seed."""
         ...
 
@@ -64,8 +64,8 @@ class Loop:
     clip: float = 0.0
     """Gradient norm above which the gradient is scaled down; 0: off."""
     precision: str = "float32"
-    team: Team | None = None
-    """The processes that share each batch, made for this network and objective; None: this one works alone."""
+    group: Group = ALONE
+    """The processes that share each batch; with others, the objective is the one that `Group.sharing` gives."""
 
     @plain_torch()
     def epoch(
@@ -96,7 +96,7 @@ class Loop:
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         device = parameters[0].device
         total, counted = torch.zeros((), dtype=torch.float32, device=device), 0
-        drawn = derive(seed, "network", 0 if self.team is None else self.team.rank)
+        drawn = derive(seed, "network", self.group.rank)
         with _global_generators(drawn, device), closing(made_ahead(loader.make, list(enumerate(batches)), ahead)) as ready:
             for step, batch in enumerate(ready):
                 before_step(step)
@@ -113,22 +113,19 @@ class Loop:
                 self.optimizer.step()
                 total += loss * batch.counted
                 counted += batch.counted_by_all
-        if self.team is not None:
-            total = self.team.total(total)
-        return float(total) / counted
+        return float(self.group.sum(total)) / counted
 
     def _backward(self, batch: Batch, device: torch.device, what: str) -> Tensor:
         """Leave the gradient of the step's mean loss; returns that of this process's part."""
         with devices.autocast(self.precision, device):
-            loss = self.objective(self.network, batch) if self.team is None else self.team.loss(batch)
+            loss = self.objective(self.network, batch)
         if not loss.requires_grad:
             raise NetworkError(
                 f"{what}: the loss does not depend on any weight that is trained: these are in parts without a target, or the "
                 "network detaches their outputs"
             )
         self.network.zero_grad(set_to_none=True)  # all of them: what the optimiser leaves alone counts for the norm too
-        weighted = loss if self.team is None else loss * self.team.weight(batch.counted, batch.counted_by_all)
-        weighted.backward()
+        (loss * (batch.counted * self.group.size / batch.counted_by_all)).backward()  # gradients are averaged over processes
         return loss.detach()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decouple.config import Q0Config, TrainConfig
+from decouple.config import Q0Config, StepConfig, TrainConfig
 from decouple.errors import ConfigError, NetworkError, expect
 
 Factory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -17,21 +17,31 @@ Factory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
 def make_optimizer(
-    network: nn.Module, settings: TrainConfig, *, batch: int, factory: Factory | None = None
+    network: nn.Module,
+    settings: TrainConfig,
+    *,
+    batch: int,
+    hidden: Sequence[nn.Parameter] | None = None,
+    factory: Factory | None = None,
 ) -> torch.optim.Optimizer:
     """The optimiser that the settings name, over the trainable parameters; or what `factory` makes of them.
 
+    Args:
+        batch: images a step.
+        hidden: what Muon works on; None: every weight of two and more dimensions.
+
     Raises:
-        ConfigError: `factory` gives no optimiser, one of other weights, or one whose step needs a closure.
+        ConfigError: `factory` gives no optimiser, one of other weights, or one whose step needs a closure; or Muon, with a torch
+            that does not have it.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
     if factory is not None:
         optimizer = factory(parameters)
         _check_own(optimizer, parameters)
         return optimizer
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
-    return sgd(network, settings, batch=batch)
+    if settings.optimizer == "sgd":
+        return sgd(network, settings, batch=batch)
+    return _adaptive(parameters, settings, hidden, settings.weight_decay)
 
 
 def _check_own(optimizer: object, parameters: list[nn.Parameter]) -> None:
@@ -107,13 +117,20 @@ def cyclic_optimizer(
         raise NetworkError("no parameter of the network requires a gradient: expected one to train")
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    betas = (config.beta1, config.beta2)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=config.lr, betas=betas, weight_decay=0.0)
+    return _adaptive(parameters, config, hidden, 0.0)
+
+
+def _adaptive(
+    parameters: list[nn.Parameter], settings: StepConfig, hidden: Sequence[nn.Parameter] | None, weight_decay: float
+) -> torch.optim.Optimizer:
+    """AdamW, or Muon with AdamW."""
+    betas = (0.9, settings.beta2)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=settings.lr, betas=betas, weight_decay=weight_decay)
     chosen = {id(p) for p in (parameters if hidden is None else hidden) if p.dim() >= 2}
     matrices = [p for p in parameters if id(p) in chosen]
     others = [p for p in parameters if id(p) not in chosen]
-    return MuonAndAdamW(matrices, others, lr=config.lr, momentum=config.momentum, betas=betas)
+    return MuonAndAdamW(matrices, others, lr=settings.lr, momentum=settings.momentum, betas=betas, weight_decay=weight_decay)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -135,6 +152,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         lr: at the start; `param_groups` hold the one in force.
         momentum: of Muon.
         betas: of AdamW.
+        weight_decay: of both, decoupled.
 
     Raises:
         ConfigError: a torch without Muon.
@@ -149,6 +167,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         lr: float,
         momentum: float,
         betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
     ) -> None:
         refuse_without_muon()
         super().__init__([{"params": list(part)} for part in (matrices, rest) if part], {"lr": lr})
@@ -158,10 +177,12 @@ class MuonAndAdamW(torch.optim.Optimizer):
             raise ValueError("a weight is laid out in memory so that no matrix can share it: call .contiguous() on it first")
         self.inner: list[torch.optim.Optimizer] = []  # torch refuses an optimiser of nothing
         if self.views:
-            muon = torch.optim.Muon(self.views, lr=lr, momentum=momentum, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+            muon = torch.optim.Muon(
+                self.views, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
             self.inner.append(muon)
         if rest:
-            self.inner.append(torch.optim.AdamW(list(rest), lr=lr, betas=betas, weight_decay=0.0))
+            self.inner.append(torch.optim.AdamW(list(rest), lr=lr, betas=betas, weight_decay=weight_decay))
 
     def state_dict(self) -> dict[str, Any]:
         """The learning rates, and the state of both."""
@@ -187,7 +208,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
 def refuse_without_muon() -> None:
     """Raise ConfigError where torch has no Muon."""
     if not hasattr(torch.optim, "Muon"):
-        raise ConfigError(f"q0.optimizer = muon needs torch 2.9 or newer, this is {torch.__version__}; give adamw")
+        raise ConfigError(f"optimizer = muon needs torch 2.9 or newer, this is {torch.__version__}; give adamw")
 
 
 def _as_matrix(values: Tensor, parameter: Tensor) -> Tensor:

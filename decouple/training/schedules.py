@@ -36,46 +36,28 @@ def cyclic_multipliers(
 ) -> tuple[float, float]:
     """What the base learning rate and weight decay are multiplied with at `step` of a cycle.
 
-    With f = lr_floor and n steps left for the decay, the learning rate goes through
-
-    - a warm-up, linear from f to 1;
-    - a decay from 1 to f: f + (1 − f)(1 − s/n), or half a cosine;
-    - a warm-down, half a cosine from f to 0.
-
-    The weight decay mirrors it: w + (1 − w)(1 − lr)/(1 − f), so w = wd_floor where the learning rate is 1, 1 where it is f, and
-    above 1 only in a warm-down. With both fractions 0, as in the public record run, the cycle is a plain sawtooth, whose
-    last step is f + (1 − f)/n. Source: Mandal et al., arXiv 2606.03938, and its public code.
+    With f = lr_floor, the learning rate warms up linearly from f to 1, decays over n steps from 1 to f, as f + (1 − f)(1 − s/n) or
+    half a cosine, and warms down along half a cosine from f to 0.
+    The weight decay mirrors it: w + (1 − w)(1 − lr)/(1 − f), w = wd_floor, which is above 1 only in a warm-down. Without warm-up
+    and warm-down the cycle is a plain sawtooth. Source: Mandal et al., arXiv 2606.03938, and its public code.
 
     >>> cyclic_multipliers(0, 10)
     (1.0, 0.7)
-    >>> [round(multiplier, 3) for multiplier in cyclic_multipliers(5, 10)]
-    [0.54, 0.85]
 
     Args:
         step: 0 … cycle_steps − 1.
-        cycle_steps: steps of a cycle, at least 1.
         lr_floor: learning-rate multiplier that the decay falls to, 0 ≤ lr_floor < 1.
         wd_floor: weight-decay multiplier where the learning rate is at its peak, 0..1.
-        warmup: share of the cycle that rises, 0..1.
-        warmdown: share of the cycle that falls to 0; warmup + warmdown ≤ 1.
+        warmup, warmdown: shares of the cycle that rise, and fall to 0; their sum is at most 1.
         shape: of the decay, "linear" or "cosine".
 
     Returns:
-        Multiplier of the learning rate (0..1), multiplier of the weight decay (from wd_floor up).
+        Of the learning rate (0..1), and of the weight decay (from wd_floor up).
 
     Raises:
         ValueError: an argument is out of its range; names it.
     """
-    if cycle_steps < 1:
-        raise ValueError(f"cycle_steps = {cycle_steps}: expected at least 1")
-    if not 0 <= step < cycle_steps:
-        raise ValueError(f"step = {step}: expected 0 … cycle_steps − 1 = {cycle_steps - 1}")
-    if not 0 <= lr_floor < 1:
-        raise ValueError(f"lr_floor = {lr_floor}: expected 0 ≤ lr_floor < 1")
-    if not 0 <= wd_floor <= 1:
-        raise ValueError(f"wd_floor = {wd_floor}: expected 0..1")
-    if not (warmup >= 0 and warmdown >= 0 and warmup + warmdown <= 1):
-        raise ValueError(f"warmup = {warmup}, warmdown = {warmdown}: expected fractions 0..1 that sum to at most 1")
+    _check_cycle(step, cycle_steps, lr_floor, wd_floor, warmup, warmdown)
     if shape not in ("linear", "cosine"):
         raise ValueError(f"shape = {shape!r}: expected 'linear' or 'cosine'")
     rising, falling = warmup * cycle_steps, warmdown * cycle_steps
@@ -90,3 +72,16 @@ def cyclic_multipliers(
     else:
         lr = lr_floor * 0.5 * (1 + math.cos(math.pi * (step - rising - decaying) / falling))
     return lr, wd_floor + (1 - wd_floor) * (1 - lr) / (1 - lr_floor)
+
+
+def _check_cycle(step: int, cycle_steps: int, lr_floor: float, wd_floor: float, warmup: float, warmdown: float) -> None:
+    if cycle_steps < 1:
+        raise ValueError(f"cycle_steps = {cycle_steps}: expected at least 1")
+    if not 0 <= step < cycle_steps:
+        raise ValueError(f"step = {step}: expected 0 … cycle_steps − 1 = {cycle_steps - 1}")
+    if not 0 <= lr_floor < 1:
+        raise ValueError(f"lr_floor = {lr_floor}: expected 0 ≤ lr_floor < 1")
+    if not 0 <= wd_floor <= 1:
+        raise ValueError(f"wd_floor = {wd_floor}: expected 0..1")
+    if not (warmup >= 0 and warmdown >= 0 and warmup + warmdown <= 1):
+        raise ValueError(f"warmup = {warmup}, warmdown = {warmdown}: expected fractions 0..1 that sum to at most 1")

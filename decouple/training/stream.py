@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from decouple.data.images import Split, as_float
+from decouple.errors import DataError
 from decouple.seeds import derive, generator
 from decouple.training.augment import augment
-
-if TYPE_CHECKING:
-    from decouple.training.team import Team
+from decouple.training.processes import ALONE, Group
 
 AHEAD = 2
 """Batches that are ready or being made ready while a step is taken: what a stream holds in memory, at most."""
@@ -34,8 +33,8 @@ class Batch(NamedTuple):
     """What the objective fetched for the examples, in its own order."""
     seed: int = 0
     """Of what the objective draws for this step."""
-    team: Team | None = None
-    """The processes that share the step's examples; None: these are all of them."""
+    group: Group = ALONE
+    """The processes that share the step's examples."""
     size: int = 0
     """Examples of them all together; 0: B."""
     tokens: tuple[int, int] | None = None
@@ -44,7 +43,7 @@ class Batch(NamedTuple):
     @property
     def part(self) -> slice:
         """Which of the step's examples these are."""
-        return slice(None) if self.team is None else self.team.part(self.size)
+        return self.group.part(self.size or len(self.positions))
 
     @property
     def counted(self) -> int:
@@ -58,7 +57,7 @@ class Batch(NamedTuple):
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over the processes of what each has for its examples."""
-        return value if self.team is None else self.team.total(value)
+        return self.group.sum(value)
 
 
 class Loader(Protocol):
@@ -83,7 +82,7 @@ class ImageLoader:
         precision: "bfloat16" rounds rows that are maps to the type that autocast gives the network's own maps.
         augmentation: see `augment`.
         seed: of this epoch's views, and of what objectives draw.
-        team: the processes that share each batch; None: this one has all of it.
+        group: the processes that share each batch.
     """
 
     def __init__(
@@ -95,9 +94,13 @@ class ImageLoader:
         augmentation: str,
         precision: str,
         seed: int,
-        team: Team | None = None,
+        group: Group = ALONE,
     ) -> None:
-        self._split, self._fetch, self._team = split, fetch, team
+        if augmentation != "none" and split.images.dim() != 4:
+            raise DataError(
+                f"augment = {augmentation} is for images (N, C, H, W), not {tuple(split.images.shape)}: use none"
+            )
+        self._split, self._fetch, self._group = split, fetch, group
         self._augmentation, self._seed, self._generator = augmentation, seed, generator(seed, "augment")
         self._device = next(network.parameters()).device
         self._layout = layout(network)
@@ -108,7 +111,7 @@ class ImageLoader:
         """See `Loader`."""
         step, positions = item
         size = len(positions)
-        part = slice(0, size) if self._team is None else self._team.part(size)
+        part = self._group.part(size)
         positions = positions[part]
         with torch.no_grad(), torch.cuda.stream(self._stream):
             rows = [self._moved(rows) for rows in self._fetch(positions)]
@@ -119,7 +122,7 @@ class ImageLoader:
                 self._moved(self._split.labels.index_select(0, positions)),
                 [self._converted(each) for each in rows],
                 seed=derive(self._seed, "step", step),
-                team=self._team,
+                group=self._group,
                 size=size,
             )
         if self._stream is not None:

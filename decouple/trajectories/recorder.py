@@ -60,16 +60,17 @@ class Recorder:
             names. What is kept is what the layer gave, whatever works on it in place later.
         samples: (N, …) what the network takes, always the same ones; a few hundred are enough. Tensors or numpy arrays, as
             are ids and labels.
-        folder: where the files go; `Recording.open` reads them.
+        folder: where the files go; `Recording.open` reads them. Its name is the training's in figures.
         ids: (N,) integers that name the samples wherever they are recorded; default: their positions.
         labels: (N,) classes, for entropies within and between classes.
         at: steps at which to record, whole numbers from 0 on; None: at each call.
-        name: of this training, in figures; default: the folder's name.
         kind: of training ("search", "sgd", "q0", or a word of your own), by which comparisons are grouped.
         logits: the one of `layers` whose outputs (N, classes) are class scores; None: predictions are not compared.
         solution: name of the searched solution that the network learns; None: it learns none.
-        start: name of its initialisation and batches; default: `name`.
-        unit: identity of the training, which each file carries; default: from everything above.
+        start: name of its initialisation and batches; default: the folder's name.
+
+    Attributes:
+        unit: identity of the training, which each file carries; set from everything above.
 
     Raises:
         ConfigError: no layers, `logits` that is none of them, steps that are no whole numbers, or names that are no text.
@@ -85,12 +86,10 @@ class Recorder:
         ids: Tensor | None = None,
         labels: Tensor | None = None,
         at: Collection[int] | None = None,
-        name: str | None = None,
         kind: str = "",
         logits: str | None = None,
         solution: str | None = None,
         start: str | None = None,
-        unit: str | None = None,
     ) -> None:
         if isinstance(layers, str):
             raise ConfigError(f"give the layers as a list of names, such as [{layers!r}], not as one text")
@@ -98,8 +97,8 @@ class Recorder:
         if not named:
             raise ConfigError("there are no layers to record: give at least one name of network.named_modules()")
         self.folder = Path(folder)
-        name = name or os.fsencode(self.folder.resolve().name).decode(errors="replace")
-        for text in (*named, *named.values(), name, kind, logits, solution, start, unit):
+        name = os.fsencode(self.folder.resolve().name).decode(errors="replace")
+        for text in (*named, *named.values(), name, kind, logits, solution, start):
             _check_text(text)
         if logits is not None and logits not in named:
             raise ConfigError(f"logits = '{logits}' is none of the recorded layers{did_you_mean(logits, named)}")
@@ -121,7 +120,7 @@ class Recorder:
             start=start or name,
             samples=samples_digest(self._samples, self._known["ids"], self._known.get("labels")),
         )
-        self.unit = unit or f"recording/{fingerprint(named, self._about.values())}"
+        self.unit = f"recording/{fingerprint(named, self._about.values())}"
 
     def path(self, step: int) -> Path:
         """The file of a step."""

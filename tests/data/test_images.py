@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,8 +27,8 @@ def _data(**changes):
 
 
 def test_from_tensors_divides_images_labels_and_ids_alike():
-    data = _data(train=9, test=6, name="mine", classes=["ape", "bee", "cat"])
-    assert (data.name, data.classes, data.num_classes, data.image_shape) == ("mine", ("ape", "bee", "cat"), 3, (2, 4, 3))
+    data = _data(train=9, test=6, classes=["ape", "bee", "cat"])
+    assert (data.name, data.classes, data.num_classes, data.image_shape) == ("tensors", ("ape", "bee", "cat"), 3, (2, 4, 3))
     assert [len(split) for split in (data.train, data.validation, data.prior, data.test)] == [9, 6, 3, 6]
     for split in (data.train, data.validation, data.prior):
         assert torch.equal(split.images[:, 0, 0, 0].long(), split.ids)
@@ -65,7 +67,7 @@ def test_subset_takes_positions_in_order():
 def test_digest_depends_on_each_part_and_not_on_the_name():
     digest = _data().digest
     assert len(digest) == 32
-    assert digest == _data(name="other").digest
+    assert digest == replace(_data(), name="other").digest
     assert digest != _data(seed=1).digest
     assert digest != _data(train=20).digest
     assert digest != _data(test_labels=(torch.arange(12) + 1) % 3).digest
@@ -99,8 +101,9 @@ FLOATS = {"test_images": torch.rand(12, 2, 4, 3)}
         ({"images": [1, 2]}, "tensors: the training images must be a torch.Tensor, not list"),
         ({"labels": (0, 1)}, "tensors: the training labels must be a torch.Tensor, not tuple"),
         ({"images": torch.rand(30, 2, 4, 3).double()}, "training images must be uint8 or float32, not float64"),
-        ({"images": torch.rand(30, 4, 3)}, r"shape \(N, C, H, W\), not \(30, 4, 3\); add the channel with images.unsqueeze"),
-        ({"images": torch.rand(30, 12)}, r"shape \(N, C, H, W\), not \(30, 12\)$"),
+        ({"images": torch.rand(30, 4, 3)}, r"not \(30, 4, 3\); add the channel with images.unsqueeze"),
+        ({"images": torch.rand(30, 2, 4, 3, 1)}, r"\(N, C, H, W\), or \(N, D\) of vectors, not \(30, 2, 4, 3, 1\)$"),
+        ({"images": torch.rand(30, 12)}, r"training images are \(12,\) float32, test images \(2, 4, 3\) uint8"),
         ({"test_images": torch.rand(0, 2, 4, 3)}, r"test images are empty: their shape is \(0, 2, 4, 3\)"),
         ({"labels": torch.rand(30)}, "training labels must be integers, not float32; convert them with .long()"),
         ({"labels": torch.ones(30, dtype=torch.bool)}, "training labels must be integers, not bool"),
@@ -124,7 +127,7 @@ FLOATS = {"test_images": torch.rand(12, 2, 4, 3)}
         ),
         (FLOATS, r"training images are \(2, 4, 3\) uint8, test images \(2, 4, 3\) float32"),
         ({"validation": 28}, r"tensors has 30 training images: validation 28 \+ prior 3 = 31 leave none"),
-        ({"test": 13, "name": "mine"}, "mine has 12 test images, but 13 are asked for"),
+        ({"test": 13}, "tensors has 12 test images, but 13 are asked for"),
     ],
 )
 def test_from_tensors_refuses(changes, message):

@@ -16,7 +16,7 @@ import torchvision
 
 from decouple.config import DataConfig
 from decouple.data import load_data
-from decouple.errors import DataError
+from decouple.errors import ConfigError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -316,9 +316,55 @@ def test_what_is_wrong_with_the_archive_of_cifar_is_said(tmp_path, monkeypatch, 
         ("mnits", r"unknown data set 'mnits'; did you mean 'mnist'\?"),
         ("CIFAR10", r"unknown data set 'CIFAR10'; did you mean 'cifar10'\?"),
         ("folder:", r"unknown data set 'folder:'; did you mean 'folder:PATH'\?"),
-        ("imagenet", "unknown data set 'imagenet'; known: cifar10, cifar100, digits, fashion-mnist, folder:PATH, mnist"),
+        ("imagenet", "unknown data set 'imagenet'; known: .*cifar100, digits, .*hf:NAME, mnist, npz:PATH"),
     ],
 )
 def test_unknown_names(name, message):
     with pytest.raises(DataError, match=message):
         load_data(name)
+
+
+# the user's own code
+
+OWN = """
+import torch
+
+from decouple import DataConfig, ImageData
+
+calls = []
+
+
+def stripes(config: DataConfig) -> ImageData:
+    calls.append(config)
+    images = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(40) % 2
+    return ImageData.from_tensors(
+        images[:30], labels[:30], test_images=images[30:], test_labels=labels[30:], validation=config.validation, prior=6
+    )
+
+
+def wrong(config):
+    return [1]
+
+
+def broken(config):
+    raise KeyError("column")
+"""
+
+
+def test_a_function_of_the_users_own_gives_the_data(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    name = f"{tmp_path / 'mine.py'}:stripes"
+    found = load_data(DataConfig(name, validation=4, prior=6))
+    assert found.name == name
+    assert _sizes(found) == [20, 4, 6, 10]
+    with pytest.raises(DataError, match=r"data.prior = 5, but .*stripes returns 6 images there"):
+        load_data(DataConfig(name, validation=4, prior=5))
+    for function, message in (
+        ("wrong", "must return an ImageData, not list"),
+        ("broken", "the function fails \\(KeyError: 'column'\\)"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load_data(DataConfig(f"{tmp_path / 'mine.py'}:{function}"))
+    with pytest.raises(ConfigError, match=r"data.name = .*:none cannot be loaded \(AttributeError"):
+        load_data(DataConfig(f"{tmp_path / 'mine.py'}:none"))

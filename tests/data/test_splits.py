@@ -2,8 +2,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from decouple.data.splits import draw, split_test, split_training
 from decouple.errors import DataError

@@ -139,12 +139,10 @@ class _Killed(Exception):
 
 def test_dropout_comes_from_the_seed_and_survives_a_kill(data: ImageData, tmp_path: Path) -> None:
     def trained(seed: int, *, stop: bool = False, checkpoint: Checkpoint | None = None) -> list[Tensor]:
-        network, done = _network(dropout=0.5), 0
+        network = _network(dropout=0.5)
 
-        def advance(epochs: int) -> None:
-            nonlocal done
-            done += epochs
-            if stop and done == 2:
+        def record(epoch: int, network: Stages) -> None:
+            if stop and epoch == 2:
                 raise _Killed("here")
 
         fit(
@@ -155,7 +153,7 @@ def test_dropout_comes_from_the_seed_and_survives_a_kill(data: ImageData, tmp_pa
             CONFIG,
             seed=seed,
             checkpoint=checkpoint,
-            advance=advance,
+            record=record,
         )
         return list(network.parameters())
 

@@ -321,7 +321,7 @@ def test_a_loss_that_no_trained_weight_enters_is_refused(data: ImageData, tmp_pa
     network.stages[0].requires_grad_(False)
     store = search_solution(_plain(), data.train, tmp_path, config=SEARCH)
     detached = Stages([*list(network)[:-1], nn.Sequential(_Detach(), *network.stages[-1], _Detach())], network.names)
-    with pytest.raises(NetworkError, match="learn, epoch 1: the loss does not depend on any weight that is trained"):
+    with pytest.raises(NetworkError, match="training, epoch 1: the loss does not depend on any weight that is trained"):
         learn_targets(detached, data.train, store, validation=data.validation, config=LearnConfig(epochs=1, batch=24))
 
 

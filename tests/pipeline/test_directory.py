@@ -10,7 +10,9 @@ import pytest
 from decouple import files
 from decouple.config import RunConfig
 from decouple.errors import ConfigError, DataError, RunDirectoryError
+from decouple.files import write_json
 from decouple.pipeline import RunDirectory, run
+from decouple.pipeline.directory import SharedDirectory
 from decouple.settings import from_builtins
 
 
@@ -152,3 +154,23 @@ def test_a_relative_place_is_cleaned_up_too(tiny: RunConfig, tmp_path: Path, mon
     with pytest.raises(DataError, match="nowhere"):
         run(wrong, "runs/one")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "writer"),
+    [({"format": 1, "versions": {"decouple": "0.1.0"}}, r"0\.1\.0"), ({"format": 99, "versions": 3}, r"\(unknown\)")],
+)
+def test_a_directory_of_another_format_is_refused_in_one_line(
+    tiny: RunConfig, tmp_path: Path, told: dict[str, object], writer: str
+) -> None:
+    (tmp_path / "learn").mkdir()
+    write_json(tmp_path / "config.json", {"setting": "of long ago"})
+    write_json(tmp_path / "run.json", told)
+    for use in (
+        lambda: RunDirectory.open(tmp_path),
+        lambda: RunDirectory.create(tmp_path, tiny, resume=True),
+        lambda: SharedDirectory(tmp_path).read_config(),
+    ):
+        with pytest.raises(RunDirectoryError, match=rf"format {told['format']}, written by decouple {writer}; ") as error:
+            use()
+        assert "\n" not in str(error.value)

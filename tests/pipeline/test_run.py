@@ -46,8 +46,9 @@ def test_results_hold_the_promised_figures(finished: Path) -> None:
     assert found["search"]["evaluations_per_image"] == 3 * (5 + 1)
     assert set(found["diversity"]["n_eff"]) == {"block0", "block1", "logits"}
     assert all(1 <= n <= 2 for n in found["diversity"]["n_eff"].values())
-    for figure in ("test_nll", "test_accuracy"):
-        assert set(found["q0"][figure]) == {"single", "uniform", "learned_prior", "greedy"}
+    for figure in (found["q0"]["test_nll"], *found["q0"]["scores"].values()):
+        assert set(figure) == {"single", "uniform", "learned_prior", "greedy"}
+    assert list(found["q0"]["scores"]) == ["accuracy", "ece", "brier"]
     assert found["q0"]["prior_nll"]["learned_prior"] <= found["q0"]["prior_nll"]["uniform"] + 1e-9
     assert sum(member["weight"] for member in found["q0"]["members"]) == pytest.approx(1)
     assert found["cost"]["search_evaluations"] == 2 * 60 * (18 + 4 * 2 * 32), "and those of live search"

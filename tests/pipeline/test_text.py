@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from decouple.errors import ConfigError, RunDirectoryError
 from decouple.files import read_json
 from decouple.pipeline.text import run_text
 from decouple.q0.ensemble import Ensemble
-from decouple.results import TextResults
+from decouple.q0.trajectories import Chain, Snapshot, train_trajectory
+from decouple.results import Curves, TextResults
 from decouple.tasks.distill import IGNORED
 from decouple.text import load_corpus
+from decouple.text.task import TextTask
 
 TINY = TextConfig(
     precision="float32",
@@ -45,49 +48,120 @@ def whole(text: Path) -> Path:
     return text.parent / "whole"
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the picture out, which takes longer than the training."""
+    monkeypatch.setattr("decouple.report.build_report", lambda folder: folder / "report.html")
+
+
+def results_of(run: Path) -> TextResults:
+    return msgspec.convert(read_json(run / "results.json"), TextResults)
+
+
 def test_a_run_reports_every_way_to_choose_members(whole: Path) -> None:
-    found = msgspec.convert(read_json(whole / "results.json"), TextResults)
-    assert [(m.trajectory, m.cycle) for m in found.members] == [(t, c) for t in range(2) for c in range(3)]
-    assert sum(member.weight for member in found.members) == pytest.approx(1)
-    assert found.epochs == 2 * (3 + 1 + 1)
-    assert len(found.by_size) == 6
-    assert found.test_nll == found.by_size[-1]
-    one = found.by_size[0]
-    assert one.single == one.greedy
-    assert min(abs(one.single - member.test_nll) for member in found.members) < 1e-6
-    assert one.uniform == pytest.approx(found.members[2].test_nll), "the latest snapshot of the first trajectory"
+    found = results_of(whole)
+    q0, sizes = found.q0, msgspec.convert(read_json(whole / "curves.json"), Curves).q0_size
+    assert [(m.trajectory, m.cycle) for m in q0.members] == [(t, c) for t in range(2) for c in range(3)]
+    assert sum(member.weight for member in q0.members) == pytest.approx(1)
+    assert q0.epochs == 2 * (3 + 1 + 1)
+    assert q0.size == 6
+    for way in ("uniform", "learned_prior", "greedy"):
+        assert len(sizes[way]) == 6
+        assert sizes[way][-1] == getattr(q0.test_nll, way)
+    assert q0.test_nll.single == sizes["greedy"][0]
+    assert min(abs(q0.test_nll.single - member.test_nll) for member in q0.members) < 1e-6
+    assert sizes["uniform"][0] == pytest.approx(q0.members[2].test_nll), "the latest snapshot of the first trajectory"
+    gain = q0.learned_minus_uniform
+    assert gain.low <= gain.value <= gain.high
+    assert gain.value == pytest.approx(q0.test_nll.learned_prior - q0.test_nll.uniform, abs=1e-6)
     ratio = found.tokens["test"] / found.bytes["test"] / torch.log(torch.tensor(2.0)).item()
-    assert found.test_bits_per_byte.uniform == pytest.approx(found.test_nll.uniform * ratio, rel=1e-5)
-    assert "| 6 |" in (whole / "report.md").read_text()
-    assert len((whole / "metrics.jsonl").read_text().splitlines()) == 10
+    assert q0.scores["bits_per_byte"].uniform == pytest.approx(q0.test_nll.uniform * ratio, rel=1e-5)
+    assert q0.members[0].scores["bits_per_byte"] == pytest.approx(q0.members[0].test_nll * ratio, rel=1e-5)
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["unit"], line["step"]) for line in lines] == [
+        (f"trajectory-{t}", e + 1) for t in range(2) for e in range(5)
+    ]
 
 
-def test_its_population_is_an_ensemble(whole: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_shows_the_population(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, q0 = (whole / "report.html").read_text(), results_of(whole).q0
+    for values in (q0.test_nll, q0.prior_nll, q0.scores["bits_per_byte"]):
+        assert all(repr(getattr(values, way)) in page for way in ("single", "uniform", "learned_prior", "greedy"))
+    assert "over the documents of the test split" in page
+    assert (whole / "figures" / "population.svg").stat().st_size > 1000
+    (whole / "report.html").unlink()
+    assert run_command(["report", str(whole), "--quiet"]) == 0
+    assert (whole / "report.html").read_text().split("<h2>Cost")[0] == page.split("<h2>Cost")[0]
+    assert f"{q0.scores['bits_per_byte'].learned_prior:.4f}" in capsys.readouterr().out
+    assert run_command(["learn", str(whole)]) == 1
+    assert "is a run of 'decouple q0 text', which has no other stages" in capsys.readouterr().err
+
+
+def nll_of(ensemble: Ensemble, run: Path, text: Path) -> float:
+    """On the test part."""
+    test = load_corpus(text, TINY.corpus, run / "q0").test
+    inputs, targets = test.stream().batch(torch.arange(test.rows(16)), 16)
+    said = ensemble(inputs)[targets != IGNORED]
+    return float(cross_entropy(said, targets[targets != IGNORED]))  # of log-probabilities: their softmax is themselves
+
+
+def test_its_population_is_an_ensemble(whole: Path, text: Path, tmp_path: Path) -> None:
     """Its bits on the test part are those that the run reported, from the run's directory and from a file."""
-    found = msgspec.convert(read_json(whole / "results.json"), TextResults)
-    test = load_corpus(text, TINY.corpus, whole / "q0").test
-
-    def test_nll(ensemble: Ensemble) -> float:
-        inputs, targets = test.stream().batch(torch.arange(test.rows(16)), 16)
-        said = ensemble(inputs)[targets != IGNORED]
-        return float(cross_entropy(said, targets[targets != IGNORED]))  # of log-probabilities: their softmax is themselves
-
     ensemble = Ensemble.load(whole)
     assert ensemble.evaluation == "batched"
-    assert test_nll(ensemble) == pytest.approx(found.test_nll.learned_prior, rel=1e-5)
-
+    assert nll_of(ensemble, whole, text) == pytest.approx(results_of(whole).q0.test_nll.learned_prior, rel=1e-5)
     assert run_command(["q0", "export", str(whole), "--out", str(tmp_path / "few.safetensors"), "--members", "2"]) == 0
-    few = Ensemble.load(tmp_path / "few.safetensors")
-    assert test_nll(few) == pytest.approx(found.by_size[1].learned_prior, rel=1e-5)
-
-    capsys.readouterr()
-    assert run_command(["q0", "export", str(whole), "--distill"]) == 2
-    assert "a run on text" in capsys.readouterr().err
-    assert run_command(["report", str(whole)]) == 1
-    assert "is a run of 'decouple q0 text'" in capsys.readouterr().err
+    few = nll_of(Ensemble.load(tmp_path / "few.safetensors"), whole, text)
+    assert few == pytest.approx(read_json(whole / "curves.json")["q0_size"]["learned_prior"][1], rel=1e-5)
 
 
-def test_another_prior_trains_nothing_again(whole: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_population_becomes_one_network(
+    whole: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on the tokens that the run has kept; the text file may be gone."""
+    out = tmp_path / "one.safetensors"
+    monkeypatch.setattr("decouple.text.corpus.read_text", None)
+    assert run_command(["q0", "export", str(whole), "--out", str(out), "--distill", "--distill-epochs", "3"]) == 0
+    monkeypatch.undo()
+    one = Ensemble.load(out)
+    assert len(one.members) == 1
+    untrained = Ensemble([TextTask(load_corpus(text, TINY.corpus, whole / "q0"), TINY.network).build(0)], [1])
+    assert nll_of(one, whole, text) < 0.7 * nll_of(untrained, whole, text)
+
+
+def test_another_text_is_refused(whole: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("\n\n".join(f"another text {i}" for i in range(400)))
+    with pytest.raises(
+        RunDirectoryError, match=r"was made from other text than .*other\.txt holds now .*bring the data back"
+    ):
+        run_text(TINY, other, whole, resume=True)
+
+
+def test_workers_train_trajectories_side_by_side(
+    whole: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
+) -> None:
+    def distribute(chains: list[Chain], snapshots: list[list[Snapshot]], *, workers: int, **rest: object) -> None:
+        assert workers == 2
+        sent: list[Chain] = pickle.loads(pickle.dumps(chains))  # noqa: S301 (as to a worker)
+        for chain, own in zip(sent, snapshots, strict=True):
+            train_trajectory(chain, own)
+
+    monkeypatch.setattr("decouple.q0.workers.distribute_trajectories", distribute)
+    run_text(TINY, text, tmp_path / "run", workers=2)
+    assert (tmp_path / "run" / "results.json").read_bytes() == (whole / "results.json").read_bytes()
+
+
+def test_a_run_shrinks_its_prior_if_asked_to(text: Path, tmp_path: Path, no_report: None) -> None:
+    q0 = replace(TINY.q0, prior="shrunk", trajectories=1, cycles=2, first_epochs=1)
+    found = run_text(replace(TINY, q0=q0), text, tmp_path / "run")
+    assert found is not None
+    assert found.q0.prior_strength is None or found.q0.prior_strength > 0
+
+
+def test_another_prior_trains_nothing_again(
+    whole: Path, text: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
+) -> None:
     def fail(*arguments: object) -> None:
         raise AssertionError("trained again")
 
@@ -100,7 +174,7 @@ def test_another_prior_trains_nothing_again(whole: Path, text: Path, monkeypatch
 
 
 def test_a_run_resumes_from_another_folder(
-    whole: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
 ) -> None:
     before = (whole / "results.json").read_bytes()
     monkeypatch.chdir(text.parent)
@@ -111,7 +185,7 @@ def test_a_run_resumes_from_another_folder(
 
 
 def test_how_the_text_was_read_is_said(
-    whole: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    whole: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_report: None
 ) -> None:
     (tmp_path / "windows.txt").write_bytes(text.read_bytes().replace(b"\n", b"\r\n"))
     before = (whole / "results.json").read_bytes()
@@ -120,15 +194,13 @@ def test_how_the_text_was_read_is_said(
     assert (whole / "results.json").read_bytes() == before, "the text is the same"
 
 
-def test_settings_are_checked_before_anything_is_written(text: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"q0\.cycles = 0: expected int >= 1; give q0\.cycles another value"):
-        run_text(replace(TINY, q0=replace(TINY.q0, cycles=0)), text, tmp_path / "run")
+def test_settings_of_another_kind_are_refused_before_anything_is_written(text: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config must be a TextConfig, not str; such as decouple\.text_preset"):
         run_text("tiny", text, tmp_path / "run")  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
 
-def test_a_killed_run_resumes_to_the_same_bytes(whole: Path, text: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(whole: Path, text: Path, tmp_path: Path, no_report: None) -> None:
     settings = tmp_path / "config.json"
     settings.write_bytes((whole / "config.json").read_bytes())
     arguments = ["q0", "text", "--data", str(text), "--out", str(tmp_path / "run"), "--config", str(settings), "--quiet"]
@@ -154,7 +226,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(whole: Path, text: Path, tmp_pat
     [
         (["--preset", "tiny"], "needs a text file: decouple q0 text --data FILE"),
         (["--data", "FILE", "--preset", "tin"], "there is no text preset 'tin'; did you mean 'tiny'?"),
-        (["--data", "FILE", "--q0.alpha", "3"], "q0.alpha = 3.0: expected float <= 1.0; give --q0.alpha another value"),
+        (["--data", "FILE", "--q0.alpha", "3"], "--q0.alpha = 3: expected a number ≥ 0 and ≤ 1"),
         (["--data", "FILE", "--q0.cycls", "3"], "unknown option '--q0.cycls'; did you mean '--q0.cycles'?"),
         (["--data", "missing.txt"], "the text missing.txt cannot be read"),
     ],

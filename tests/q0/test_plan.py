@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from decouple.cli import run_command
-from decouple.cli.options import stage_arguments
-from decouple.cli.parsing import parse
+from decouple.cli.options import StageOptions
+from decouple.cli.parsing import parse_settings
 from decouple.config import Q0Config, RunConfig
 from decouple.errors import ConfigError, DamagedFileError
 from decouple.q0.plan import Plans
@@ -104,7 +104,7 @@ def test_the_shipped_commands_are_what_q0_takes() -> None:
     for number in range(max(map(len, values.values()))):
         given = {option: of[number] for option, of in values.items() if number < len(of)}
         words = [word for pair in given.items() for word in pair]
-        read = parse("q0 RUN_DIR", words, stage_arguments("q0", RunConfig())).settings.q0
+        read = parse_settings("q0 RUN_DIR", words, StageOptions(), RunConfig(), ["q0"]).q0
         for option, value in given.items():
             name = option.removeprefix("--q0.").replace("-", "_")
             parsed[option, value] = name, getattr(read, name)

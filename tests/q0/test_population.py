@@ -72,9 +72,7 @@ def test_what_does_not_fit_is_named(networks: list[Stages], data: ImageData, tmp
         train_population(networks[0], data, tmp_path, config=CONFIG)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"members = 99: expected at most \d+, the snapshots of 2 × \d cycles"):
         train_population(networks, data, tmp_path, config=replace(CONFIG, members=99))
-    with pytest.raises(ConfigError, match="cycles = 0: expected int >= 1; give Q0Config's cycles"):
-        train_population(networks, data, tmp_path, config=Q0Config(cycles=0))
-    with pytest.raises(ConfigError, match=r"networks\[…\] must be a Stages, not Linear"):
+    with pytest.raises(ConfigError, match=r"network must be a Stages, not Linear"):
         train_population([torch.nn.Linear(2, 2)], data, tmp_path)  # type: ignore[list-item]
     assert not list(tmp_path.iterdir()), "nothing was trained"
 

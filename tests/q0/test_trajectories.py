@@ -24,12 +24,13 @@ from decouple.q0.trajectories import (
     weights_in,
 )
 from decouple.tasks import ImageTask
+from decouple.training.processes import Group
 
 CONFIG = Q0Config(cycles=3, epochs=1, batch=24, alpha=0.45, perturb=0.1, augment="crop")
 
 
 def task_of(data: ImageData) -> ImageTask:
-    return ImageTask(data.train, CONFIG.augment)
+    return ImageTask(data, CONFIG.augment)
 
 
 def chains(network: Stages, task: ImageTask, config: Q0Config = CONFIG, count: int = 2) -> list[Chain]:
@@ -120,7 +121,7 @@ def test_the_teacher_is_the_snapshot_before_the_perturbation_in_eval_mode(
     before: State | None = None
     for number in range(3):
         given = before
-        before, _ = chain.cycle(number, before, "cpu")
+        before, _ = chain.cycle(number, before, Group())
     assert taught[:2] == [None, None]
     teacher = taught[2]
     assert teacher is not None

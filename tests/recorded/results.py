@@ -175,8 +175,8 @@ def results(folder: Path) -> dict[str, Any]:
         snapshots = sorted((folder / f"text-{restart}").rglob("cycle-*[0-9].safetensors"))
         values = to_json(text_results)
         found[f"q0 text: {restart}"] = {
-            "test_nll": values["test_nll"],
-            "members": [[member["weight"], member["test_nll"]] for member in values["members"]],
+            "test_nll": values["q0"]["test_nll"],
+            "members": [[member["weight"], member["test_nll"]] for member in values["q0"]["members"]],
             "bits": digest([weights for path in snapshots for weights in _weights_of(path)]),
         }
     return found

@@ -32,7 +32,7 @@ from decouple.results import (
 from decouple.settings import to_builtins
 
 RUN: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "command": "decouple run digits --out runs/digits-seed0",
     "created": "2026-01-02T03:04:05+00:00",
     "seed": 0,
@@ -200,9 +200,10 @@ def _population(draw: random.Random, trajectories: int, cycles: int) -> tuple[Q0
             trajectory=i // cycles,
             cycle=i % cycles,
             weight=weights[i],
+            validation_nll=0.2,
             prior_nll=0.2 + 0.1 / (1 + i % cycles) + draw.uniform(0, 0.02),
             test_nll=0.21 + 0.1 / (1 + i % cycles) + draw.uniform(0, 0.02),
-            test_accuracy=0.95 + draw.uniform(0, 0.02),
+            scores={"accuracy": 0.95 + draw.uniform(0, 0.02), "ece": 0.05, "brier": 0.08},
         )
         for i in range(count)
     ]
@@ -221,12 +222,15 @@ def _population(draw: random.Random, trajectories: int, cycles: int) -> tuple[Q0
             learned_prior=sizes["learned_prior"][used - 1],
             greedy=sizes["greedy"][used - 1],
         ),
-        test_accuracy=Ways(single=single.test_accuracy, uniform=0.9722, learned_prior=0.975, greedy=0.9722),
+        scores={
+            "accuracy": Ways(single=single.scores["accuracy"], uniform=0.9722, learned_prior=0.975, greedy=0.9722),
+            "ece": Ways(single=0.0312, uniform=0.0171, learned_prior=0.0104, greedy=0.0113),
+            "brier": Ways(single=0.0621, uniform=0.0512, learned_prior=0.0498, greedy=0.0503),
+        },
         prior_nll=Ways(single=single.prior_nll, uniform=0.164, learned_prior=0.139, greedy=0.142),
-        test_ece=Ways(single=0.0312, uniform=0.0171, learned_prior=0.0104, greedy=0.0113),
-        test_brier=Ways(single=0.0621, uniform=0.0512, learned_prior=0.0498, greedy=0.0503),
         learned_minus_uniform=Gain(value=-0.0042, low=-0.0101, high=0.0013),
         prior_strength=75.0,
+        size=count,
         members_used=used,
         members=members,
         epochs=4 * count,

@@ -98,7 +98,7 @@ def test_diversity_draws_each_point_and_the_maximum() -> None:
 
 def test_population_bubbles_grow_with_weight_and_crosses_have_none() -> None:
     results, curves = made_up(solutions=2, cycles=6)
-    members, sizes = population_figure(results, curves).axes
+    members, sizes = population_figure(results.q0, curves).axes
     weights = {m.test_nll: m.weight for m in results.q0.members}
     bubbles = [b for c in members.collections for b in zip(np.asarray(c.get_offsets())[:, 1], c.get_sizes(), strict=True)]
     assert {float(nll) for nll, _ in bubbles} == {nll for nll, weight in weights.items() if weight >= 5e-4}
@@ -152,7 +152,7 @@ def test_spread_keeps_distance_and_order() -> None:
 BACKEND = """
 import os, sys, torch
 if sys.argv[1] == "measures":  # they import torchmetrics, which imports matplotlib
-    from decouple.q0.measures import calibration_error
+    from decouple.tasks.measures import calibration_error
     assert calibration_error(torch.tensor([[0.8, 0.2], [0.8, 0.2]]), torch.tensor([0, 1])) == 0.3
 from decouple.report import style
 assert style.render(style.new_figure(1), "png")[1:4] == b"PNG"

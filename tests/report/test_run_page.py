@@ -81,8 +81,9 @@ def test_every_headline_number_is_in_the_page(folder: Path) -> None:
     exact = [results["test_accuracy"]["sgd"], *results["test_accuracy"]["search"], search["evaluations_per_image"]]
     exact += [value for by_point in search["cross_entropy"].values() for value in by_point.values()]
     exact += [*search["solved"].values(), *search["displacement"].values(), *results["diversity"]["n_eff"].values()]
-    exact += [value for name in ("test_nll", "test_accuracy", "prior_nll") for value in q0[name].values()]
-    exact += [member[name] for member in q0["members"] for name in ("weight", "test_nll", "test_accuracy", "prior_nll")]
+    exact += [value for ways in (q0["test_nll"], q0["prior_nll"], *q0["scores"].values()) for value in ways.values()]
+    exact += [member[name] for member in q0["members"] for name in ("weight", "test_nll", "validation_nll", "prior_nll")]
+    exact += [member["scores"]["accuracy"] for member in q0["members"]]
     exact += [n[k] for n in results["networks"].values() for k in ("validation_accuracy", "best_epoch", "parameters")]
     exact += list(results["cost"].values())
     exact += [v for by_point in results["compare"]["cosine_distance"].values() for v in by_point.values()]
@@ -114,7 +115,7 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path, name: str, damage
     for file in ("config.json", "run.json", "results.json", "curves.json"):
         (tmp_path / file).write_bytes((folder / file).read_bytes())
     path = tmp_path / name
-    wrong = {"config.json": {"seed": "x"}, "run.json": {"stages": 3}}.get(name, {"format": 1, "search": 3})
+    wrong = {"config.json": {"seed": "x"}, "run.json": {"stages": 3}}.get(name, {"format": 2, "search": 3})
     if damage == "missing":
         path.unlink()
     else:
@@ -127,7 +128,7 @@ def test_damaged_files_are_named(folder: Path, tmp_path: Path, name: str, damage
 def test_another_format_version_is_refused(folder: Path, tmp_path: Path) -> None:
     results, curves = made_up(points=2)
     write_run(tmp_path, _changed(results, {"format": 99}), curves)
-    with pytest.raises(DamagedFileError, match=r"results\.json has format version 99, this release reads 1"):
+    with pytest.raises(DamagedFileError, match=r"results\.json has format version 99, this release reads 2"):
         build_report(tmp_path)
 
 

@@ -193,7 +193,7 @@ def test_errors_in_a_worker_surface_as_themselves(ray: Any, network: Stages, dat
 def test_other_versions_are_refused(
     ray: Any, network: Stages, data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("decouple.__version__", "0.0")
+    monkeypatch.setattr("decouple.workers.__version__", "0.0")
     with pytest.raises(
         ConfigError, match=r"and this process .*'decouple': '0\.0'.* install the same versions on every node"
     ):

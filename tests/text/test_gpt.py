@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from decouple.config import GptConfig
-from decouple.errors import NetworkError
+from decouple.errors import ConfigError, NetworkError
 from decouple.text.gpt import Gpt, norm, rotary_table, rotate
 
 SMALL = GptConfig(layers=2, width=16, heads=2, context=12)
@@ -102,8 +102,8 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(NetworkError, match=r"width of 16 does not divide into 3 heads.*multiple of 6"):
-        Gpt(GptConfig(width=16, heads=3), vocabulary=11, seed=0)
+    with pytest.raises(ConfigError, match=r"width = 16: expected a multiple of 6: 3 heads"):
+        GptConfig(width=16, heads=3)
     network: nn.Module = Gpt(SMALL, vocabulary=11, seed=0)
     with pytest.raises(NetworkError, match="13 tokens exceed the context of 12"):
         network(tokens(length=13))

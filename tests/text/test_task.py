@@ -13,13 +13,12 @@ from torch.nn import functional
 
 from decouple.config import TEXT_Q0, CorpusConfig, GptConfig, TextConfig
 from decouple.errors import ConfigError, NotFiniteError
-from decouple.group import Group
 from decouple.q0.trajectories import Chain, Snapshot, snapshots_of, train_trajectory
 from decouple.seeds import derive
+from decouple.tasks.base import RowLoader
 from decouple.text import Corpus, Gpt, load_corpus
-from decouple.text.evaluate import p_truth
-from decouple.text.task import TextTask, TokenLoader
-from decouple.training.team import Team
+from decouple.text.task import TextTask
+from decouple.training.processes import Group
 
 CONFIG = TextConfig(
     precision="float32",
@@ -27,7 +26,7 @@ CONFIG = TextConfig(
     network=GptConfig(layers=1, width=16, heads=2, context=16),
     q0=replace(TEXT_Q0, trajectories=1, cycles=3, first_epochs=2, epochs=1, restart="continue", batch=8, perturb=0.1),
 )
-CPU = Group(torch.device("cpu"))
+CPU = Group()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def places(folder: Path, config: TextConfig = CONFIG) -> list[Snapshot]:
 
 
 def task(corpus: Corpus, config: TextConfig = CONFIG) -> TextTask:
-    return TextTask(corpus.train, config.network, corpus.vocabulary)
+    return TextTask(corpus, config.network)
 
 
 def chain(corpus: Corpus, config: TextConfig = CONFIG) -> Chain:
@@ -71,7 +70,7 @@ def equal(one: list[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> bool:
 
 @pytest.mark.parametrize(("optimizer", "restart"), [("muon", "continue"), ("adamw", "continue"), ("muon", "new")])
 def test_a_resumed_trajectory_is_the_whole_one(corpus: Corpus, tmp_path: Path, optimizer: Any, restart: Any) -> None:
-    q0 = replace(CONFIG.q0, optimizer=optimizer, restart=restart)
+    q0 = replace(CONFIG.q0, optimizer=optimizer, restart=restart, perturb=0.1 if restart == "continue" else 0.0)
     config = replace(CONFIG, network=replace(CONFIG.network, dropout=0.2), q0=q0)
     whole = train(corpus, tmp_path, config)
     for cycle in (2, 1, 0):
@@ -93,12 +92,12 @@ def test_a_resumed_trajectory_needs_the_optimisers_state(
 
 def test_a_new_start_without_a_teacher_is_an_independent_model(corpus: Corpus, tmp_path: Path) -> None:
     """Neither weights nor moments nor rates of the cycle before are left in it."""
-    q0 = replace(CONFIG.q0, restart="new", alpha=0.0, cycles=2, first_epochs=1, epochs=1)
+    q0 = replace(CONFIG.q0, restart="new", perturb=0.0, alpha=0.0, cycles=2, first_epochs=1, epochs=1)
     wanted = train(corpus, tmp_path / "chain", replace(CONFIG, q0=q0))
     fresh = Gpt(CONFIG.network, vocabulary=corpus.vocabulary, seed=derive(1, "restart", 1))
     begun = places(tmp_path / "alone", replace(CONFIG, q0=q0))
     begun[0].write(({f"network.{k}": v for k, v in fresh.state_dict().items()}, None))
-    alone = replace(q0, restart="continue", perturb=0.0)
+    alone = replace(q0, restart="continue")
     assert equal(train(corpus, tmp_path / "alone", replace(CONFIG, q0=alone))[1:], wanted[1:])
 
 
@@ -112,9 +111,9 @@ def test_training_learns_and_reports_every_epoch(corpus: Corpus, tmp_path: Path)
     assert seen[3][2] < 0.7 * seen[0][2]
     last = places(tmp_path, config)[-1]
     network = new(corpus)
-    before = p_truth(network, corpus.test)
+    before = task(corpus).answers(network, "test")
     last.load_into(network)
-    assert p_truth(network, corpus.test).log().mean() > before.log().mean() + 1
+    assert task(corpus).answers(network, "test").log().mean() > before.log().mean() + 1
 
 
 def test_probabilities_are_those_of_the_network(corpus: Corpus) -> None:
@@ -122,7 +121,7 @@ def test_probabilities_are_those_of_the_network(corpus: Corpus) -> None:
     inputs, targets = corpus.test.stream().batch(torch.arange(corpus.test.rows(16)), 16)
     with torch.no_grad():
         expected = functional.cross_entropy(network(inputs).flatten(0, 1), targets.flatten())
-    found = p_truth(network, corpus.test)
+    found = task(corpus).answers(network, "test")
     assert len(found) == len(corpus.test)
     assert float(-found.log().mean()) == pytest.approx(float(expected), abs=1e-5)
 
@@ -143,9 +142,9 @@ def test_the_loss_of_a_step_is_that_of_a_plain_reference(corpus: Corpus, distill
         losses.append((1 - alpha) * entropy + alpha * temperature**2 * divergence if distilled else entropy)
     expected = float(torch.stack(losses).mean())
 
-    def share(team: Any) -> float:
+    def share(group: Group) -> float:
         positions = torch.tensor([0, 4, rows - 1])
-        batch = TokenLoader(corpus.train.stream(seed=3), 16, CPU.device, team).make((0, positions))
+        batch = RowLoader(lambda rows: corpus.train.stream(seed=3).batch(rows, 16), CPU.device, group).make((0, positions))
         learned = task(corpus)
         if distilled:
             loss = learned.distilled(student, teacher, batch, alpha=alpha, temperature=temperature)
@@ -153,18 +152,8 @@ def test_the_loss_of_a_step_is_that_of_a_plain_reference(corpus: Corpus, distill
             loss = learned.loss(student, batch)
         return float(loss.detach()) * batch.counted / batch.counted_by_all
 
-    assert share(None) == pytest.approx(expected, abs=1e-5)
-    assert share(_Half(slice(0, 1))) + share(_Half(slice(1, 3))) == pytest.approx(expected, abs=1e-5)
-
-
-class _Half:
-    """One of two processes, which has this part of each batch."""
-
-    def __init__(self, part: slice) -> None:
-        self._part = part
-
-    def part(self, size: int) -> slice:
-        return self._part
+    assert share(Group()) == pytest.approx(expected, abs=1e-5)
+    assert share(Group(rank=0, size=2)) + share(Group(rank=1, size=2)) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_loss_that_is_not_finite_is_named(corpus: Corpus, tmp_path: Path) -> None:
@@ -176,10 +165,8 @@ def test_a_loss_that_is_not_finite_is_named(corpus: Corpus, tmp_path: Path) -> N
 
 
 def test_more_processes_than_rows_are_refused() -> None:
-    team = object.__new__(Team)
-    team.rank, team.count = 0, 3
     with pytest.raises(ConfigError, match="a batch of 2 is too small for 3 processes; use a larger batch, or start fewer"):
-        team.part(2)
+        Group(size=3).part(2)
 
 
 Together = Callable[[list[str]], list[tuple[int, str, str]]]
@@ -191,7 +178,7 @@ import torch
 from decouple import settings
 from decouple.config import TextConfig
 from decouple.text import Gpt, load_corpus
-from decouple.group import process_group
+from decouple.training.processes import process_group
 from decouple.text.task import TextTask
 from decouple.q0.trajectories import Chain, snapshots_of, train_trajectory
 
@@ -202,7 +189,7 @@ corpus = load_corpus(file, config.corpus, file.parent)
 with process_group("cpu") as group:
     network = Gpt(config.network, vocabulary=corpus.vocabulary, seed=0)
     snapshots = snapshots_of(config.q0, folder, trajectory=0, seed=config.seed, identity="test")
-    chain = Chain(network, TextTask(corpus.train, config.network, corpus.vocabulary), config.q0, 1, config.precision)
+    chain = Chain(network, TextTask(corpus, config.network), config.q0, 1, config.precision)
     train_trajectory(chain, snapshots, group=group)
 """
 

@@ -88,7 +88,7 @@ def test_muon_leaves_vectors_and_the_output_layer_to_adamw() -> None:
 
 def test_a_torch_without_muon_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(ConfigError, match=r"q0.optimizer = muon needs torch 2.9 or newer"):
+    with pytest.raises(ConfigError, match=r"optimizer = muon needs torch 2.9 or newer"):
         optimizer_of(made(), replace(Q0Config(), optimizer="muon"))
 
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from decouple.config import LearnConfig, RunConfig, TrainConfig
+from decouple.config import TrainConfig
 from decouple.errors import ConfigError
 from decouple.files import load_tensors, save_tensors
-from decouple.settings import check, check_section
-from decouple.training.optimizers import make_optimizer, rates
+from decouple.training.optimizers import MuonAndAdamW, make_optimizer, rates
 from decouple.training.state import pack_state, restore_state
 
 
@@ -49,17 +48,11 @@ def test_settings_name_the_optimiser() -> None:
     adamw = make_optimizer(network, TrainConfig(optimizer="adamw", lr=1e-3, weight_decay=0.1), batch=8)
     assert isinstance(adamw, torch.optim.AdamW)
     assert (rates(adamw), adamw.param_groups[0]["weight_decay"]) == ([1e-3], 0.1)
+    muon = make_optimizer(network, TrainConfig(optimizer="muon", lr=1e-3, weight_decay=0.1), batch=8)
+    assert isinstance(muon, MuonAndAdamW)
+    assert [(each.param_groups[0]["lr"], each.param_groups[0]["weight_decay"]) for each in muon.inner] == [(1e-3, 0.1)] * 2
 
 
 def test_a_factory_that_makes_no_optimiser_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"what optimizer= gives must be a Optimizer, not Linear; such as lambda p"):
         make_optimizer(nn.Linear(1, 1), TrainConfig(), batch=8, factory=lambda p: nn.Linear(1, 1))  # type: ignore[arg-type,return-value]
-
-
-def test_airbenchs_unit_is_sgds_alone() -> None:
-    section = LearnConfig(optimizer="adamw", lr_unit="airbench")
-    for refuse in (lambda: check_section(section), lambda: check(RunConfig(learn=section))):
-        with pytest.raises(
-            ConfigError, match="optimizer = adamw with lr_unit = airbench: that unit is defined for sgd alone"
-        ):
-            refuse()

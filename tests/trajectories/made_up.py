@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,14 +34,17 @@ class Table(nn.Module):
         return last
 
 
-def recorded(folder: Path, values: Mapping[int, Mapping[str, Tensor]], *, width: int = 1, **options) -> Recording:
+def recorded(
+    folder: Path, values: Mapping[int, Mapping[str, Tensor]], *, width: int = 1, name: str | None = None, **options
+) -> Recording:
     """A recording of tables by step and layer; the last layer holds the class scores."""
     layers = {name: f"layers.{name}" for name in next(iter(values.values()))}
     options = {"labels": LABELS, "logits": list(layers)[-1], **options}
     recorder = Recorder(layers, torch.arange(COUNT)[:, None], folder, **options)
     for step, tables in values.items():
         recorder(step, Table(tables, width))
-    return Recording.open(folder)
+    found = Recording.open(folder)
+    return found if name is None else replace(found, name=name)
 
 
 def training(target: Mapping[str, Tensor], *, noise: float, seed: int, steps: int = 3) -> dict[int, dict[str, Tensor]]:

@@ -161,10 +161,10 @@ def test_arguments_that_do_not_fit_are_named(tmp_path: Path, network: Twice, opt
 def test_folders_without_one_recording_are_named(tmp_path: Path, network: Twice) -> None:
     with pytest.raises(RunDirectoryError, match="holds no recording"):
         Recording.open(tmp_path)
-    found = record(tmp_path / "r", network, name="one")
-    with pytest.raises(DataError, match="recording 'one' has no step 9: it has 0"):
+    found = record(tmp_path / "r", network)
+    with pytest.raises(DataError, match="recording 'r' has no step 9: it has 0"):
         found.at(9)
-    Recorder(["first"], SAMPLES, tmp_path / "r", name="two")(1, network)
+    Recorder(["first"], SAMPLES, tmp_path / "r", kind="two")(1, network)
     with pytest.raises(DamagedFileError, match="belongs to another recording"):
         Recording.open(tmp_path / "r")
     (tmp_path / "r" / "record-00001.safetensors").write_bytes(b"")
@@ -181,12 +181,12 @@ def test_folders_without_one_recording_are_named(tmp_path: Path, network: Twice)
         ({"ids": torch.arange(7) + 10 * (torch.arange(7) == 4)}, r"the first at position 4 \(id 4 against 14\)"),
         ({"labels": LABELS.flip(0)}, "the same ids with other labels"),
         ({"labels": None}, "one has labels, the other has none"),
-        ({"name": "a"}, "two recordings are called 'a'"),
+        ({"folder": "other/a"}, "two recordings are called 'a'"),
     ],
 )
 def test_other_samples_or_another_order_are_refused(tmp_path: Path, network: Twice, options: dict, message: str) -> None:
-    a = record(tmp_path / "a", network, labels=LABELS, name="a")
-    b = record(tmp_path / "b", network, **{"labels": LABELS, "name": "b", **options})
+    a = record(tmp_path / "a", network, labels=LABELS)
+    b = record(tmp_path / options.pop("folder", "b"), network, **{"labels": LABELS, **options})
     with pytest.raises(DataError, match=message):
         check_same_samples([a, b])
 

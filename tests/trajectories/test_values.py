@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -318,7 +317,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], type[Exception
     "no samples": (plain, {"samples": {"a": SAMPLES}}, DataError, "samples must be a tensor or a numpy array of numbers, not dict"),
     "numbers": (plain, {"layers": [0]}, ConfigError, "names are texts, not int: write '0' for 0"),
     "kind": (plain, {"kind": 3}, ConfigError, "names are texts, not int: write '3' for 3"),
-    "bytes": (plain, {"name": "a\udcff"}, ConfigError, "cannot be written as text; choose another"),
+    "bytes": (plain, {"kind": "a\udcff"}, ConfigError, "cannot be written as text; choose another"),
     "reserved": (plain, {"kind": "other solutions"}, ConfigError, "a kind of training cannot be called 'other solutions'"),
     "at": (plain, {"at": 3}, ConfigError, "at must be a Collection, not int; give the steps as a list or a range"),
 }  # fmt: skip

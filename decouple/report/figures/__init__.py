@@ -33,7 +33,7 @@ def draw_figures(results: Results, curves: Curves) -> dict[str, Figure]:
         "entropy": entropies_figure(points, families, "epoch"),
         "map": map_figure(kinds),
         "diversity": diversity_figure(results),
-        "population": population_figure(results, curves),
+        "population": population_figure(results.q0, curves),
     }
 
 

@@ -11,16 +11,15 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from decouple.report import style
 from decouple.report.labels import Label, label_line_ends
-from decouple.results import NOTICEABLE_WEIGHT, Curves, Q0Results, Results
+from decouple.results import NOTICEABLE_WEIGHT, Curves, Q0Results
 
 NAMED = 4
 """Trajectories up to which each is named."""
 
 
 @style.styled
-def population_figure(results: Results, curves: Curves) -> Figure:
+def population_figure(q0: Q0Results, curves: Curves) -> Figure:
     """Test NLL of each snapshot (area: weight) on the left, of ensembles on the right, on one scale."""
-    q0 = results.q0
     figure = style.new_figure(3.3)
     members, sizes = figure.subplots(1, 2, sharey=True)
     trajectories = _members(members, q0)
@@ -74,7 +73,7 @@ def _sizes(axes: Axes, q0: Q0Results, curves: Curves) -> list[Label]:
         at = np.arange(1, len(nll) + 1)
         few = len(nll) <= 24
         axes.plot(at, nll, color=color, ls=line, marker=marker if few else "", ms=3.2)
-        reported = {"learned_prior": q0.members_used, "uniform": count}.get(key, 0)
+        reported = {"learned_prior": q0.members_used, "uniform": q0.size}.get(key, 0)
         if 1 <= reported <= len(nll):
             axes.plot(reported, nll[reported - 1], marker, color=color, mec="white", mew=0.8, ms=8, zorder=3)
         labels.append(Label(count, nll[-1], text, color))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from decouple.q0.measures import brier_score, calibration_error
+from decouple.tasks.measures import brier_score, calibration_error
 
 
 def test_the_calibration_error_is_the_formula() -> None:

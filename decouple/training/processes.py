@@ -1,51 +1,76 @@
-"""The processes that train together: one, or those that torchrun started."""
+"""The processes that train together: one, or those that torchrun started.
+
+Each works on its part of every batch; `DistributedDataParallel` averages the gradients, and BatchNorm's statistics are those
+of the whole batch, so the result is that of one process up to rounding. torch's SyncBatchNorm runs only on GPUs, so the
+statistics are reduced here, on any device.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
+import inspect
 import itertools
 import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from decouple import device as devices
 from decouple.errors import ConfigError, WorkerError
 
+Loss = Callable[[Any, Any], Tensor]
+"""Of a network on a batch: the mean over what counts in it."""
+
+_NAMES = inspect.signature(DistributedDataParallel).parameters
+_UNSENT: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False}
+"""Buffers are equal already, and not sent at each step; torch has renamed the option."""
+
 _LOG = logging.getLogger("decouple")
 
 ARRIVAL = 600.0
-"""Seconds that the processes get to come together."""
+"""Seconds within which all processes must have started."""
 
 NOTICE = 5.0
-"""Seconds after which one that waits for others says so."""
+"""Seconds after which a process that waits for others reports it."""
 
 PATIENCE = datetime.timedelta(days=1)
-"""How long a process then waits for the others: one may be writing or evaluating."""
+"""How long a process then waits for the others, one of which may be writing or evaluating."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """This process among those that train one network together."""
+    """This process among those that train one network together; by default there is no other."""
 
-    device: torch.device
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+    """This process's."""
     rank: int = 0
     size: int = 1
 
+    @classmethod
+    def current(cls, device: torch.device) -> Group:
+        """The processes of `torch.distributed` where it is initialised, elsewhere this one by itself."""
+        if distributed.is_available() and distributed.is_initialized():
+            return cls(device, distributed.get_rank(), distributed.get_world_size())
+        return cls(device)
+
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process is the one that writes and reports."""
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until every process has come here.
+        """Wait until every process has come here.
 
         Raises:
             WorkerError: one has ended instead.
@@ -61,30 +86,70 @@ class Group:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """What is inside is done by the first process, and then by the others, who find what it has made."""
+        """The first process does what is inside, and then the others, who find what it has made."""
         if not self.first:
             self.wait()
         yield
         if self.first:
             self.wait()
 
-    def leave(self) -> Group:
-        """All leave, and each is alone from here on; called by every process, or none leaves."""
-        if self.size > 1:
-            self.wait()
-            distributed.destroy_process_group()
-        return Group(self.device)
-
-    def sum(self, value: torch.Tensor) -> torch.Tensor:
-        """Over the processes."""
+    def sum(self, value: Tensor) -> Tensor:
+        """Over the processes; in place."""
         if self.size > 1:
             distributed.all_reduce(value)
         return value
 
+    def part(self, size: int) -> slice:
+        """This process's examples of a batch of `size`.
+
+        Raises:
+            ConfigError: there are fewer examples than processes.
+        """
+        if size < self.size:
+            raise ConfigError(
+                f"a batch of {size} is too small for {self.size} processes; use a larger batch, or start fewer"
+            )
+        return slice(self.rank * size // self.size, (self.rank + 1) * size // self.size)
+
+    @contextmanager
+    def sharing(self, network: nn.Module, loss: Loss, epochs: int) -> Iterator[Loss]:
+        """The loss whose gradients `backward` averages over the processes. Weigh it by the process's share of what counts.
+
+        Args:
+            network: on this process's device. Every process's gets the weights of the first one's, and whole-batch statistics.
+            epochs: done already, by this process's checkpoint.
+
+        Raises:
+            ConfigError: the processes have done different numbers of epochs.
+        """
+        if self.size == 1:
+            yield loss
+            return
+        bounds = torch.tensor([epochs, -epochs], dtype=torch.int64, device=self.device)
+        distributed.all_reduce(bounds, distributed.ReduceOp.MAX)
+        if int(bounds[0]) != -int(bounds[1]):
+            raise ConfigError(
+                f"the processes go on after {-int(bounds[1])} to {int(bounds[0])} epochs: every one must find the same "
+                "checkpoint; put it on a file system that all of them share"
+            )
+        norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+        for norm in norms:
+            norm.forward = functools.partial(_whole_batch, norm)  # type: ignore[method-assign]
+        try:
+            replica = DistributedDataParallel(_Loss(network, loss), **_UNSENT)
+            yield lambda network, batch: replica(batch)
+        finally:
+            for norm in norms:
+                del norm.forward
+
+
+ALONE = Group()
+"""A process that shares its batches with no other."""
+
 
 @dataclass(frozen=True)
 class _Launch:
-    """What torchrun, or one of its kind, has said to this process in its environment."""
+    """What torchrun, or a launcher like it, has set in this process's environment."""
 
     rank: int
     size: int
@@ -93,7 +158,7 @@ class _Launch:
 
     @classmethod
     def of_environment(cls) -> _Launch | None:
-        """None: this process is alone.
+        """None: this process was started by itself.
 
         Raises:
             ConfigError: a variable that names this process among several is missing or no such number.
@@ -114,14 +179,14 @@ _ALONE = "or unset WORLD_SIZE to run alone"
 _START = f"start each of them once, as torchrun does, {_ALONE}"
 
 _MEETINGS = itertools.count()
-"""Tells the groups apart that this process joins one after the other, if torchrun serves the store of all."""
+"""Numbers the groups that this process joins one after the other, since torchrun serves one store for all of them."""
 
 
 def _whole(name: str, least: int, most: int | None) -> int:
     """The value of an environment variable as a whole number in this range.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not one.
     """
     text = os.environ.get(name, "")
     value = int(text) if text.strip().isdecimal() else -1
@@ -133,7 +198,7 @@ def _whole(name: str, least: int, most: int | None) -> int:
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[Group]:
-    """Join the processes of a torchrun; elsewhere the group is this process alone.
+    """Join the processes of a torchrun; elsewhere the group is only this process.
 
     Each process takes the GPU of its local rank (NCCL) where there is one for each, or the CPU (gloo).
 
@@ -156,8 +221,7 @@ def process_group(device: str = "auto") -> Iterator[Group]:
     try:
         yield Group(place, launch.rank, launch.size)
     finally:
-        if distributed.is_initialized():  # or left already
-            distributed.destroy_process_group()
+        distributed.destroy_process_group()
 
 
 def _meet(launch: _Launch) -> distributed.Store:
@@ -195,7 +259,7 @@ def _meet(launch: _Launch) -> distributed.Store:
 
 
 def _enter(launch: _Launch, meeting: str) -> distributed.Store | None:
-    """The store, in which this process has signed; None while there is none."""
+    """The store, in which this process has registered; None while there is none."""
     served = _store_of(launch)
     if served is None:
         return None
@@ -222,3 +286,55 @@ def _store_of(launch: _Launch) -> distributed.Store | None:
     except OSError:
         return None
     return distributed.TCPStore(launch.host, launch.port, launch.size, False, patience, wait_for_workers=False)
+
+
+class _Loss(nn.Module):
+    """What DistributedDataParallel asks for: a module whose forward pass uses the parameters."""
+
+    def __init__(self, network: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.network, self._loss = network, loss
+
+    def forward(self, batch: Any) -> Tensor:
+        return self._loss(self.network, batch)
+
+
+def _whole_batch(norm: _BatchNorm, values: Tensor) -> Tensor:
+    """What `norm` gives for this process's part of a batch (B, C, …), with mean and variance of the whole batch."""
+    if not norm.training:
+        return type(norm).forward(norm, values)
+    wide = values.to(torch.promote_types(values.dtype, torch.float32))
+    others = [0, *range(2, wide.dim())]
+    shape = [1, -1, *[1] * (wide.dim() - 2)]
+    count = torch.tensor(wide.numel() / wide.shape[1], dtype=torch.float32, device=wide.device)
+    distributed.all_reduce(count)
+    mean = _Summed.apply(wide.sum(others)) / count
+    centred = wide - mean.view(shape)
+    variance = _Summed.apply(centred.square().sum(others)) / count
+    if norm.running_mean is not None and norm.running_var is not None:
+        assert norm.num_batches_tracked is not None
+        norm.num_batches_tracked += 1
+        share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+        norm.running_mean.lerp_(mean.detach(), share)
+        norm.running_var.lerp_(variance.detach() * count / (count - 1), share)
+    scale = (variance + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight
+    normal = centred * scale.view(shape)
+    if norm.bias is not None:
+        normal = normal + norm.bias.view(shape)
+    return normal.to(values.dtype)
+
+
+class _Summed(torch.autograd.Function):
+    """The sum over the processes; so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Summed.apply(gradient)

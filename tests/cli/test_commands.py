@@ -9,10 +9,11 @@ import filelock
 import pytest
 import torch
 
-from decouple import registry, settings
+import decouple
+from decouple import own_code, settings
 from decouple.cli import run_command
 from decouple.cli.commands import default_out
-from decouple.cli.parsing import explained
+from decouple.cli.entry import explained
 from decouple.errors import ConfigError, NotFiniteError
 from decouple.presets import PRESETS, preset
 from decouple.settings import from_builtins
@@ -44,10 +45,10 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["run", "digit"], "there is no preset 'digit'; did you mean 'digits'?"),
         (["run", "digits", "--sed", "3"], "unknown option '--sed'; did you mean '--seed'?"),
         (["run", "digits", "--serch.batch", "3"], "unknown option '--serch.batch'; did you mean '--search.batch'?"),
-        (["run", "digits", "--seed", "three"], "--seed: expected a whole number, got 'three'"),
+        (["run", "digits", "--seed", "three"], "--seed = 'three': expected a whole number ≥ 0"),
         (
             ["run", "digits", "--search.algorithm", "cma"],
-            'search.algorithm = "cma": expected one of es, paper, pgpe, cem, random, gradient, or code',
+            "--search.algorithm = 'cma': expected one of es, paper, pgpe, cem, random, gradient, or code",
         ),
         (["run", "digits", "stray"], "unexpected argument 'stray': settings are given as --section.name value"),
         (["q0", "plan", "32"], "unexpected argument '32': see --help"),
@@ -55,33 +56,39 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
             ["run", "digits", "--learn.live", "1"],
             "'--learn.live' is a section of settings: give --learn.live.weight, --learn",
         ),
-        (["q0", "export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected at least 1"),
-        (["q0", "text", "--data", "x", "--q0.perturb", "1"], "give --q0.restart continue, or --q0.perturb 0"),
-        (["q0", "text", "--data", "x", "--q0.members", "9"], "q0.members = 9: expected at most 8, the snapshots of 2 × 4"),
-        (["run", "digits", "--network.width", "0"], "network.width = 0: expected int >= 1; give --network.width"),
-        (["run", "digits", "--learn.epochs", "-3"], "learn.epochs = -3: expected int >= 1"),
-        (["run", "digits", "--search.paper.population", "10"], "search.paper.population = 10 is too small for 20 parents"),
+        (["q0", "export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected a whole number ≥ 1"),
+        (["q0", "text", "--data", "x", "--q0.perturb", "1"], "--q0.perturb = 1.0: expected 0 with restart = new"),
+        (["q0", "text", "--data", "x", "--q0.members", "9"], "--q0.members = 9: expected at most 8, the snapshots of 2 × 4"),
+        (["run", "digits", "--network.width", "0"], "--network.width = 0: expected a whole number ≥ 1"),
+        (["run", "digits", "--learn.epochs", "-3"], "--learn.epochs = -3: expected a whole number ≥ 1"),
+        (
+            ["run", "digits", "--search.paper.population", "10"],
+            "--search.paper.population = 10: expected at least 120, for ",
+        ),
         (["run", "digits", "--config", "settings.ini"], "type '.ini' is not one of .json"),
         (["run", "digits", "--config", "a.json", "--config", "b.json"], "--config is given twice: give one value"),
         (["run", "digits", "--seed", "1", "--seed=2"], "--seed is given twice"),
         (["run", "digits", "--data_root", "a", "--data-root", "b"], "--data-root is given twice"),
-        (["run", "digits", "--rounds", "1", "--rounds.count", "2"], "--rounds.count is given twice"),
+        (["run", "digits", "--rounds.count", "1", "--rounds.count", "2"], "--rounds.count is given twice"),
         (["q0", "text", "--data", "a", "--data", "b"], "--data is given twice"),
-        (["run", "digits", "--out", ""], "--out is empty: give it a value, or leave it out"),
-        (["run", "digits", "--out="], "--out is empty"),
-        (["run", "digits", "--data.name", ""], "--data.name is empty"),
+        (["run", "digits", "--out", ""], "--out = '': expected a path or none"),
+        (["run", "digits", "--out="], "--out = '': expected a path"),
+        (["run", "digits", "--data.name", ""], "--data.name = '': expected text that is not empty"),
         (["run", "digits", "--", "--seed", "3"], "unexpected argument '--'"),
-        (["run", "digits", "--seed", "-1"], "seed = -1: expected int >= 0; give --seed another value"),
-        (["run", "digits", "--seed", str(2**63)], "seed = 9223372036854775808: expected int <= 9223372036854775807"),
-        (["run", "digits", "--search.es.generations", "--quiet"], "search.es.generations is empty"),
+        (["run", "digits", "--seed", "-1"], "--seed = -1: expected a whole number ≥ 0"),
+        (
+            ["run", "digits", "--seed", str(2**63)],
+            "expected a whole number ≥ 0 and ≤ 9223372036854775807",
+        ),
+        (["run", "digits", "--search.es.generations", "--quiet"], "--search.es.generations = []: expected a whole number"),
         (
             ["run", "digits", "--learn.weight-decay", "nan"],
-            "learn.weight_decay = NaN: expected float >= 0.0; give --learn.weight-",
+            "--learn.weight-decay = nan: expected a number ≥ 0",
         ),
         (["run", "--seed", "3", "digits"], "'decouple run' needs a preset first"),
         (
             ["run", "digits", "--network.module", "3"],
-            "unknown option '--network.module'; known: --network.blocks, --network.e",
+            "unknown option '--network.module'; known: --network.args, --network.b",
         ),
         (["run", "digits", "--search.module", "3"], "unknown option '--search.module'; see --help"),
         (["run", "digits", "--zzz", "3"], "unknown option '--zzz'; see --help"),
@@ -108,7 +115,7 @@ def test_wrong_commands_are_answered_in_a_line(
         (["--data.name", "cifer10"], "cifer10", 1),
         (["--data.name", "folder:/nowhere"], "/nowhere", 1),
         (["--data.train", "99999"], "99999", 1),
-        (["--compare.images", "900"], "compare.images = 900 exceeds data.validation", 2),
+        (["--compare.images", "900"], "--compare.images = 900: expected at most data.validation = 150", 2),
         (["--data.name", "mnist", "--data-root", "."], "MNIST", 1),
     ],
 )
@@ -132,12 +139,12 @@ def test_a_stage_does_not_advise_options_that_it_lacks(capsys: pytest.CaptureFix
     values = settings.to_builtins(preset("digits"))
     (tmp_path / "config.json").write_text(json.dumps({**values, "search": {**values["search"], "batch": 1}}))
     broken = _error(capsys, "report", str(tmp_path))
-    assert "config.json: search.batch = 1: expected int >= 2; give search.batch another value" in broken
+    assert "config.json: search.batch = 1: expected a whole number ≥ 2" in broken
     assert "--" not in broken
 
     (tmp_path / "config.json").write_text(json.dumps(values))
     poor = ["compare", str(tmp_path), "--compare.images", "400"]
-    assert _error(capsys, *poor).endswith("give --compare.images 150\n"), "an option of its own"
+    assert "--compare.images = 400: expected at most data.validation = 150" in _error(capsys, *poor), "an option of its own"
     unknown = _error(capsys, "report", str(tmp_path), "--seerch.batch", "3")
     assert "'--seerch.batch'; known: --data-root, --device, --quiet, --ray-address, --tensorboard, --workers" in unknown
 
@@ -210,7 +217,7 @@ def test_help_of_a_stage_explains_what_it_may_change(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         run_command(["learn", "--help"])
     shown = capsys.readouterr().out
-    assert all(option in shown for option in ("--learn.lr", "--rounds", "--sgd.epochs"))
+    assert all(option in shown for option in ("--learn.lr", "--rounds.count", "--sgd.epochs"))
     assert not any(option in shown for option in ("--search.", "--q0.", "--data.", "--seed"))
 
 
@@ -237,7 +244,10 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     changed = _error(capsys, "run", "digits", "--out", out, *TINY, "--resume", "--learn.lr", "0.3", status=1)
     assert "another configuration (learn.lr: 0.2 → 0.3)" in changed
     foreign = _error(capsys, "q0", out, "--learn.lr", "0.3")
-    assert "'decouple q0' may change --q0.*, not --learn.lr" in foreign
+    assert (
+        "the run keeps its --learn.lr ('decouple q0' does not take --learn.lr; 'decouple run' with another --out does)"
+        in foreign
+    )
 
     assert run_command(["learn", out, "--quiet"]) == 0
     learned = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("search-", "sgd-"))]
@@ -254,7 +264,7 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     assert json.loads((tmp_path / "run" / "outdated" / "results.json").read_text()) == first
     assert (tmp_path / "run" / "outdated" / "figures").is_dir()
     population = [line for line in printed.splitlines() if line.startswith("q0: ") and "%" in line]
-    assert len(population) == 3, "best member, uniform, learned prior"
+    assert len(population) == 4, "best member, uniform, learned prior, greedy"
     assert run_command(["report", out, "--quiet"]) == 0
     reported = capsys.readouterr().out
     assert all(" ".join(line.split()) in " ".join(reported.split()) for line in population)
@@ -287,10 +297,10 @@ def test_an_algorithm_of_ones_own_is_only_loaded_when_it_is_named(
     named = ["--search.algorithm", f"{file.resolve()}:Mine"]
     run = ["run", "digits", "--search.algorithm", "mine.py:Mine", "--out", out, *TINY]
     assert run_command(run) == 0
-    made = json.loads((tmp_path / "run" / "run.json").read_text())["algorithm"]
+    made = json.loads((tmp_path / "run" / "run.json").read_text())["code"]["search.algorithm"]
     assert made["name"] == named[1]
     assert len(made["digest"]) == 16
-    loaded = [name for name in sys.modules if name.startswith(registry.FROM_FILE)]
+    loaded = [name for name in sys.modules if name.startswith(own_code.FROM_FILE)]
     assert run_command([*run, "--resume"]) == 0, "what is named is loaded again"
 
     file.write_text("raise SystemExit('loaded')")
@@ -303,9 +313,89 @@ def test_an_algorithm_of_ones_own_is_only_loaded_when_it_is_named(
     assert "was made with another version of " in _error(capsys, *run, "--resume", status=1)
     file.write_text(OWN)
     other = _error(capsys, "learn", out, "--search.algorithm", "es")
-    assert f"the run searches with {named[1]}, which 'decouple learn' cannot change" in other
+    assert f"the run was made with {named[1]}, which 'decouple learn' cannot change" in other
     assert run_command(["search", out, "--search.batch", "20", "--quiet", *named]) == 0
-    assert [name for name in sys.modules if name.startswith(registry.FROM_FILE)] == loaded
+    assert [name for name in sys.modules if name.startswith(own_code.FROM_FILE)] == loaded
+
+
+NETS = """
+from torch import nn
+
+
+def small(num_classes, width):
+    return nn.Sequential(nn.Conv2d(1, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36 * width, num_classes))
+"""
+
+
+def test_a_network_and_data_of_ones_own_are_only_run_when_they_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decouple.report.build_report", lambda folder: folder / "report.html")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "mine.py").write_text(
+        "import dataclasses, decouple\n\n\ndef digits(config):\n"
+        "    return decouple.load_data(dataclasses.replace(config, name='digits'))\n"
+    )
+    out, code = str(tmp_path / "run"), ["--network.name", "nets.py:small", "--data.name", "mine.py:digits"]
+    settings_of_code = ["--network", "nets.py:small", "--network.args", "width=3", *code[2:]]
+    assert run_command(["run", "digits", *settings_of_code, "--out", out, *TINY]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["network"]["name"] == f"{tmp_path.resolve() / 'nets.py'}:small"
+    assert config["network"]["args"] == {"width": 3}
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["search"]["points"] == ["1", "3"]
+    assert [name for name in results["networks"] if name.startswith("sgd")] == ["sgd-2"], "one baseline, of this network"
+    assert results["networks"]["sgd-2"]["parameters"] == 3 * 10 + 108 * 10 + 10
+    capsys.readouterr()
+    asked = _error(capsys, "q0", out, "--q0.cycles", "2")
+    assert (
+        f"was made with {tmp_path.resolve() / 'nets.py'}:small, code that is only run when you name it: repeat the" in asked
+    )
+    assert "does not take" not in asked
+    assert run_command(["q0", out, "--q0.cycles", "2", "--quiet", *code]) == 0
+    assert run_command(["compare", out, "--quiet", *code]) == 0
+    with pytest.raises(decouple.ConfigError, match=r"are built by .*nets.py:small, code that no file runs: pass network="):
+        decouple.Ensemble.load(out)
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(108, 10))
+    ensemble = decouple.Ensemble.load(out, network=decouple.Stages.from_module(module, ["1", "3"]))
+    assert ensemble(decouple.load_data("digits").test.images[:5]).exp().sum(1) == pytest.approx(1, abs=1e-5)
+    capsys.readouterr()
+    other = _error(capsys, "learn", out, *code[2:], "--network.name", "nets.py:large")
+    assert "which 'decouple learn' cannot change: give --network.name " in other
+    (tmp_path / "nets.py").write_text(NETS + "\n\n")
+    assert "was made with another version of " in _error(capsys, "report", out, *code, status=1)
+
+
+def test_tables_of_runs_and_what_makes_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decouple.report.build_report", lambda folder: folder / "report.html")
+    out = str(tmp_path / "seeds")
+    assert run_command(["run", "digits", "--seeds", "0", "1", "--out", out, *TINY]) == 0
+    printed = capsys.readouterr().out
+    assert run_command(["table", f"{out}/seed-0", f"{out}/seed-1"]) == 0
+    assert printed.startswith(capsys.readouterr().out)
+    assert run_command(["table", out, "--format", "csv", "--out", str(tmp_path / "table")]) == 0
+    assert (
+        capsys.readouterr().out
+        == (tmp_path / "table" / "table.csv").read_text()
+        == (tmp_path / "seeds" / "table.csv").read_text()
+    )
+    assert "'decouple table' needs run directories first" in _error(capsys, "table")
+    assert "--seed and --seeds are both given" in _error(
+        capsys, "run", "digits", "--seeds", "0", "--seed", "1", "--out", out
+    )
+    assert "continue it with --resume" in _error(capsys, "run", "digits", "--seeds", "0", "--out", out, *TINY, status=1)
+
+
+def test_points_lists_where_a_network_can_be_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["points", "torchvision:resnet18", "--shape", "3", "64", "64", "--classes", "7"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "Proposed (*): --network.points layer1 layer2 layer3 layer4 fc"
+    assert printed[-2].split() == ["*", "fc", "7", "3,591"]
+    assert "needs a network first" in _error(capsys, "points")
+    assert "--network.name" not in _error(capsys, "points", "resnet18")
 
 
 def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -315,7 +405,7 @@ def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]
     assert f"evaluations    16,800 ({12 + live} an image and solution, 60 images)" in printed
     assert "gradient steps" in printed
     assert "H100" in printed
-    assert run_command(["estimate", "digits", *TINY, "--rounds", "1"]) == 0
+    assert run_command(["estimate", "digits", *TINY, "--rounds.count", "1"]) == 0
     assert f"({1070 + 2 * live:,} an image and solution, 60 images)" in capsys.readouterr().out, (
         "a round's search is counted too"
     )

@@ -1,0 +1,120 @@
+"""All settings of a command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from decouple import registry
+from decouple.config.base import NO_IDENTITY, BelowOne, Positive, Section, Seed, at_least, inside
+from decouple.config.images import PAPER, DataConfig, NetworkConfig
+from decouple.config.q0 import TEXT_Q0, Q0Config
+from decouple.config.search import SearchConfig
+from decouple.config.training import CompareConfig, LearnConfig, RoundsConfig, SgdConfig
+
+
+@dataclass(frozen=True)
+class CommandConfig(Section):
+    """What every command has."""
+
+    preset: Annotated[str, NO_IDENTITY] = "digits"
+    """The preset that these settings started from."""
+    seed: Seed = 0
+    """Decides everything but the split of the data."""
+    precision: Literal["float32", "bfloat16", "mixed"] = "float32"
+    """Arithmetic: float32 throughout; bfloat16 for search and autocast training; mixed: bfloat16 only for search."""
+
+
+@dataclass(frozen=True)
+class RunConfig(CommandConfig):
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    learn: LearnConfig = field(default_factory=LearnConfig)
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
+    sgd: SgdConfig = field(default_factory=SgdConfig)
+    compare: CompareConfig = field(default_factory=CompareConfig)
+    q0: Q0Config = field(default_factory=Q0Config)
+
+    @property
+    def code(self) -> dict[str, str]:
+        """The addresses of the user's own code, by the settings that name it."""
+        found = {"search.algorithm": self.search.algorithm} if registry.is_code(self.search.algorithm) else {}
+        found |= {"network.name": self.network.name} if self.network.is_code else {}
+        return found | ({"data.name": self.data.name} if self.data.is_code else {})
+
+    @property
+    def baselines(self) -> list[int]:
+        """ConvGroups a block of each SGD baseline; of a network that is not the paper's there is one baseline."""
+        return sorted(set(self.sgd.groups)) if self.network.name == PAPER else [self.network.groups]
+
+    def _check(self) -> None:
+        with inside("q0"):
+            self.q0.check_members(self.q0.trajectories or self.search.solutions)
+        if self.compare.images > self.data.validation:
+            self._refuse("compare.images", f"at most data.validation = {self.data.validation}, from which these images come")
+
+
+@dataclass(frozen=True)
+class CorpusConfig(Section):
+    """A text file cut into documents, each of which goes to one part as a whole."""
+
+    separator: str = "\n\n"
+    """What stands between two documents; the end mark that follows each document takes its place."""
+    tokenizer: Literal["bytes", "bpe"] = "bytes"
+    """bytes: every byte is a token; bpe: byte-level byte-pair encoding, fitted on the training documents (needs the
+    package tokenizers)."""
+    vocabulary: Annotated[int, at_least(258, 2**31 - 1)] = 4096
+    """Tokens of bpe, the end mark among them."""
+    train: Positive | None = None
+    """Training text in bytes; None: all that the other parts leave. Parts end with the document that reaches their size."""
+    validation: Positive = 40_000
+    """Text to choose settings by, bytes."""
+    prior: Positive = 40_000
+    """Text that the learned prior is fitted on and that nothing else sees, bytes."""
+    test: Positive = 60_000
+    """Text of the reported figures, bytes."""
+    seed: Seed = 0
+    """Deals the documents to the parts. Separate from the run's seed, so that runs with different seeds share their data."""
+
+
+@dataclass(frozen=True)
+class GptConfig(Section):
+    layers: Positive = 2
+    """Blocks of attention and MLP."""
+    width: Positive = 128
+    """Channels of the residual stream; a multiple of twice `heads`."""
+    heads: Positive = 2
+    """Attention heads."""
+    context: Positive = 128
+    """Tokens of a row: the furthest that attention looks back."""
+    dropout: BelowOne = 0.0
+    """Share of what attention and MLP write that is dropped in training."""
+
+    def _check(self) -> None:
+        if self.width % (2 * self.heads):
+            self._refuse("width", f"a multiple of {2 * self.heads}: {self.heads} heads that rotate pairs of channels")
+
+
+@dataclass(frozen=True)
+class TextConfig(CommandConfig):
+    """Settings of `decouple q0 text`."""
+
+    preset: Annotated[str, NO_IDENTITY] = "tiny"
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Arithmetic: float32 throughout, or bfloat16 under autocast."""
+    compile: bool = False
+    """Train a network compiled by torch.compile: a minute before the first step, faster ones after. Rounds otherwise."""
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    network: GptConfig = field(default_factory=GptConfig)
+    q0: Q0Config = TEXT_Q0
+
+    def _check(self) -> None:
+        if self.q0.init != "random":
+            self._refuse("q0.init", "random on text, where every trajectory is new")
+        if self.q0.augment != "none":
+            self._refuse("q0.augment", "none on text, which is not augmented")
+        if self.q0.trajectories is None:
+            self._refuse("q0.trajectories", "a number on text, where nothing is searched")
+        with inside("q0"):
+            self.q0.check_members(self.q0.trajectories)

@@ -1,0 +1,100 @@
+"""Settings of the search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import msgspec
+
+from decouple import registry
+from decouple.config.base import NO_IDENTITY, Batch, BelowOne, Count, Name, Positive, Rate, Section, at_least
+
+CountByPoint = Count | Annotated[dict[str, Count], msgspec.Meta(min_length=1)]
+"""One value for all search points, or values by the names of points (see `SearchPoint.setting`)."""
+RateByPoint = Rate | Annotated[dict[str, Rate], msgspec.Meta(min_length=1)]
+
+
+@dataclass(frozen=True)
+class EsConfig(Section):
+    """Antithetic evolution strategy. A setting by search point is one value for all, or a value for each name: that of a point
+    (block0), or `blocks` and `logits` for those that are not named."""
+
+    population: Annotated[int, at_least(2, multiple_of=2)] = 48
+    """Candidates a generation and image, in mirrored pairs."""
+    generations: CountByPoint = field(default_factory=lambda: {"blocks": 40, "logits": 10})
+    """Generations at each search point."""
+    scale: Literal["sample", "channel"] = "sample"
+    """Unit of all displacements: the standard deviation over a whole sample, or over space of each channel (paper), where
+    channels that are silent for an image can hardly be moved."""
+    radius: Rate = 0.5
+    """Size of a trial displacement, in that unit."""
+    step: RateByPoint = field(default_factory=lambda: {"blocks": 0.1, "logits": 0.5})
+    """Size of a generation's update, in that unit."""
+    momentum: BelowOne = 0.7
+    """Share of the last update that is kept."""
+    blur: CountByPoint = 0
+    """3×3 mean passes that smooth the noise."""
+    moments: Literal["unit", "own"] = "unit"
+    """What every centre keeps: unit: mean 0 and deviation 1, as in the paper; own: those of the network's own activation."""
+    noise: Literal["shared", "image"] = "shared"
+    """shared: all images of a solution are offered the same random directions, so that images with like gradients get
+    like displacements, which a network can learn; image: each has its own."""
+
+
+@dataclass(frozen=True)
+class PaperConfig(Section):
+    """The paper's genetic algorithm. Settings by search point are given as in `EsConfig`."""
+
+    population: Positive = 240
+    """Individuals a generation and image: parents, explorers and, for the rest, refiners."""
+    parents: Positive = 20
+    """Individuals kept each generation."""
+    explorers: Count = 100
+    """Children of parents, with the boosted mutation. The refiners are children of parents and explorers."""
+    generations: CountByPoint = field(default_factory=lambda: {"block0": 300, "blocks": 100, "logits": 10})
+    """Generations at each search point."""
+    alpha: RateByPoint = field(default_factory=lambda: {"block0": 0.3, "block1": 0.2, "blocks": 0.1, "logits": 0.1})
+    """Mutation strength, in units of the parents' spatial standard deviation (MNIST: 0.1 everywhere)."""
+    boost: RateByPoint = field(default_factory=lambda: {"block0": 5.0, "blocks": 3.0, "logits": 1.0})
+    """The explorers' strength over the refiners'."""
+    blur: CountByPoint = field(default_factory=lambda: {"block0": 5, "blocks": 1, "logits": 0})
+    """3×3 mean passes."""
+    smoothing: Literal["map", "noise"] = "map"
+    """What the passes smooth: the whole mutated map, or only the noise, which keeps the image."""
+
+    def _check(self) -> None:
+        least = max(self.parents + 1, self.parents + self.explorers)
+        if self.population < least:
+            self._refuse("population", f"at least {least}, for {self.parents} parents and {self.explorers} explorers")
+
+
+@dataclass(frozen=True)
+class SearchConfig(Section):
+    algorithm: str = "es"
+    """es: our evolution strategy; paper: the paper's genetic algorithm; pgpe, cem: EvoTorch's, with es's settings. For
+    reference: random (the floor: no selection) and gradient (the oracle: along the true gradient, by backpropagation). Your own:
+    FILE.py:Class, package.module:Class, or a registered name."""
+    points: Name | Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] = "last"
+    """Search points whose activations are evolved, by name (block2, logits). last: the last block, whose candidates cost next to
+    nothing and whose targets teach best (measured), and the logits; all: one after the other (paper). Learning can supervise no
+    block before the first of them."""
+    solutions: Annotated[int, at_least(1, 10_000), NO_IDENTITY] = 2
+    """Independent searches, each of which seeds one network."""
+    batch: Batch = 128
+    """Images a search batch, of fixed composition: what BatchNorm couples, and a file of the target store."""
+    statistics: Literal["batch", "frozen"] = "batch"
+    """BatchNorm in search: statistics of the candidates (paper), or frozen on the unperturbed images."""
+    max_evaluations: Positive | None = None
+    """Stop after so many candidates of an image, shared among the points by their generations; None: all generations."""
+    target: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    """Leave a search point when every image of the batch has this probability of its class; None: never."""
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Type of the stored targets."""
+    es: EsConfig = field(default_factory=EsConfig)
+    paper: PaperConfig = field(default_factory=PaperConfig)
+
+    def _check(self) -> None:
+        registry.check(self.algorithm)
+        if self.algorithm == "cem" and self.es.population < 4:
+            self._refuse("es.population", "at least 4 for cem: half of it are parents, and a single one has no deviation")

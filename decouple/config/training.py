@@ -1,0 +1,146 @@
+"""Settings of learning, of its rounds, of the SGD baseline and of their comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from decouple.config.base import (
+    NO_IDENTITY,
+    Batch,
+    BelowOne,
+    Count,
+    Fraction,
+    NonNegative,
+    Positive,
+    Rate,
+    Section,
+    at_least,
+)
+from decouple.config.search import EsConfig
+
+
+@dataclass(frozen=True)
+class StepConfig(Section):
+    """How steps of training are taken."""
+
+    batch: Batch = 128
+    """Images, or rows of tokens, a step; over all processes."""
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    """sgd: with Nesterov momentum (paper); adamw; muon: Muon for the matrices and convolutions of hidden layers, AdamW for the
+    rest. The last two want a learning rate near 0.003, and a weight_decay 100 times as high decays as much."""
+    lr: Rate = 0.2
+    """Peak learning rate."""
+    momentum: BelowOne = 0.85
+    """Momentum of SGD and Muon."""
+    beta2: BelowOne = 0.999
+    """AdamW's average of the squared gradient."""
+    weight_decay: NonNegative = 2e-2
+    """Decay in the unit of lr. High on purpose: on a few thousand images 2e-2 to 5e-2 is points better than 5e-4."""
+    clip: NonNegative = 1.0
+    """Gradient norm above which the gradient is scaled down; 0: off."""
+    augment: Literal["none", "crop", "flip-crop"] = "none"
+    """Random crop after padding by 2, and horizontal flip."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(StepConfig):
+    epochs: Positive = 40
+    """Passes over the training images."""
+    lr_unit: Literal["step", "airbench"] = "step"
+    """step: torch's learning rate for the mean loss; airbench: that project's decoupled unit of sgd, which the paper uses."""
+    schedule: Literal["triangle", "constant"] = "triangle"
+    """triangle: warm up over a fifth of the steps, then fall linearly to zero; constant."""
+    shuffle: Literal["epoch", "fixed"] = "epoch"
+    """Compose batches anew each epoch, or keep the same composition (paper)."""
+
+    def _check(self) -> None:
+        if self.optimizer != "sgd" and self.lr_unit == "airbench":
+            self._refuse(
+                "lr_unit", f"step with optimizer {self.optimizer}, and an lr in torch's unit: airbench is defined for sgd"
+            )
+
+
+@dataclass(frozen=True)
+class LiveConfig(Section):
+    """Live search: at every step of learning a small search around what the network now makes of the step's images (of their
+    views, where they are augmented) at the last block, scored by the network's own head. Where that says the activations
+    should go is a second target there, beside the stored one."""
+
+    weight: NonNegative = 1.0
+    """Weight of that target. 1: it moves the activations as SGD's gradient would; 0: no live search (paper). The stored targets
+    beside it have learn.target_weight; with 0 there, only live search teaches the blocks."""
+    directions: Positive = 32
+    """Directions that a step tries, back and forth; all of its images share them. More find more of what can be gained."""
+    guided: Fraction = 0.5
+    """Share of the directions that combine what the step before has found; the rest are new at random."""
+    radius: Rate = 0.3
+    """Distance of a candidate from the network's own activations, in standard deviations of the sample."""
+
+
+@dataclass(frozen=True)
+class LearnConfig(TrainConfig):
+    target_weight: NonNegative = 0.5
+    """Weight of the blocks' MSE to the searched targets (paper: 1)."""
+    kl_weight: NonNegative = 1.0
+    """Weight λ of the head's KL (paper: 0.03)."""
+    supervise: Literal["last", "all", "skip-first"] = "last"
+    """Blocks that have a target: only the last, all, or all but block 0 (both the paper's). Blocks without one learn through
+    the later blocks."""
+    live: LiveConfig = field(default_factory=LiveConfig)
+
+    def _check(self) -> None:
+        super()._check()
+        if self.target_weight == self.live.weight == 0:
+            self._refuse("live.weight", "above 0, since target_weight is 0 too and leaves the body nothing to learn")
+
+    @property
+    def evaluations(self) -> int:
+        """Candidates that live search scores for an image."""
+        return 2 * self.live.directions * self.epochs if self.live.weight else 0
+
+
+@dataclass(frozen=True)
+class RoundsConfig(Section):
+    """Rounds after the first: each searches again from what the learned network now makes of the images, with the rest of that
+    network as the judge, and the network learns on. The paper stops before them."""
+
+    count: Annotated[Count, NO_IDENTITY] = 0
+    """Rounds after the first."""
+    epochs: Positive | None = None
+    """Epochs of each; None: as many as learn.epochs."""
+    lr: Rate | None = None
+    """Peak learning rate of each; None: learn.lr."""
+    weight_decay: NonNegative | None = None
+    """Weight decay of each; None: learn.weight_decay. A trained network needs less than a new one."""
+    es: EsConfig = field(
+        default_factory=lambda: EsConfig(
+            population=32, generations={"blocks": 24, "logits": 10}, step={"blocks": 0.03, "logits": 0.5}, moments="own"
+        )
+    )
+    """The search: always es, in place of search.algorithm."""
+
+    def learning(self, first: LearnConfig) -> LearnConfig:
+        """Settings of each of these rounds' learning.
+
+        Args:
+            first: those of the first round.
+        """
+        own: dict[str, Any] = {"epochs": self.epochs, "lr": self.lr, "weight_decay": self.weight_decay}
+        return replace(first, **{name: value for name, value in own.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class SgdConfig(TrainConfig):
+    groups: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=1), NO_IDENTITY] = (1, 2)
+    """ConvGroups a block to try (paper: 1, 2 and 3); the best on validation is reported."""
+
+
+@dataclass(frozen=True)
+class CompareConfig(Section):
+    images: Annotated[int, at_least(4)] = 100
+    """Validation images that are searched too, never trained on: the yardstick of the trajectories."""
+    records: Annotated[int, at_least(2)] = 10
+    """Moments of a training, first to last, at which its activations on those images are recorded."""

@@ -1,0 +1,142 @@
+"""Where a network can be cut into search points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from decouple.errors import NetworkError, first_line
+from decouple.networks.cutting import Trace, trace
+from decouple.torch_state import device_of, evaluated
+
+BLOCKS = 4
+"""Points proposed before the logits, at most."""
+
+
+class CutPoint(NamedTuple):
+    """A layer after which a network can be cut."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Of one sample's output."""
+    parameters: int
+    """Of the layers between the preceding cut point and this one."""
+    proposed: bool
+    """Whether `Stages.from_module` would be given it, for want of better knowledge of the network."""
+
+
+def cut_points(network: nn.Module, image_shape: Sequence[int]) -> list[CutPoint]:
+    """Every layer whose output alone decides all that follows, from input to output; the last one is the network's output.
+
+    Proposed are, of each of the last four map sizes that parameters lead to, the last layer that is nested least, and the output;
+    in a network of one size, four layers at even distances.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    >>> [(point.name, point.shape, point.proposed) for point in cut_points(net, (1, 4, 4))]
+    [('0', (4, 2, 2), False), ('1', (4, 2, 2), True), ('2', (16,), False), ('3', (3,), True)]
+
+    Args:
+        image_shape: (C, H, W) or (D,) of one input.
+
+    Raises:
+        NetworkError: the network cannot be traced (see `Stages.from_module`), or does not take such inputs.
+    """
+    traced = trace(network, training=False)
+    names = traced.cut_points()
+    outputs = _outputs(network, names, image_shape)
+    shapes = [tuple(outputs[name].shape[1:]) for name in names]
+    sizes = _parameters_between(network, traced, names)
+    idle = [False, *(_same(outputs[one], outputs[other]) for one, other in pairwise(names))]
+    chosen = _proposed(names, shapes, sizes, idle)
+    return [CutPoint(*row) for row in zip(names, shapes, sizes, chosen, strict=True)]
+
+
+def proposed_points(network: nn.Module, image_shape: Sequence[int]) -> list[str]:
+    """The names of the points that `cut_points` proposes."""
+    return [point.name for point in cut_points(network, image_shape) if point.proposed]
+
+
+def _outputs(network: nn.Module, names: Sequence[str], image_shape: Sequence[int]) -> dict[str, Tensor]:
+    """What the layers and operations give for two samples; an operation can only be the last one, the network's output."""
+    outputs: dict[str, Tensor] = {}
+    layers = dict(network.named_modules())
+
+    def note(name: str) -> None:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+            outputs[name] = output.clone()  # the next layer may work in place
+
+        hooks.append(layers[name].register_forward_hook(hook))
+
+    hooks: list[torch.utils.hooks.RemovableHandle] = []
+    try:
+        for name in names:
+            if name in layers:
+                note(name)
+        with torch.no_grad(), evaluated(network), torch.random.fork_rng(devices=[]):
+            images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
+            outputs[names[-1]] = network(images.to(device_of(network)))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        shape = ", ".join(map(str, image_shape))
+        raise NetworkError(
+            f"{type(network).__name__} does not take images of shape ({shape}): {first_line(error)}"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return outputs
+
+
+def _parameters_between(network: nn.Module, traced: Trace, names: Sequence[str]) -> list[int]:
+    """Parameters of what runs after each cut point's predecessor, up to it; one that is used again counts once."""
+    ends = [traced.end(name)[1] for name in names]
+    known: set[int] = set()
+    sizes = []
+    for first, last in pairwise([0, *ends]):
+        size = 0
+        for node in list(traced.graph.nodes)[first:last]:
+            if node.op == "call_module":
+                own = list(network.get_submodule(str(node.target)).parameters())
+            elif node.op == "get_attr":
+                path, _, attribute = str(node.target).rpartition(".")
+                value = getattr(network.get_submodule(path), attribute)
+                own = [value] if isinstance(value, nn.Parameter) else []
+            else:
+                own = []
+            size += sum(p.numel() for p in own if id(p) not in known)
+            known |= {id(p) for p in own}
+        sizes.append(size)
+    return sizes
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether a layer gave what the one before it gave, as dropout in evaluation mode and flattening do."""
+    return one.numel() == other.numel() and torch.equal(one.flatten(), other.flatten())
+
+
+def _proposed(
+    names: Sequence[str], shapes: Sequence[tuple[int, ...]], sizes: Sequence[int], idle: Sequence[bool]
+) -> list[bool]:
+    """Of each size of maps (of vectors: each width) that parameters lead to, the last point that is nested least, `BLOCKS` of them;
+    and the output."""
+    last = len(names) - 1
+    kinds = [shape[1:] if len(shape) == 3 else shape for shape in shapes]
+    depths = [name.count(".") for name in names]
+    groups = [list(group) for _, group in groupby(range(last), key=kinds.__getitem__)]
+    if len(groups) == 1:
+        enough = sorted(depths[:last])[min(BLOCKS, last) - 1]
+        grown = _learned([i for i in groups[0] if depths[i] <= enough], sizes)
+        blocks = [grown[len(grown) * (k + 1) // BLOCKS - 1] for k in range(BLOCKS)] if len(grown) > BLOCKS else grown
+    else:
+        grown_groups = [group for group in groups if any(sizes[i] for i in group)]
+        blocks = [max(group, key=lambda i: (not idle[i], -depths[i], i)) for group in grown_groups][-BLOCKS:]
+    chosen = {*blocks, last}
+    return [i in chosen for i in range(len(names))]
+
+
+def _learned(places: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Those of the places to which parameters lead from the one before."""
+    return [place for before, place in pairwise([-1, *places]) if sum(sizes[before + 1 : place + 1]) > 0]

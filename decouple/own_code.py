@@ -1,0 +1,91 @@
+"""Code of the user's own, named as FILE.py:NAME or package.module:NAME.
+
+Loading it runs it, so it is loaded only where the user has named it in a call, on the command line or in a configuration that
+they pass. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from decouple.errors import ConfigError
+
+FROM_FILE = "decouple_own_"
+"""What the names of modules begin with that were read from a FILE.py."""
+
+
+def is_address(name: str) -> bool:
+    """Whether `name` has the form of an address of code.
+
+    >>> is_address("mine.py:Net"), is_address("package.module:net"), is_address("resnet18"), is_address("npz:x.npz")
+    (True, True, False, False)
+    """
+    where, _, what = name.rpartition(":")
+    return what.isidentifier() and (where.endswith(".py") or all(part.isidentifier() for part in where.split(".")))
+
+
+def located(name: str) -> str:
+    """The address with an absolute path, where it is one of code in a file."""
+    where, _, what = name.rpartition(":")
+    return f"{os.path.realpath(os.path.expanduser(where))}:{what}" if where.endswith(".py") else name
+
+
+def load(name: str, setting: str) -> Any:
+    """What the address names; this runs the code that defines it.
+
+    Args:
+        setting: that holds the address, for messages.
+
+    Raises:
+        ConfigError: there is none, or the code fails.
+    """
+    where, _, what = name.rpartition(":")
+    try:
+        module = _module_of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        return getattr(module, what)
+    except Exception as error:  # whatever the user's code raises
+        raise ConfigError(f"{setting} = {name} cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def digest_of(name: str, setting: str, loaded: Any = None) -> str:
+    """16 hexadecimal digits of the file that defines what the address names. A FILE.py is read, not run.
+
+    Args:
+        loaded: what was loaded from an address in a module.
+
+    Raises:
+        ConfigError: there is no file that can be read.
+    """
+    where = name.rpartition(":")[0]
+    try:
+        file = where if where.endswith(".py") else inspect.getsourcefile(loaded)
+        return hashlib.blake2b(Path(str(file)).expanduser().read_bytes(), digest_size=8).hexdigest()
+    except (OSError, TypeError):
+        raise ConfigError(
+            f"{setting} = {name}: there is no file to read that defines it, and so none to tell by when it changes"
+        ) from None
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """The module in a file, run once in a process while the file stays as it is."""
+    path = path.expanduser().resolve()
+    name = f"{FROM_FILE}{path.stem}_{hashlib.blake2b(os.fsencode(path) + path.read_bytes(), digest_size=8).hexdigest()}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]

@@ -1,0 +1,337 @@
+"""Runs side by side: mean and standard deviation over seeds, and paired differences, as tables and a picture."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from decouple.config import RunConfig, TextConfig
+from decouple.errors import DataError, RunDirectoryError
+from decouple.files import write_bytes, write_text
+from decouple.formats import MEASURES
+from decouple.report.inputs import read_inputs
+from decouple.results import Interval, Results, TextResults
+from decouple.settings import flattened
+
+if TYPE_CHECKING:
+    import pandas
+
+SGD, SEARCHED, UNIFORM, PRIOR = "SGD", "searched", "q0, uniform", "q0, learned prior"
+SINGLE, GREEDY = "best single member", "q0, greedy"
+UNNAMED = ("seed", "preset")
+"""Settings by which runs are not grouped."""
+
+
+class Outcome(NamedTuple):
+    """What one method reached in one run."""
+
+    measures: dict[str, float]
+    """By the names of `MEASURES`."""
+    epochs: float
+    """Passes over the training data, of all networks that the method trains."""
+    candidates: float
+    """That the search scored, an image and network."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method over the seeds of one group of runs."""
+
+    settings: Mapping[str, Any]
+    """Those in which the groups differ."""
+    method: str
+    outcomes: Mapping[int, Outcome]
+    """By seed."""
+    baseline: Mapping[int, Outcome] = field(default_factory=dict)
+    """Of the method that differences are taken to; empty: this is it."""
+
+    def values(self, measure: str) -> list[float]:
+        """By seed; empty where the method has no such figure."""
+        return [outcome.measures[measure] for outcome in self.outcomes.values() if measure in outcome.measures]
+
+    def mean(self, measure: str) -> float | None:
+        """Over the seeds."""
+        return mean(values) if (values := self.values(measure)) else None
+
+    def std(self, measure: str) -> float | None:
+        """Standard deviation over the seeds (n − 1); None of a single one."""
+        return stdev(values) if len(values := self.values(measure)) > 1 else None
+
+    def difference(self, measure: str) -> Interval | None:
+        """Mean difference to the baseline at equal seeds, with its 95 % interval (Student's t); None of fewer than two pairs."""
+        pairs = [
+            (outcome.measures[measure], self.baseline[seed].measures[measure])
+            for seed, outcome in self.outcomes.items()
+            if seed in self.baseline and measure in outcome.measures and measure in self.baseline[seed].measures
+        ]
+        if len(pairs) < 2:
+            return None
+        from scipy.stats import t
+
+        differences = [own - other for own, other in pairs]
+        value = mean(differences)
+        reach = float(t.ppf(0.975, len(pairs) - 1)) * stdev(differences) / len(pairs) ** 0.5
+        return Interval(value=value, low=value - reach, high=value + reach)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods by group of runs. `str` and a notebook show it; `write` gives files."""
+
+    rows: Sequence[Row]
+    baseline: str
+
+    @property
+    def measures(self) -> list[str]:
+        """Those that any row has."""
+        return [name for name in MEASURES if any(row.values(name) for row in self.rows)]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A flat record for each row, for a data frame."""
+        return [
+            {
+                **{name: _flat(value) for name, value in row.settings.items()},
+                "method": row.method,
+                "n": len(row.outcomes),
+                "seeds": " ".join(map(str, row.outcomes)),
+                **{key: value for name in self.measures for key, value in _figures(row, name).items()},
+                "epochs": mean(outcome.epochs for outcome in row.outcomes.values()),
+                "candidates_per_image": mean(outcome.candidates for outcome in row.outcomes.values()),
+            }
+            for row in self.rows
+        ]
+
+    def frame(self) -> pandas.DataFrame:
+        """The records as a pandas data frame; pandas is not installed with decouple."""
+        import pandas
+
+        return pandas.DataFrame(self.records())
+
+    def cells(self, minus: str = "−", plus_minus: str = " ± ") -> tuple[list[str], list[list[str]]]:
+        """Head and rows as a reader sees them."""
+        settings = list(dict.fromkeys(name for row in self.rows for name in row.settings))
+        head = [*settings, "method", "n"]
+        for name in self.measures:
+            head += [f"test {MEASURES[name].title}", f"difference to {self.baseline} (95 %)"]
+        head += ["epochs", "candidates an image"]
+        rows = []
+        for row in self.rows:
+            cells = [*(str(_flat(row.settings.get(name))) for name in settings), row.method, str(len(row.outcomes))]
+            for name in self.measures:
+                cells += _shown(row, name, minus, plus_minus)
+            cells.append(f"{mean(outcome.epochs for outcome in row.outcomes.values()):,.0f}")
+            cells.append(f"{mean(outcome.candidates for outcome in row.outcomes.values()):,.0f}")
+            rows.append(cells)
+        return head, rows
+
+    def __str__(self) -> str:
+        head, rows = self.cells()
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (head, *rows)
+        ]
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        """As a table of Markdown."""
+        head, rows = self.cells()
+        lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def latex(self) -> str:
+        """As a LaTeX tabular, with the rules of booktabs."""
+        head, rows = self.cells("$-$", r" $\pm$ ")
+        lines = [" & ".join(_latex(cell) for cell in line) + r" \\" for line in (head, *rows)]
+        body = [r"\begin{tabular}{" + "l" * len(head) + "}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+        return "\n".join([*body, r"\end{tabular}", ""])
+
+    def csv(self) -> str:
+        """The records as CSV."""
+        text, records = io.StringIO(), self.records()
+        writer = csv.DictWriter(
+            text, list(dict.fromkeys(name for record in records for name in record)), lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(records)
+        return text.getvalue()
+
+    def json(self) -> str:
+        """The records as JSON, with every seed's figures."""
+        seeds = [{seed: outcome._asdict() for seed, outcome in row.outcomes.items()} for row in self.rows]
+        records = [{**record, "by_seed": each} for record, each in zip(self.records(), seeds, strict=True)]
+        return json.dumps({"baseline": self.baseline, "rows": records}, indent=2, ensure_ascii=False) + "\n"
+
+    def _repr_html_(self) -> str:
+        head, rows = self.cells()
+        lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
+        lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+    def write(self, folder: Path | str) -> Path:
+        """Write table.txt, .csv, .json, .md and .tex, and the picture as .png and .svg, into `folder`; returns it.
+
+        Raises:
+            RunDirectoryError: the folder cannot be written.
+        """
+        from decouple.report.figures.table import table_figure
+        from decouple.report.style import render
+
+        folder = Path(folder)
+        for suffix, text in (
+            ("txt", f"{self}\n"),
+            ("csv", self.csv()),
+            ("json", self.json()),
+            ("md", self.markdown()),
+            ("tex", self.latex()),
+        ):
+            write_text(folder / f"table.{suffix}", text)
+        figure = table_figure(self)
+        for kind in ("png", "svg"):
+            write_bytes(folder / f"table.{kind}", render(figure, kind))
+        return folder
+
+
+def read_table(folders: Sequence[Path | str]) -> Table:
+    """The table of finished runs: `decouple table`.
+
+    Args:
+        folders: run directories, all on images or all on text; or folders of such, as `decouple run --seeds` makes.
+
+    Raises:
+        RunDirectoryError: a folder is none of these.
+        DamagedFileError: a run is not finished, or a file of it is damaged.
+        DataError: see `make_table`.
+    """
+    runs: list[Run] = []
+    for folder in _expanded(folders):
+        inputs = read_inputs(folder)
+        runs.append((str(folder), inputs.config, inputs.results))
+    return make_table(runs)
+
+
+def _expanded(folders: Sequence[Path | str]) -> list[Path]:
+    """The run directories that are given or lie in those given."""
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        inner = sorted(config.parent for config in folder.glob("*/config.json"))
+        if not (folder / "config.json").exists() and not inner:
+            raise RunDirectoryError(f"{folder} is neither a run directory nor a folder of some (they have a config.json)")
+        found += [folder] if (folder / "config.json").exists() else inner
+    return found
+
+
+Run = tuple[str, RunConfig | TextConfig, Results | TextResults]
+"""A name for messages, the settings, and what came of them."""
+
+
+def make_table(runs: Iterable[Run]) -> Table:
+    """Runs grouped by the settings in which they differ, the seed left out.
+
+    Raises:
+        DataError: no runs, runs on images and on text together, or two runs of equal settings and seed.
+    """
+    runs = list(runs)
+    if len({type(results) for _, _, results in runs}) != 1:
+        names = ", ".join(name for name, _, _ in runs)
+        names = ", ".join(name for name, _, _ in runs)
+        raise DataError(f"a table needs runs of one kind, on images or on text, not {names or 'none'}")
+    flat = [{name: value for name, value in flattened(config).items() if name not in UNNAMED} for _, config, _ in runs]
+    varied = [name for name in flat[0] if any(each[name] != flat[0][name] for each in flat)]
+    groups: dict[str, dict[int, Run]] = {}
+    settings = {}
+    for run, values in zip(runs, flat, strict=True):
+        named = {name: values[name] for name in varied}
+        key, seed = json.dumps(named), run[1].seed
+        known = groups.setdefault(key, {})
+        if seed in known:
+            raise DataError(f"{known[seed][0]} and {run[0]} have the same settings and seed {seed}: give each run once")
+        known[seed], settings[key] = run, named
+    rows: list[Row] = []
+    for key, group in groups.items():
+        rows += _rows(settings[key], dict(sorted(group.items())))
+    return Table(rows, SGD if isinstance(runs[0][2], Results) else SINGLE)
+
+
+def _rows(settings: Mapping[str, Any], group: Mapping[int, Run]) -> list[Row]:
+    by_seed = {seed: _outcomes(config, results) for seed, (_, config, results) in group.items()}
+    methods = list(next(iter(by_seed.values())))
+    columns = {method: {seed: outcomes[method] for seed, outcomes in by_seed.items()} for method in methods}
+    baseline = columns[methods[0]]
+    return [Row(settings, method, column, {} if column is baseline else baseline) for method, column in columns.items()]
+
+
+def _outcomes(config: RunConfig | TextConfig, results: Results | TextResults) -> dict[str, Outcome]:
+    """By method, the baseline first."""
+    if isinstance(results, TextResults) or isinstance(config, TextConfig):
+        each = results.q0.epochs / config.q0.trajectories if config.q0.trajectories else results.q0.epochs
+        return {SINGLE: _population(results, "single", each, 0), **_ways(results, results.q0.epochs, 0)}
+    searched = [network for network in results.networks.values() if network.kind == "search"]
+    sgd = next(n for n in results.networks.values() if n.kind == "sgd" and n.test_accuracy is not None)
+    rounds = config.rounds.count * (config.rounds.epochs or config.learn.epochs)
+    learned = config.learn.epochs + rounds
+    candidates = mean(network.search_evaluations for network in searched) / results.images["train"]
+    seeds = min(config.q0.trajectories or len(searched), len(searched)) if config.q0.init == "searched" else 0
+    own = {"accuracy": mean(results.test_accuracy.search)}
+    return {
+        SGD: Outcome({"accuracy": results.test_accuracy.sgd, **_nll(sgd.test_nll)}, config.sgd.epochs, 0),
+        SEARCHED: Outcome(own | _nll(_mean(n.test_nll for n in searched)), learned, candidates),
+        **_ways(results, results.q0.epochs + seeds * learned, seeds * candidates),
+    }
+
+
+def _ways(results: Results | TextResults, epochs: float, candidates: float) -> dict[str, Outcome]:
+    of = partial(_population, results, epochs=epochs, candidates=candidates)
+    return {UNIFORM: of("uniform"), PRIOR: of("learned_prior"), GREEDY: of("greedy")}
+
+
+def _population(results: Results | TextResults, way: str, epochs: float, candidates: float) -> Outcome:
+    scores = {name: getattr(ways, way) for name, ways in results.q0.scores.items() if name in MEASURES}
+    return Outcome({**scores, "nll": getattr(results.q0.test_nll, way)}, epochs, candidates)
+
+
+def _nll(value: float | None) -> dict[str, float]:
+    return {} if value is None else {"nll": value}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def _flat(value: Any) -> Any:
+    """A setting as one cell."""
+    return value if isinstance(value, str | int | float | None) else json.dumps(value, ensure_ascii=False)
+
+
+def _figures(row: Row, name: str) -> dict[str, float | None]:
+    difference = row.difference(name)
+    bounds = (None, None, None) if difference is None else (difference.value, difference.low, difference.high)
+    names = (f"{name}_difference", f"{name}_difference_low", f"{name}_difference_high")
+    return {name: row.mean(name), f"{name}_std": row.std(name), **dict(zip(names, bounds, strict=True))}
+
+
+def _shown(row: Row, name: str, minus: str, plus_minus: str) -> list[str]:
+    """Mean ± standard deviation, and difference with interval."""
+    _, factor, digits = MEASURES[name]
+    average, std, difference = row.mean(name), row.std(name), row.difference(name)
+    if average is None:
+        return ["", ""]
+    signed: Callable[[float], str] = lambda value: f"{factor * value:+.{digits}f}".replace("-", minus)  # noqa: E731
+    spread = "" if std is None else f"{plus_minus}{factor * std:.{digits}f}"
+    shown = "" if difference is None else f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
+    return [f"{factor * average:.{digits}f}{spread}", shown]
+
+
+def _latex(text: str) -> str:
+    """Text with LaTeX's special characters escaped; mathematics of our own stays."""
+    if "$" in text:
+        return text.replace("%", r"\%")
+    return "".join(f"\\{character}" if character in "%&#_{}" else character for character in text)

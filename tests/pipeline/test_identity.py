@@ -1,0 +1,118 @@
+"""Which settings name a stage's folder: those that decide what is in it, and no others."""
+
+import typing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from decouple.config import NO_IDENTITY, RunConfig, Section, TextConfig, identity
+from decouple.config.base import hints
+from decouple.pipeline.context import Run
+from decouple.pipeline.learning import networks_of
+from decouple.pipeline.population import q0_identity
+from decouple.pipeline.searching import search_identity
+from decouple.pipeline.text import TextRun
+from decouple.settings import from_builtins
+
+OTHERS = {
+    "network.width": 64,
+    "search.target": 0.5,
+    "search.points": "all",
+    "search.algorithm": "random",
+    "compare.images": 90,
+    "sgd.groups": [3],
+}
+"""Values that `other` would not find."""
+EVERYTHING = {"search", "learn", "rounds", "sgd", "q0"}
+DECIDED = {
+    "data": EVERYTHING,
+    "network": EVERYTHING,
+    "seed": EVERYTHING,
+    "precision": EVERYTHING,
+    "search": {"search", "learn", "rounds", "q0"},
+    "learn": {"learn", "rounds", "q0"},
+    "rounds": {"rounds", "q0"},
+    "sgd": {"sgd"},
+    "compare": {"learn", "rounds", "sgd", "q0"},
+    "q0": {"q0"},
+}
+"""The stages whose folder depends on a setting of the section."""
+NONE = {"preset", "search.solutions", "sgd.groups", "q0.trajectories", "q0.members", "q0.prior"}
+
+
+def fields(section: Section, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Type and value of every setting."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, hint in hints(type(section)).items():
+        value = getattr(section, name)
+        found |= fields(value, f"{prefix}{name}.") if isinstance(value, Section) else {prefix + name: (hint, value)}
+    return found
+
+
+def other(hint: Any, value: Any) -> Any:
+    """Another value of the field."""
+    while typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) is typing.Literal:
+        return next(choice for choice in typing.get_args(hint) if choice != value)
+    if isinstance(value, str):
+        return value + "x"
+    if isinstance(value, dict):
+        return {name: 2 * each for name, each in value.items()}
+    if isinstance(value, float):
+        return value / 2 or 0.25
+    if isinstance(value, bool):
+        return not value
+    return 2 if value is None else value + 2
+
+
+def changed(base: Any, name: str) -> Any:
+    values: Any = OTHERS.get(name) or other(*fields(base)[name])
+    for part in reversed(name.split(".")):
+        values = {part: values}
+    return from_builtins(values, base)
+
+
+def folders(config: RunConfig) -> dict[str, str]:
+    """Of each stage of a run on made-up data."""
+    directory: Any = SimpleNamespace(path=Path("run"))
+    run = Run(directory=directory, config=config, data=SimpleNamespace(digest="data"), group=None)  # type: ignore[arg-type]
+    networks = networks_of(run)
+    first, after_a_round, *_ = networks
+    return {
+        "search": search_identity(run),
+        "learn": first.identity,
+        "rounds": after_a_round.identity,
+        "sgd": next(each.identity for each in networks if each.kind == "sgd"),
+        "q0": q0_identity(run, networks),
+    }
+
+
+@pytest.mark.parametrize("algorithm", ["es", "paper"])
+def test_a_folder_is_named_by_the_settings_that_decide_what_is_in_it(algorithm: str) -> None:
+    base = from_builtins({"search": {"algorithm": algorithm}, "rounds": {"count": 1}})
+    before = folders(base)
+    for name in fields(base):
+        expected = set() if name in NONE else DECIDED[name.partition(".")[0]]
+        if name.startswith(("search.es.", "search.paper.")) and not name.startswith(f"search.{algorithm}."):
+            expected = set()
+        if name == "rounds.count":
+            expected = {"q0"}  # which begins with the last network; what the first round has made stays
+        after = folders(changed(base, name))
+        assert {stage for stage in EVERYTHING if before[stage] != after[stage]} == expected, name
+
+
+def test_a_population_of_text_is_named_by_the_settings_that_decide_it() -> None:
+    base = from_builtins({"q0": {"restart": "continue"}}, TextConfig())
+
+    def folder(config: TextConfig) -> str:
+        corpus: Any = SimpleNamespace(digest=str(identity(config.corpus)))
+        return TextRun(directory=None, config=config, group=None, corpus=corpus).identity  # type: ignore[arg-type]
+
+    for name, (hint, _) in fields(base).items():
+        if name in ("q0.init", "q0.augment"):
+            continue  # text has one value for each
+        decides = NO_IDENTITY not in getattr(hint, "__metadata__", ())
+        assert (folder(changed(base, name)) != folder(base)) == decides, name
