@@ -72,6 +72,10 @@ from .networks.points import (
 from .pipeline import (
     run as run,
 )
+from .pipeline.trials import (
+    Trial as Trial,
+    Tuning as Tuning,
+)
 from .pipeline.tune import (
     tune as tune,
 )
