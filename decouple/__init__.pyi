@@ -76,6 +76,10 @@ from .pipeline.opened import (
     OpenedRun as OpenedRun,
     open as open,
 )
+from .pipeline.trials import (
+    Trial as Trial,
+    Tuning as Tuning,
+)
 from .pipeline.tune import (
     tune as tune,
 )

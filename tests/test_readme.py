@@ -53,6 +53,7 @@ PRINTED: dict[str, Callable[[str], bool]] = {
     "decouple/data/README.md 0": lambda printed: len(decouple.load_data("mine.py:stripes").test) == 100,
     "decouple/data/README.md 1": lambda printed: printed == "48 8 8 16 (3, 16, 16) 4\n",
     "decouple/learn/README.md 0": lambda printed: _percentages(printed)[0] > 90,
+    "decouple/learn/README.md 1": lambda printed: printed.startswith("{'learn.lr': 0."),
     "decouple/networks/README.md 0": lambda printed: len(re.findall(r"\d\.\d+", printed)) == 5,
     "decouple/pipeline/README.md 0": lambda printed: printed == "60 (3,)\n",
     "decouple/pipeline/README.md 1": lambda printed: (
@@ -146,7 +147,7 @@ def test_the_commands_are_known(page: str) -> None:
             command = _command_of(words)
             assert re.search(rf"^  decouple {' '.join(command[: 1 + (command[0] == 'q0')])}\b", usage, re.MULTILINE), words
             assert set(options) <= _options(*command) | {"--help", "--schema"}, words
-            if command[0] in ("run", "estimate") and len(words) > 2:
+            if command[0] in ("run", "estimate", "tune") and len(words) > 2:
                 assert words[2] in {*PRESETS, "PRESET"}, words
             if "--preset" in words:
                 assert words[words.index("--preset") + 1] in TEXT_PRESETS, words
@@ -171,6 +172,7 @@ def test_the_settings_are_known(page: str) -> None:
     """Options by themselves (`--learn.epochs`), settings (`learn.epochs`) and fields of results.json."""
     commands = [
         ("run",),
+        ("tune",),
         ("q0", "text"),
         ("q0", "plan"),
         ("q0", "export"),

@@ -28,7 +28,7 @@ TUNED = ("lr", "weight_decay")
 """Settings of every method that are tuned."""
 AROUND = (0.25, 0.5, 1, 2, 4)
 """What a setting's own value is multiplied by."""
-BUDGET = {"epochs", "first_epochs", "cycles", "trajectories", "groups", "init", "members", "prior"}
+BUDGET = {"epochs", "first_epochs", "cycles", "trajectories", "groups", "init", "members"}
 """Settings that decide how long a trial takes, or nothing in it."""
 
 
@@ -67,16 +67,17 @@ class Tuning(Written):
         return min((trial for trial in trials if trial.accuracy == top), key=lambda trial: len(self.beyond(trial)))
 
     def beyond(self, trial: Trial) -> list[tuple[str, Value]]:
-        """For each of its values that is the smallest or largest that was tried: the setting, and the next value to try. A
-        setting ends at the edge of its range."""
+        """For each of its values that is the smallest or largest that was tried: the setting, and the next value to try, unless
+        that is out of range."""
         found = []
         for name, grid in self.grids[trial.method].items():
             value = trial.values[name]
             tried = [other.values[name] for other in self.of(trial.method)]
             if len(grid) > 1 and not any(isinstance(each, str) for each in grid):
                 for up, end in ((False, min(tried)), (True, max(tried))):
-                    following = _next(self.base, name, grid, value, up=up) if value == end else None
-                    found += [] if following is None else [(name, following)]
+                    following = _next(grid, value, up=up) if value == end else None
+                    if following is not None and _allowed(self.base, trial.values | {name: following}):
+                        found.append((name, following))
         return found
 
     def config(self) -> RunConfig:
@@ -95,22 +96,21 @@ class Tuning(Written):
             return study
 
     def draw(self, method: str, count: int, first: Sequence[Values] = ()) -> list[Values]:
-        """So many combinations that were not tried yet, those of `first` before the others, which come from the seed."""
+        """So many combinations that were not tried yet, or as many as there are: those of `first`, then others by the seed."""
+        grid, drawn = self.grids[method], [trial.values for trial in self.of(method)]
+        known = len(drawn)
         with _optuna() as optuna:
-            seed = derive(self.base.seed, "tune", method) % 2**32
-            study = self.study(method, optuna.samplers.GridSampler(self.grids[method], seed))
-            known = [trial.values for trial in self.of(method)]
+            sampler = optuna.samplers.GridSampler(grid, derive(self.base.seed, "tune", method) % 2**32)
+            study = self.study(method, sampler)
             for values in first:
                 study.enqueue_trial(values)
-            drawn: list[Values] = []
-            while len(drawn) < min(count, self.left(method)):
-                values = study.ask(_distributions(optuna, self.grids[method])).params
-                drawn += [] if values in [*known, *drawn] else [values]
-        return drawn
-
-    def left(self, method: str) -> int:
-        """Combinations that were not tried."""
-        return math.prod(map(len, self.grids[method].values())) - len(self.of(method))
+            for _ in range(math.prod(map(len, grid.values())) + len(first)):  # by when each combination has come
+                if len(drawn) == known + count:
+                    break
+                values = study.ask(_distributions(optuna, grid)).params
+                if values not in drawn and _allowed(self.base, values):
+                    drawn.append(values)
+        return drawn[known:]
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Head and rows as a reader sees them."""
@@ -188,8 +188,7 @@ def grids_of(config: RunConfig, tuning: TuneConfig) -> Grids:
     """The values that the trials of each method are drawn from.
 
     Raises:
-        ConfigError: a setting is not known or cannot be tuned, a value is out of its range, or there are fewer combinations than
-            trials.
+        ConfigError: a setting is not known or cannot be tuned, or a value is out of its range.
     """
     own = settings.flattened(config)
     known = [name for name in own if name.split(".")[0] in tuning.methods and name.split(".")[-1] not in BUDGET]
@@ -204,11 +203,6 @@ def grids_of(config: RunConfig, tuning: TuneConfig) -> Grids:
     for name in wanted:
         values = [settings.flattened(configured(config, {name: value}))[name] for value in given.get(name, ())]
         grids[name.split(".")[0]][name] = ordered(values) or _around(config, name, own[name])
-    for method, grid in grids.items():
-        if (cells := math.prod(map(len, grid.values()))) < tuning.trials:
-            raise ConfigError(
-                f"trials = {tuning.trials}: {method} has {cells} combinations; give fewer --trials, or more values by --grid"
-            )
     return grids
 
 
@@ -222,7 +216,7 @@ def _around(config: RunConfig, name: str, own: Any) -> tuple[Value, ...]:
     """Values around a setting's own."""
     number = isinstance(own, int | float) and not isinstance(own, bool) and own > 0
     values = [round(own * factor) if isinstance(own, int) else own * factor for factor in AROUND] if number else []
-    found = ordered([_rounded(value) for value in values if _allowed(config, name, value)])
+    found = ordered([_rounded(value) for value in values if _allowed(config, {name: value})])
     if len(found) < 2:
         raise ConfigError(f"{name} = {own!r} has no values around it to try: name them by --grid {name}=VALUE,VALUE")
     return found
@@ -234,16 +228,16 @@ def ordered(values: Sequence[Value]) -> tuple[Value, ...]:
     return tuple(once if any(isinstance(value, str) for value in once) else sorted(once))
 
 
-def _next(config: RunConfig, name: str, grid: Sequence[Value], value: Value, *, up: bool) -> Value | None:
-    """The next number in a direction: of the grid, or where it ends one step further; None at the edge of what is allowed."""
+def _next(grid: Sequence[Value], value: Value, *, up: bool) -> Value | None:
+    """The next number in a direction: of the grid, or where it ends one step further, if there is one."""
     numbers: list[Any] = list(grid) if up else list(reversed(grid))
     place = numbers.index(value)
     if place + 1 < len(numbers):
         return numbers[place + 1]
     before, last = numbers[-2:]
-    further = _rounded(last * last / before if before else last * 2)
-    further = round(further) if isinstance(last, int) else further
-    return further if further not in numbers and _allowed(config, name, further) else None
+    further = last * last / before if before else last * 2
+    further = round(further) if isinstance(last, int) else _rounded(further)
+    return None if further in numbers else further
 
 
 def _rounded(value: float) -> Any:
@@ -251,9 +245,10 @@ def _rounded(value: float) -> Any:
     return value if isinstance(value, int) else float(f"{value:.4g}")
 
 
-def _allowed(config: RunConfig, name: str, value: Value) -> bool:
+def _allowed(config: RunConfig, values: Mapping[str, Any]) -> bool:
+    """Whether the values are in their ranges and fit each other."""
     try:
-        configured(config, {name: value})
+        configured(config, values)
     except SettingError:
         return False
     return True

@@ -53,9 +53,9 @@ def tune(
     """Tune every method with as many trials of as many epochs, and write what came of it into `out`.
 
     All trials share data, seed and searched targets. A trial trains the network that `decouple.run` would train with its settings,
-    of q0 one trajectory. Those of the first draw do not depend on any result. Then, where the best value of a method is
-    the smallest or largest that was tried, each method gets a quarter more trials: that method's begin with the next value beside
-    the best, the rest is drawn. This is repeated up to `tuning.extensions` times; `Tuning.remarks` says what is still at an edge.
+    of q0 one trajectory. The first ones depend on no result. Where then the best value of a method is the smallest or largest
+    that was tried, each method gets a quarter more, up to `tuning.extensions` times, the next value beside the best among them.
+    `Tuning.remarks` tells what is still at an edge.
 
     Args:
         config: the settings around the tuned ones.
@@ -65,36 +65,22 @@ def tune(
         device, data_root, quiet: as in `decouple.run`.
 
     Raises:
-        ConfigError: a setting that cannot be tuned, a value out of its range, too few combinations; Optuna is not installed; or
-            the process is one of a torchrun.
+        ConfigError: a setting that cannot be tuned, a value out of its range, too few combinations, no Optuna; or under torchrun.
         DecoupleError: what a run raises; see `decouple.run`.
     """
     expect(config, RunConfig, "config", "such as decouple.preset('digits')")
     expect(tuning, TuneConfig, "tuning")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ConfigError("torchrun shares one training among its processes, and a tuning has many: use --workers")
-    config = settings.located(config, data_root)
-    first = Tuning(_budgeted(config, tuning), grids_of(config, tuning), (), config.data.validation)
-    drawn = _drawn(first, tuning.trials)
+    config, progress = settings.located(config, data_root), Progress(quiet=quiet)
+    first = _drawn(Tuning(_budgeted(config, tuning), grids_of(config, tuning), (), config.data.validation), tuning.trials)
     with (
         RunDirectory.create(Path(out), config, resume=resume) as directory,
         open_run(
-            directory,
-            config,
-            device=device,
-            data_root=data_root,
-            progress=Progress(quiet=quiet),
-            execution=Execution(workers),
+            directory, config, device=device, data_root=data_root, progress=progress, execution=Execution(workers)
         ) as run,
     ):
-        single = replace(run, config=_single(first.base))
-        shared = _shared(single, tuning.methods)
-        found = replace(first, trials=_train(single, shared, drawn))
-        for number in range(1, tuning.extensions + 1):
-            found, further = _extended(found, number, -(-tuning.trials // 4))
-            if not further:
-                break
-            found = replace(found, trials=[*found.trials, *_train(single, shared, further)])
+        found = _tuned(run, first, tuning)
         found.write(directory.path)
         return found
 
@@ -117,37 +103,50 @@ def _single(config: RunConfig) -> RunConfig:
     return configured(config, values)
 
 
-def _drawn(tuning: Tuning, count: int) -> list[Trial]:
-    """The trials before any result: those with the settings' own values first, where the grid has them."""
-    trials = []
+def _drawn(tuning: Tuning, count: int) -> Tuning:
+    """With the trials before any result: those with the settings' own values first, where the grid has them."""
+    trials: list[Trial] = []
     for method, grid in tuning.grids.items():
         own = {name: settings.flattened(tuning.base)[name] for name in grid}
-        first = [own] if all(own[name] in values for name, values in grid.items()) else []
-        trials += [Trial(method, values, 0, None) for values in tuning.draw(method, count, first)]
-    for trial in trials:  # what cannot be combined shows now
-        configured(tuning.base, trial.values)
-    return trials
+        drawn = tuning.draw(method, count, [own] if all(own[name] in grid[name] for name in grid) else [])
+        if len(drawn) < count:
+            raise ConfigError(
+                f"trials = {count}: {method} has {len(drawn)} combinations of values; give fewer --trials, or more values by --grid"
+            )
+        trials += [Trial(method, values, 0, None) for values in drawn]
+    return replace(tuning, trials=trials)
 
 
 def _extended(tuning: Tuning, number: int, count: int) -> tuple[Tuning, list[Trial]]:
-    """The grids with the next values beside those at an edge, and `count` further trials of each method, or as many as all have
-    left; none, if no best value is at an edge."""
+    """The grids with the next values beside those at an edge, and up to `count` further trials, equally many of each method;
+    none, if no best value is at an edge."""
     best = {method: tuning.best(method) for method in tuning.grids}
     beyond = {method: tuning.beyond(trial) for method, trial in best.items()}
-    grids = {
-        method: {
-            name: ordered([*values, *(value for setting, value in beyond[method] if setting == name)])
-            for name, values in grid.items()
-        }
-        for method, grid in tuning.grids.items()
-    }
+    if not any(beyond.values()):
+        return tuning, []
+    grids = {}
+    for method, grid in tuning.grids.items():
+        added = {name: [value for setting, value in beyond[method] if setting == name] for name in grid}
+        grids[method] = {name: ordered([*values, *added[name]]) for name, values in grid.items()}
     grown = replace(tuning, grids=grids)
-    count = min(count, *map(grown.left, grids)) if any(beyond.values()) else 0
-    further = []
-    for method in grids if count else ():
-        beside = [best[method].values | {name: value} for name, value in beyond[method]]
-        further += [Trial(method, values, number, None) for values in grown.draw(method, count, beside)]
+    beside = {method: [best[method].values | {name: value} for name, value in found] for method, found in beyond.items()}
+    drawn = {method: grown.draw(method, count, beside[method]) for method in grids}
+    count = min(map(len, drawn.values()))
+    further = [Trial(method, values, number, None) for method in drawn for values in drawn[method][:count]]
     return (grown if further else tuning), further
+
+
+def _tuned(run: Run, drawn: Tuning, tuning: TuneConfig) -> Tuning:
+    """With all trials done, those that were drawn before any result and those of the extensions."""
+    run = replace(run, config=_single(drawn.base))
+    shared = _shared(run, tuning.methods)
+    found = replace(drawn, trials=_train(run, shared, drawn.trials))
+    for number in range(1, tuning.extensions + 1):
+        found, further = _extended(found, number, -(-tuning.trials // 4))
+        if not further:
+            break
+        found = replace(found, trials=[*found.trials, *_train(run, shared, further)])
+    return found
 
 
 @dataclass(frozen=True)
@@ -221,8 +220,16 @@ def _train(run: Run, shared: _Shared, trials: Sequence[Trial]) -> list[Trial]:
 
         if run.execution.workers > 1 and missing:
             jobs = [Job(f"trained {plan.unit}", partial(tuple, [plan]), partial(keep, plan)) for plan in missing]
-            how: dict[str, Any] = {"device": run.device.type, "workers": run.execution.workers, "address": None}
-            distribute(_score, shared, jobs, **how, result_bytes=10_000, mend="--workers or a batch")
+            distribute(
+                _score,
+                shared,
+                jobs,
+                device=run.device.type,
+                workers=run.execution.workers,
+                address=None,
+                result_bytes=10_000,
+                mend="--workers or a batch",
+            )
         else:
             for plan in missing:
                 keep(plan, _score(shared, str(run.device), plan))
@@ -239,8 +246,9 @@ def _score(shared: _Shared, device: str, plan: _Plan) -> list[float]:
     try:
         if plan.method == "q0":
             network.load_state_dict(shared.start or network.state_dict())
-            arithmetic: dict[str, Any] = {"seed": config.seed, "precision": config.precision}
-            ensemble = train_population([network], data, plan.work, config=config.q0, **arithmetic)
+            ensemble = train_population(
+                [network], data, plan.work, config=config.q0, seed=config.seed, precision=config.precision
+            )
             return [accuracy(cast(Stages, ensemble), data.validation)]
         objective: Objective = CrossEntropy()
         if shared.targets is not None and plan.method == "learn":

@@ -192,6 +192,15 @@ def test_a_setting_ends_at_the_edge_of_its_range(small: RunConfig) -> None:
     assert found.beyond(found.trials[1]) == [("sgd.lr", 0.05), ("sgd.weight_decay", 0.005), ("sgd.batch", 13)]
 
 
+def test_values_that_contradict_each_other_are_left_out(small: RunConfig) -> None:
+    grids = grids_of(
+        small, TuneConfig(grid={"learn.target_weight": (0, 1), "learn.live.weight": (0, 1), "learn.lr": (0.1,)})
+    )
+    drawn = Tuning(small, grids, (), 40).draw("learn", 100)
+    assert len(drawn) == 5 * 3, "a body that learns from nothing is no trial"
+    assert all(values["learn.target_weight"] + values["learn.live.weight"] for values in drawn)
+
+
 def test_of_equals_one_inside_is_chosen(small: RunConfig) -> None:
     grids = grids_of(
         small, TuneConfig(grid={"sgd.lr": (0.1, 0.2, 0.4), "sgd.weight_decay": (0.02,)}, trials=3, methods=("sgd",))
@@ -269,7 +278,7 @@ def test_optuna_gets_the_trials(small: RunConfig) -> None:
         ({"grid": {"learn.lr": (0.1, -1)}}, "learn.lr = -1: expected a number > 0"),
         ({"grid": {"learn.lr": ("high",)}}, "learn.lr = 'high': expected a number"),
         ({"settings": ("learn.augment",)}, "learn.augment = 'none' has no values around it to try: name them by grid"),
-        ({"trials": 26}, "trials = 26: sgd has 25 combinations; give fewer trials"),
+        ({"trials": 26}, "trials = 26: sgd has 25 combinations of values; give fewer trials"),
         ({"methods": ("q0",), "epochs": 4}, "4 epochs a trial: q0 takes a multiple of its 3 cycles"),
     ],
 )
