@@ -35,6 +35,7 @@ from .config import (
     SearchConfig as SearchConfig,
     SgdConfig as SgdConfig,
     TextConfig as TextConfig,
+    TuneConfig as TuneConfig,
 )
 from .data import (
     ImageData as ImageData,
@@ -71,6 +72,13 @@ from .networks.points import (
 from .pipeline import (
     run as run,
 )
+from .pipeline.opened import (
+    OpenedRun as OpenedRun,
+    open as open,
+)
+from .pipeline.tune import (
+    tune as tune,
+)
 from .presets import (
     preset as preset,
     text_preset as text_preset,
@@ -81,6 +89,7 @@ from .q0.ensemble import (
 from .report import (
     write_comparison as write_comparison,
 )
+from .report.table import Outcome as Outcome, Table as Table, TableRow as TableRow, read_table as read_table
 from .results import (
     Results as Results,
 )

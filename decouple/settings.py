@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,3 +118,19 @@ def flattened(section: Any, prefix: str = "") -> dict[str, Any]:
         inner = isinstance(value, Section)
         flat |= flattened(value, f"{prefix}{name}.") if inner else {prefix + name: to_builtins(value)}
     return flat
+
+
+def unflattened(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their whole names as nested dictionaries.
+
+    >>> unflattened({"learn.lr": 0.1, "learn.live.weight": 1.0})
+    {'learn': {'lr': 0.1, 'live': {'weight': 1.0}}}
+    """
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *sections, field = name.split(".")
+        inner = nested
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[field] = value
+    return nested

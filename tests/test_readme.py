@@ -55,6 +55,9 @@ PRINTED: dict[str, Callable[[str], bool]] = {
     "decouple/learn/README.md 0": lambda printed: _percentages(printed)[0] > 90,
     "decouple/networks/README.md 0": lambda printed: len(re.findall(r"\d\.\d+", printed)) == 5,
     "decouple/pipeline/README.md 0": lambda printed: printed == "60 (3,)\n",
+    "decouple/pipeline/README.md 1": lambda printed: (
+        len(_percentages(printed)) == 4 and printed.endswith("[(8, 3, 3), (8, 1, 1), (10,)] (0, 1, 2) 2\n")
+    ),
     "decouple/q0/README.md 0": lambda printed: float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9,
     "decouple/q0/README.md 1": lambda printed: float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9,
     "decouple/q0/README.md 2": lambda printed: printed.endswith("True\n"),
@@ -165,7 +168,16 @@ def _fields(record: Any) -> Iterator[str]:
 @pytest.mark.parametrize("page", GUIDES)
 def test_the_settings_are_known(page: str) -> None:
     """Options by themselves (`--learn.epochs`), settings (`learn.epochs`) and fields of results.json."""
-    commands = [("run",), ("q0", "text"), ("q0", "plan"), ("q0", "export"), ("report",), ("compare", "RUN", "RUN")]
+    commands = [
+        ("run",),
+        ("q0", "text"),
+        ("q0", "plan"),
+        ("q0", "export"),
+        ("report",),
+        ("compare", "RUN", "RUN"),
+        ("table",),
+        ("points",),
+    ]
     options = {option for command in commands for option in _options(*command)}
     sections = {option[2:].split(".")[0] for option in options if "." in option} - {"data"}  # a variable of the examples too
     results = set(_fields(Results))

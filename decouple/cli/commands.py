@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from decouple import own_code, settings
 from decouple.cli.options import (
@@ -20,7 +22,9 @@ from decouple.cli.options import (
     RunOptions,
     SearchCodeOptions,
     StageOptions,
+    TableOptions,
     TextOptions,
+    TuneOptions,
 )
 from decouple.cli.parsing import parse_options, parse_settings, peek
 from decouple.cli.signals import on_signal, unwind
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
 _RUN = [field.name for field in fields(RunConfig) if field.name != "preset"]
 """The settings of a run that its command line takes."""
+PresetOptions = TypeVar("PresetOptions", RunOptions, TuneOptions)
 _TEXT = [field.name for field in fields(TextConfig) if field.name != "preset"]
 
 
@@ -44,6 +49,8 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
     return {
         "run": _run,
         "estimate": _estimate,
+        "table": _table,
+        "tune": _tune,
         "points": _points,
         "presets": _presets,
         "version": _version,
@@ -53,8 +60,11 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
 
 
 def _run(argv: list[str]) -> None:
-    options, config = _preset_settings("run", argv)
+    options, config = _preset_settings("run", argv, RunOptions())
     config = settings.located(config, options.data_root)
+    if options.seeds:
+        _run_seeds(options, config, argv)
+        return
     out = options.out or default_out(config)
     from decouple.pipeline.directory import RunDirectory
 
@@ -62,18 +72,53 @@ def _run(argv: list[str]) -> None:
         _execute(directory, group, config, options, "report")
 
 
-def _preset_settings(command: str, argv: list[str]) -> tuple[RunOptions, RunConfig]:
-    """What `run` and `estimate` take: options and settings after the name of a preset."""
+def _run_seeds(options: RunOptions, config: RunConfig, argv: list[str]) -> None:
+    if any(argument.partition("=")[0] == "--seed" for argument in argv):
+        raise ConfigError("--seed and --seeds are both given: give one of them")
+    out = options.out or default_out(config).with_name(default_out(config).name.removesuffix(f"-seed{config.seed}"))
+    from decouple.pipeline.seeds import run_seeds
+
+    with on_signal(unwind):
+        table = run_seeds(
+            config,
+            options.seeds,
+            out,
+            resume=options.resume,
+            device=options.device,
+            data_root=options.data_root,
+            workers=options.workers,
+            quiet=options.quiet,
+        )
+    print(f"{table}\nTable: {(out / 'table.md').resolve()}")
+
+
+def _table(argv: list[str]) -> None:
+    count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
+    options = parse_options("table RUN_DIR ...", argv[count:], TableOptions())
+    if not count:
+        raise ConfigError("'decouple table' needs run directories first: decouple table runs/digits-seed0 runs/digits-seed1")
+    from decouple.report.table import read_table
+
+    table = read_table([Path(path) for path in argv[:count]])
+    print(
+        str(table) if options.format == "text" else getattr(table, options.format)(), end="\n" * (options.format == "text")
+    )
+    if options.out is not None:
+        print(f"Table: {(table.write(options.out) / 'table.md').resolve()}", file=sys.stderr)
+
+
+def _preset_settings(command: str, argv: list[str], known: PresetOptions) -> tuple[PresetOptions, RunConfig]:
+    """What `run`, `estimate` and `tune` take: options, --config among them, and settings after the name of a preset."""
     usage = f"{command} PRESET"
     if argv[:1] in (["-h"], ["--help"]):
-        parse_settings(usage, argv, RunOptions(), RunConfig(), _RUN)
+        parse_settings(usage, argv, known, RunConfig(), _RUN)
     if not argv or argv[0].startswith("-"):
         raise ConfigError(
             f"'decouple {command}' needs a preset first: decouple {command} digits; known: {', '.join(PRESETS)}"
         )
-    options = peek(RunOptions(), argv[1:])
+    options = peek(known, argv[1:])
     base = _with_file(preset(argv[0]), options.config)
-    return options, parse_settings(usage, argv[1:], RunOptions(), base, _RUN)
+    return options, parse_settings(usage, argv[1:], known, base, _RUN)
 
 
 def _with_file(base: Config, file: Path | None) -> Config:
@@ -279,10 +324,30 @@ def _export(argv: list[str]) -> None:
 
 
 def _estimate(argv: list[str]) -> None:
-    options, config = _preset_settings("estimate", argv)
+    options, config = _preset_settings("estimate", argv, RunOptions())
     from decouple.estimate import estimate
 
     print(estimate(config, device=options.device, data_root=options.data_root).text())
+
+
+def _tune(argv: list[str]) -> None:
+    options, config = _preset_settings("tune", argv, TuneOptions())
+    out = options.out or default_out(config).with_name(f"tune-{default_out(config).name}")
+    from decouple.pipeline.tune import tune
+
+    with on_signal(unwind):
+        found = tune(
+            config,
+            out,
+            tuning=options,
+            resume=options.resume,
+            device=options.device,
+            data_root=options.data_root,
+            workers=options.workers,
+            quiet=options.quiet,
+        )
+    print(f"{found}\nTable and picture: {(out / 'tune.md').resolve()}")
+    print(f"Run the best settings: decouple run {config.preset} --config {shlex.quote(str(out / 'best.json'))}")
 
 
 def _points(argv: list[str]) -> None:

@@ -213,6 +213,8 @@ def _metavar(kind: Any) -> str:
         (one,) = map(_metavar, _kinds(typing.get_args(kind)[0]))
         return f"{one} [{one} ...]"
     if typing.get_origin(kind) is dict:
+        if typing.get_origin(typing.get_args(kind)[1]) is tuple:
+            return "NAME=VALUE,VALUE [NAME=VALUE,VALUE ...]"
         if bool in _kinds(typing.get_args(kind)[1]):
             return "NAME=VALUE [NAME=VALUE ...]"
         pair = "POINT " + "".join(map(_metavar, _kinds(typing.get_args(kind)[1])))
@@ -224,7 +226,9 @@ def _value(kinds: list[Any], words: list[str]) -> Any:
     """The value that the words after an option stand for; the words, if it can have none such."""
     origins = [typing.get_origin(kind) for kind in kinds]
     if origins == [dict] and all("=" in word for word in words):
-        return {name: _argument(value) for name, _, value in (word.partition("=") for word in words)}
+        several = typing.get_origin(typing.get_args(kinds[0])[1]) is tuple
+        pairs = [word.partition("=")[::2] for word in words]
+        return {name: [_number(one) for one in value.split(",")] if several else _argument(value) for name, value in pairs}
     if dict in origins and len(words) > 1 and len(words) % 2 == 0:
         return {name: _number(word) for name, word in zip(words[::2], words[1::2], strict=True)}
     if tuple in origins and (len(words) != 1 or len(kinds) == 1):

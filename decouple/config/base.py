@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 
 from decouple.errors import SettingError, expect
+from decouple.formats import html_table
 
 _MOST = 2**63 - 1
 """The largest whole number that torch takes."""
@@ -58,6 +59,18 @@ class Section:
                 self._refuse(name, _expected(hint, value))
             object.__setattr__(self, name, value)
         self._check()
+
+    def _repr_html_(self) -> str:
+        return html_table(self._named())
+
+    def _named(self) -> Iterator[tuple[str, str]]:
+        """Every field's name, "section.field" of one of a section, with its value."""
+        for name in hints(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                yield from ((f"{name}.{inner}", shown) for inner, shown in value._named())
+            else:
+                yield name, str(value)
 
     def _check(self) -> None:
         """Refuse fields that contradict each other."""
@@ -161,6 +174,8 @@ def _expected(hint: Any, value: Any = None) -> str:
         return " or ".join(_expected(argument, value) for argument in arguments)
     if origin is tuple:
         return f"one or more values, each {_expected(arguments[0])}"
+    if origin is dict and typing.get_origin(arguments[1]) is tuple:
+        return "one or more names with their values, NAME=VALUE,VALUE"
     if origin is dict:
         return f"one or more names with a value each, {_expected(arguments[1])}"
     return _WORDS[hint]

@@ -16,6 +16,7 @@ from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split, check_scale, in_unit_scale
 from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
+from decouple.formats import percent, plural
 from decouple.learn.objective import CrossEntropy, Targets, regression
 from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
@@ -54,6 +55,17 @@ class Fit:
     @property
     def best_validation(self) -> float:
         return self.validation[self.best_epoch - 1]
+
+    def __repr__(self) -> str:
+        """
+        >>> Fit([2.3, 0.5], [0.4, 0.9], 20)
+        Fit(2 epochs, 20 steps: loss 2.3 → 0.5, validation 90.0 % at epoch 2)
+        """
+        done = f"Fit({plural(len(self.losses), 'epoch')}, {plural(self.gradient_steps, 'step')}"
+        if not self.losses:
+            return f"{done})"
+        loss = f"loss {self.losses[0]:.4g} → {self.losses[-1]:.4g}"
+        return f"{done}: {loss}, validation {percent(self.best_validation)} % at epoch {self.best_epoch})"
 
 
 @dataclass(frozen=True)

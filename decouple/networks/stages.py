@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from decouple.data.images import as_float, check_scale, in_unit_scale
 from decouple.errors import NetworkError, did_you_mean
+from decouple.formats import plural
 from decouple.networks.state import weights_digest
 from decouple.torch_state import device_of, evaluated, generators_kept
 
@@ -81,6 +82,14 @@ class Stages(nn.Module):
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self.stages)
+
+    def __repr__(self) -> str:
+        """In a line; `print(network.stages)` shows the layers.
+
+        >>> Stages([nn.Flatten(), nn.Linear(4, 3)], ["flat", "logits"])
+        Stages(flat → logits; 15 parameters)
+        """
+        return f"Stages({' → '.join(self.names)}; {plural(sum(p.numel() for p in self.parameters()), 'parameter')})"
 
     @property
     def digest(self) -> str:

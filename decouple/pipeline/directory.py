@@ -3,7 +3,7 @@
 config.json      resolved settings; what decides the results
 run.json         how they came about: versions, commit, device, seconds by stage
 metrics.jsonl    a line for every epoch, batch or cycle as it happened (a unit that is redone logs again)
-search/ learn/ compare/ q0/
+search/ learn/ compare/ q0/ tune/
                  <stage>/<fingerprint>/…: the units of each stage, by the settings that they depend on
 results.json, curves.json, figures/, report.html
 """
@@ -36,7 +36,7 @@ from decouple.files import FULL, TEMPORARY, read_json, remove_partial, why_not_w
 RUN_FORMAT = 2
 """Of a run directory. 1 was written by decouple 0.1."""
 
-_WORK = ("search", "learn", "compare", "q0", "results.json")
+_WORK = ("search", "learn", "compare", "q0", "tune", "results.json")
 """What shows that a run has begun."""
 _SETTINGS = ("config.json", "run.json", "metrics.jsonl", "tensorboard", ".lock", ".lock-owner")
 """What a run leaves that ended before it had begun."""

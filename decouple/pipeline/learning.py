@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from decouple.files import load_tensors, save_record, save_tensors, try_record, 
 from decouple.learn.fitting import Checkpoint, Fit, fit, recorded_epochs
 from decouple.learn.objective import CrossEntropy, regression
 from decouple.networks import Stages
-from decouple.pipeline.context import Run
+from decouple.pipeline.context import Placed, Run
 from decouple.pipeline.searching import search_identity
 from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
@@ -81,7 +82,7 @@ class Trained:
         return network.eval()
 
 
-def networks_of(run: Run) -> list[Trained]:
+def networks_of(run: Placed) -> list[Trained]:
     """The networks that the run's settings ask for."""
     config = run.config
     recording = (config.compare.images, config.compare.records, "by layer")
@@ -116,7 +117,7 @@ def networks_of(run: Run) -> list[Trained]:
     return networks
 
 
-def rounds_of(run: Run, first: Trained) -> list[Trained]:
+def rounds_of(run: Placed, first: Trained) -> list[Trained]:
     """The network of a solution after each round; the last one is what the search has given."""
     config = run.config.rounds
     found = [first]
@@ -132,9 +133,13 @@ def rounds_of(run: Run, first: Trained) -> list[Trained]:
     return [*earlier, found[-1]]
 
 
-def learn(run: Run, stores: list[TargetStore]) -> list[Trained]:
-    """Train the networks that are not there yet; the processes of the run's group share every batch."""
-    networks = networks_of(run)
+def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | None = None) -> list[Trained]:
+    """Train the networks that are not there yet; the processes of the run's group share every batch.
+
+    Args:
+        networks: those of the run that are wanted; None: all.
+    """
+    networks = networks_of(run) if networks is None else list(networks)
     with run.timed("learn", fingerprint([(trained.name, trained.identity) for trained in networks])):
         for trained in networks:
             if _is_whole(run, trained):

@@ -14,14 +14,16 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from decouple.config import RunConfig, TextConfig
-from decouple.errors import DataError
+from decouple.errors import DataError, RunDirectoryError
 from decouple.files import write_bytes, write_text
 from decouple.formats import MEASURES
+from decouple.report.inputs import read_inputs
 from decouple.results import Interval, Results, TextResults
 from decouple.settings import flattened
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 SGD, SEARCHED, UNIFORM, PRIOR = "SGD", "searched", "q0, uniform", "q0, learned prior"
 SINGLE, GREEDY = "best single member", "q0, greedy"
@@ -41,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One method over the seeds of one group of runs."""
 
     settings: Mapping[str, Any]
@@ -81,11 +83,68 @@ class Row:
         return Interval(value=value, low=value - reach, high=value + reach)
 
 
+class Written:
+    """What is shown as a table: `cells` are for readers, `records` for programs."""
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Head and rows."""
+        raise NotImplementedError
+
+    def records(self) -> list[dict[str, Any]]:
+        """A flat record for each row."""
+        raise NotImplementedError
+
+    def frame(self) -> pandas.DataFrame:
+        """The records as a pandas data frame; pandas is not installed with decouple."""
+        import pandas
+
+        return pandas.DataFrame(self.records())
+
+    def __str__(self) -> str:
+        head, rows = self.cells()
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (head, *rows)
+        ]
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        """As a table of Markdown."""
+        head, rows = self.cells()
+        lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def csv(self) -> str:
+        """The records as CSV."""
+        text, records = io.StringIO(), self.records()
+        writer = csv.DictWriter(
+            text, list(dict.fromkeys(name for record in records for name in record)), lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(records)
+        return text.getvalue()
+
+    def _repr_html_(self) -> str:
+        head, rows = self.cells()
+        lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
+        lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+    def _save(self, path: Path, further: Mapping[str, str], figure: Figure) -> None:
+        """Write `path` with each suffix: text, CSV, Markdown, what is given `further`, and the picture as PNG and SVG."""
+        from decouple.report.style import render
+
+        for suffix, text in {"txt": f"{self}\n", "csv": self.csv(), "md": self.markdown(), **further}.items():
+            write_text(path.with_suffix(f".{suffix}"), text)
+        for kind in ("png", "svg"):
+            write_bytes(path.with_suffix(f".{kind}"), render(figure, kind))
+
+
 @dataclass(frozen=True)
-class Table:
+class Table(Written):
     """Methods by group of runs. `str` and a notebook show it; `write` gives files."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     baseline: str
 
     @property
@@ -108,12 +167,6 @@ class Table:
             for row in self.rows
         ]
 
-    def frame(self) -> pandas.DataFrame:
-        """The records as a pandas data frame; pandas is not installed with decouple."""
-        import pandas
-
-        return pandas.DataFrame(self.records())
-
     def cells(self, minus: str = "−", plus_minus: str = " ± ") -> tuple[list[str], list[list[str]]]:
         """Head and rows as a reader sees them."""
         settings = list(dict.fromkeys(name for row in self.rows for name in row.settings))
@@ -131,20 +184,6 @@ class Table:
             rows.append(cells)
         return head, rows
 
-    def __str__(self) -> str:
-        head, rows = self.cells()
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (head, *rows)
-        ]
-        return "\n".join(lines)
-
-    def markdown(self) -> str:
-        """As a table of Markdown."""
-        head, rows = self.cells()
-        lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
     def latex(self) -> str:
         """As a LaTeX tabular, with the rules of booktabs."""
         head, rows = self.cells("$-$", r" $\pm$ ")
@@ -152,27 +191,11 @@ class Table:
         body = [r"\begin{tabular}{" + "l" * len(head) + "}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
         return "\n".join([*body, r"\end{tabular}", ""])
 
-    def csv(self) -> str:
-        """The records as CSV."""
-        text, records = io.StringIO(), self.records()
-        writer = csv.DictWriter(
-            text, list(dict.fromkeys(name for record in records for name in record)), lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(records)
-        return text.getvalue()
-
     def json(self) -> str:
         """The records as JSON, with every seed's figures."""
         seeds = [{seed: outcome._asdict() for seed, outcome in row.outcomes.items()} for row in self.rows]
         records = [{**record, "by_seed": each} for record, each in zip(self.records(), seeds, strict=True)]
         return json.dumps({"baseline": self.baseline, "rows": records}, indent=2, ensure_ascii=False) + "\n"
-
-    def _repr_html_(self) -> str:
-        head, rows = self.cells()
-        lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
-        lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
     def write(self, folder: Path | str) -> Path:
         """Write table.txt, .csv, .json, .md and .tex, and the picture as .png and .svg, into `folder`; returns it.
@@ -181,21 +204,39 @@ class Table:
             RunDirectoryError: the folder cannot be written.
         """
         from decouple.report.figures.table import table_figure
-        from decouple.report.style import render
 
         folder = Path(folder)
-        for suffix, text in (
-            ("txt", f"{self}\n"),
-            ("csv", self.csv()),
-            ("json", self.json()),
-            ("md", self.markdown()),
-            ("tex", self.latex()),
-        ):
-            write_text(folder / f"table.{suffix}", text)
-        figure = table_figure(self)
-        for kind in ("png", "svg"):
-            write_bytes(folder / f"table.{kind}", render(figure, kind))
+        self._save(folder / "table", {"json": self.json(), "tex": self.latex()}, table_figure(self))
         return folder
+
+
+def read_table(folders: Sequence[Path | str]) -> Table:
+    """The table of finished runs: `decouple table`.
+
+    Args:
+        folders: run directories, all on images or all on text; or folders of such, as `decouple run --seeds` makes.
+
+    Raises:
+        RunDirectoryError: a folder is none of these.
+        DamagedFileError: a run is not finished, or a file of it is damaged.
+        DataError: see `make_table`.
+    """
+    runs: list[Run] = []
+    for folder in _expanded(folders):
+        inputs = read_inputs(folder)
+        runs.append((str(folder), inputs.config, inputs.results))
+    return make_table(runs)
+
+
+def _expanded(folders: Sequence[Path | str]) -> list[Path]:
+    """The run directories that are given or lie in those given."""
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        inner = sorted(config.parent for config in folder.glob("*/config.json"))
+        if not (folder / "config.json").exists() and not inner:
+            raise RunDirectoryError(f"{folder} is neither a run directory nor a folder of some (they have a config.json)")
+        found += [folder] if (folder / "config.json").exists() else inner
+    return found
 
 
 Run = tuple[str, RunConfig | TextConfig, Results | TextResults]
@@ -224,18 +265,18 @@ def make_table(runs: Iterable[Run]) -> Table:
         if seed in known:
             raise DataError(f"{known[seed][0]} and {run[0]} have the same settings and seed {seed}: give each run once")
         known[seed], settings[key] = run, named
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for key, group in groups.items():
         rows += _rows(settings[key], dict(sorted(group.items())))
     return Table(rows, SGD if isinstance(runs[0][2], Results) else SINGLE)
 
 
-def _rows(settings: Mapping[str, Any], group: Mapping[int, Run]) -> list[Row]:
+def _rows(settings: Mapping[str, Any], group: Mapping[int, Run]) -> list[TableRow]:
     by_seed = {seed: _outcomes(config, results) for seed, (_, config, results) in group.items()}
     methods = list(next(iter(by_seed.values())))
     columns = {method: {seed: outcomes[method] for seed, outcomes in by_seed.items()} for method in methods}
     baseline = columns[methods[0]]
-    return [Row(settings, method, column, {} if column is baseline else baseline) for method, column in columns.items()]
+    return [TableRow(settings, method, column, {} if column is baseline else baseline) for method, column in columns.items()]
 
 
 def _outcomes(config: RunConfig | TextConfig, results: Results | TextResults) -> dict[str, Outcome]:
@@ -281,14 +322,14 @@ def _flat(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else json.dumps(value, ensure_ascii=False)
 
 
-def _figures(row: Row, name: str) -> dict[str, float | None]:
+def _figures(row: TableRow, name: str) -> dict[str, float | None]:
     difference = row.difference(name)
     bounds = (None, None, None) if difference is None else (difference.value, difference.low, difference.high)
     names = (f"{name}_difference", f"{name}_difference_low", f"{name}_difference_high")
     return {name: row.mean(name), f"{name}_std": row.std(name), **dict(zip(names, bounds, strict=True))}
 
 
-def _shown(row: Row, name: str, minus: str, plus_minus: str) -> list[str]:
+def _shown(row: TableRow, name: str, minus: str, plus_minus: str) -> list[str]:
     """Mean ± standard deviation, and difference with interval."""
     _, factor, digits = MEASURES[name]
     average, std, difference = row.mean(name), row.std(name), row.difference(name)

@@ -6,11 +6,11 @@ import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decouple import registry
 from decouple.config import SearchConfig
@@ -45,8 +45,8 @@ def algorithm_of(config: SearchConfig, seed: int) -> Algorithm:
     return registry.load(config.algorithm).create(config, seed)
 
 
-def shards_of(split: Split, config: SearchConfig, folder: Path, *, seed: int, solution: int, identity: str) -> list[Shard]:
-    """The shards that the search of one solution over a split consists of."""
+def shards_of(split: Sized, config: SearchConfig, folder: Path, *, seed: int, solution: int, identity: str) -> list[Shard]:
+    """The shards that the search of one solution over a split, or over as many images, consists of."""
     return [
         Shard(
             path=Path(folder) / f"solution-{solution}" / f"batch-{number:05d}.safetensors",
@@ -309,7 +309,7 @@ def _identity(
             "make it a dataclass, give it a __repr__, or pass identity='a name of your own'"
         )
     code = registry.digest_of(config.algorithm) if own else None
-    # The state says nothing of the layers without weights, and of where the network is cut: its text does.
+    # The state says nothing of the layers without weights, and of where the network is cut: torch's text does.
     return fingerprint(
-        repr(algorithm), code, config, repr(dtype), network.digest, network.names, repr(network), split.digest
+        repr(algorithm), code, config, repr(dtype), network.digest, network.names, nn.Module.__repr__(network), split.digest
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from torch import Tensor
 from decouple.data.images import Split
 from decouple.errors import DamagedFileError, DataError, NotFiniteError
 from decouple.files import load_tensors, pack_tensors, try_tensors
+from decouple.formats import html_table, nats, percent, plural, size
 from decouple.search.engine import NOT_SEARCHED, BatchResult
 from decouple.torch_state import plain_torch
 
@@ -76,6 +78,8 @@ class TargetStore:
             tensors, meta = shard.read()
             self.nbytes += sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith("target."))
             self._points = sum(name.startswith("target.") for name in tensors)
+            self.shapes = [tuple(tensors[f"target.{point}"].shape[1:]) for point in range(self._points)]
+            """Of an image's targets, by search point."""
             small = {name: tensor.clone() for name, tensor in tensors.items() if not name.startswith("target.")}
             self._contents.append((small, meta))
         self.ids = torch.cat([tensors["ids"] for tensors, _ in self._contents])
@@ -99,6 +103,19 @@ class TargetStore:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        where, shapes = self.shards[0].path.parent, ", ".join(map(str, self.shapes))
+        return f"TargetStore({where}: {plural(len(self), 'image')}, targets {shapes}; {size(self.nbytes)})"
+
+    def _repr_html_(self) -> str:
+        means = {name: values.float().mean(1).tolist() for name, values in self.diagnostics().items()}
+        rows = [
+            (str(shape), nats(means["before"][i]), nats(means["after"][i]), f"{percent(means['solved'][i])} %")
+            for i, shape in enumerate(self.shapes)
+        ]
+        head = ("targets", "cross-entropy before", "after", "solved")
+        return f"<p>{html.escape(repr(self))}</p>{html_table(rows, head)}"
 
     def check(self, split: Split) -> None:
         """Refuse a split other than the one that was searched. Raises DataError: other images, labels, or another order."""

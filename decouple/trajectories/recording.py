@@ -14,6 +14,7 @@ from torch import Tensor
 
 from decouple.errors import DamagedFileError, DataError, RunDirectoryError, expect
 from decouple.files import load_tensors, unit_of
+from decouple.formats import plural
 from decouple.tensors import whole_number
 
 _NAME = re.compile(r"record-(\d+)\.safetensors")
@@ -68,6 +69,10 @@ class Recording:
     """(N,) int64."""
     steps: tuple[int, ...]
     """Ascending."""
+
+    def __repr__(self) -> str:
+        what = f"{plural(len(self.ids), 'sample')} at {plural(len(self.steps), 'step')}, {self.steps[0]} to {self.steps[-1]}"
+        return f"Recording({self.name}: {what}; layers {', '.join(self.layers)})"
 
     @classmethod
     def open(cls, folder: Path | str) -> Recording:

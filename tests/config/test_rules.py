@@ -102,6 +102,7 @@ def contradictions(values: Values) -> bool:
             given("search.algorithm") == "cem" and given("search.es.population") == 2,
             given("learn.target_weight") == 0 and given("learn.live.weight") == 0,
             given("compare.images") > given("data.validation"),
+            given("network.name") == "paper" and bool(given("network.args") or given("network.points")),
         ]
     if trajectories and given("q0.members") is not None:
         rules.append(given("q0.members") > trajectories * given("q0.cycles"))
@@ -111,10 +112,12 @@ def contradictions(values: Values) -> bool:
 def pool(base: Section, name: str) -> tuple[list[Any], list[Any]]:
     if name == "search.algorithm":
         return ["es", "cem", "evotorch:SNES", "mine.py:Mine"], ["cma", "", None, 3]
-    if name == "network.name":
-        return ["paper", "timm:resnet18", "mine.py:make"], ["resnet18", "", None, 3]
-    if name in ("network.args", "network.points"):  # the paper's network takes none
-        return ([{}], [None, 3, {"x": None}]) if name == "network.args" else ([[]], [None, 3, [""]])
+    if name == "network.name" and isinstance(base, RunConfig):
+        return ["paper", "torchvision:resnet18", "timm:vit", "mine.py:net", "package.module:Net"], ["resnet18", "", None, 3]
+    if name == "network.args":
+        return [{}, {"width": 3, "rate": 0.5, "kind": "a", "bias": True}], [None, 3, {"a": None}, {"a": [1]}, {1: 2}]
+    if name == "network.points":
+        return [[], ["a", "b"]], [None, 3, "a", [3], [""]]
     return edges(hint_of(type(base), name))
 
 

@@ -1,0 +1,259 @@
+"""Tuning: as many trials of the same length for every method, chosen by validation accuracy. The test part is not used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+
+from decouple import settings
+from decouple.config import LearnConfig, RunConfig, TuneConfig
+from decouple.data import ImageData
+from decouple.errors import ConfigError, NotFiniteError, expect
+from decouple.files import load_record, save_record, try_record
+from decouple.learn.fitting import Checkpoint, fit
+from decouple.learn.objective import CrossEntropy, regression
+from decouple.networks import Stages
+from decouple.networks.build import build_network
+from decouple.pipeline.context import Run, open_run
+from decouple.pipeline.directory import RunDirectory
+from decouple.pipeline.learning import Trained, learn, networks_of
+from decouple.pipeline.population import q0_identity
+from decouple.pipeline.searching import search
+from decouple.pipeline.trials import Trial, Tuning, configured, grids_of, ordered
+from decouple.progress import Progress
+from decouple.q0.population import train_population
+from decouple.search import Execution, TargetStore
+from decouple.seeds import derive
+from decouple.settings import fingerprint
+from decouple.torch_state import torch_defaults
+from decouple.training.evaluate import accuracy
+from decouple.training.loop import Objective
+from decouple.workers import Job, distribute
+
+
+@torch_defaults()
+def tune(
+    config: RunConfig,
+    out: Path | str,
+    *,
+    tuning: TuneConfig = TuneConfig(),  # noqa: B008 (frozen)
+    resume: bool = False,
+    device: str = "auto",
+    data_root: Path | str | None = None,
+    workers: int = 1,
+    quiet: bool = True,
+) -> Tuning:
+    """Tune every method with as many trials of as many epochs, and write what came of it into `out`.
+
+    All trials share data, seed and searched targets. A trial trains the network that `decouple.run` would train with its settings,
+    of q0 one trajectory. Those of the first draw do not depend on any result. Then, where the best value of a method is
+    the smallest or largest that was tried, each method gets a quarter more trials: that method's begin with the next value beside
+    the best, the rest is drawn. This is repeated up to `tuning.extensions` times; `Tuning.remarks` says what is still at an edge.
+
+    Args:
+        config: the settings around the tuned ones.
+        out: a run directory.
+        resume: continue what `out` holds; more trials or other grids use what was done.
+        workers: trials side by side, and processes that search; more than one are Ray's.
+        device, data_root, quiet: as in `decouple.run`.
+
+    Raises:
+        ConfigError: a setting that cannot be tuned, a value out of its range, too few combinations; Optuna is not installed; or
+            the process is one of a torchrun.
+        DecoupleError: what a run raises; see `decouple.run`.
+    """
+    expect(config, RunConfig, "config", "such as decouple.preset('digits')")
+    expect(tuning, TuneConfig, "tuning")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ConfigError("torchrun shares one training among its processes, and a tuning has many: use --workers")
+    config = settings.located(config, data_root)
+    first = Tuning(_budgeted(config, tuning), grids_of(config, tuning), (), config.data.validation)
+    drawn = _drawn(first, tuning.trials)
+    with (
+        RunDirectory.create(Path(out), config, resume=resume) as directory,
+        open_run(
+            directory,
+            config,
+            device=device,
+            data_root=data_root,
+            progress=Progress(quiet=quiet),
+            execution=Execution(workers),
+        ) as run,
+    ):
+        single = replace(run, config=_single(first.base))
+        shared = _shared(single, tuning.methods)
+        found = replace(first, trials=_train(single, shared, drawn))
+        for number in range(1, tuning.extensions + 1):
+            found, further = _extended(found, number, -(-tuning.trials // 4))
+            if not further:
+                break
+            found = replace(found, trials=[*found.trials, *_train(single, shared, further)])
+        found.write(directory.path)
+        return found
+
+
+def _budgeted(config: RunConfig, tuning: TuneConfig) -> RunConfig:
+    """The settings with the same epochs for every method."""
+    epochs, cycles = tuning.epochs or config.learn.epochs, config.q0.cycles
+    values: dict[str, Any] = {"sgd.epochs": epochs, "learn.epochs": epochs}
+    if "q0" in tuning.methods:
+        if epochs % cycles:
+            raise ConfigError(f"{epochs} epochs a trial: q0 takes a multiple of its {cycles} cycles; give other --epochs")
+        values |= {"q0.epochs": epochs // cycles, "q0.first_epochs": None}
+    return configured(config, values)
+
+
+def _single(config: RunConfig) -> RunConfig:
+    """The settings with one network for each method, of the same depth, and next to no recordings."""
+    values: dict[str, Any] = {"search.solutions": 1, "rounds.count": 0, "sgd.groups": (config.network.groups,)}
+    values |= {"q0.trajectories": 1, "q0.members": None, "compare.images": 4, "compare.records": 2}
+    return configured(config, values)
+
+
+def _drawn(tuning: Tuning, count: int) -> list[Trial]:
+    """The trials before any result: those with the settings' own values first, where the grid has them."""
+    trials = []
+    for method, grid in tuning.grids.items():
+        own = {name: settings.flattened(tuning.base)[name] for name in grid}
+        first = [own] if all(own[name] in values for name, values in grid.items()) else []
+        trials += [Trial(method, values, 0, None) for values in tuning.draw(method, count, first)]
+    for trial in trials:  # what cannot be combined shows now
+        configured(tuning.base, trial.values)
+    return trials
+
+
+def _extended(tuning: Tuning, number: int, count: int) -> tuple[Tuning, list[Trial]]:
+    """The grids with the next values beside those at an edge, and `count` further trials of each method, or as many as all have
+    left; none, if no best value is at an edge."""
+    best = {method: tuning.best(method) for method in tuning.grids}
+    beyond = {method: tuning.beyond(trial) for method, trial in best.items()}
+    grids = {
+        method: {
+            name: ordered([*values, *(value for setting, value in beyond[method] if setting == name)])
+            for name, values in grid.items()
+        }
+        for method, grid in tuning.grids.items()
+    }
+    grown = replace(tuning, grids=grids)
+    count = min(count, *map(grown.left, grids)) if any(beyond.values()) else 0
+    further = []
+    for method in grids if count else ():
+        beside = [best[method].values | {name: value} for name, value in beyond[method]]
+        further += [Trial(method, values, number, None) for values in grown.draw(method, count, beside)]
+    return (grown if further else tuning), further
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all trials need; it can be sent to another process."""
+
+    data: ImageData
+    """Without its test part."""
+    targets: TargetStore | None
+    start: dict[str, Tensor] | None
+    """Weights that q0's trajectories begin with; None: those of a new network."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A trial to be trained."""
+
+    method: str
+    config: RunConfig
+    trained: Trained
+    """The network that a run with this configuration would train; of q0, where its trajectory begins."""
+    folder: Path
+    unit: str
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "trial.json"
+
+    @property
+    def work(self) -> Path:
+        """What is kept until the trial is done."""
+        return self.folder / "work"
+
+
+def _shared(run: Run, methods: Sequence[str]) -> _Shared:
+    """The targets, and of q0 the network learned with the settings' own values, which are made where they are needed."""
+    begun = "q0" in methods and run.config.q0.init == "searched"
+    stores = search(run) if begun or "learn" in methods else []
+    start = None
+    if begun:
+        (network,) = learn(run, stores, [trained for trained in networks_of(run) if trained.kind == "search"])
+        start = {name: value.cpu() for name, value in network.network(run).state_dict().items()}
+    return _Shared(replace(run.data, test=run.data.validation), stores[0] if stores else None, start)
+
+
+def _plan(run: Run, trial: Trial) -> _Plan:
+    own = replace(run, config=configured(run.config, trial.values))
+    networks = networks_of(own)
+    (trained,) = [network for network in networks if network.kind == ("sgd" if trial.method == "sgd" else "search")]
+    identity = q0_identity(own, networks) if trial.method == "q0" else trained.identity
+    return _Plan(trial.method, own.config, trained, run.folder("tune", identity), f"tune/{trial.method}/{identity}")
+
+
+def _train(run: Run, shared: _Shared, trials: Sequence[Trial]) -> list[Trial]:
+    """The trials with their accuracy; what is done already is not done again."""
+    plans = [_plan(run, trial) for trial in trials]
+    missing = [plan for plan in plans if try_record(plan.path, unit=plan.unit) is None]
+    with (
+        run.timed("tune", fingerprint([plan.unit for plan in plans])),
+        run.progress.task("tune, extended" if trials[0].extension else "tune", len(plans), "trials") as advance,
+    ):
+        advance(len(plans) - len(missing))
+
+        def keep(plan: _Plan, validation: list[float]) -> tuple[Job, ...]:
+            save_record(plan.path, validation, unit=plan.unit)
+            for epoch, value in enumerate(validation, 1):
+                run.log("tune", epoch, f"{plan.method}-{plan.folder.name}", {"validation_accuracy": value})
+            shutil.rmtree(plan.work, ignore_errors=True)
+            advance(1)
+            return ()
+
+        if run.execution.workers > 1 and missing:
+            jobs = [Job(f"trained {plan.unit}", partial(tuple, [plan]), partial(keep, plan)) for plan in missing]
+            how: dict[str, Any] = {"device": run.device.type, "workers": run.execution.workers, "address": None}
+            distribute(_score, shared, jobs, **how, result_bytes=10_000, mend="--workers or a batch")
+        else:
+            for plan in missing:
+                keep(plan, _score(shared, str(run.device), plan))
+    scores = [load_record(plan.path, unit=plan.unit) for plan in plans]
+    return [replace(trial, accuracy=max(score, default=None)) for trial, score in zip(trials, scores, strict=True)]
+
+
+def _score(shared: _Shared, device: str, plan: _Plan) -> list[float]:
+    """Validation accuracy after each epoch, of q0 that of the population; nothing, if the training diverges. May run in a worker."""
+    data, config, trained = shared.data, plan.config, plan.trained
+    new = plan.method == "q0" and shared.start is None
+    seed = derive(config.seed, "q0", "network", 0) if new else trained.seed
+    network = build_network(config.network, data.train.images, data.num_classes, groups=trained.groups, seed=seed).to(device)
+    try:
+        if plan.method == "q0":
+            network.load_state_dict(shared.start or network.state_dict())
+            arithmetic: dict[str, Any] = {"seed": config.seed, "precision": config.precision}
+            ensemble = train_population([network], data, plan.work, config=config.q0, **arithmetic)
+            return [accuracy(cast(Stages, ensemble), data.validation)]
+        objective: Objective = CrossEntropy()
+        if shared.targets is not None and plan.method == "learn":
+            objective = regression(shared.targets, cast(LearnConfig, trained.settings), len(network) - 1)
+        return fit(
+            network,
+            data.train,
+            data.validation,
+            objective,
+            trained.settings,
+            seed=derive(config.seed, "learn", trained.folder.name),
+            precision=config.precision,
+            checkpoint=Checkpoint(plan.work / "checkpoint.safetensors", plan.unit),
+        ).validation
+    except NotFiniteError:
+        return []
