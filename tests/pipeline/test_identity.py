@@ -25,6 +25,7 @@ OTHERS = {
     "search.points": "all",
     "search.algorithm": "random",
     "compare.images": 90,
+    "corpus.vocabulary": 512,
     "sgd.groups": [3],
 }
 """Values that `other` would not find."""
