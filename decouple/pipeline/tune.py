@@ -62,12 +62,9 @@ def tune(
         out: a run directory.
         resume: continue what `out` holds; more trials or other grids use what was done.
         workers: trials side by side, and processes that search; more than one are Ray's.
-        device, data_root, quiet: as in `decouple.run`.
 
     Raises:
-        ConfigError: a setting that cannot be tuned, a value out of its range, too few combinations; Optuna is not installed; or
-            the process is one of a torchrun.
-        DecoupleError: what a run raises; see `decouple.run`.
+        ConfigError: a setting that cannot be tuned, too few combinations, no Optuna, or a torchrun; else as `decouple.run`.
     """
     expect(config, RunConfig, "config", "such as decouple.preset('digits')")
     expect(tuning, TuneConfig, "tuning")
@@ -75,16 +72,11 @@ def tune(
         raise ConfigError("torchrun shares one training among its processes, and a tuning has many: use --workers")
     config = settings.located(config, data_root)
     first = Tuning(_budgeted(config, tuning), grids_of(config, tuning), (), config.data.validation)
-    drawn = _drawn(first, tuning.trials)
+    drawn, progress = _drawn(first, tuning.trials), Progress(quiet=quiet)
     with (
         RunDirectory.create(Path(out), config, resume=resume) as directory,
         open_run(
-            directory,
-            config,
-            device=device,
-            data_root=data_root,
-            progress=Progress(quiet=quiet),
-            execution=Execution(workers),
+            directory, config, device=device, data_root=data_root, progress=progress, execution=Execution(workers)
         ) as run,
     ):
         single = replace(run, config=_single(first.base))
