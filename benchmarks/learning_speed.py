@@ -125,7 +125,7 @@ def compared(
     ours: Callable[[], None], plain: Callable[[], None], device: torch.device, repeats: int, steps: int
 ) -> dict[str, float]:
     """Medians over pairs of epochs, after one that does not count; seconds are those of a step."""
-    pairs = [(_timed(ours, device), _timed(plain, device)) for _ in range(repeats + 1)][1:]
+    pairs = [(timed(ours, device), timed(plain, device)) for _ in range(repeats + 1)][1:]
     ratios, cpu_ratios = ([mine[clock] / other[clock] for mine, other in pairs] for clock in (0, 1))
     return {
         "ratio": statistics.median(ratios),
@@ -135,7 +135,7 @@ def compared(
     }
 
 
-def _timed(epoch: Callable[[], None], device: torch.device) -> tuple[float, float]:
+def timed(epoch: Callable[[], None], device: torch.device) -> tuple[float, float]:
     """Seconds that pass, and those that the processor works."""
     wait(device)
     began, worked = time.perf_counter(), time.process_time()

@@ -162,7 +162,7 @@ def search_solutions(
     if missing := _missing(shards, seeds, execution):
         size = target_bytes(points, config)
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
-        plan = _plan(network, split, config, algorithms(), dtype)
+        plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
         _search_missing(plan, missing, split, execution, size)
     return [TargetStore(of_solution) for of_solution in shards]
 
@@ -181,13 +181,19 @@ def _missing(shards: list[list[Shard]], seeds: list[int], execution: Execution) 
 
 
 def _plan(
-    network: Stages, split: Split, config: SearchConfig, algorithms: tuple[Algorithm, ...], dtype: torch.dtype
+    network: Stages,
+    split: Split,
+    config: SearchConfig,
+    algorithms: tuple[Algorithm, ...],
+    dtype: torch.dtype,
+    *,
+    factored: bool,
 ) -> Plan:
     """What all batches share. Raises NetworkError: the network does not give the same values twice, or cannot tell
     candidates apart."""
     check_repeatable(network, split.images[:16].to(device_of(network)))
     pilot = split.images[: config.batch].to(device_of(network))
-    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot)
+    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored)
     _check_judge(judge, pilot[:PILOT], config.points)
     budget = Budget(evaluations=config.max_evaluations, target=config.target)
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)

@@ -182,14 +182,19 @@ class TargetStore:
 
 def _stored(target: Tensor, dtype: torch.dtype) -> Tensor:
     kept = target.to(dtype)
-    if not torch.isfinite(kept).all():
-        if torch.isfinite(target).all():
+    if not _is_finite(kept):
+        if _is_finite(target):
             raise NotFiniteError(
                 f"a target of {float(target.abs().max()):.3g} is too large to be kept as {str(dtype).removeprefix('torch.')}; search "
                 "with dtype = bfloat16"
             )
         raise NotFiniteError("a target is not finite: check the network's activations and the scale of the images")
     return kept
+
+
+def _is_finite(values: Tensor) -> bool:
+    """In one pass, where `isfinite` and `all` take several."""
+    return all(bool(bound.isfinite()) for bound in values.aminmax())
 
 
 def _channels_last(targets: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ class Execution:
     """Processes that search at once; more than one are Ray's."""
     ray_address: str | None = None
     """A Ray cluster that is there already, to search on in place of this machine: "host:port" or "auto"."""
+    factored: bool = True
+    """Whether candidates that share directions go through the network as these (see `decouple.networks.factored`), which differs by
+    rounding; False: each by itself."""
     advance: Callable[[int], None] = lambda images: None
     """Called with the number of images after each batch, for a progress bar."""
 
