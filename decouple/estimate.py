@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from decouple import device as devices
 from decouple.config import LearnConfig, RunConfig
-from decouple.data import ImageData, Split, load_data
+from decouple.data import ImageData, load_data
 from decouple.errors import DataError
 from decouple.formats import count, magnitude, plural, rough_duration, size
 from decouple.learn.objective import CrossEntropy
@@ -299,7 +299,7 @@ def _time_search(config: RunConfig, network: Stages, data: ImageData, search: _S
 
 def _time_step(config: RunConfig, network: Stages, data: ImageData) -> float:
     """Seconds that a training step takes for one image."""
-    train = _enlarged(data.train, min(config.learn.batch, 64))
+    train = data.train.subset(torch.arange(min(config.learn.batch, 64)) % len(data.train))
     optimizer = make_optimizer(network, config.learn, batch=len(train))
     batches = epoch_batches(len(train), len(train), seed=0, epoch=0)
     loop = Loop(network, optimizer, CrossEntropy(), config.learn.clip, config.precision)
@@ -309,12 +309,6 @@ def _time_step(config: RunConfig, network: Stages, data: ImageData) -> float:
         loop.epoch(loader, batches, before_step=lambda number: None, seed=0, what="calibration")
 
     return _seconds(step, next(network.parameters()).device, repeats=3) / len(train)
-
-
-def _enlarged(split: Split, count: int) -> Split:
-    """`count` images, repeated from those there are."""
-    positions = torch.arange(count) % len(split)
-    return Split(split.images[positions], split.labels[positions], torch.arange(count))
 
 
 def _training_cost(passes: dict[int, float], forward: dict[int, int], seconds: dict[int, float], images: int) -> StageCost:

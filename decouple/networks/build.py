@@ -81,10 +81,7 @@ def build_module(name: str, args: Mapping[str, Value], *, classes: int, channels
 
 def cut_module(module: nn.Module, points: Sequence[str], image_shape: Sequence[int]) -> Stages:
     """The network cut at `points`, or where `cut_points` proposes if there are none; one that is cut already as it is.
-
-    Raises:
-        NetworkError: see `Stages.from_module`.
-    """
+    Raises NetworkError: see `Stages.from_module`."""
     if isinstance(module, Stages):
         return module
     return Stages.from_module(module, list(points) or proposed_points(module, image_shape))

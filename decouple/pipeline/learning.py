@@ -55,19 +55,12 @@ class Trained:
         return self.folder / "network.safetensors"
 
     def recording(self) -> Recording:
-        """Its activations while it was trained, by the name that it has in the run.
-
-        Raises:
-            DamagedFileError: there are none, or a file is damaged.
-        """
+        """Its activations while it was trained, by the name that it has in the run. Raises DamagedFileError: there are
+        none, or a file is damaged."""
         return replace(Recording.open(self.folder), name=self.name, kind=self.kind)
 
     def result(self) -> Fit:
-        """What its training gave.
-
-        Raises:
-            DamagedFileError: it is not trained yet, or its file is damaged.
-        """
+        """What its training gave. Raises DamagedFileError: it is not trained yet, or its file is damaged."""
         meta = load_tensors(self.path, unit=self.unit)[1]
         return Fit(meta["losses"], meta["validation"], meta["gradient_steps"])
 

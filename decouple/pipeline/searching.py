@@ -45,11 +45,8 @@ def used_settings(config: SearchConfig) -> dict[str, object]:
 
 
 def refuse_unnamed_code(run: Run, split: Split, folder: Path, solutions: Sequence[int], identity: str) -> None:
-    """Before anything is searched with code that only the run directory names.
-
-    Raises:
-        ConfigError: says which option names it.
-    """
+    """Before anything is searched with code that only the run directory names. Raises ConfigError: says which option names
+    it."""
     config = run.config.search
     if "search.algorithm" in run.named or not registry.is_code(config.algorithm):
         return

@@ -50,7 +50,10 @@ def run_stages(run: Run, last: str = "report") -> str:
     if compared is None:
         return population_summary(found.results)
     _record(run, stores, networks, compared, found)
-    report = _report(run)
+    from decouple.report import build_report  # matplotlib takes a while to import
+
+    with run.timed("report", ""):
+        report = build_report(run.directory.path)
     return f"{summary(run.directory.path)}\nReport: {report.resolve()}"
 
 
@@ -118,10 +121,3 @@ def set_aside(folder: Path) -> bool:
             f"the earlier results in {folder} cannot be moved to {folder / OUTDATED}: {error.strerror}"
         ) from None
     return True
-
-
-def _report(run: Run) -> Path:
-    from decouple.report import build_report  # matplotlib takes a while to import
-
-    with run.timed("report", ""):
-        return build_report(run.directory.path)

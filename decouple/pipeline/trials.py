@@ -269,11 +269,7 @@ def _distributions(optuna: Any, grid: Mapping[str, Sequence[Value]]) -> dict[str
 
 @contextmanager
 def _optuna() -> Iterator[Any]:
-    """The module, which does not log meanwhile.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
+    """The module, which does not log meanwhile. Raises ConfigError: it is not installed."""
     try:
         import optuna
     except ImportError:

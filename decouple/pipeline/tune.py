@@ -62,7 +62,6 @@ def tune(
         out: a run directory.
         resume: continue what `out` holds; more trials or other grids use what was done.
         workers: trials side by side, and processes that search; more than one are Ray's.
-        device, data_root, quiet: as in `decouple.run`.
 
     Raises:
         ConfigError: a setting that cannot be tuned, a value out of its range, too few combinations, no Optuna; or under torchrun.

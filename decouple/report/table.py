@@ -198,11 +198,8 @@ class Table(Written):
         return json.dumps({"baseline": self.baseline, "rows": records}, indent=2, ensure_ascii=False) + "\n"
 
     def write(self, folder: Path | str) -> Path:
-        """Write table.txt, .csv, .json, .md and .tex, and the picture as .png and .svg, into `folder`; returns it.
-
-        Raises:
-            RunDirectoryError: the folder cannot be written.
-        """
+        """Write table.txt, .csv, .json, .md and .tex, and the picture as .png and .svg, into `folder`; returns it. Raises
+        RunDirectoryError: the folder cannot be written."""
         from decouple.report.figures.table import table_figure
 
         folder = Path(folder)
@@ -244,11 +241,8 @@ Run = tuple[str, RunConfig | TextConfig, Results | TextResults]
 
 
 def make_table(runs: Iterable[Run]) -> Table:
-    """Runs grouped by the settings in which they differ, the seed left out.
-
-    Raises:
-        DataError: no runs, runs on images and on text together, or two runs of equal settings and seed.
-    """
+    """Runs grouped by the settings in which they differ, the seed left out. Raises DataError: no runs, runs on images and
+    on text together, or two runs of equal settings and seed."""
     runs = list(runs)
     if len({type(results) for _, _, results in runs}) != 1:
         names = ", ".join(name for name, _, _ in runs)

@@ -82,18 +82,17 @@ def joint_map(recordings: Sequence[Recording], layer: str) -> list[list[list[flo
     Classical scaling of the distances √(2 − 2·CKA), by scikit-learn: CKA is the inner product of centred Gram matrices of
     unit norm, so these are their principal components. It does not depend on the basis that a network happens to use.
     Raises ValueError: activations that are the same for every sample; names the recording."""
-    grams = torch.stack([_gram(recording, step, layer) for recording in recordings for step in recording.steps])
-    kernel = (grams @ grams.T).double().numpy()
+    grams = []
+    for recording in recordings:
+        for step in recording.steps:
+            rows = centred_rows(recording.at(step)[layer], f"'{recording.name}', step {step}, layer '{layer}'")
+            gram = (rows @ rows.T).flatten()
+            grams.append((gram / gram.norm()).float())
+    flat = torch.stack(grams)
+    kernel = (flat @ flat.T).double().numpy()
     if len(kernel) < 3:  # one or two points lie on a line
         places = iter([[0.0, 0.0], [max(0.0, 2 - 2 * float(kernel[0, -1])) ** 0.5, 0.0]])  # rounding: CKA may be above 1
     else:
         found = KernelPCA(2, kernel="precomputed", eigen_solver="dense").fit_transform(kernel)
         places = iter([[*row, 0.0][:2] for row in found.round(6).tolist()])
     return [[next(places) for _ in recording.steps] for recording in recordings]
-
-
-def _gram(recording: Recording, step: int, layer: str) -> Tensor:
-    """(N·N,) float32 of unit norm."""
-    rows = centred_rows(recording.at(step)[layer], f"'{recording.name}', step {step}, layer '{layer}'")
-    gram = (rows @ rows.T).flatten()
-    return (gram / gram.norm()).float()
