@@ -100,12 +100,9 @@ def search_batch(
         ConfigError: there is no such search point.
         NotFiniteError: the network's own output is not finite for some image.
     """
-    images = values = as_float(images)
-    own = []
-    for index in range(len(judge.network)):
-        values = judge.advance(index, values)
-        own.append(values)
-    verdict = _Verdict.of(values.float(), labels)
+    images = as_float(images)
+    own = _activations(judge, images)
+    verdict = _Verdict.of(own[-1].float(), labels)
     everywhere = points_of(judge.network.names, [tuple(values.shape[1:]) for values in own])
     evolved = chosen(everywhere, points)
     planned = [algorithm.generations(point) if point in evolved else 0 for point in everywhere]
@@ -128,6 +125,15 @@ def search_batch(
             population = algorithm.population(evolution.state)
         verdict = found[-1].verdict
     return _joined(found)
+
+
+def _activations(judge: Judge, values: Tensor) -> list[Tensor]:
+    """What the network itself makes of the images, at every search point."""
+    own = []
+    for index in range(len(judge.network)):
+        values = judge.advance(index, values)
+        own.append(values)
+    return own
 
 
 def _check_shape(algorithm: Algorithm, method: str, values: Tensor, leading: tuple[int, ...], point: SearchPoint) -> None:
