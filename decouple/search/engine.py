@@ -92,9 +92,7 @@ def search_batch(
         algorithm: how.
         seed: of this solution; with the batch's contents it decides the result.
         budget: when to stop early.
-        points: what is evolved, as `SearchConfig.points`; elsewhere the activations stay what the network makes of what is
-            before them.
-        observe: to follow the search.
+        points: what is evolved, as `SearchConfig.points`; elsewhere activations follow from what is before them.
 
     Raises:
         ConfigError: there is no such search point.
