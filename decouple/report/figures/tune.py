@@ -40,11 +40,12 @@ def _panel(axes: Axes, name: str, tried: Sequence[Tried], best: int, look: style
     """Values evenly, in their order, which shows the steps of a grid alike; as many are labelled as fit into a column."""
     values: list[Any] = list(dict.fromkeys(trial[name] for trial, _ in tried))
     values = values if any(isinstance(value, str) for value in values) else sorted(values)
-    dots = [(values.index(trial[name]), accuracy and 100 * accuracy) for trial, accuracy in tried]
-    shown = [dot for dot in dots if dot[1] is not None]
-    if shown:
-        axes.plot(*zip(*shown, strict=True), look.marker, color=look.color, alpha=0.6, mew=0)
-        axes.plot(*dots[best], "o", mfc="none", mec=style.INK, ms=9)
+    for form, some in (
+        ({"marker": look.marker, "color": look.color, "alpha": 0.6, "mew": 0}, tried),
+        ({"marker": "o", "mfc": "none", "mec": style.INK, "ms": 9}, [tried[best]]),
+    ):
+        dots = [(values.index(trial[name]), 100 * accuracy) for trial, accuracy in some if accuracy is not None]
+        axes.plot([place for place, _ in dots], [reached for _, reached in dots], ls="", **form)  # type: ignore[arg-type]
     places = range(0, len(values), -(-len(values) // max(2, 15 // columns)))
     axes.set_xticks(places, [style.plain(v if isinstance(v, str) else f"{v:g}", 8) for v in map(values.__getitem__, places)])
     axes.set_xlim(-0.5, len(values) - 0.5)
