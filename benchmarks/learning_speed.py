@@ -44,7 +44,7 @@ from decouple.search import BatchResult, TargetStore, store
 from decouple.search.store import Shard
 from decouple.training.batches import epoch_batches
 from decouple.training.loop import Loop, Objective, fetch_of
-from decouple.training.optimizers import sgd
+from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import ImageLoader
 
 LIMIT = 1.10
@@ -125,7 +125,7 @@ def compared(
     ours: Callable[[], None], plain: Callable[[], None], device: torch.device, repeats: int, steps: int
 ) -> dict[str, float]:
     """Medians over pairs of epochs, after one that does not count; seconds are those of a step."""
-    pairs = [(_timed(ours, device), _timed(plain, device)) for _ in range(repeats + 1)][1:]
+    pairs = [(timed(ours, device), timed(plain, device)) for _ in range(repeats + 1)][1:]
     ratios, cpu_ratios = ([mine[clock] / other[clock] for mine, other in pairs] for clock in (0, 1))
     return {
         "ratio": statistics.median(ratios),
@@ -135,7 +135,7 @@ def compared(
     }
 
 
-def _timed(epoch: Callable[[], None], device: torch.device) -> tuple[float, float]:
+def timed(epoch: Callable[[], None], device: torch.device) -> tuple[float, float]:
     """Seconds that pass, and those that the processor works."""
     wait(device)
     began, worked = time.perf_counter(), time.process_time()
@@ -193,7 +193,7 @@ def opened(shards: Sequence[Shard], limit: int) -> TargetStore:
 def _plain(network: Stages, train: Split, batches: Sequence[Tensor], precision: str) -> None:
     """The step that all else is compared with."""
     device = next(network.parameters()).device
-    optimizer = sgd(network, TrainConfig(), batch=len(batches[0]))
+    optimizer = make_optimizer(network, TrainConfig(), batch=len(batches[0]))
     network.train()
     for positions in batches:
         images, labels = as_float(train.images[positions].to(device)), train.labels[positions].to(device)
@@ -206,7 +206,7 @@ def _plain(network: Stages, train: Split, batches: Sequence[Tensor], precision: 
 
 def _ours(network: Stages, train: Split, batches: Sequence[Tensor], objective: Objective, precision: str) -> None:
     settings = TrainConfig()
-    loop = Loop(network, sgd(network, settings, batch=len(batches[0])), objective, settings.clip, precision)
+    loop = Loop(network, make_optimizer(network, settings, batch=len(batches[0])), objective, settings.clip, precision)
     loader = ImageLoader(network, train, fetch_of(objective), augmentation=settings.augment, precision=precision, seed=0)
     loop.epoch(loader, batches, before_step=lambda step: None, seed=0, what="benchmark")
 

@@ -1,6 +1,6 @@
-"""What a search costs beside the forward passes that it cannot avoid, beside plain code, and beside EvoTorch's stock algorithms.
+"""What the paper's search costs beside plain code and EvoTorch's stock algorithms, and the memory of a search.
 
-    python -m benchmarks.search_speed                   # about 20 minutes on 2 cores
+    python -m benchmarks.search_speed                   # about 10 minutes on 2 cores
     python -m benchmarks.search_speed --device cuda
 
 Every figure is a ratio of medians over interleaved repeats in one process, so other load on the machine falls on both
@@ -19,7 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from decouple import device as devices
 from decouple.config import EsConfig, NetworkConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData
 from decouple.networks import Stages, paper_network
-from decouple.search import Algorithm, EvolutionStrategy, Judge, PaperSearch, SearchPoint, search_batch, search_solution
+from decouple.search import Judge, PaperSearch, SearchPoint, search_batch, search_solution
 
 SHAPES = {"28x28": (1, 28, 28), "32x32": (3, 32, 32)}
 
@@ -42,16 +42,14 @@ class Size(NamedTuple):
     width: int
     """Channels."""
     images: int
-    """A batch; both sides get the same. Half as many in float32."""
+    """A batch; both sides get the same."""
     share: float
-    """Of the generations of the paper's search, 300/100/100/10; es has more of its 40/20/20/10."""
-    limit: float
-    """Ratio to bare forward passes that the project sets itself."""
+    """Of the generations of the paper's search, 300/100/100/10."""
     fewer: int = 1
     """Plain code and EvoTorch, which take long, are compared on so many times fewer images."""
 
 
-SIZES = (Size(32, 64, 0.1, 2.0, 4), Size(256, 8, 0.02, 1.5, 2))
+SIZES = (Size(32, 64, 0.1, 4), Size(256, 8, 0.02, 2))
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ class Arguments:
     """Of every measurement."""
     images: tuple[int, ...] = (1000, 4000, 16000)
     """Sizes at which the peak memory is compared."""
-    only: tuple[str, ...] = ("forward", "plain", "evotorch", "memory")
+    only: tuple[str, ...] = ("plain", "evotorch", "memory")
     """Parts to measure."""
 
 
@@ -70,7 +68,6 @@ def main(arguments: Arguments) -> None:
     device = devices.resolve(arguments.device)
     devices.prepare()
     parts: dict[str, Callable[[], Any]] = {
-        "forward": lambda: against_forward(device, arguments.repeats),
         "plain": lambda: against_plain(device, arguments.repeats),
         "evotorch": lambda: against_evotorch(device, arguments.repeats),
         "memory": lambda: peak_memory(arguments.images),
@@ -80,50 +77,13 @@ def main(arguments: Arguments) -> None:
     print(write_receipt(f"search-speed-{device.type}", figures, settings=settings, device=str(device)))
 
 
-def algorithms(share: float) -> dict[str, Algorithm]:
-    """The two main algorithms with this share of their generations, at least one at each point."""
-    es, paper = EsConfig(), PaperConfig(smoothing="noise")
-    return {
-        "es": EvolutionStrategy(replace(es, generations=_share(es.generations, min(1.0, 25 * share)))),
-        "paper": PaperSearch(replace(paper, generations=_share(paper.generations, share))),
-    }
-
-
-def against_forward(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """Search time over the time of bare forward passes of the same candidates, in the better memory layout."""
-    rows = []
-    for size, shape, dtype in itertools.product(SIZES, SHAPES, (torch.bfloat16, torch.float32)):
-        few = size if dtype == torch.bfloat16 else size._replace(images=size.images // 2)
-        network, images, labels = problem(few, SHAPES[shape], device)
-        for name, algorithm in algorithms(size.share).items():
-            judge = Counting(network, dtype=dtype)
-            search_batch(judge, images, labels, algorithm, seed=0)
-            bare = Judge(network, dtype=dtype)
-            passes = [
-                forward_passes(bare, images, judge, layout) for layout in (torch.channels_last, torch.contiguous_format)
-            ]
-            times = medians(passes, device, 1)
-            better = passes[times.index(min(times))]
-            search, forward = medians(
-                [functools.partial(search_batch, bare, images, labels, algorithm, seed=0), better], device, repeats
-            )
-            row = {"width": size.width, "input": shape, "dtype": str(dtype)[6:], "algorithm": name, "limit": size.limit}
-            row |= {"ratio": search / forward, "search_seconds": search, "forward_seconds": forward}
-            rows.append(row)
-            say(
-                f"{name}, {size.width} channels, {shape}, {row['dtype']}: {search / forward:.2f} x forward (limit {size.limit})"
-            )
-    return rows
-
-
 def against_plain(device: torch.device, repeats: int) -> list[dict[str, Any]]:
     """Time of the paper's pseudocode written plainly in float32, over ours in bfloat16 and in float32."""
     rows = []
     for size, shape in itertools.product(SIZES, SHAPES):
         size = size._replace(images=size.images // size.fewer, share=size.share / 2)
         network, images, labels = problem(size, SHAPES[shape], device)
-        algorithm = algorithms(size.share)["paper"]
-        assert isinstance(algorithm, PaperSearch)
+        algorithm = PaperSearch(PaperConfig(smoothing="noise", generations=_share(PaperConfig().generations, size.share)))
         runs: list[Callable[[], Any]] = [functools.partial(_plain, network, images, labels, algorithm.config)]
         for dtype in (torch.bfloat16, torch.float32):
             runs.append(functools.partial(search_batch, Judge(network, dtype=dtype), images, labels, algorithm, seed=0))
@@ -204,7 +164,7 @@ def peak_memory(sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def _peak(images: int) -> int:
-    size = Size(8, 1, 1.0, 0.0)
+    size = Size(8, 1, 1.0)
     devices.prepare()
     stream = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (images + 40, 1, 28, 28), dtype=torch.uint8, generator=stream)

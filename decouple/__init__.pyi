@@ -72,6 +72,10 @@ from .networks.points import (
 from .pipeline import (
     run as run,
 )
+from .pipeline.opened import (
+    OpenedRun as OpenedRun,
+    open as open,
+)
 from .pipeline.trials import (
     Trial as Trial,
     Tuning as Tuning,
@@ -89,6 +93,7 @@ from .q0.ensemble import (
 from .report import (
     write_comparison as write_comparison,
 )
+from .report.table import Outcome as Outcome, Table as Table, TableRow as TableRow, read_table as read_table
 from .results import (
     Results as Results,
 )

@@ -17,11 +17,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def resolve(name: str = "auto") -> torch.device:
-    """The device called "auto" (the first GPU, or else the CPU), "cpu", "cuda" or "cuda:n".
-
-    Raises:
-        ConfigError: another name, or a GPU that is not there.
-    """
+    """The device called "auto" (the first GPU, or else the CPU), "cpu", "cuda" or "cuda:n". Raises ConfigError: another
+    name, or a GPU that is not there."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
@@ -79,11 +76,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of workers that is none.
-
-    Raises:
-        ConfigError: names it.
-    """
+    """Refuse a number of workers that is none. Raises ConfigError: names it."""
     if workers < 1:
         raise ConfigError(f"workers = {workers}: expected at least 1; give --workers another value")
 

@@ -27,7 +27,7 @@ from decouple.search.solutions import algorithm_of
 from decouple.search.store import IN_MEMORY_BYTES
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import Loop
-from decouple.training.optimizers import sgd
+from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import ImageLoader
 
 GPU_NAME = "NVIDIA H100"
@@ -83,11 +83,7 @@ class Estimate:
 
     def text(self) -> str:
         """A table for people."""
-        rows = [
-            ("search (and the probe)", self.search),
-            ("learn (and SGD baselines)", self.learn),
-            ("q0", self.q0),
-        ]
+        rows = [("search (and the probe)", self.search), ("learn (and SGD baselines)", self.learn), ("q0", self.q0)]
         lines = [f"{'stage':<27}{'FLOPs':>10}{'time here':>13}"]
         lines += [f"{name:<27}{magnitude(cost.flops):>10}{rough_duration(cost.seconds):>13}" for name, cost in rows]
         total = sum(cost.seconds for _, cost in rows)
@@ -304,7 +300,7 @@ def _time_search(config: RunConfig, network: Stages, data: ImageData, search: _S
 def _time_step(config: RunConfig, network: Stages, data: ImageData) -> float:
     """Seconds that a training step takes for one image."""
     train = _enlarged(data.train, min(config.learn.batch, 64))
-    optimizer = sgd(network, config.learn, batch=len(train))
+    optimizer = make_optimizer(network, config.learn, batch=len(train))
     batches = epoch_batches(len(train), len(train), seed=0, epoch=0)
     loop = Loop(network, optimizer, CrossEntropy(), config.learn.clip, config.precision)
     loader = ImageLoader(network, train, augmentation=config.learn.augment, precision=config.precision, seed=0)

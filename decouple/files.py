@@ -46,11 +46,8 @@ def cache_folder() -> Path | None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically and durably, with the permissions that the umask leaves.
-
-    Raises:
-        RunDirectoryError: the folder cannot be written, its name is not UTF-8, or the disk is full. An existing file stays as it was.
-    """
+    """Write `data` to `path` atomically and durably, with the permissions that the umask leaves. Raises RunDirectoryError:
+    the folder cannot be written, its name is not UTF-8, or the disk is full. An existing file stays as it was."""
     path = Path(path)
     # Not tempfile.mkstemp, which opens for the owner only: the umask of the process would not count.
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
@@ -109,11 +106,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`.
-
-    Raises:
-        DamagedFileError: the file is missing, is not a file or holds no JSON.
-    """
+    """The JSON value in `path`. Raises DamagedFileError: the file is missing, is not a file or holds no JSON."""
     try:
         return json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
@@ -157,11 +150,8 @@ def pack_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit
 def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors (memory-mapped, on the CPU) and metadata that `save_tensors` wrote; `checked`: by their checksum too.
 
-    Tensors that shared memory share it again.
-
-    Raises:
-        DamagedFileError: missing, truncated, altered, of another format version, or another unit's file.
-    """
+    Tensors that shared memory share it again. Raises DamagedFileError: missing, truncated, altered, of another format
+    version, or another unit's file."""
     path = Path(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -171,15 +161,8 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
         raise DamagedFileError(f"{path} is missing, truncated or not a safetensors file ({first_line(error)})") from error
     if "format" not in header or "unit" not in header:
         raise DamagedFileError(f"{path} is a safetensors file that decouple has not written; was the right one given?")
-    if header["format"] != str(FORMAT):
-        raise DamagedFileError(
-            f"{path} has format version {header['format']!r}, this release reads {FORMAT}; make it again with this release"
-        )
     checksum = header.pop("xxh3", None)
-    if checked and checksum != _checksum(tensors, header):
-        raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
-    if header["unit"] != unit:
-        raise DamagedFileError(f"{path} holds unit {header['unit']!r}, expected {unit!r}: was it moved or copied?")
+    _expect(path, header, str(FORMAT), lambda: not checked or checksum == _checksum(tensors, header), unit)
     views = {
         name: tensors[source].as_strided(shape, stride, tensors[source].storage_offset() + offset)
         for name, (source, shape, stride, offset) in json.loads(header.get("aliases", "{}")).items()
@@ -188,11 +171,8 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
 
 
 def unit_of(path: Path) -> str:
-    """The unit that a file of `save_tensors` says to hold, to be given to `load_tensors`, which checks it.
-
-    Raises:
-        DamagedFileError: missing, truncated or not a file of `save_tensors`.
-    """
+    """The unit that a file of `save_tensors` says to hold, to be given to `load_tensors`, which checks it. Raises
+    DamagedFileError: missing, truncated or not a file of `save_tensors`."""
     try:
         with safetensors.safe_open(Path(path), framework="pt") as file:
             return str((file.metadata() or {})["unit"])
@@ -225,23 +205,25 @@ def save_record(path: Path, value: Any, *, unit: str) -> None:
 
 
 def load_record(path: Path, *, unit: str) -> Any:
-    """The value that `save_record` wrote.
-
-    Raises:
-        DamagedFileError: missing, altered, of another format version, or another unit's file.
-    """
+    """The value that `save_record` wrote. Raises DamagedFileError: missing, altered, of another format version, or another
+    unit's file."""
     record = read_json(path)
     if not isinstance(record, dict) or not {"format", "unit", "xxh3"} <= record.keys():
         raise DamagedFileError(f"{path} is a JSON file that is no record of decouple's; was the right one given?")
-    if record["format"] != FORMAT:
-        raise DamagedFileError(
-            f"{path} has format version {record['format']!r}, this release reads {FORMAT}; make it again with this release"
-        )
-    if record.get("xxh3") != _record_checksum(record.get("value"), record.get("unit")):
-        raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
-    if record["unit"] != unit:
-        raise DamagedFileError(f"{path} holds unit {record['unit']!r}, expected {unit!r}: was it moved or copied?")
+    _expect(path, record, FORMAT, lambda: record["xxh3"] == _record_checksum(record.get("value"), record["unit"]), unit)
     return record["value"]
+
+
+def _expect(path: Path, found: Mapping[str, Any], version: object, is_whole: Callable[[], bool], unit: str) -> None:
+    """Refuse a file of another format version, an altered one, or another unit's."""
+    if found["format"] != version:
+        raise DamagedFileError(
+            f"{path} has format version {found['format']!r}, this release reads {FORMAT}; make it again with this release"
+        )
+    if not is_whole():
+        raise DamagedFileError(f"{path} is damaged: its checksum does not match its contents")
+    if found["unit"] != unit:
+        raise DamagedFileError(f"{path} holds unit {found['unit']!r}, expected {unit!r}: was it moved or copied?")
 
 
 def sharing(tensors: Mapping[str, Tensor]) -> list[list[str]]:

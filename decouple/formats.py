@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 SPACE = "\u202f"
@@ -140,3 +142,14 @@ def rough_duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def html_table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """A table for a notebook.
+
+    >>> html_table([("a", "<b>")])
+    '<table><tr><td>a</td><td>&lt;b&gt;</td></tr></table>'
+    """
+    lines = [("th", head)] * bool(head) + [("td", row) for row in rows]
+    cells = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line) for tag, line in lines)
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in cells)}</table>"

@@ -26,7 +26,7 @@ from decouple.errors import ConfigError, did_you_mean
 _PAPER_TRAINING = {
     "batch": 2000,
     "lr": 4.0,
-    "lr_unit": "airbench",
+    "optimizer": "airbench",
     "momentum": 0.85,
     "weight_decay": 0.0153,
     "clip": 0.0,
@@ -79,14 +79,8 @@ def _small(name: str) -> RunConfig:
 
 _PRESETS: dict[str, tuple[str, RunConfig]] = {
     "digits": ("scikit-learn's 8×8 digits; nothing to download, half a minute on two cores", RunConfig()),
-    "mnist-small": (
-        "MNIST, 10,000 images, 32 channels: minutes on two cores",
-        _small("mnist"),
-    ),
-    "cifar10-small": (
-        "CIFAR-10, 10,000 images, 32 channels: minutes on two cores",
-        _small("cifar10"),
-    ),
+    "mnist-small": ("MNIST, 10,000 images, 32 channels: minutes on two cores", _small("mnist")),
+    "cifar10-small": ("CIFAR-10, 10,000 images, 32 channels: minutes on two cores", _small("cifar10")),
     "mnist": (
         "the paper's MNIST: genetic algorithm, 256 channels, 1000 epochs; for a GPU",
         _paper("mnist", alpha=0.1, groups=2, epochs=1000, augment="none", eps=1e-2, clip=1.0),
@@ -126,12 +120,7 @@ _TEXT_PRESETS: dict[str, tuple[str, TextConfig]] = {
         TextConfig(
             compile=True,
             corpus=CorpusConfig(
-                separator="<|endoftext|>",
-                tokenizer="bpe",
-                vocabulary=50_257,
-                validation=5_000_000,
-                prior=600_000,
-                test=40_000_000,
+                separator="<|endoftext|>", vocabulary=50_257, validation=5_000_000, prior=600_000, test=40_000_000
             ),
             network=GptConfig(layers=30, width=1792, heads=14, context=2048, dropout=0.1),
             q0=replace(

@@ -1,7 +1,8 @@
-"""Progress with time left: a bar on a terminal, now and then a line elsewhere."""
+"""Progress with time left: a bar on a terminal and in a notebook, now and then a line elsewhere."""
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ import rich.progress
 
 Advance = Callable[[int], None]
 
-LINE_SECONDS = 15.0
-"""Time between two lines where there is no terminal."""
+LINE_SECONDS, BAR_SECONDS = 15.0, 0.5
+"""Time between two lines where there is no terminal, and between two states of a notebook's bar."""
 
 
 class Progress:
@@ -45,24 +46,40 @@ class Progress:
             with rich.progress.Progress(*columns, console=self._console) as bars:
                 task = bars.add_task(f"{what:<28}", total=total)
                 yield lambda count: bars.update(task, advance=count)
+        elif self._console.is_jupyter and not self._quiet:
+            yield _paced(what, total, unit, _notebook_bar(what, total), BAR_SECONDS)
         else:
-            yield self._lines(what, total, unit)
+            yield _paced(what, total, unit, lambda text, done: self.say(text), LINE_SECONDS)
 
-    def _lines(self, what: str, total: int, unit: str) -> Advance:
-        began = last = time.monotonic()
-        done = measured = 0
 
-        def advance(count: int) -> None:
-            nonlocal last, done, measured
-            now = time.monotonic()
-            # What is found done already comes at once: it says nothing about the speed.
-            measured += count if now - began > 0.2 else 0
-            done += count
-            if now - last >= LINE_SECONDS or done >= total:
-                left = (total - done) * (now - began) / measured if measured else 0.0
-                self.say(
-                    f"{what}: {done}/{total} {unit}, {now - began:.0f} s" + (f", {left:.0f} s left" if done < total else "")
-                )
-                last = now
+def _notebook_bar(what: str, total: int) -> Callable[[str, int], None]:
+    """Shows a text and a bar, of HTML: rich's and tqdm's bars need ipywidgets on both sides, the kernel's and the page's."""
+    from IPython.display import HTML, display
 
-        return advance
+    def bar(text: str, done: int) -> HTML:
+        return HTML(f'<progress value="{done}" max="{total}"></progress> {html.escape(text)}')
+
+    shown = display(bar(what, 0), display_id=True)
+    return lambda text, done: shown.update(bar(text, done))
+
+
+def _paced(what: str, total: int, unit: str, show: Callable[[str, int], None], seconds: float) -> Advance:
+    """Shows the text and the number of units done, at most once in so many `seconds` and at the end."""
+    began = last = time.monotonic()
+    done = measured = 0
+
+    def advance(count: int) -> None:
+        nonlocal last, done, measured
+        now = time.monotonic()
+        # What is found done already comes at once: it says nothing about the speed.
+        measured += count if now - began > 0.2 else 0
+        done += count
+        if now - last >= seconds or done >= total:
+            left = (total - done) * (now - began) / measured if measured else 0.0
+            show(
+                f"{what}: {done}/{total} {unit}, {now - began:.0f} s" + (f", {left:.0f} s left" if done < total else ""),
+                done,
+            )
+            last = now
+
+    return advance

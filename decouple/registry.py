@@ -78,11 +78,7 @@ def located(name: str) -> str:
 
 
 def load(name: str) -> type[Algorithm]:
-    """The algorithm's class; this runs the code that defines it.
-
-    Raises:
-        ConfigError: there is none, or the code fails.
-    """
+    """The algorithm's class; this runs the code that defines it. Raises ConfigError: there is none, or the code fails."""
     check(name)
     if name in _registered:
         return _registered[name]
@@ -98,11 +94,8 @@ def load(name: str) -> type[Algorithm]:
 def digest_of(name: str) -> str | None:
     """16 hexadecimal digits of the file that defines the algorithm; None for decouple's own and EvoTorch's.
 
-    A FILE.py is read, not run.
-
-    Raises:
-        ConfigError: the algorithm cannot be loaded, or was not defined in a file that can be read.
-    """
+    A FILE.py is read, not run. Raises ConfigError: the algorithm cannot be loaded, or was not defined in a file that can be
+    read."""
     if name in OWN or name.startswith(EVOTORCH):
         return None
     return own_code.digest_of(name, "search.algorithm", None if name.rpartition(":")[0].endswith(".py") else load(name))

@@ -11,12 +11,34 @@ from typing import Any
 
 import msgspec
 
+from decouple.formats import html_table, plural
+
+Row = tuple[str, str, str]
+"""A method, its accuracy (or what a task has in its place) and its NLL, on the test part."""
+
 NOTICEABLE_WEIGHT = 5e-4
 """Weight from which a member counts as used: the optimum gives many members next to nothing, but not quite nothing."""
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
+
+
+class Headlines(Record):
+    """A record that a reader sees by its headline figures."""
+
+    def rows(self) -> list[Row]:
+        """A head, and a row for each method."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        head, *rows = self.rows()
+        figures = "; ".join(f"{name} {score}, {nll}" for name, score, nll in rows)
+        return f"{type(self).__name__}({head[1]}, {head[2]}: {figures})"
+
+    def _repr_html_(self) -> str:
+        head, *rows = self.rows()
+        return html_table(rows, head)
 
 
 class Accuracies(Record):
@@ -133,7 +155,7 @@ class Member(Record):
     """As those of the population."""
 
 
-class Q0Results(Record):
+class Q0Results(Headlines):
     """A population, on images or text."""
 
     test_nll: Ways
@@ -154,6 +176,23 @@ class Q0Results(Record):
     epochs: int
     """Total epochs of all trajectories, without the learning that seeded them."""
 
+    def rows(self) -> list[Row]:
+        name, score = next(iter(self.scores.items()))
+        names = {
+            "single": "best single member",
+            "uniform": f"{plural(self.size, 'member')}, uniform",
+            "learned_prior": f"learned prior, {plural(self.members_used, 'member')}",
+            "greedy": "greedy selection",
+        }
+        form = "{:.2%}" if name == "accuracy" else "{:.4f}"
+        return [
+            ("", f"test {name.replace('_', ' ')}", "test NLL"),
+            *(
+                (f"q0: {text}", form.format(getattr(score, way)), f"{getattr(self.test_nll, way):.4f}")
+                for way, text in names.items()
+            ),
+        ]
+
 
 class Cost(Record):
     search_evaluations: int
@@ -164,7 +203,7 @@ class Cost(Record):
     """Size of the target store."""
 
 
-class Results(Record):
+class Results(Headlines):
     format: int
     """Version of this schema."""
     preset: str
@@ -181,6 +220,20 @@ class Results(Record):
     compare: Comparison
     q0: Q0Results
     cost: Cost
+
+    def rows(self) -> list[Row]:
+        head, *population = self.q0.rows()
+        tested = [network for network in self.networks.values() if network.test_nll is not None]
+        nll = {kind: [network.test_nll for network in tested if network.kind == kind] for kind in ("sgd", "search")}
+        baselines = sum(network.kind == "sgd" for network in self.networks.values())
+        sgd = "SGD, best depth on validation" if baselines > 1 else "SGD"
+        searched = enumerate(zip(self.test_accuracy.search, nll["search"], strict=True))
+        return [
+            head,
+            (sgd, f"{self.test_accuracy.sgd:.2%}", f"{nll['sgd'][0]:.4f}"),
+            *((f"learned from searched solution {i}", f"{a:.2%}", f"{n:.4f}") for i, (a, n) in searched),
+            *population,
+        ]
 
 
 class TrainingCurve(Record):
@@ -216,8 +269,12 @@ class Curves(Record):
     trajectories: dict[str, TrajectoryCurve] = {}
     """By network."""
 
+    def __repr__(self) -> str:
+        series = {name: ", ".join(getattr(self, name)) for name in ("q0_size", "search", "training", "trajectories")}
+        return f"Curves({'; '.join(f'{name} of {keys}' for name, keys in series.items() if keys)})"
 
-class TextResults(Record):
+
+class TextResults(Headlines):
     """What `decouple q0 text` reports in results.json; its curves.json has only `q0_size`."""
 
     format: int
@@ -232,6 +289,9 @@ class TextResults(Record):
     tokens: dict[str, int]
     """Tokens to predict in each part."""
     q0: Q0Results
+
+    def rows(self) -> list[Row]:
+        return self.q0.rows()
 
 
 FORMAT = 2

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from torch import Tensor
 
 from decouple.errors import ConfigError, DataError
@@ -50,3 +52,12 @@ def whole_number(value: Any, what: str, least: int | None = None) -> int:
     if found is None or (least is not None and not least <= found < 2**63):
         raise ConfigError(f"{what} must be a whole number{'' if least is None else f' from {least} on'}, not {value!r}")
     return found
+
+
+def digest_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """32 hexadecimal digits of xxh3 over names (which may be empty), types, shapes and values, in their order."""
+    digest = xxhash.xxh3_128()
+    for name, tensor in tensors:
+        digest.update(f"{name and name + '|'}{tensor.dtype}|{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

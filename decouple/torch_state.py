@@ -8,7 +8,7 @@ torch's own defaults.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain
 
 import torch
@@ -76,16 +76,26 @@ def torch_defaults() -> Iterator[None]:
 
 
 @contextmanager
-def evaluated(*modules: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside: no dropout, and no running statistics changed. Outside each part is in the mode that it was in."""
+def in_mode(*modules: nn.Module, training: bool) -> Iterator[None]:
+    """Training or evaluation mode inside. Outside each part is in the mode that it was in."""
     modes = {part: part.training for module in modules for part in module.modules()}
     for module in modules:
-        module.eval()
+        module.train(training)
     try:
         yield
     finally:
-        for part, training in modes.items():
-            part.training = training
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def evaluated(*modules: nn.Module) -> AbstractContextManager[None]:
+    """Evaluation mode inside: no dropout, and no running statistics changed."""
+    return in_mode(*modules, training=False)
+
+
+def generators_kept(device: torch.device) -> AbstractContextManager[None]:
+    """What is drawn inside from torch's global generators, of the CPU and of `device`, leaves them as they were."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def device_of(module: nn.Module) -> torch.device:

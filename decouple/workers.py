@@ -77,9 +77,7 @@ def distribute(
 
     Raises:
         ConfigError: no Ray cluster at `address`, one without what is needed, or with other versions of decouple or torch.
-        WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays.
-        Exception: what a job raised, as itself.
-    """
+        WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays. What a job raised comes as itself."""
     with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
         threads, resources = _share(ray, workers, device, started)
         remote = ray.remote(max_retries=0, **resources)(_work)
@@ -179,37 +177,22 @@ def _ray(workers: int, address: str | None, store: int) -> Iterator[tuple[Any, b
         where = {"address": "local", "num_cpus": workers, "num_gpus": gpus, "object_store_memory": store}
         where["include_dashboard"] = False
     try:
-        with _failures_named(address), _handlers_kept():
-            _knock(address)
-            ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
+        try:
+            host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+            if host and port.isdigit():  # Ray tries a port that nobody listens on for minutes: find out at once
+                socket.create_connection((host, int(port)), timeout=10).close()
+            with _handlers_kept():
+                ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            if address is None:
+                raise WorkerError(f"Ray could not start its processes: {first_line(error)}; give --workers 1") from error
+            raise ConfigError(
+                f"there is no Ray cluster to use at '{address}' ({first_line(error)}); give the host:port that 'ray start --head' "
+                "has printed, or leave --ray-address out for workers on this machine"
+            ) from error
         yield ray, address is None
     finally:
         ray.shutdown()
-
-
-def _knock(address: str | None) -> None:
-    """Ray tries a port that nobody listens on for minutes; find out at once.
-
-    Raises:
-        OSError: nobody there.
-    """
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-@contextmanager
-def _failures_named(address: str | None) -> Iterator[None]:
-    """Ray that does not start, as an error of ours."""
-    try:
-        yield
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        if address is None:
-            raise WorkerError(f"Ray could not start its processes: {first_line(error)}; give --workers 1") from error
-        raise ConfigError(
-            f"there is no Ray cluster to use at '{address}' ({first_line(error)}); give the host:port that 'ray start --head' "
-            "has printed, or leave --ray-address out for workers on this machine"
-        ) from error
 
 
 @contextmanager

@@ -56,11 +56,15 @@ PRINTED: dict[str, Callable[[str], bool]] = {
     "decouple/learn/README.md 1": lambda printed: printed.startswith("{'learn.lr': 0."),
     "decouple/networks/README.md 0": lambda printed: len(re.findall(r"\d\.\d+", printed)) == 5,
     "decouple/pipeline/README.md 0": lambda printed: printed == "60 (3,)\n",
+    "decouple/pipeline/README.md 1": lambda printed: (
+        len(_percentages(printed)) == 4 and printed.endswith("[(8, 3, 3), (8, 1, 1), (10,)] (0, 1, 2) 2\n")
+    ),
     "decouple/q0/README.md 0": lambda printed: float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9,
     "decouple/q0/README.md 1": lambda printed: float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9,
     "decouple/q0/README.md 2": lambda printed: printed.endswith("True\n"),
     "decouple/search/README.md 0": lambda printed: float(printed.split()[-1]) < 2,  # from 2.4
-    "decouple/search/README.md 1": lambda printed: re.findall(r"iter : (\d+)", printed) == ["10", "20"],
+    "decouple/search/README.md 1": lambda printed: printed == "torch.Size([128, 49, 32, 6, 6]) True\n",
+    "decouple/search/README.md 2": lambda printed: re.findall(r"iter : (\d+)", printed) == ["10", "20"],
     "decouple/text/README.md 0": lambda printed: printed == "torch.Size([1, 15, 257])\n",
     "decouple/trajectories/README.md 0": _has_comparison,
     "decouple/trajectories/README.md 1": lambda printed: re.findall(r"CKA ([\d.]+)", printed) == ["1.00"],
@@ -174,6 +178,8 @@ def test_the_settings_are_known(page: str) -> None:
         ("q0", "export"),
         ("report",),
         ("compare", "RUN", "RUN"),
+        ("table",),
+        ("points",),
     ]
     options = {option for command in commands for option in _options(*command)}
     sections = {option[2:].split(".")[0] for option in options if "." in option} - {"data"}  # a variable of the examples too
@@ -223,16 +229,29 @@ def test_the_ratios_of_speed_are_the_benchmarks() -> None:
     figures = json.loads((FIGURES / "search-speed-cpu.json").read_text())["figures"]
     for width in (32, 256):
         for dtype in ("bfloat16", "float32"):
-            forward = [row for row in figures["forward"] if (row["width"], row["dtype"]) == (width, dtype)]
             cells = []
-            for algorithm in ("es", "paper"):
-                ratios = [row["ratio"] for row in forward if row["algorithm"] == algorithm]
-                cells.append(f"{min(ratios):.2f} to {max(ratios):.2f}")
             for part in ("plain", "evotorch"):
                 ratios = [row[dtype] for row in figures[part] if row["width"] == width]
                 cells.append(f"{min(ratios):.1f} to {max(ratios):.1f}")
             assert f"| {width} channels, {dtype} | {' | '.join(cells)} |" in text
     assert f"grows by {100 * figures['memory']['spread']:.1f} %" in text
+
+
+def test_the_ratios_to_bare_passes_are_the_benchmarks() -> None:
+    text = RESULTS.read_text()
+    figures = json.loads((FIGURES / "search-passes-cpu.json").read_text())["figures"]
+    cases = [(row["algorithm"], row["points"], row["width"]) for row in figures["passes"]]
+    for algorithm, points, width in dict.fromkeys(cases):
+        rows = [row for row, case in zip(figures["passes"], cases, strict=True) if case == (algorithm, points, width)]
+        cells = [f"{row['ratio']:.2f} ({row['cpu_ratio']:.2f})" for row in rows]
+        counts = [row["multiply_adds"]["search"] / row["multiply_adds"]["bare"] for row in rows]
+        blocks = {"all": "every block", "last": "the last block"}[points]
+        assert f"| `{algorithm}`, {blocks}, {width} channels | {' | '.join(cells)} | {counts[0]:.2f} |" in text
+    for network in dict.fromkeys(row["network"] for row in figures["networks"]):
+        points = [(row["described"], row["in_full"]) for row in figures["networks"] if row["network"] == network]
+        whole = sum(described for described, _ in points) / sum(in_full for _, in_full in points)
+        by_point = " / ".join(f"{described / in_full:.2f}" for described, in_full in points)
+        assert f"| {network} | {by_point} | {whole:.2f} |" in text
 
 
 def test_the_ratios_of_learning_are_the_benchmarks() -> None:
@@ -349,8 +368,8 @@ def test_the_headlines_are_the_benchmarks() -> None:
     assert f"with {ratio(words)} times fewer epochs on text, {ratio(mnist)} on MNIST and {ratio(cifar)} on CIFAR-10" in text
     speeds = [
         row["ratio"]
-        for row in json.loads((FIGURES / "search-speed-cpu.json").read_text())["figures"]["forward"]
-        if row["algorithm"] == "es"
+        for row in json.loads((FIGURES / "search-passes-cpu.json").read_text())["figures"]["passes"]
+        if (row["algorithm"], row["points"]) == ("es", "all")
     ]
     assert f"takes {min(speeds):.2f} to {max(speeds):.2f} times the bare forward passes" in text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -21,6 +22,7 @@ from decouple.cli.options import (
     RunOptions,
     SearchCodeOptions,
     StageOptions,
+    TableOptions,
     TextOptions,
     TuneOptions,
 )
@@ -47,6 +49,7 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
     return {
         "run": _run,
         "estimate": _estimate,
+        "table": _table,
         "tune": _tune,
         "points": _points,
         "presets": _presets,
@@ -59,11 +62,49 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
 def _run(argv: list[str]) -> None:
     options, config = _preset_settings("run", argv, RunOptions())
     config = settings.located(config, options.data_root)
+    if options.seeds:
+        _run_seeds(options, config, argv)
+        return
     out = options.out or default_out(config)
     from decouple.pipeline.directory import RunDirectory
 
     with _opened(out, options.device, lambda: RunDirectory.create(out, config, resume=options.resume)) as (directory, group):
         _execute(directory, group, config, options, "report")
+
+
+def _run_seeds(options: RunOptions, config: RunConfig, argv: list[str]) -> None:
+    if any(argument.partition("=")[0] == "--seed" for argument in argv):
+        raise ConfigError("--seed and --seeds are both given: give one of them")
+    out = options.out or default_out(config).with_name(default_out(config).name.removesuffix(f"-seed{config.seed}"))
+    from decouple.pipeline.seeds import run_seeds
+
+    with on_signal(unwind):
+        table = run_seeds(
+            config,
+            options.seeds,
+            out,
+            resume=options.resume,
+            device=options.device,
+            data_root=options.data_root,
+            workers=options.workers,
+            quiet=options.quiet,
+        )
+    print(f"{table}\nTable: {(out / 'table.md').resolve()}")
+
+
+def _table(argv: list[str]) -> None:
+    count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
+    options = parse_options("table RUN_DIR ...", argv[count:], TableOptions())
+    if not count:
+        raise ConfigError("'decouple table' needs run directories first: decouple table runs/digits-seed0 runs/digits-seed1")
+    from decouple.report.table import read_table
+
+    table = read_table([Path(path) for path in argv[:count]])
+    print(
+        str(table) if options.format == "text" else getattr(table, options.format)(), end="\n" * (options.format == "text")
+    )
+    if options.out is not None:
+        print(f"Table: {(table.write(options.out) / 'table.md').resolve()}", file=sys.stderr)
 
 
 def _preset_settings(command: str, argv: list[str], known: PresetOptions) -> tuple[PresetOptions, RunConfig]:

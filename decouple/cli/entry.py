@@ -10,7 +10,7 @@ from functools import partial
 from typing import NoReturn
 
 from decouple.cli.commands import commands
-from decouple.cli.options import STAGE_SECTIONS, StageOptions
+from decouple.cli.options import CODE, STAGE_SECTIONS, StageOptions
 from decouple.cli.signals import Interrupted, on_signal
 from decouple.errors import OPTION, ConfigError, DecoupleError, did_you_mean
 
@@ -18,7 +18,9 @@ USAGE = """usage: decouple COMMAND ...
 
 Train networks by searching representations and learning them, and turn the solutions into an ensemble.
 
-  decouple run PRESET          everything: search, learn, compare with SGD, q0 population, report
+  decouple run PRESET          everything: search, learn, compare with SGD, q0 population, report;
+                               --seeds 0 1 2 does it for each seed and ends with a table
+  decouple table RUN_DIR ...   mean and deviation over seeds, and differences to SGD, of any runs
   decouple estimate PRESET     what that would cost, before anything runs
   decouple tune PRESET         SGD and learning, tuned with equally many trials on validation images
   decouple presets             the presets, a line each
@@ -80,7 +82,7 @@ def explained(error: DecoupleError, command: str, argv: list[str]) -> str:
         return error.message
     own = {"help", *STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
     named = [found["name"] for found in OPTION.finditer(error.message) if found["name"]]
-    named = [name for name in named if name != "search.algorithm"]  # they take it where it is asked for
+    named = [name for name in named if name not in CODE]  # they take it where it is asked for
     lacking = [f"--{name}" for name in dict.fromkeys(named) if name.partition(".")[0].replace("-", "_") not in own]
     if not lacking:
         return error.message

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from decouple.config import Section, TuneConfig
-from decouple.config.base import Name, Positive
+from decouple.config.base import Count, Name, Positive
 
 STAGE_SECTIONS = {
     "search": ("search",),
@@ -16,6 +17,10 @@ STAGE_SECTIONS = {
     "report": (),
 }
 """The sections that each stage command may change."""
+
+
+CODE = ("search.algorithm", "network.name", "data.name")
+"""The settings that may name code, which a stage takes where the run has such."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,9 @@ class RunOptions(StageOptions):
     """Resume the run that --out holds; finished work is not done again."""
     config: Path | None = None
     """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
+    seeds: tuple[Count, ...] = ()
+    """Run once for each of these seeds, in place of --seed: into --out/seed-N, with a table of all (see decouple table) in --out.
+    --workers then says how many runs go side by side."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,16 @@ class PointsOptions(Section):
     """That it tells apart."""
     args: dict[str, bool | int | float | str] = field(default_factory=dict)
     """Arguments of the function that builds it."""
+
+
+@dataclass(frozen=True)
+class TableOptions(Section):
+    """What to make of several runs."""
+
+    out: Path | None = None
+    """Folder for table.txt, .csv, .json, .md and .tex and the picture table.png and .svg; default: only print."""
+    format: Literal["text", "csv", "json", "markdown", "latex"] = "text"
+    """What is printed."""
 
 
 @dataclass(frozen=True)

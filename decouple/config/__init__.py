@@ -6,15 +6,7 @@ from decouple.config.images import DataConfig, NetworkConfig
 from decouple.config.q0 import TEXT_Q0, Q0Config
 from decouple.config.runs import CorpusConfig, GptConfig, RunConfig, TextConfig
 from decouple.config.search import EsConfig, PaperConfig, SearchConfig
-from decouple.config.training import (
-    CompareConfig,
-    LearnConfig,
-    LiveConfig,
-    RoundsConfig,
-    SgdConfig,
-    StepConfig,
-    TrainConfig,
-)
+from decouple.config.training import CompareConfig, LearnConfig, LiveConfig, RoundsConfig, SgdConfig, StepConfig, TrainConfig
 from decouple.config.tuning import TuneConfig
 
 __all__ = [

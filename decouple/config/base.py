@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import msgspec
 
 from decouple.errors import SettingError, expect
+from decouple.formats import html_table
 
 _MOST = 2**63 - 1
 """The largest whole number that torch takes."""
@@ -43,11 +44,8 @@ Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 class Section:
     """Base of all settings, which are frozen dataclasses: one with a wrong value cannot be made.
 
-    Numbers of numpy and torch, arrays and paths are taken, and become what `to_builtins` makes of them.
-
-    Raises:
-        SettingError: a value has the wrong type or is out of range, or fields contradict each other.
-    """
+    Numbers of numpy and torch, arrays and paths are taken, and become what `to_builtins` makes of them. Raises
+    SettingError: a value has the wrong type or is out of range, or fields contradict each other."""
 
     def __post_init__(self) -> None:
         for name, hint in hints(type(self)).items():
@@ -61,6 +59,18 @@ class Section:
                 self._refuse(name, _expected(hint, value))
             object.__setattr__(self, name, value)
         self._check()
+
+    def _repr_html_(self) -> str:
+        return html_table(self._named())
+
+    def _named(self) -> Iterator[tuple[str, str]]:
+        """Every field's name, "section.field" of one of a section, with its value."""
+        for name in hints(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                yield from ((f"{name}.{inner}", shown) for inner, shown in value._named())
+            else:
+                yield name, str(value)
 
     def _check(self) -> None:
         """Refuse fields that contradict each other."""

@@ -20,11 +20,8 @@ from decouple.errors import ConfigError
 def read_file(path: Path) -> dict[str, Any]:
     """Settings from a .json, .yaml, .yml or .toml file, as nested dictionaries.
 
-    A value is what is written: YAML's `no`, `010`, `1:30` and `2024-01-01` are texts, which no number takes, and `1e-3` is a number.
-
-    Raises:
-        ConfigError: the file has an unknown type, is missing or does not parse, or a key is given twice.
-    """
+    A value is what is written: YAML's `no`, `010`, `1:30` and `2024-01-01` are texts, which no number takes, and `1e-3` is
+    a number. Raises ConfigError: the file has an unknown type, is missing or does not parse, or a key is given twice."""
     decoders: dict[str, Callable[[str], Any]] = {
         ".json": _from_json,
         ".yaml": _from_yaml,
@@ -64,9 +61,8 @@ class _Yaml(yaml.SafeLoader):
     yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(
-            anchor
-        )  # `<<` has not been followed yet: it may bring in a key that is given here
+        # `<<` has not been followed yet: it may bring in a key that is given here
+        node = super().compose_mapping_node(anchor)
         keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         _refuse_twice([(key.value, f" (the second time in line {key.start_mark.line + 1})") for key in keys])
         return node

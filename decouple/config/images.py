@@ -44,7 +44,7 @@ class DataConfig(Section):
 class NetworkConfig(Section):
     name: Name = PAPER
     """paper, torchvision:NAME, timm:NAME, or your own: FILE.py:FUNCTION or package.module:FUNCTION, which returns an nn.Module. The
-    settings from width on are of the paper's."""
+    settings from width on are the paper's. Also --network."""
     args: dict[str, bool | int | float | str] = field(default_factory=dict)
     """Arguments of the function that builds the network; num_classes and in_chans are the data's unless given."""
     points: tuple[Name, ...] = ()

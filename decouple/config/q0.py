@@ -11,6 +11,8 @@ from decouple.config.training import StepConfig
 
 @dataclass(frozen=True)
 class Q0Config(StepConfig):
+    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
+    """sgd, adamw or muon, as for learning."""
     lr: Rate = 0.3
     weight_decay: NonNegative = 1e-2
     """Base weight decay, decoupled: the shrinkage of a step is lr × weight_decay."""

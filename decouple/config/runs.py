@@ -61,11 +61,9 @@ class CorpusConfig(Section):
 
     separator: str = "\n\n"
     """What stands between two documents; the end mark that follows each document takes its place."""
-    tokenizer: Literal["bytes", "bpe"] = "bytes"
-    """bytes: every byte is a token; bpe: byte-level byte-pair encoding, fitted on the training documents (needs the
-    package tokenizers)."""
-    vocabulary: Annotated[int, at_least(258, 2**31 - 1)] = 4096
-    """Tokens of bpe, the end mark among them."""
+    vocabulary: Annotated[int, at_least(258, 2**31 - 1)] | None = None
+    """None: every byte is a token. A number: so many tokens of byte-level byte-pair encoding, the end mark among them, fitted on
+    the training documents (needs the package tokenizers)."""
     train: Positive | None = None
     """Training text in bytes; None: all that the other parts leave. Parts end with the document that reaches their size."""
     validation: Positive = 40_000

@@ -28,9 +28,10 @@ class StepConfig(Section):
 
     batch: Batch = 128
     """Images, or rows of tokens, a step; over all processes."""
-    optimizer: Literal["sgd", "adamw", "muon"] = "sgd"
-    """sgd: with Nesterov momentum (paper); adamw; muon: Muon for the matrices and convolutions of hidden layers, AdamW for the
-    rest. The last two want a learning rate near 0.003, and a weight_decay 100 times as high decays as much."""
+    optimizer: Literal["sgd", "airbench", "adamw", "muon"] = "sgd"
+    """sgd: with Nesterov momentum (paper); airbench: the same with lr in that project's decoupled unit (paper); adamw; muon: Muon
+    for the matrices and convolutions of hidden layers, AdamW for the rest. The last two want a learning rate near 0.003, and a
+    weight_decay 100 times as high decays as much."""
     lr: Rate = 0.2
     """Peak learning rate."""
     momentum: BelowOne = 0.85
@@ -49,18 +50,10 @@ class StepConfig(Section):
 class TrainConfig(StepConfig):
     epochs: Positive = 40
     """Passes over the training images."""
-    lr_unit: Literal["step", "airbench"] = "step"
-    """step: torch's learning rate for the mean loss; airbench: that project's decoupled unit of sgd, which the paper uses."""
     schedule: Literal["triangle", "constant"] = "triangle"
     """triangle: warm up over a fifth of the steps, then fall linearly to zero; constant."""
     shuffle: Literal["epoch", "fixed"] = "epoch"
     """Compose batches anew each epoch, or keep the same composition (paper)."""
-
-    def _check(self) -> None:
-        if self.optimizer != "sgd" and self.lr_unit == "airbench":
-            self._refuse(
-                "lr_unit", f"step with optimizer {self.optimizer}, and an lr in torch's unit: airbench is defined for sgd"
-            )
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,6 @@ class LearnConfig(TrainConfig):
     live: LiveConfig = field(default_factory=LiveConfig)
 
     def _check(self) -> None:
-        super()._check()
         if self.target_weight == self.live.weight == 0:
             self._refuse("live.weight", "above 0, since target_weight is 0 too and leaves the body nothing to learn")
 

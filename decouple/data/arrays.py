@@ -28,11 +28,8 @@ CHANNELS = (1, 3, 4)
 
 
 def read_npz(path: Path) -> Source:
-    """Images and labels of an .npz file. Arrays of Python objects, whose loading runs code, are refused.
-
-    Raises:
-        DataError: no such file, a damaged one, or one without the arrays of `NAMES`.
-    """
+    """Images and labels of an .npz file. Arrays of Python objects, whose loading runs code, are refused. Raises DataError:
+    no such file, a damaged one, or one without the arrays of `NAMES`."""
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             wanted = _wanted(file.files, path)
@@ -44,11 +41,7 @@ def read_npz(path: Path) -> Source:
 
 
 def read_safetensors(path: Path) -> Source:
-    """As `read_npz`, of a .safetensors file.
-
-    Raises:
-        DataError: as there.
-    """
+    """As `read_npz`, of a .safetensors file. Raises DataError: as there."""
     from safetensors import SafetensorError, safe_open
 
     try:

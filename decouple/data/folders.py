@@ -129,11 +129,7 @@ class _Walk:
         return tuple(sorted(folder.name for folder in self._folders if folder.part == part))
 
     def images(self, part: str) -> list[_Image]:
-        """Sorted by class, folder and name.
-
-        Raises:
-            DataError: a class folder holds none.
-        """
+        """Sorted by class, folder and name. Raises DataError: a class folder holds none."""
         found = [image for image in self._images if image.place.part == part]
         filled = {image.place.name for image in found}
         for folder in sorted(self._folders):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from decouple.data.splits import split_test, split_training
 from decouple.errors import DataError
-from decouple.tensors import as_tensor
+from decouple.formats import count, html_table, plural
+from decouple.tensors import as_tensor, digest_of
 from decouple.torch_state import torch_defaults
 
 
@@ -30,6 +32,9 @@ class Source(NamedTuple):
 
 
 IMAGE_TYPES = (torch.uint8, torch.float32)
+
+SHOWN_CLASSES = 20
+"""That a notebook lists."""
 
 MARGIN = 0.5
 """How far images may go beyond 0..1 (by noise or resampling, say) before they are taken for images on another scale."""
@@ -68,14 +73,18 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """
+        >>> Split(torch.zeros(2, 1, 8, 8), torch.tensor([0, 4]), torch.tensor([7, 3]))
+        Split(2 images (1, 8, 8) float32, 2 classes)
+        """
+        classes = plural(len(self.labels.unique()), "class", "classes")
+        return f"Split({plural(len(self), 'image')} {tuple(self.images.shape[1:])} {_type(self.images)}, {classes})"
+
     @cached_property
     def digest(self) -> str:
         """32 hexadecimal digits of xxh3 over ids, labels and images: the identity of these images in this order."""
-        digest = xxhash.xxh3_128()
-        for tensor in (self.ids, self.labels, self.images):
-            digest.update(f"{tensor.dtype}|{tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()
+        return digest_of([("", self.ids), ("", self.labels), ("", self.images)])
 
     def subset(self, positions: Tensor | Sequence[int]) -> Split:
         """The images at `positions` (each in 0..N-1), in that order, as copies."""
@@ -108,11 +117,32 @@ class ImageData:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    @property
+    def _splits(self) -> dict[str, Split]:
+        return {"train": self.train, "validation": self.validation, "prior": self.prior, "test": self.test}
+
+    def __repr__(self) -> str:
+        """
+        >>> split = Split(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), torch.tensor([0, 1]))
+        >>> ImageData("mine", ("cat", "dog"), split, split, split, split)
+        ImageData('mine': 2 classes, images (1, 8, 8) float32; train 2, validation 2, prior 2, test 2)
+        """
+        sizes = ", ".join(f"{name} {count(len(split))}" for name, split in self._splits.items())
+        images = f"images {self.image_shape} {_type(self.train.images)}"
+        return f"ImageData({self.name!r}: {plural(self.num_classes, 'class', 'classes')}, {images}; {sizes})"
+
+    def _repr_html_(self) -> str:
+        counts = [split.labels.bincount(minlength=self.num_classes).tolist() for split in self._splits.values()]
+        rows = [(name, *map(count, sizes)) for name, *sizes in zip(self.classes, *counts, strict=True)]
+        if len(rows) > SHOWN_CLASSES:
+            rows[SHOWN_CLASSES:] = [(f"… {len(rows) - SHOWN_CLASSES} more", "", "", "", "")]
+        total = ("all", *(count(sum(sizes)) for sizes in counts))
+        return f"<p>{html.escape(repr(self))}</p>" + html_table([*rows, total], ("class", *self._splits))
+
     @cached_property
     def digest(self) -> str:
         """32 hexadecimal digits of xxh3 over the digests of all splits: the identity of the data."""
-        splits = (self.train, self.validation, self.prior, self.test)
-        return xxhash.xxh3_128("|".join(split.digest for split in splits).encode()).hexdigest()
+        return xxhash.xxh3_128("|".join(split.digest for split in self._splits.values()).encode()).hexdigest()
 
     @classmethod
     @torch_defaults()

@@ -37,11 +37,7 @@ IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 CIFAR = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 """Sources in CIFAR's file format, and their torchvision classes."""
 
-READERS: dict[str, Callable[[Path], Source]] = {
-    "folder": read_folder,
-    "npz": read_npz,
-    "safetensors": read_safetensors,
-}
+READERS: dict[str, Callable[[Path], Source]] = {"folder": read_folder, "npz": read_npz, "safetensors": read_safetensors}
 """Readers of what lies at a path, by what stands before its colon."""
 
 _PATIENCE = 15.0

@@ -31,23 +31,11 @@ def split_training(
     seed: SupportsIndex,
     name: str = "the data",
 ) -> TrainingPositions:
-    """Divide a source's training images.
+    """Divide a source's training images, labels (N,); train = None takes all that validation and prior leave.
 
     Validation and prior do not depend on `train`, and a smaller `train` is a subset of a larger one, so that the runs
-    of a data-efficiency curve share everything but the images that were added.
-
-    Args:
-        labels: (N,) int64, at least 0.
-        train: training images; None takes all that validation and prior leave.
-        validation: validation images, at least 1.
-        prior: prior images, at least 1.
-        seed: the permutation is derived from it.
-        name: what errors call the data.
-
-    Raises:
-        ConfigError: a size or a seed that is no whole number.
-        DataError: a size below 1, or sizes that add up to more than N.
-    """
+    of a data-efficiency curve share everything but the images that were added. `name` is what errors call the data. Raises
+    ConfigError or DataError: a size that is no whole number, is below 1, or adds up with the others to more than N."""
     available = len(labels)
     train = None if train is None else _size(name, "train", train)
     validation, prior = _size(name, "validation", validation), _size(name, "prior", prior)
@@ -71,18 +59,8 @@ def split_training(
 
 @torch_defaults()
 def split_test(labels: Tensor, *, test: SupportsIndex | None, seed: SupportsIndex, name: str = "the data") -> Tensor:
-    """Positions of `test` test images (None: all), in a random order.
-
-    Args:
-        labels: (N,) int64, at least 0.
-        test: how many; None takes all.
-        seed: the order is derived from it.
-        name: what errors call the data.
-
-    Raises:
-        ConfigError: `test` or the seed is no whole number.
-        DataError: `test` is below 1 or above N.
-    """
+    """Positions of `test` test images (None: all), in a random order. Raises ConfigError or DataError: `test` is no whole
+    number, below 1 or above N."""
     test = None if test is None else _size(name, "test", test)
     if test is not None and test > len(labels):
         raise DataError(f"{name} has {len(labels)} test images, but {test} are asked for; give --data.test a smaller value")

@@ -16,6 +16,7 @@ from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split, check_scale, in_unit_scale
 from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
+from decouple.formats import percent, plural
 from decouple.learn.objective import CrossEntropy, Targets, regression
 from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
@@ -54,6 +55,17 @@ class Fit:
     @property
     def best_validation(self) -> float:
         return self.validation[self.best_epoch - 1]
+
+    def __repr__(self) -> str:
+        """
+        >>> Fit([2.3, 0.5], [0.4, 0.9], 20)
+        Fit(2 epochs, 20 steps: loss 2.3 → 0.5, validation 90.0 % at epoch 2)
+        """
+        done = f"Fit({plural(len(self.losses), 'epoch')}, {plural(self.gradient_steps, 'step')}"
+        if not self.losses:
+            return f"{done})"
+        loss = f"loss {self.losses[0]:.4g} → {self.losses[-1]:.4g}"
+        return f"{done}: {loss}, validation {percent(self.best_validation)} % at epoch {self.best_epoch})"
 
 
 @dataclass(frozen=True)
@@ -155,16 +167,10 @@ class _Training:
         if self.checkpoint is not None:
             self._restore(self.checkpoint)
 
-    def run(
-        self,
-        loop: Loop,
-        train: Split,
-        validation: Split,
-        seed: int,
-        record: Callable[[int, Stages], None],
-    ) -> None:
+    def run(self, loop: Loop, train: Split, validation: Split, seed: int, record: Callable[[int, Stages], None]) -> None:
         """Train the epochs that are left."""
         settings, leads = self.settings, loop.group.first
+        name = "training" if self.checkpoint is None else self.checkpoint.unit
         if leads:
             self.save()  # what cannot be kept or written shows now
             record(len(self.fit.losses), self.network)
@@ -183,17 +189,17 @@ class _Training:
                 group=loop.group,
             )
             before_step = self._before_step(epoch * len(batches), settings.epochs * len(batches), first=epoch == began)
-            loss = loop.epoch(loader, batches, before_step=before_step, seed=drawn, what=f"{self._name}, epoch {epoch + 1}")
-            self._note(loss, accuracy(self.network, validation), len(batches))
+            loss = loop.epoch(loader, batches, before_step=before_step, seed=drawn, what=f"{name}, epoch {epoch + 1}")
+            self.fit.losses.append(loss)
+            self.fit.validation.append(accuracy(self.network, validation))
+            self.fit.gradient_steps += len(batches)
+            if self.fit.best_epoch == len(self.fit.losses):
+                self.best = copy.deepcopy(self.network.state_dict())
             if leads:
                 if self.checkpoint is not None and time.monotonic() - written >= self.checkpoint.seconds:
                     self.save()
                     written = time.monotonic()
                 record(epoch + 1, self.network)
-
-    @property
-    def _name(self) -> str:
-        return "training" if self.checkpoint is None else self.checkpoint.unit
 
     def _before_step(self, taken: int, steps: int, *, first: bool) -> Callable[[int], None]:
         """What sets the rates of an epoch, before which so many of all `steps` were taken."""
@@ -204,13 +210,6 @@ class _Training:
                 pack_state(self.optimizer)  # after a step the state is as it will be: what cannot be kept shows now
 
         return set_rate
-
-    def _note(self, loss: float, validation: float, steps: int) -> None:
-        self.fit.losses.append(loss)
-        self.fit.validation.append(validation)
-        self.fit.gradient_steps += steps
-        if self.fit.best_epoch == len(self.fit.losses):
-            self.best = copy.deepcopy(self.network.state_dict())
 
     def save(self) -> None:
         """Write the checkpoint, if there is to be one."""

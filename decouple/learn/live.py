@@ -21,19 +21,16 @@ import torch
 from torch import Tensor, nn
 
 from decouple.config import LiveConfig
-from decouple.networks.stages import apply_stage
+from decouple.networks.factored import Factored, Mix, log_likelihood, through
 from decouple.seeds import generator
 from decouple.torch_state import evaluated
 from decouple.training.stream import Batch
-
-AFFINE = (nn.Flatten, nn.Linear, nn.Identity)
-"""A head of these alone is affine: the logits of c + r·e are those of c, and r times what e adds."""
 
 GUIDES_NOISE = 0.01
 """Noise on a guide, as a share of its length."""
 
 CANDIDATE_VALUES = 2**24
-"""Activations of candidates that are made at once, where the head is not affine."""
+"""Activations of candidates that may be written out at once, as a head that is not affine needs them."""
 
 
 class LiveSearch:
@@ -73,7 +70,12 @@ class LiveSearch:
             # The deviation over the sample; Tensor.std takes ten times as long on a CPU.
             deviation = torch.linalg.vector_norm(centers - centers.mean(1, keepdim=True), dim=1, keepdim=True)
             radius = self.config.radius * deviation  # of a step of one deviation in every element
-            up, down = _log_probabilities(head, centers, directions, radius, batch.labels, values.shape[1:])
+            candidates = Factored.of(centers, directions, Mix.mirrored(radius, count))
+            scores = [
+                log_likelihood(through(head, part.flatten(0, 1).unflatten(1, values.shape[1:])), batch.labels)
+                for part in candidates.parts(max(1, CANDIDATE_VALUES // centers.numel()))
+            ]
+            up, down = torch.cat(scores, dim=1)[:, 1:].split(count, dim=1)
             slopes = (up - down) / (2 * radius).clamp_min(torch.finfo(torch.float32).tiny)
             found = torch.nan_to_num(slopes, 0.0, 0.0, 0.0) @ directions
             # Drawn for all images of the step, so that processes which share it combine the same.
@@ -86,29 +88,3 @@ class LiveSearch:
             )
             self.guides = batch.total(found.T @ weights[batch.part])
             return found.view(values.shape)
-
-
-def _log_probabilities(
-    head: nn.Module, centers: Tensor, directions: Tensor, radius: Tensor, labels: Tensor, shape: torch.Size
-) -> tuple[Tensor, Tensor]:
-    """log p(true class), (B, P) each, of the candidates `radius` along the directions, and against them."""
-    images = len(centers)
-    if all(isinstance(module, AFFINE) for module in head.modules() if not list(module.children())):
-        base = apply_stage(head, centers.view(-1, *shape)).T.unsqueeze(2)
-        added = apply_stage(head, directions.reshape(-1, *shape)) - head(directions.new_zeros(1, *shape))
-        moved = added.T.unsqueeze(1) * radius
-        return _of_class(base + moved, labels), _of_class(base - moved, labels)
-    found: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for some in directions.split(max(1, CANDIDATE_VALUES // centers.numel())):
-        moved = radius.unsqueeze(2) * some
-        for side, sign in zip(found, (1, -1), strict=True):
-            candidates = centers.unsqueeze(1) + sign * moved
-            logits = apply_stage(head, candidates.view(-1, *shape)).float()
-            side.append(_of_class(logits.view(images, len(some), -1).movedim(2, 0), labels))
-    return torch.cat(found[0], 1), torch.cat(found[1], 1)
-
-
-def _of_class(logits: Tensor, labels: Tensor) -> Tensor:
-    """log p(true class), (B, P), of logits (C, B, P): with the classes in front a CPU sums over them several times as fast."""
-    wanted = labels.view(1, -1, 1).expand(1, -1, logits.shape[2])
-    return logits.gather(0, wanted).squeeze(0) - logits.logsumexp(0)

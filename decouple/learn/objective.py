@@ -116,11 +116,8 @@ class Regression:
 
 
 def regression(targets: Targets, config: LearnConfig, blocks: int) -> Regression:
-    """The objective that `config` asks for, of a network with so many blocks before the logits.
-
-    Raises:
-        ConfigError: no block has a target, or one that should have was not evolved.
-    """
+    """The objective that `config` asks for, of a network with so many blocks before the logits. Raises ConfigError: no
+    block has a target, or one that should have was not evolved."""
     skip = blocks_without_target(config.supervise, blocks, targets.first_searched)
     live = LiveSearch(config.live) if config.live.weight else None
     return Regression(targets, config.kl_weight, skip, config.target_weight, live)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -15,14 +13,11 @@ from decouple.data.images import Split, as_float
 from decouple.errors import DataError, NetworkError, expect, first_line
 from decouple.networks.stages import Stages
 from decouple.networks.state import check_values
-from decouple.torch_state import device_of, plain_torch
+from decouple.torch_state import device_of, generators_kept, plain_torch
 
 
 def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[int, ...]]:
     """The shapes at every search point, once it is clear that the network can be computed on the split's images.
-
-    Args:
-        what: the split's name, for messages.
 
     Raises:
         ConfigError: one of the two is something else.
@@ -42,14 +37,8 @@ def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[
 
 
 def check_trainable(network: nn.Module, what: str = "the network") -> None:
-    """Refuse a network that no step of an optimiser can change.
-
-    Args:
-        what: its name in the message.
-
-    Raises:
-        NetworkError: no weight asks for a gradient, or one was made in inference mode.
-    """
+    """Refuse a network that no step of an optimiser can change. Raises NetworkError: no weight asks for a gradient, or one
+    was made in inference mode."""
     weights = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     if not weights:
         raise NetworkError(
@@ -68,18 +57,13 @@ def check_batches(network: Stages, split: Split, batch: int, what: str = "train"
 
     Args:
         batch: images at once, at most: there may be fewer, and they are divided evenly.
-        what: the split's name, for messages.
-        training: whether the network is then in training mode.
-
-    Raises:
-        NetworkError: says which batch it is, and what the network answers.
-    """
+        training: whether the network is then in training mode."""
     if len(split) // math.ceil(len(split) / batch) > 1:
         return
     trial = copy.deepcopy(network).train(training)
     image = as_float(split.images[:1].to(device_of(network)))
     try:
-        with plain_torch(), torch.no_grad(), _generators_kept(image.device):
+        with plain_torch(), torch.no_grad(), generators_kept(image.device):
             trial(image)
     except (RuntimeError, ValueError) as error:
         raise NetworkError(
@@ -89,16 +73,9 @@ def check_batches(network: Stages, split: Split, batch: int, what: str = "train"
 
 
 def check_repeatable(network: Stages, images: Tensor) -> None:
-    """Refuse a network that answers anew each time in eval mode.
-
-    Args:
-        images: (B, …) on the network's device.
-
-    Raises:
-        NetworkError: names the first search point where two answers differ.
-    """
+    """Refuse a network that answers `images` (B, …), on its device, anew each time in eval mode; names the search point."""
     trial = copy.deepcopy(network).eval()
-    with plain_torch(), torch.no_grad(), _generators_kept(images.device):
+    with plain_torch(), torch.no_grad(), generators_kept(images.device):
         for name, one, other in zip(
             trial.names, trial.activations(as_float(images)), trial.activations(as_float(images)), strict=True
         ):
@@ -117,10 +94,3 @@ def _check_weights(network: Stages) -> None:
         raise NetworkError(
             f"the network lies on {', '.join(devices)}: expected one device; call network.to('{devices[-1]}')"
         )
-
-
-@contextmanager
-def _generators_kept(device: torch.device) -> Iterator[None]:
-    """What draws from torch's global generators leaves them as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
 from decouple.errors import NetworkError, did_you_mean, first_line
-from decouple.torch_state import plain_torch, switches
+from decouple.torch_state import in_mode, plain_torch, switches
 
 
 class Part(nn.Module):
@@ -215,7 +215,7 @@ def trace(module: nn.Module, training: bool) -> Trace:
             "other arguments defaults"
         ) from None
     tracer = _Tracer()
-    with _in_mode(module, training):
+    with _draws_kept(), in_mode(module, training=training):
         unmoved = [path for path, part in module.named_modules() if part.training != training]
         before = _mutable_state(module)
         try:
@@ -236,19 +236,15 @@ def trace(module: nn.Module, training: bool) -> Trace:
 
 
 @contextmanager
-def _in_mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """Every part of `module` in one mode inside; outside it is as it was, random numbers included."""
-    modes = {part: part.training for part in module.modules()}
+def _draws_kept() -> Iterator[None]:
+    """What is drawn inside from the global generators leaves them as they were."""
     draws, numpy_draws = random.getstate(), np.random.get_state()  # noqa: NPY002 (a user's forward may use it)
     with torch.random.fork_rng(devices=[]):
-        module.train(training)
         try:
             yield
         finally:
             random.setstate(draws)
             np.random.set_state(numpy_draws)  # noqa: NPY002
-            for part, mode in modes.items():
-                part.training = mode
 
 
 def _mutable_state(module: nn.Module) -> dict[str, Any]:

@@ -93,7 +93,9 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
             f"the paper's network takes images (N, C, H, W), not {tuple(images.shape)}; vectors need a network of your own"
         )
     channels, height, width = images.shape[1:]
-    standardise = _standardise(images)
+    values = as_float(images[:FITTED_IMAGES]).double()  # splits are in random order
+    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3))
+    standardise = Standardise(mean.float(), torch.where(std > 0, std, 1).float())
     border = 1 if config.whitening == "patches" else 0  # a 2×2 convolution without padding takes a pixel
     side = min(height, width) - border
     blocks = min(config.blocks, max(side, 1).bit_length() - 1)
@@ -101,7 +103,7 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
         raise NetworkError(f"images of {height}×{width} are too small for the paper's network: at least 3×3 are needed")
     front: list[nn.Module] = [standardise]
     if config.whitening == "patches":
-        front += [_whitening(standardise(images[_some(len(images))])), nn.GELU()]
+        front += [_whitening(standardise(images[:FITTED_IMAGES])), nn.GELU()]
         channels *= 2 * 2 * 2
     stages: list[nn.Module] = []
     for block in range(blocks):
@@ -111,8 +113,7 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
             with _initialised_from(seed, "block", block, group):
                 parts.append(ConvGroup(inputs, config.width, pool=group == 0, eps=config.eps, statistics=config.statistics))
         stages.append(nn.Sequential(*front, *parts) if block == 0 else nn.Sequential(*parts))
-    rows, columns = height - border, width - border
-    features = config.width * (rows >> blocks) * (columns >> blocks)
+    features = config.width * (height - border >> blocks) * (width - border >> blocks)
     with _initialised_from(seed, "head"):
         stages.append(nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes, bias=False)))
     network = Stages(stages, [*(f"block{i}" for i in range(blocks)), "logits"]).to(memory_format=torch.channels_last)
@@ -133,17 +134,6 @@ def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
     # Identity on the first input channels; the further filters keep torch's Kaiming-uniform values (airbench).
     nn.init.dirac_(convolution.weight.data[:inputs])
     return convolution
-
-
-def _standardise(images: Tensor) -> Standardise:
-    values = as_float(images[_some(len(images))]).double()
-    mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3))
-    return Standardise(mean.float(), torch.where(std > 0, std, 1).float())
-
-
-def _some(count: int) -> slice:
-    """At most `FITTED_IMAGES` images (splits are in random order), to fit what is fitted to data."""
-    return slice(0, min(count, FITTED_IMAGES))
 
 
 def _whitening(images: Tensor) -> nn.Conv2d:

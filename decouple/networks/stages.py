@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from decouple.data.images import as_float, check_scale, in_unit_scale
 from decouple.errors import NetworkError, did_you_mean
+from decouple.formats import plural
 from decouple.networks.state import weights_digest
-from decouple.torch_state import device_of, evaluated
+from decouple.torch_state import device_of, evaluated, generators_kept
 
 _WHOLES: WeakKeyDictionary[Stages, weakref.ref[nn.Module]] = WeakKeyDictionary()
 """The modules that networks were cut from."""
@@ -81,6 +82,14 @@ class Stages(nn.Module):
 
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self.stages)
+
+    def __repr__(self) -> str:
+        """In a line; `print(network.stages)` shows the layers.
+
+        >>> Stages([nn.Flatten(), nn.Linear(4, 3)], ["flat", "logits"])
+        Stages(flat → logits; 15 parameters)
+        """
+        return f"Stages({' → '.join(self.names)}; {plural(sum(p.numel() for p in self.parameters()), 'parameter')})"
 
     @property
     def digest(self) -> str:
@@ -204,7 +213,7 @@ class Stages(nn.Module):
         stream = torch.Generator().manual_seed(0)
         images = torch.rand(2, *image_shape, generator=stream, dtype=torch.float32).to(device_of(self))
         try:
-            with evaluated(self, whole), torch.random.fork_rng([images.device] if images.device.type == "cuda" else []):
+            with evaluated(self, whole), generators_kept(images.device):
                 answers = []
                 for network in (self, whole):
                     torch.manual_seed(0)

@@ -7,24 +7,18 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
-import xxhash
 from torch import Tensor, nn
 
 from decouple.errors import NetworkError, first_line
 from decouple.files import without_sharing
+from decouple.tensors import digest_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def check_values(network: nn.Module, what: str = "the network") -> None:
-    """Refuse a network whose weights have no values.
-
-    Args:
-        what: its name in the message.
-
-    Raises:
-        NetworkError: weights that are not initialised, or on the meta device; names one.
-    """
+    """Refuse a network whose weights have no values. Raises NetworkError: weights that are not initialised, or on the meta
+    device; names one."""
     for name, value in _tensors(network):
         if nn.parameter.is_lazy(value):
             raise NetworkError(f"'{name}' of {what} is not initialised: call the network on a batch first")
@@ -33,14 +27,8 @@ def check_values(network: nn.Module, what: str = "the network") -> None:
 
 
 def state_of(network: nn.Module, what: str = "the network") -> dict[str, Tensor]:
-    """`network.state_dict()`, once it is clear that a file of tensors can hold it.
-
-    Args:
-        what: its name in the message.
-
-    Raises:
-        NetworkError: extra state that is no tensor; names it.
-    """
+    """`network.state_dict()`, once it is clear that a file of tensors can hold it. Raises NetworkError: extra state that is
+    no tensor; names it."""
     state = network.state_dict()
     for name, value in state.items():
         if not isinstance(value, Tensor):
@@ -53,11 +41,7 @@ def state_of(network: nn.Module, what: str = "the network") -> dict[str, Tensor]
 
 def weights_digest(network: nn.Module) -> str:
     """32 hexadecimal digits of xxh3 over names and values of the weights and buffers, in their order."""
-    digest = xxhash.xxh3_128()
-    for name, value in network.state_dict().items():
-        digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return digest_of(network.state_dict().items())
 
 
 def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,11 +54,8 @@ def on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give `network` the values in `state`, none of whose memory it keeps.
-
-    Raises:
-        NetworkError: the state is another network's; names where they differ.
-    """
+    """Give `network` the values in `state`, none of whose memory it keeps. Raises NetworkError: the state is another
+    network's; names where they differ."""
     try:
         network.load_state_dict(
             {name: value.clone() if name.endswith("_extra_state") else value for name, value in state.items()}
@@ -86,10 +67,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def own_copy(network: Network, what: str = "the network") -> Network:
     """A deep copy whose weights can be trained, also under `torch.inference_mode`; those that share memory share it again.
-
-    Raises:
-        NetworkError: it holds something that Python cannot copy.
-    """
+    Raises NetworkError: it holds something that Python cannot copy."""
     # Values that a forward pass left in an attribute (the old weight_norm does so) have a history, which torch does not copy.
     left = {
         id(value): value.detach().clone()

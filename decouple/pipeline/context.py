@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from decouple import device as devices, own_code, registry
 from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.data import ImageData, load_data
+from decouple.data.images import in_unit_scale
 from decouple.errors import ConfigError, RunDirectoryError
 from decouple.learn.objective import blocks_without_target
 from decouple.networks import Stages
@@ -27,6 +28,29 @@ from decouple.search.algorithm import chosen
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.training.processes import Group
+
+
+class Placed(Protocol):
+    """What decides where the units of a run on images are: a `Run`, or a run that is only read."""
+
+    @property
+    def config(self) -> RunConfig: ...
+
+    @property
+    def base(self) -> str:
+        """See `base_of`."""
+
+    @property
+    def algorithm_digest(self) -> str | None:
+        """See `Run.algorithm_digest`."""
+
+    def folder(self, stage: str, identity: str) -> Path:
+        """Where a stage keeps its units."""
+
+
+def base_of(config: RunConfig, digest: str) -> str:
+    """Fingerprint of what every stage depends on, with the digest of the data."""
+    return fingerprint(config.data, digest, config.network, config.precision, config.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,16 +105,15 @@ class Run(Sitting):
 
     config: RunConfig
     data: ImageData
-    named: Collection[str]
+    named: Collection[str] = ()
     """Settings that name code and that the user has given, rather than the run directory: it may be loaded."""
     algorithm_digest: str | None = None
     """Of the file that defines the algorithm; None: it is decouple's own."""
 
     @cached_property
     def base(self) -> str:
-        """Fingerprint of what every stage depends on."""
-        config = self.config
-        return fingerprint(config.data, self.data.digest, config.network, config.precision, config.seed)
+        """See `base_of`."""
+        return base_of(self.config, self.data.digest)
 
     @cached_property
     def network_to_search(self) -> Stages:
@@ -199,7 +222,15 @@ def _data_of(
     directory.describe(
         seed=config.seed,
         device=group.device,
-        data={"digest": data.digest, "settings": settings, "root": where},
+        data={
+            "digest": data.digest,
+            "settings": settings,
+            "root": where,
+            "train": len(data.train),
+            "image_shape": data.image_shape,
+            "classes": data.classes,
+            "unit_scale": in_unit_scale(data.train.images),
+        },
         processes=group.size,
         workers=execution.workers,
         ray_address=execution.ray_address,

@@ -110,11 +110,8 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig | TextConfig, *, resume: bool) -> RunDirectory:
-        """Open a new run directory, or with `resume` one that holds the same configuration.
-
-        Raises:
-            RunDirectoryError: it holds something else; for another configuration, the differing fields are named.
-        """
+        """Open a new run directory, or with `resume` one that holds the same configuration. Raises RunDirectoryError: it
+        holds something else; for another configuration, the differing fields are named."""
         path = Path(path)
         found = {entry.name for entry in _entries(path) if not entry.name.startswith(TEMPORARY)}
         begun = not found.isdisjoint(_WORK)
@@ -147,11 +144,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
-        """Open an existing run directory.
-
-        Raises:
-            RunDirectoryError: there is none, or it is in use.
-        """
+        """Open an existing run directory. Raises RunDirectoryError: there is none, or it is in use."""
         _expect_run(Path(path))
         return cls(path)
 

@@ -17,7 +17,7 @@ from decouple.files import load_tensors, save_record, save_tensors, try_record, 
 from decouple.learn.fitting import Checkpoint, Fit, fit, recorded_epochs
 from decouple.learn.objective import CrossEntropy, regression
 from decouple.networks import Stages
-from decouple.pipeline.context import Run
+from decouple.pipeline.context import Placed, Run
 from decouple.pipeline.searching import search_identity
 from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
@@ -82,7 +82,7 @@ class Trained:
         return network.eval()
 
 
-def networks_of(run: Run) -> list[Trained]:
+def networks_of(run: Placed) -> list[Trained]:
     """The networks that the run's settings ask for."""
     config = run.config
     recording = (config.compare.images, config.compare.records, "by layer")
@@ -117,7 +117,7 @@ def networks_of(run: Run) -> list[Trained]:
     return networks
 
 
-def rounds_of(run: Run, first: Trained) -> list[Trained]:
+def rounds_of(run: Placed, first: Trained) -> list[Trained]:
     """The network of a solution after each round; the last one is what the search has given."""
     config = run.config.rounds
     found = [first]

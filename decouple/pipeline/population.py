@@ -191,13 +191,7 @@ Chosen = Mapping[str, tuple[Tensor, Tensor]]
 
 
 def ways_of(weights: Tensor, picks: Sequence[int], latest: Sequence[int], k: int) -> Chosen:
-    """`k` members chosen in every way.
-
-    Args:
-        weights: (M,) the learned prior.
-        picks: at least k, from `greedy_picks`.
-        latest: positions of the snapshots, the latest first.
-    """
+    """`k` members chosen in every way: by the learned prior (M,), `greedy_picks` (at least k), and positions, the latest first."""
     counts = torch.bincount(torch.tensor(picks[:k]), minlength=len(weights)).double()
     return {
         "single": (torch.tensor(picks[:1]), torch.ones(1, dtype=torch.float64)),

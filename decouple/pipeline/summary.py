@@ -8,30 +8,14 @@ from pathlib import Path
 import msgspec
 
 from decouple.files import read_json
-from decouple.formats import plural
 from decouple.learn import Fit
-from decouple.results import Q0Results, Results
-
-Row = tuple[str, str, str]
+from decouple.results import Q0Results, Results, Row
 
 
 def summary(folder: Path) -> str:
     """The headline figures of a run directory, as text."""
     results = msgspec.convert(read_json(Path(folder) / "results.json"), Results)
-    accuracy, q0 = results.test_accuracy, results.q0
-    tested = [network for network in results.networks.values() if network.test_nll is not None]
-    nll = {kind: [network.test_nll for network in tested if network.kind == kind] for kind in ("sgd", "search")}
-    baselines = sum(network.kind == "sgd" for network in results.networks.values())
-    rows = [
-        _head(q0),
-        ("SGD, best depth on validation" if baselines > 1 else "SGD", f"{accuracy.sgd:.2%}", f"{nll['sgd'][0]:.4f}"),
-        *(
-            (f"learned from searched solution {i}", f"{a:.2%}", f"{n:.4f}")
-            for i, (a, n) in enumerate(zip(accuracy.search, nll["search"], strict=True))
-        ),
-        *_rows(q0),
-    ]
-    return _table(rows)
+    return _table(results.rows())
 
 
 def learning_summary(fits: Mapping[str, Fit]) -> str:
@@ -42,25 +26,7 @@ def learning_summary(fits: Mapping[str, Fit]) -> str:
 
 def population_summary(q0: Q0Results) -> str:
     """The headline figures of a population, as text."""
-    return _table([_head(q0), *_rows(q0)])
-
-
-def _head(q0: Q0Results) -> Row:
-    return "", f"test {next(iter(q0.scores)).replace('_', ' ')}", "test NLL"
-
-
-def _rows(q0: Q0Results) -> list[Row]:
-    name, score = next(iter(q0.scores.items()))
-    names = {
-        "single": "best single member",
-        "uniform": f"{plural(q0.size, 'member')}, uniform",
-        "learned_prior": f"learned prior, {plural(q0.members_used, 'member')}",
-        "greedy": "greedy selection",
-    }
-    form = "{:.2%}" if name == "accuracy" else "{:.4f}"
-    return [
-        (f"q0: {text}", form.format(getattr(score, way)), f"{getattr(q0.test_nll, way):.4f}") for way, text in names.items()
-    ]
+    return _table(q0.rows())
 
 
 def _table(rows: list[Row]) -> str:

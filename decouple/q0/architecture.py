@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from decouple import own_code
 from decouple.config import GptConfig, NetworkConfig
 from decouple.errors import ConfigError, DataError
-from decouple.networks.build import build_network
+from decouple.networks.build import build_network, cut_module
 from decouple.networks.stages import Stages
+from decouple.networks.state import own_copy
 from decouple.torch_state import torch_defaults
 
 if TYPE_CHECKING:
@@ -39,14 +39,23 @@ class ImageArchitecture:
             wanted = ", ".join(map(str, self.image_shape))
             raise DataError(f"images have shape {tuple(images.shape)}: expected (B, {wanted}); one alone is images[None]")
 
-    def build(self) -> Stages:
+    def build(self, own: nn.Module | None = None) -> Stages:
         """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights.
+
+        Args:
+            own: a network to copy, where the user's own code builds it; cut here if it is not.
 
         Raises:
             ConfigError: code of the user's own builds it, which is not run because a file says so.
         """
-        if own_code.is_address(self.network.name):
-            raise ConfigError(f"the members are built by {self.network.name}: give a network of theirs, network=…")
+        if own is not None:
+            network = cut_module(own_copy(own), self.network.points, self.image_shape)
+            network.unit_scale = self.unit_scale
+            return network
+        if self.network.is_code:
+            raise ConfigError(
+                f"{self.network.name} builds this network, code that is not run here: give one like it, network=…"
+            )
         with torch_defaults():
             noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
             network = build_network(self.network, noise, self.classes, groups=self.groups, seed=0)
@@ -61,8 +70,8 @@ class GptArchitecture:
     network: GptConfig
     vocabulary: int
 
-    def build(self) -> Gpt:
-        """A network of this shape."""
+    def build(self, own: nn.Module | None = None) -> Gpt:
+        """A network of this shape; no code of the user's own builds one."""
         from decouple.text.gpt import Gpt  # decouple.text builds on decouple.q0
 
         with torch_defaults():

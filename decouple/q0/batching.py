@@ -26,16 +26,10 @@ class NotBatchableError(Exception):
 
 
 class Batch:
-    """Networks that differ in the values of their weights alone, run as one: the first one's code on stacked weights.
+    """Networks in eval mode that differ only in the values of their weights, run as one: the first one's code on stacked weights.
 
-    The networks' own tensors become views of the stacks, so a weight that changes in place, by whatever way, changes here.
-
-    Args:
-        members: networks in eval mode.
-
-    Raises:
-        NotBatchableError: they differ in something else, or it cannot be told.
-    """
+    The networks' own tensors become views of the stacks, so a weight that changes in place, by whatever way, changes here. Raises
+    NotBatchableError: they differ in something else, or it cannot be told."""
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         if any(module.training for member in members for module in member.modules()):
@@ -76,11 +70,8 @@ class Batch:
     @torch.inference_mode(False)
     @torch.no_grad()
     def prove(self, images: Tensor, expected: Tensor) -> None:
-        """Compare with what the networks gave one by one: their code may do what no list of settings shows.
-
-        Raises:
-            NotBatchableError: torch cannot batch it, its results differ by more than rounding, or it changes the network.
-        """
+        """Compare with what the networks gave one by one: their code may do what no list of settings shows. Raises
+        NotBatchableError: torch cannot batch it, its results differ by more than rounding, or it changes the network."""
         stacks = [stack.clone() for stack in self._stacks]
         for self._unfused in (False, True):
             try:

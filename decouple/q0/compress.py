@@ -13,12 +13,11 @@ from decouple.errors import expect
 from decouple.networks.checks import check_trainable
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.structure import first_difference
-from decouple.q0.trajectories import ChainObjective, train_cycle
+from decouple.q0.trajectories import ChainObjective, train_cycle, undecayed
 from decouple.tasks.base import Task
 from decouple.tensors import whole_number
 from decouple.torch_state import plain_torch, torch_defaults
 from decouple.training.loop import Loop
-from decouple.training.optimizers import cyclic_optimizer
 
 
 @plain_torch()
@@ -56,7 +55,7 @@ def distill(
     seed = whole_number(seed, "seed")
     task.mark(student)
     config = replace(config, cycles=1, first_epochs=None)
-    optimizer = cyclic_optimizer(student, config, task.hidden(student))
+    optimizer = undecayed(student, task, config)
     loop = Loop(student, optimizer, ChainObjective(task, ensemble, alpha, config.temperature), config.clip, precision)
     train_cycle(loop, task, config, 0, seed, "distillation", advance)
     same = first_difference([ensemble.members[0], student], certain=True) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from decouple.errors import ConfigError, DamagedFileError, NetworkError, first_line
 from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record
+from decouple.formats import html_table, plural
 from decouple.networks.stages import Stages
 from decouple.networks.state import check_values, load_state, own_copy, state_of
 from decouple.q0.architecture import Architecture, ImageArchitecture, architecture_from
@@ -86,6 +88,19 @@ class Ensemble(nn.Module):
         self._batch: Batch | None = None
         self._has_warned = False
         self.eval()
+
+    def __repr__(self) -> str:
+        """
+        >>> Ensemble([nn.Linear(2, 3), nn.Linear(2, 3)], [0.25, 0.75])
+        Ensemble(2 members of 9 parameters, Linear; weights 0.750 to 0.250)
+        """
+        first, weights = self.members[0], self.weights.tolist()
+        each = f"{plural(len(weights), 'member')} of {plural(_parameters(first), 'parameter')}, {type(first).__name__}"
+        return f"Ensemble({each}; weights {weights[0]:.3f} to {weights[-1]:.3f})"
+
+    def _repr_html_(self) -> str:
+        rows = [(str(i), f"{weight:.3f}") for i, weight in enumerate(self.weights.tolist())]
+        return f"<p>{html.escape(repr(self))}</p>{html_table(rows, ('member', 'weight'))}"
 
     def train(self, mode: bool = True) -> Ensemble:
         """Stays in eval mode: members of a mixture are not trained together."""
@@ -193,7 +208,7 @@ class Ensemble(nn.Module):
         Args:
             source: a run directory whose q0 stage is done, or a file.
             k: members; None: all that have a weight.
-            network: of the members' shape; needed only for a file of networks of your own.
+            network: of the members' shape; needed only for networks of your own.
             equal: weigh the chosen members equally; all of them if `k` is None.
 
         Raises:
@@ -203,7 +218,7 @@ class Ensemble(nn.Module):
         """
         source = Path(source)
         if source.is_dir():
-            return cls._of_run(source, k, equal)
+            return cls._of_run(source, k, equal, network)
         if not source.exists():
             raise ConfigError(
                 f"there is no run directory or file {source}; give one that 'decouple q0' or Ensemble.save wrote"
@@ -220,7 +235,7 @@ class Ensemble(nn.Module):
         return ensemble
 
     @classmethod
-    def _of_run(cls, run: Path, k: int | None, equal: bool) -> Ensemble:
+    def _of_run(cls, run: Path, k: int | None, equal: bool, own: nn.Module | None) -> Ensemble:
         if not (run / INDEX).exists():
             run_of_ours = (run / "config.json").exists()
             raise ConfigError(
@@ -238,7 +253,7 @@ class Ensemble(nn.Module):
             except DamagedFileError as error:
                 raise DamagedFileError(f"{error}; what trained {run} makes it again, to the same weights") from None
         architecture = architecture_from(index["architecture"])
-        return cls._from(architecture.build(), states, share, architecture)
+        return cls._from(architecture.build(own), states, share, None if own is not None else architecture)
 
     @classmethod
     def _from(
@@ -250,6 +265,10 @@ class Ensemble(nn.Module):
             members.append(own_copy(skeleton))
             load_state(members[-1], state)
         return cls(members, share, architecture=architecture)
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def check_members(members: Sequence[nn.Module]) -> None:
@@ -279,12 +298,7 @@ def check_members(members: Sequence[nn.Module]) -> None:
 
 
 def write_index(run: Path, snapshots: Sequence[Snapshot], weights: Tensor, k: int, architecture: Architecture) -> None:
-    """Note which members the population of a run directory has, for `Ensemble.load`.
-
-    Args:
-        weights: (M,) of the snapshots.
-        k: the heaviest members to keep; the weight of the others is 0.
-    """
+    """Note for `Ensemble.load` which members the population of a run directory has: the `k` heaviest, by `weights` (M,)."""
     kept = torch.zeros_like(weights)
     chosen, share = select_members(weights, k)
     kept[chosen] = share
@@ -312,11 +326,8 @@ def _member(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
 
 
 def _scale_of(members: Iterable[nn.Module]) -> bool | None:
-    """The scale of the images that the members were trained on, as `Stages.unit_scale`.
-
-    Raises:
-        NetworkError: some were trained on images in 0..1 and some on others.
-    """
+    """The scale of the images that the members were trained on, as `Stages.unit_scale`. Raises NetworkError: some were
+    trained on images in 0..1 and some on others."""
     scales = {member.unit_scale for member in members if isinstance(member, Stages)} - {None}
     if len(scales) > 1:
         raise NetworkError(

@@ -260,7 +260,7 @@ def _fit(p: Tensor, method: str, strength: float, gap: float, max_iterations: in
         return Prior(uniform, level, level, 0.0, 0, strength)
     examples, shares = _with_pull(p, strength)
     weights, iterations = _softmax(p) if method == "softmax" else _exact(examples, shares, uniform, gap, max_iterations)
-    reached = max(0.0, _gap(weights, examples, shares))
+    reached = max(0.0, float((examples @ (shares / (weights @ examples))).max()) - 1)
     return Prior(weights, _nll(weights, p), level, reached, iterations, strength)
 
 
@@ -381,7 +381,3 @@ def _check_weights(weights: Tensor) -> None:
 
 def _nll(weights: Tensor, p: Tensor) -> float:
     return float(-(weights @ p).log().mean())
-
-
-def _gap(weights: Tensor, p: Tensor, shares: Tensor) -> float:
-    return float((p @ (shares / (weights @ p))).max()) - 1

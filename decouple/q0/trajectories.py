@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from decouple.tasks.base import Task, Teacher
 from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import Loop
-from decouple.training.optimizers import cyclic_optimizer, set_lr
+from decouple.training.optimizers import make_optimizer, set_rates
 from decouple.training.processes import Group
 from decouple.training.schedules import cyclic_multipliers
 from decouple.training.state import pack_state, restore_state
@@ -42,11 +42,7 @@ class Snapshot:
     unit: str
 
     def read(self) -> State:
-        """What it holds.
-
-        Raises:
-            DamagedFileError: missing, damaged or another unit's file.
-        """
+        """What it holds. Raises DamagedFileError: missing, damaged or another unit's file."""
         return load_tensors(self.path, unit=self.unit)
 
     def write(self, state: State) -> None:
@@ -99,11 +95,7 @@ class Chain:
     """Train a network compiled by torch.compile."""
 
     def cycle(
-        self,
-        number: int,
-        before: State | None,
-        group: Group,
-        advance: Callable[[int], None] = lambda epochs: None,
+        self, number: int, before: State | None, group: Group, advance: Callable[[int], None] = lambda epochs: None
     ) -> tuple[State, list[float]]:
         """Train cycle `number`: it depends on the snapshot before it and on nothing else that came earlier.
 
@@ -113,18 +105,12 @@ class Chain:
 
         Args:
             before: what the preceding snapshot holds; None for cycle 0.
-            group: the processes that share every step, each with its device.
-            advance: called with 1 after each epoch.
 
         Returns:
-            What the snapshot is to hold, on the CPU; the mean loss of each epoch.
-
-        Raises:
-            NotFiniteError: a loss or gradient became NaN or infinite; names the step.
-        """
+            What the snapshot is to hold, on the CPU; the mean loss of each epoch."""
         config = self.config
         network = own_copy(self.network).to(group.device)
-        optimizer = cyclic_optimizer(network, config, self.task.hidden(network))
+        optimizer = undecayed(network, self.task, config)
         teacher = None
         if before is not None:
             load_state(network, weights_in(before))
@@ -159,35 +145,34 @@ class Chain:
             perturb_(network, scale, generator(self.seed, "perturb", number))
 
 
+def undecayed(network: nn.Module, task: Task, config: Q0Config) -> torch.optim.Optimizer:
+    """The optimiser of cycles, which decay the weights themselves."""
+    return make_optimizer(network, replace(config, weight_decay=0.0), batch=config.batch, hidden=task.hidden(network))
+
+
 def train_cycle(
     loop: Loop, task: Task, config: Q0Config, number: int, seed: int, what: str, advance: Callable[[int], None]
 ) -> list[float]:
     """Take the steps of cycle `number`; returns the mean loss of each epoch.
 
     Learning rate and weight decay go in anti-phase (`cyclic_multipliers`); the decay is decoupled: a step shrinks the weights by
-    lr · decay.
-
-    Args:
-        seed: of the trajectory.
-        what: the cycle's name, for messages.
-        advance: called with 1 after each epoch.
-    """
+    lr · decay."""
     parameters = [p.data for p in loop.network.parameters() if p.requires_grad]
     batch = batch_of(config, number)
-    steps = len(even_batches(task.examples, batch))
+    steps, peaks = len(even_batches(task.examples, batch)), [config.lr] * len(loop.optimizer.param_groups)
     epochs, losses = config.epochs_in(number), []
     for epoch in range(epochs):
 
-        def set_rates(step: int, first: int = epoch * steps) -> None:
+        def before_step(step: int, first: int = epoch * steps) -> None:
             lr, decay = multipliers(config, first + step, epochs * steps)
-            set_lr(loop.optimizer, config.lr * lr)
+            set_rates(loop.optimizer, peaks, lr)
             torch._foreach_mul_(parameters, 1 - config.lr * lr * config.weight_decay * decay)
 
         done = config.epochs_before(number) + epoch
         loss = loop.epoch(
             task.loader(loop.network, precision=loop.precision, seed=seed, epoch=done, group=loop.group),
             epoch_batches(task.examples, batch, seed=seed, epoch=done),
-            before_step=set_rates,
+            before_step=before_step,
             seed=derive(seed, "epoch", done),
             what=f"{what}, epoch {epoch + 1}",
         )

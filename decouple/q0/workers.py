@@ -25,13 +25,8 @@ def distribute_trajectories(
     Args:
         chains: what the trajectories start from, on the device that says what workers compute on.
         snapshots: those of each chain, at least one of them missing.
-        advance: called with the number of epochs that are done.
         log: called with the chain's position, cycle, epoch in the cycle and mean loss.
-        workers, address: as in `decouple.workers.distribute`, which says what else it raises.
-
-    Raises:
-        NotFiniteError: a loss or gradient became NaN or infinite; names the step.
-    """
+        workers, address: as in `decouple.workers.distribute`, which says what else it raises."""
     device = next(chains[0].network.parameters()).device.type
     for chain in chains:
         chain.network.cpu()

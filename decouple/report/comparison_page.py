@@ -50,6 +50,7 @@ def write_comparison(found: TrajectoryComparison, folder: Path | str, *, unit: s
         "looks": looks,
         "answers": answers(found),
         "spelled": spelled,
+        "distances": [["1 − CKA", f"at {layer}"] for layer in found.layers],
         "several": {kind: sum(network.kind == kind for network in found.networks.values()) for kind in looks},
     }
     return write_page(folder / "comparison.html", "comparison_page.html.j2", draw_comparison(found, unit), values)
@@ -170,12 +171,5 @@ def _pairs(found: TrajectoryComparison) -> tuple[Row, Iterable[Row]]:
 
 def _csv(head: Row, rows: Iterable[Row]) -> str:
     text = io.StringIO()
-    # With this end of a line the writer quotes texts that hold either half of it; readers take a bare one for an end.
-    writer = csv.writer(text, lineterminator="\r\n")
-    lines = []
-    for row in (head, *rows):
-        writer.writerow(row)
-        lines.append(text.getvalue().removesuffix("\r\n") + "\n")
-        text.seek(0)
-        text.truncate()
-    return "".join(lines)
+    csv.writer(text).writerows([head, *rows])
+    return text.getvalue()

@@ -11,6 +11,7 @@ import msgspec
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import ConfigError, DamagedFileError
 from decouple.files import read_json
+from decouple.formats import duration
 from decouple.results import FORMAT, Curves, Results, TextResults
 from decouple.settings import from_builtins
 
@@ -43,8 +44,13 @@ class RunInfo(msgspec.Struct):
     threads: int | None = None
     platform: str = ""
     data: dict[str, Any] = {}
+    code: dict[str, dict[str, str | None]] = {}
     stages: dict[str, Stage] = {}
     sittings: list[Sitting] = []
+
+    def __repr__(self) -> str:
+        seconds = ", ".join(f"{name} {duration(value)}" for name, value in self.seconds().items())
+        return f"RunInfo('{self.command}', {self.created}, on {self.device_name or self.device}: {seconds})"
 
     def seconds(self) -> dict[str, float]:
         """By stage, in the order in which they ran; without the report's own: it is not over while it is written, and a
@@ -73,11 +79,8 @@ class TextInputs:
 
 
 def read_inputs(folder: Path) -> Inputs | TextInputs:
-    """The four files of a finished run, on images or on text.
-
-    Raises:
-        DamagedFileError: names the file and the command that makes it again.
-    """
+    """The four files of a finished run, on images or on text. Raises DamagedFileError: names the file and the command that
+    makes it again."""
     again = f"'decouple report {folder}' makes it again from the run's finished stages"
     config_path = folder / "config.json"
     try:

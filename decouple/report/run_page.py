@@ -9,8 +9,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from markupsafe import Markup
-
 from decouple import formats
 from decouple.registry import about
 from decouple.report import paper
@@ -53,12 +51,12 @@ def build_report(folder: Path) -> Path:
 
 
 TITLES = {
-    "accuracy": Markup("Test accuracy<br>(%)"),
-    "ece": "Test ECE",
-    "brier": "Test Brier",
-    "bits_per_byte": Markup("Test bits<br>per byte"),
+    "accuracy": ["Test accuracy", "(%)"],
+    "ece": ["Test ECE"],
+    "brier": ["Test Brier"],
+    "bits_per_byte": ["Test bits", "per byte"],
 }
-"""Of a population's scores."""
+"""Of a population's scores, by line."""
 
 
 def _common(inputs: Inputs | TextInputs) -> dict[str, Any]:
@@ -70,7 +68,7 @@ def _common(inputs: Inputs | TextInputs) -> dict[str, Any]:
         "paper": paper,
         "in_view": IN_VIEW,
         "noticeable": NOTICEABLE_WEIGHT,
-        "titles": TITLES,
+        "titles": {name: TITLES[name] for name in inputs.results.q0.scores},
         "settings": _settings(to_builtins(inputs.config)),
         "settings_json": json.dumps(to_builtins(inputs.config), indent=2),
     }
@@ -89,17 +87,13 @@ def _values(inputs: Inputs) -> dict[str, Any]:
         "validation_digits": formats.percent_digits(results.images["validation"]),
         "error": lambda share: formats.percent(formats.standard_error(share, results.images["test"]), digits),
         "searched": mean(results.test_accuracy.search),
-        "baseline": _baseline(results),
+        "baseline": next(
+            (n for n, own in results.networks.items() if own.kind == "sgd" and own.test_accuracy is not None), None
+        ),
         "published": _published(inputs),
         "kinds": LOOKS,
         "pairs": _pairs(results),
     }
-
-
-def _baseline(results: Results) -> str | None:
-    """Name of the baseline that was tested."""
-    tested = [name for name, n in results.networks.items() if n.kind == "sgd" and n.test_accuracy is not None]
-    return tested[0] if tested else None
 
 
 def _published(inputs: Inputs) -> dict[str, Any] | None:

@@ -79,10 +79,7 @@ class Look:
     marker: str
 
 
-LOOKS = {
-    "search": Look("searched", BLUE, "-", "o"),
-    "sgd": Look("SGD", VERMILLION, (0, (4, 1.6)), "s"),
-}
+LOOKS = {"search": Look("searched", BLUE, "-", "o"), "sgd": Look("SGD", VERMILLION, (0, (4, 1.6)), "s")}
 """By `NetworkResult.kind`."""
 
 _FURTHER = (

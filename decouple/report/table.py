@@ -14,9 +14,10 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from decouple.config import RunConfig, TextConfig
-from decouple.errors import DataError
+from decouple.errors import DataError, RunDirectoryError
 from decouple.files import write_bytes, write_text
 from decouple.formats import MEASURES
+from decouple.report.inputs import read_inputs
 from decouple.results import Interval, Results, TextResults
 from decouple.settings import flattened
 
@@ -42,7 +43,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One method over the seeds of one group of runs."""
 
     settings: Mapping[str, Any]
@@ -143,7 +144,7 @@ class Written:
 class Table(Written):
     """Methods by group of runs. `str` and a notebook show it; `write` gives files."""
 
-    rows: Sequence[Row]
+    rows: Sequence[TableRow]
     baseline: str
 
     @property
@@ -209,6 +210,35 @@ class Table(Written):
         return folder
 
 
+def read_table(folders: Sequence[Path | str]) -> Table:
+    """The table of finished runs: `decouple table`.
+
+    Args:
+        folders: run directories, all on images or all on text; or folders of such, as `decouple run --seeds` makes.
+
+    Raises:
+        RunDirectoryError: a folder is none of these.
+        DamagedFileError: a run is not finished, or a file of it is damaged.
+        DataError: see `make_table`.
+    """
+    runs: list[Run] = []
+    for folder in _expanded(folders):
+        inputs = read_inputs(folder)
+        runs.append((str(folder), inputs.config, inputs.results))
+    return make_table(runs)
+
+
+def _expanded(folders: Sequence[Path | str]) -> list[Path]:
+    """The run directories that are given or lie in those given."""
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        inner = sorted(config.parent for config in folder.glob("*/config.json"))
+        if not (folder / "config.json").exists() and not inner:
+            raise RunDirectoryError(f"{folder} is neither a run directory nor a folder of some (they have a config.json)")
+        found += [folder] if (folder / "config.json").exists() else inner
+    return found
+
+
 Run = tuple[str, RunConfig | TextConfig, Results | TextResults]
 """A name for messages, the settings, and what came of them."""
 
@@ -235,18 +265,18 @@ def make_table(runs: Iterable[Run]) -> Table:
         if seed in known:
             raise DataError(f"{known[seed][0]} and {run[0]} have the same settings and seed {seed}: give each run once")
         known[seed], settings[key] = run, named
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for key, group in groups.items():
         rows += _rows(settings[key], dict(sorted(group.items())))
     return Table(rows, SGD if isinstance(runs[0][2], Results) else SINGLE)
 
 
-def _rows(settings: Mapping[str, Any], group: Mapping[int, Run]) -> list[Row]:
+def _rows(settings: Mapping[str, Any], group: Mapping[int, Run]) -> list[TableRow]:
     by_seed = {seed: _outcomes(config, results) for seed, (_, config, results) in group.items()}
     methods = list(next(iter(by_seed.values())))
     columns = {method: {seed: outcomes[method] for seed, outcomes in by_seed.items()} for method in methods}
     baseline = columns[methods[0]]
-    return [Row(settings, method, column, {} if column is baseline else baseline) for method, column in columns.items()]
+    return [TableRow(settings, method, column, {} if column is baseline else baseline) for method, column in columns.items()]
 
 
 def _outcomes(config: RunConfig | TextConfig, results: Results | TextResults) -> dict[str, Outcome]:
@@ -292,14 +322,14 @@ def _flat(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else json.dumps(value, ensure_ascii=False)
 
 
-def _figures(row: Row, name: str) -> dict[str, float | None]:
+def _figures(row: TableRow, name: str) -> dict[str, float | None]:
     difference = row.difference(name)
     bounds = (None, None, None) if difference is None else (difference.value, difference.low, difference.high)
     names = (f"{name}_difference", f"{name}_difference_low", f"{name}_difference_high")
     return {name: row.mean(name), f"{name}_std": row.std(name), **dict(zip(names, bounds, strict=True))}
 
 
-def _shown(row: Row, name: str, minus: str, plus_minus: str) -> list[str]:
+def _shown(row: TableRow, name: str, minus: str, plus_minus: str) -> list[str]:
     """Mean ± standard deviation, and difference with interval."""
     _, factor, digits = MEASURES[name]
     average, std, difference = row.mean(name), row.std(name), row.difference(name)

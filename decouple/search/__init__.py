@@ -1,5 +1,6 @@
 """Per-image, layerwise search over the activations of an untrained network."""
 
+from decouple.networks.factored import Factored, Mix
 from decouple.registry import register
 from decouple.search.algorithm import Algorithm, SearchPoint
 from decouple.search.engine import BatchResult, Budget, search_batch, search_points
@@ -18,8 +19,10 @@ __all__ = [
     "Budget",
     "EvolutionStrategy",
     "Execution",
+    "Factored",
     "GradientAscent",
     "Judge",
+    "Mix",
     "PaperSearch",
     "RandomSearch",
     "SearchPoint",

@@ -100,14 +100,21 @@ def search_batch(
         ConfigError: there is no such search point.
         NotFiniteError: the network's own output is not finite for some image.
     """
-    values = as_float(images)
-    everywhere = judge.points(values[:2])
+    images = values = as_float(images)
+    own = []
+    for index in range(len(judge.network)):
+        values = judge.advance(index, values)
+        own.append(values)
+    verdict = _Verdict.of(values.float(), labels)
+    everywhere = points_of(judge.network.names, [tuple(values.shape[1:]) for values in own])
     evolved = chosen(everywhere, points)
     planned = [algorithm.generations(point) if point in evolved else 0 for point in everywhere]
-    population = algorithm.inputs(values, everywhere[0], derive(seed, "inputs"))
+    population = algorithm.inputs(images, everywhere[0], derive(seed, "inputs"))
     found: list[_Found] = []
     for point in everywhere:
-        place = _Place(judge, point, judge.advance(point.index, values), labels)
+        moved = any(f.stop != NOT_SEARCHED for f in found)
+        start = judge.advance(point.index, found[-1].target) if moved else own[point.index]
+        place = _Place(judge, point, start, labels, verdict)
         if population is not None:
             flat = judge.advance(point.index, population.flatten(0, 1))
             population = flat.unflatten(0, population.shape[:2])
@@ -119,7 +126,7 @@ def search_batch(
             evolution = _Evolution(place, algorithm, population, derive(seed, point.name), observe)
             found.append(evolution.run(allowance))
             population = algorithm.population(evolution.state)
-        values = found[-1].target
+        verdict = found[-1].verdict
     return _joined(found)
 
 
@@ -163,13 +170,27 @@ class _Allowance:
 
 
 @dataclass(frozen=True)
+class _Verdict:
+    """How the network classifies a batch; behind the point where that was judged it is the same at every further one."""
+
+    loss: Tensor
+    """(B,) cross-entropy."""
+    solved: Tensor
+    """(B,) bool."""
+
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor) -> _Verdict:
+        return cls(functional.cross_entropy(logits, labels, reduction="none"), logits.argmax(1) == labels)
+
+
+@dataclass(frozen=True)
 class _Found:
     """What the search at one point found; fields as in `BatchResult`."""
 
     target: Tensor
     before: Tensor
-    after: Tensor
-    solved: Tensor
+    verdict: _Verdict
+    """On the targets."""
     displacement: Tensor
     cosine: Tensor
     curve: Tensor
@@ -183,8 +204,8 @@ def _joined(found: list[_Found]) -> BatchResult:
     return BatchResult(
         targets=[f.target for f in found],
         before=torch.stack([f.before for f in found]),
-        after=torch.stack([f.after for f in found]),
-        solved=torch.stack([f.solved for f in found]),
+        after=torch.stack([f.verdict.loss for f in found]),
+        solved=torch.stack([f.verdict.solved for f in found]),
         displacement=torch.stack([f.displacement for f in found]),
         cosine=torch.stack([f.cosine for f in found]),
         curves=[f.curve for f in found],
@@ -202,6 +223,8 @@ class _Place:
     point: SearchPoint
     start: Tensor
     labels: Tensor
+    verdict: _Verdict
+    """On these activations."""
 
     def fitness(self, candidates: Tensor) -> Tensor:
         return self.judge.fitness(self.point, candidates, self.labels)
@@ -212,7 +235,7 @@ class _Place:
         Raises:
             NotFiniteError: it is not finite for some image.
         """
-        initial = self.fitness(self.start.unsqueeze(1)).squeeze(1)
+        initial = -self.verdict.loss
         if not torch.isfinite(initial).all():
             image = int(torch.isfinite(initial).logical_not().nonzero()[0])
             raise NotFiniteError(
@@ -223,14 +246,12 @@ class _Place:
 
     def left_alone(self) -> _Found:
         """What there is to say of a point that is not searched."""
-        logits = self.judge.logits(self.point, self.start)
-        loss = functional.cross_entropy(logits, self.labels, reduction="none")
+        loss = self.verdict.loss
         nothing = torch.zeros_like(loss)
         return _Found(
             target=self.start.float(),
             before=loss,
-            after=loss,
-            solved=logits.argmax(1) == self.labels,
+            verdict=self.verdict,
             displacement=nothing,
             cosine=nothing,
             curve=loss.mean().unsqueeze(0),
@@ -249,9 +270,10 @@ class _Evolution:
         self._place, self._algorithm, self._observe = place, algorithm, observe
         self._initial = place.initial()
         self.state = algorithm.init(place.start, place.point, seed, population, place.fitness)
-        self.best, self._curve = self._initial, [-self._initial.mean()]
+        self.best, self._curve = self._initial, [self._initial]
         self.generations = self.evaluations = 0
-        self._failed = self._scored = 0
+        self._scored = 0
+        self._highest: list[Tensor] = []
 
     def run(self, allowance: _Allowance) -> _Found:
         """Evolve until the allowance ends it."""
@@ -285,11 +307,11 @@ class _Evolution:
         fitness = operators.masked(self._place.fitness(fresh))
         if known is not None:  # their score cannot have changed
             fitness = torch.cat([known, fitness], dim=1)
-        self._failed += int(torch.isinf(fitness).all(1).sum())
+        self._highest.append(fitness.amax(1))
         self.state = self._algorithm.tell(self.state, candidates, fitness)
         best, reached = self._algorithm.best(self.state)
         self.best = torch.maximum(self.best, reached)
-        self._curve.append(-self.best.mean())
+        self._curve.append(self.best)
         self._scored = fresh.shape[1]
         self.evaluations += self._scored
         if self._observe is not None:
@@ -311,12 +333,11 @@ class _Evolution:
         return _Found(
             target=target,
             before=-self._initial,
-            after=functional.cross_entropy(logits, place.labels, reduction="none"),
-            solved=logits.argmax(1) == place.labels,
+            verdict=_Verdict.of(logits, place.labels),
             displacement=torch.where(size == 0, size, size / length),  # a start may be zero throughout
             cosine=functional.cosine_similarity(moved, downhill, dim=1),
-            curve=torch.stack(self._curve),
+            curve=-torch.stack(self._curve).mean(1),
             stop=stop,
             evaluations=self.evaluations,
-            failed=self._failed,
+            failed=sum(int(highest.isinf().sum()) for highest in self._highest),
         )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from decouple.config import SearchConfig
+from decouple.networks.factored import Factored, Mix
 from decouple.search import operators
 from decouple.search.algorithm import CentredAlgorithm, Fitness, SearchPoint
 from decouple.seeds import derive, generator
@@ -28,12 +29,15 @@ class EsState(NamedTuple):
     """Of the candidates: what the judge computes in. The centre and its updates are float32."""
     seed: int
     generation: int
-    start: Tensor
-    """(B, …) float32, where the search begins: its mean and deviation are kept."""
+    moments: tuple[Tensor, Tensor] | None
+    """Mean and deviation of each sample, which it keeps; None: 0 and 1."""
     center: Tensor
+    """(B, …) float32; maps have adjacent channels, here and below."""
     velocity: Tensor
     scale: Tensor
     """σ, broadcastable to the centre."""
+    mix: Mix | None
+    """What candidates are made up of, where all directions are shared."""
     noise: Tensor
     """ε of the candidates asked for last: (P/2, …), or (B, P/2, …) when each image has its own."""
     best: Tensor
@@ -54,18 +58,21 @@ class EvolutionStrategy(CentredAlgorithm):
         return cls(config.es, shared_seed=seed)
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> EsState:
-        center = start.float()
-        if self.config.moments == "unit" and point.kind != "logits":
-            center = operators.normalise(center, point)
+        center = operators.channels_last(start.float())
+        unit = self.config.moments == "unit" and point.kind != "logits"
+        center = operators.normalise(center, point) if unit else center
+        scale = operators.noise_scale(center, point, self.config.scale)
+        described = self._shares and scale.numel() == len(scale)
         return EsState(
             point=point,
             dtype=start.dtype,
             seed=derive(self.shared_seed, point.name) if self._shares and self.shared_seed is not None else seed,
             generation=0,
-            start=center,
+            moments=None if unit else operators.moments(center, point),
             center=center,
             velocity=torch.zeros_like(center),
-            scale=operators.noise_scale(center, point, self.config.scale),
+            scale=scale,
+            mix=Mix.mirrored(self.config.radius * scale, self.config.population // 2) if described else None,
             noise=center.new_empty(0),
             best=center,
             best_fitness=center.new_full((len(start),), -torch.inf),
@@ -76,14 +83,11 @@ class EvolutionStrategy(CentredAlgorithm):
         pairs = config.population // 2
         images = () if self._shares else (len(state.center),)
         stream = generator(state.seed, state.generation, device=state.center.device)
-        passes = point.setting(config.blur)
-        center = state.center.to(state.dtype).unsqueeze(1)
-        noise = operators.smooth_noise((*images, pairs), passes, point, stream)
-        trial = (config.radius * state.scale).to(state.dtype).unsqueeze(1) * operators.channels_last(noise.to(state.dtype))
-        candidates = operators.empty_candidates(state.center, config.population + 1, state.dtype)
-        candidates[:, :1] = center
-        torch.add(center, trial, out=candidates[:, 1 : pairs + 1])
-        torch.sub(center, trial, out=candidates[:, pairs + 1 :])
+        noise = operators.smooth_noise((*images, pairs), point.setting(config.blur), point, stream)
+        noise = operators.channels_last(noise)
+        if state.mix is not None:
+            return Factored.of(state.center, noise, state.mix, dtype=state.dtype), state._replace(noise=noise)
+        candidates = operators.mirrored(state.center, noise, config.radius * state.scale, state.dtype)
         return candidates, state._replace(noise=noise)
 
     def tell(self, state: EsState, candidates: Tensor, fitness: Tensor) -> EsState:
@@ -97,18 +101,19 @@ class EvolutionStrategy(CentredAlgorithm):
             return state._replace(generation=state.generation + 1, best=best, best_fitness=best_fitness)
         difference = fitness[:, 1 : pairs + 1] - fitness[:, pairs + 1 :]
         # A pair with a failed side says nothing about the direction.
-        difference = torch.where(torch.isfinite(difference), difference, 0.0)
-        spread = difference.square().mean(1, keepdim=True).sqrt()
-        weights = difference / (spread + 1e-12) / pairs**0.5
-        subscripts = "bp,p...->b..." if self._shares else "bp,bp...->b..."
-        direction = torch.einsum(subscripts, weights, state.noise)
-        velocity = config.momentum * state.velocity + direction
-        step = point.setting(config.step)
-        center = state.center + step * state.scale * velocity
+        difference = difference.nan_to_num(0.0, 0.0, 0.0)
+        weights = difference / (torch.linalg.vector_norm(difference, dim=1, keepdim=True) + 1e-12)
+        noise, velocity = operators.flat(state.noise, point), operators.flat(state.velocity, point)
+        if self._shares:
+            velocity = torch.addmm(velocity, weights, noise, beta=config.momentum)
+        else:
+            velocity = torch.baddbmm(velocity[:, None], weights[:, None], noise, beta=config.momentum).squeeze(1)
+        velocity = operators.unflat(velocity, point)
+        center = torch.addcmul(state.center, point.setting(config.step) * state.scale, velocity)
         if point.kind == "logits":
             center = center - center.mean(-1, keepdim=True)
         else:
-            center = operators.restandardise(center, state.start, point)
+            center = operators.restandardise(center, state.moments, point)
         return state._replace(
             generation=state.generation + 1,
             center=center,
@@ -118,9 +123,7 @@ class EvolutionStrategy(CentredAlgorithm):
         )
 
     def pending(self, state: EsState) -> Tensor:
-        candidates = operators.empty_candidates(state.center, 1, state.dtype)
-        candidates[:] = state.center.to(state.dtype).unsqueeze(1)
-        return candidates
+        return state.center.to(state.dtype).unsqueeze(1)
 
     def best(self, state: EsState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness

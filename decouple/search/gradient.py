@@ -69,7 +69,7 @@ class GradientAscent(EsAlgorithm):
         if point.kind == "logits":
             center = center - center.mean(-1, keepdim=True)
         else:
-            center = operators.restandardise(center, state.start, point)
+            center = operators.restandardise(center, operators.moments(state.start, point), point)
         return state._replace(
             generation=state.generation + 1,
             center=center,

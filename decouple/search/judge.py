@@ -6,10 +6,10 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from decouple.data.images import as_float
 from decouple.errors import ConfigError, DataError
+from decouple.networks.factored import Factored, log_likelihood, through
 from decouple.networks.stages import Stages, apply_stage
 from decouple.search.algorithm import SearchPoint, points_of
 
@@ -25,6 +25,7 @@ class Judge:
             "frozen": those of the unperturbed `pilot` images, which makes images independent of each other.
         dtype: of the arithmetic. The last stage, the head, stays float32: differences of fitness live there.
         pilot: (N, C, H, W) images for "frozen".
+        factored: whether candidates that are described (see `decouple.networks.factored`) go through the network like that.
 
     Raises:
         ConfigError: other statistics.
@@ -38,11 +39,13 @@ class Judge:
         statistics: str = "batch",
         dtype: torch.dtype = torch.float32,
         pilot: Tensor | None = None,
+        factored: bool = True,
     ) -> None:
         if statistics not in ("batch", "frozen"):
             raise ConfigError(f"statistics = {statistics!r}: expected 'batch' or 'frozen'")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.dtype = dtype
+        self._factored = factored
         norms = [module for module in self.network.modules() if isinstance(module, _Norm)]
         if statistics == "frozen" and norms:
             if pilot is None:
@@ -74,20 +77,19 @@ class Judge:
             return values.float()
         values = values.to(self.dtype)
         for stage in list(self.network)[point.index + 1 : -1]:
-            values = apply_stage(stage, values)
-        return apply_stage(self.network.stages[-1], values.float())
+            values = through(stage, values)
+        return through(self.network.stages[-1], values.float())
+
+    def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
+        """log p(true class), (B, P) float32, of candidates (B, P, …)."""
+        if isinstance(candidates, Factored) and not self._factored:
+            candidates = candidates.whole()
+        return log_likelihood(self.logits(point, candidates.flatten(0, 1)), labels)
 
     def couples(self, point: SearchPoint) -> bool:
         """Whether candidates at this point influence each other's fitness, through batch statistics behind it."""
         behind = list(self.network)[point.index + 1 :]
         return any(isinstance(module, _Norm) and module.training for stage in behind for module in stage.modules())
-
-    def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
-        """log p(true class), (B, P) float32, of candidates (B, P, …)."""
-        images, count = candidates.shape[:2]
-        logits = self.logits(point, candidates.flatten(0, 1))
-        loss = functional.cross_entropy(logits, labels.repeat_interleave(count), reduction="none")
-        return -loss.view(images, count)
 
 
 def _measure_statistics(network: Stages, norms: list[_Norm], pilot: Tensor) -> None:

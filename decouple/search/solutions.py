@@ -6,11 +6,11 @@ import dataclasses
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decouple import registry
 from decouple.config import SearchConfig
@@ -45,8 +45,8 @@ def algorithm_of(config: SearchConfig, seed: int) -> Algorithm:
     return registry.load(config.algorithm).create(config, seed)
 
 
-def shards_of(split: Split, config: SearchConfig, folder: Path, *, seed: int, solution: int, identity: str) -> list[Shard]:
-    """The shards that the search of one solution over a split consists of."""
+def shards_of(split: Sized, config: SearchConfig, folder: Path, *, seed: int, solution: int, identity: str) -> list[Shard]:
+    """The shards that the search of one solution over a split, or over as many images, consists of."""
     return [
         Shard(
             path=Path(folder) / f"solution-{solution}" / f"batch-{number:05d}.safetensors",
@@ -162,7 +162,7 @@ def search_solutions(
     if missing := _missing(shards, seeds, execution):
         size = target_bytes(points, config)
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
-        plan = _plan(network, split, config, algorithms(), dtype)
+        plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
         _search_missing(plan, missing, split, execution, size)
     return [TargetStore(of_solution) for of_solution in shards]
 
@@ -181,16 +181,19 @@ def _missing(shards: list[list[Shard]], seeds: list[int], execution: Execution) 
 
 
 def _plan(
-    network: Stages, split: Split, config: SearchConfig, algorithms: tuple[Algorithm, ...], dtype: torch.dtype
+    network: Stages,
+    split: Split,
+    config: SearchConfig,
+    algorithms: tuple[Algorithm, ...],
+    dtype: torch.dtype,
+    *,
+    factored: bool,
 ) -> Plan:
-    """What all batches share.
-
-    Raises:
-        NetworkError: the network does not give the same values twice, or cannot tell candidates apart.
-    """
+    """What all batches share. Raises NetworkError: the network does not give the same values twice, or cannot tell
+    candidates apart."""
     check_repeatable(network, split.images[:16].to(device_of(network)))
     pilot = split.images[: config.batch].to(device_of(network))
-    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot)
+    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored)
     _check_judge(judge, pilot[:PILOT], config.points)
     budget = Budget(evaluations=config.max_evaluations, target=config.target)
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)
@@ -277,11 +280,7 @@ def _check_judge(judge: Judge, pilot: Tensor, points: str | tuple[str, ...]) -> 
 
 
 def _check_algorithm(algorithm: object | None) -> None:
-    """Refuse what cannot search.
-
-    Raises:
-        ConfigError: a class, a name, or an object without one of the methods; names them.
-    """
+    """Refuse what cannot search. Raises ConfigError: a class, a name, or an object without one of the methods; names them."""
     if isinstance(algorithm, type):
         raise ConfigError(
             f"algorithm is the class {algorithm.__name__}: expected an object; call it, {algorithm.__name__}()"
@@ -294,11 +293,7 @@ def _check_algorithm(algorithm: object | None) -> None:
 
 
 def _refuse_small_disk(folder: Path, needed: int) -> None:
-    """Say so before the search, not in the middle of it.
-
-    Raises:
-        RunDirectoryError: so many bytes do not fit on the disk.
-    """
+    """Say so before the search, not in the middle of it. Raises RunDirectoryError: so many bytes do not fit on the disk."""
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -311,11 +306,8 @@ def _refuse_small_disk(folder: Path, needed: int) -> None:
 def _identity(
     network: Stages, split: Split, config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype, *, own: bool
 ) -> str:
-    """Names everything that decides the targets; `own`: the algorithm is the one that `config` names.
-
-    Raises:
-        ConfigError: an algorithm of the user's own that does not say what it is.
-    """
+    """Names everything that decides the targets; `own`: the algorithm is the one that `config` names. Raises ConfigError:
+    an algorithm of the user's own that does not say what it is."""
     if type(algorithm).__repr__ is object.__repr__ or " at 0x" in repr(algorithm):
         raise ConfigError(
             f"{type(algorithm).__name__} has no representation that tells its settings (but not where they are in memory, as "
@@ -323,7 +315,7 @@ def _identity(
             "make it a dataclass, give it a __repr__, or pass identity='a name of your own'"
         )
     code = registry.digest_of(config.algorithm) if own else None
-    # The state says nothing of the layers without weights, and of where the network is cut: its text does.
+    # The state says nothing of the layers without weights, and of where the network is cut: torch's text does.
     return fingerprint(
-        repr(algorithm), code, config, repr(dtype), network.digest, network.names, repr(network), split.digest
+        repr(algorithm), code, config, repr(dtype), network.digest, network.names, nn.Module.__repr__(network), split.digest
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 from decouple.search import operators
 from decouple.search.algorithm import CentredAlgorithm, Fitness, SearchPoint
 from decouple.seeds import derive
+from decouple.torch_state import generators_kept
 
 
 @functools.cache
@@ -166,6 +167,6 @@ def _where(chosen: Tensor, new: Any, old: Any) -> Any:
 @contextmanager
 def global_generator(seed: int, device: torch.device) -> Iterator[None]:
     """EvoTorch's functional algorithms draw from the global generator: seed it, and put it back."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with generators_kept(device):
         torch.manual_seed(seed)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from torch import Tensor
 from decouple.data.images import Split
 from decouple.errors import DamagedFileError, DataError, NotFiniteError
 from decouple.files import load_tensors, pack_tensors, try_tensors
+from decouple.formats import html_table, nats, percent, plural, size
 from decouple.search.engine import NOT_SEARCHED, BatchResult
 from decouple.torch_state import plain_torch
 
@@ -34,11 +36,8 @@ class Shard:
     """Positions in the split, from and to."""
 
     def contents(self, result: BatchResult, searched: Split, dtype: torch.dtype) -> bytes:
-        """The file that keeps `result` for the images that were searched, targets as `dtype`.
-
-        Raises:
-            NotFiniteError: a target is not finite, or is too large for `dtype`.
-        """
+        """The file that keeps `result` for the images that were searched, targets as `dtype`. Raises NotFiniteError: a
+        target is not finite, or is too large for `dtype`."""
         tensors = {f"target.{i}": _stored(target, dtype) for i, target in enumerate(result.targets)}
         tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
         tensors |= {"ids": searched.ids, "before": result.before, "after": result.after}
@@ -47,11 +46,8 @@ class Shard:
         return pack_tensors(tensors, meta, unit=self.unit)
 
     def read(self, *, checked: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, memory-mapped, and metadata; `checked` reads all of them for the checksum.
-
-        Raises:
-            DamagedFileError: missing, damaged or another unit's file.
-        """
+        """Tensors, memory-mapped, and metadata; `checked` reads all of them for the checksum. Raises DamagedFileError:
+        missing, damaged or another unit's file."""
         tensors, meta = load_tensors(self.path, unit=self.unit, checked=checked)
         if len(tensors["ids"]) != self.bounds[1] - self.bounds[0]:
             raise DamagedFileError(
@@ -82,6 +78,8 @@ class TargetStore:
             tensors, meta = shard.read()
             self.nbytes += sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith("target."))
             self._points = sum(name.startswith("target.") for name in tensors)
+            self.shapes = [tuple(tensors[f"target.{point}"].shape[1:]) for point in range(self._points)]
+            """Of an image's targets, by search point."""
             small = {name: tensor.clone() for name, tensor in tensors.items() if not name.startswith("target.")}
             self._contents.append((small, meta))
         self.ids = torch.cat([tensors["ids"] for tensors, _ in self._contents])
@@ -106,12 +104,21 @@ class TargetStore:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def check(self, split: Split) -> None:
-        """Refuse a split other than the one that was searched.
+    def __repr__(self) -> str:
+        where, shapes = self.shards[0].path.parent, ", ".join(map(str, self.shapes))
+        return f"TargetStore({where}: {plural(len(self), 'image')}, targets {shapes}; {size(self.nbytes)})"
 
-        Raises:
-            DataError: other images, labels, or another order.
-        """
+    def _repr_html_(self) -> str:
+        means = {name: values.float().mean(1).tolist() for name, values in self.diagnostics().items()}
+        rows = [
+            (str(shape), nats(means["before"][i]), nats(means["after"][i]), f"{percent(means['solved'][i])} %")
+            for i, shape in enumerate(self.shapes)
+        ]
+        head = ("targets", "cross-entropy before", "after", "solved")
+        return f"<p>{html.escape(repr(self))}</p>{html_table(rows, head)}"
+
+    def check(self, split: Split) -> None:
+        """Refuse a split other than the one that was searched. Raises DataError: other images, labels, or another order."""
         if len(split) != len(self):
             raise DataError(
                 f"the targets are those of {len(self)} images, and {len(split)} are given; pass the split that was searched"
@@ -175,14 +182,19 @@ class TargetStore:
 
 def _stored(target: Tensor, dtype: torch.dtype) -> Tensor:
     kept = target.to(dtype)
-    if not torch.isfinite(kept).all():
-        if torch.isfinite(target).all():
+    if not _is_finite(kept):
+        if _is_finite(target):
             raise NotFiniteError(
                 f"a target of {float(target.abs().max()):.3g} is too large to be kept as {str(dtype).removeprefix('torch.')}; search "
                 "with dtype = bfloat16"
             )
         raise NotFiniteError("a target is not finite: check the network's activations and the scale of the images")
     return kept
+
+
+def _is_finite(values: Tensor) -> bool:
+    """In one pass, where `isfinite` and `all` take several."""
+    return all(bool(bound.isfinite()) for bound in values.aminmax())
 
 
 def _channels_last(targets: Tensor) -> Tensor:

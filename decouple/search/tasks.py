@@ -23,6 +23,9 @@ class Execution:
     """Processes that search at once; more than one are Ray's."""
     ray_address: str | None = None
     """A Ray cluster that is there already, to search on in place of this machine: "host:port" or "auto"."""
+    factored: bool = True
+    """Whether candidates that share directions go through the network as these (see `decouple.networks.factored`), which differs by
+    rounding; False: each by itself."""
     advance: Callable[[int], None] = lambda images: None
     """Called with the number of images after each batch, for a progress bar."""
 
@@ -59,11 +62,8 @@ class Plan:
     """What is evolved: `SearchConfig.points`."""
 
     def search(self, task: Task, searched: Split) -> bytes:
-        """The contents of the task's file, for the images that its shard is of; on the judge's device.
-
-        Raises:
-            NotFiniteError: the network's own output is not finite for some image.
-        """
+        """The contents of the task's file, for the images that its shard is of; on the judge's device. Raises
+        NotFiniteError: the network's own output is not finite for some image."""
         device = device_of(self.judge.network)
         result = search_batch(
             self.judge,

@@ -22,16 +22,7 @@ Keep = Callable[[Task, bytes], None]
 def distribute_search(
     plan: Plan, tasks: Sequence[Task], split: Split, keep: Keep, *, execution: Execution, result_bytes: int
 ) -> None:
-    """Search every task, and `keep` each as it comes.
-
-    Args:
-        plan: what the tasks share.
-        tasks: at least one.
-        split: what is searched.
-        keep: called here.
-        execution: on how many workers, and where.
-        result_bytes: as in `decouple.workers.distribute`, which says what it raises.
-    """
+    """Search every task, and `keep` each here as it comes; `decouple.workers.distribute` says what it raises."""
     from ray import cloudpickle
 
     for algorithm in plan.algorithms:

@@ -66,11 +66,8 @@ def _place(digest: str, folder: Path) -> tuple[Path, str]:
 
 
 def kept_corpus(digest: str, folder: Path) -> Corpus:
-    """The corpus that `load_corpus` has kept in a folder, by its digest.
-
-    Raises:
-        DamagedFileError: it is not there, or damaged.
-    """
+    """The corpus that `load_corpus` has kept in a folder, by its digest. Raises DamagedFileError: it is not there, or
+    damaged."""
     path, unit = _place(digest, folder)
     tensors, meta = load_tensors(path, unit=unit)
     tokens, bounds = tensors["tokens"].numpy(), tensors["bounds"].numpy()
@@ -126,7 +123,8 @@ def read_text(file: Path, *, keep_returns: bool = False) -> tuple[bytes, tuple[s
                 f"{file} begins as {encoding.upper()} and is not ({error.reason}); convert it to UTF-8"
             ) from None
         notes.append(f"from {encoding.upper()} with a byte order mark")
-    elif _is_wide(text[:4096]):
+    elif max(zeros := [text[start:4096:2].count(0) for start in (0, 1)]) > len(text[:4096]) // 4 and min(zeros) == 0:
+        # Every other byte is 0, as in UTF-16 of a European language.
         raise DataError(f"{file} looks like UTF-16 without a byte order mark; convert it to UTF-8")
     if not keep_returns and b"\r" in text:
         if b"\r\n" in text:
@@ -136,12 +134,6 @@ def read_text(file: Path, *, keep_returns: bool = False) -> tuple[bytes, tuple[s
             text = text.replace(b"\r", b"\n")
             notes.append("line ends CR taken as LF")
     return text, tuple(notes)
-
-
-def _is_wide(sample: bytes) -> bool:
-    """Whether every other byte is 0, as in UTF-16 of a European language."""
-    zeros = [sample[start::2].count(0) for start in (0, 1)]
-    return max(zeros) > len(sample) // 4 and min(zeros) == 0
 
 
 def documents_of(text: bytes, separator: bytes) -> list[bytes]:
@@ -158,11 +150,7 @@ def deal(lengths: NDArray[np.int64], config: CorpusConfig, *, name: str = "the t
 
     Args:
         lengths: (D,) bytes of each document, its separator included.
-        name: what errors call the text.
-
-    Raises:
-        DataError: too few documents for the parts.
-    """
+        name: what errors call the text."""
     # The held-out parts are dealt first, so that they do not depend on the size of the training text.
     wanted = {**{part: getattr(config, part) for part in HELD_OUT}, "train": config.train}
     if (dealt := _dealt(lengths, wanted, config.seed)) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,25 +13,7 @@ from decouple.config import CorpusConfig
 from decouple.errors import ConfigError, DataError
 
 END = "<|end|>"
-"""The end mark, as bpe writes it in its file."""
-
-
-class Tokenizer(Protocol):
-    """Any object with a vocabulary that says what the ids of a document are."""
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of ids."""
-        ...
-
-    @property
-    def end(self) -> int:
-        """Id of the mark that follows every document."""
-        ...
-
-    def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.int64]]:
-        """The ids of each document, without the end mark."""
-        ...
+"""The end mark, as byte-pair encoding writes it in its file."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +25,12 @@ class Bytes:
     """
 
     vocabulary: int = 257
+    """Number of ids."""
     end: int = 256
+    """Id of the mark that follows every document."""
 
     def encode(self, documents: Sequence[bytes]) -> list[NDArray[np.int64]]:
+        """The ids of each document, without the end mark."""
         return [np.frombuffer(document, dtype=np.uint8).astype(np.int64) for document in documents]
 
 
@@ -69,21 +54,21 @@ class BytePairs:
         return [np.asarray(one.ids, dtype=np.int64) for one in encoded]
 
 
-def tokenizer_of(config: CorpusConfig, training: Sequence[bytes]) -> Tokenizer:
-    """The tokenizer that the settings ask for; bpe is fitted on the `training` documents alone.
+def tokenizer_of(config: CorpusConfig, training: Sequence[bytes]) -> Bytes | BytePairs:
+    """The tokenizer that the settings ask for; byte pairs are fitted only on the `training` documents.
 
     Raises:
-        ConfigError: bpe, and the package tokenizers is not installed.
-        DataError: bpe, and a document is not UTF-8.
+        ConfigError: byte pairs, and the package tokenizers is not installed.
+        DataError: byte pairs, and a document is not UTF-8.
     """
-    if config.tokenizer == "bytes":
+    if config.vocabulary is None:
         return Bytes()
     try:
         import tokenizers
     except ImportError:
         raise ConfigError(
-            "corpus.tokenizer = bpe needs the package tokenizers, which is not installed: pip install 'decouple-learn[text]', "
-            "or give --corpus.tokenizer bytes"
+            f"corpus.vocabulary = {config.vocabulary} needs the package tokenizers, which is not installed: "
+            "pip install 'decouple-learn[text]', or give --corpus.vocabulary None for bytes"
         ) from None
     inner = tokenizers.Tokenizer(tokenizers.models.BPE())
     inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -105,5 +90,5 @@ def _text(document: bytes) -> str:
     except UnicodeDecodeError as error:
         raise DataError(
             f"the text is not UTF-8 ({error.reason} in {document[max(0, error.start - 10) : error.end + 10]!r}); give "
-            "--corpus.tokenizer bytes, or convert the file"
+            "--corpus.vocabulary None for bytes, or convert the file"
         ) from None

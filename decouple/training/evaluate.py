@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from decouple.data.images import Split
 from decouple.errors import DataError, NotFiniteError
-from decouple.networks.stages import Stages
 from decouple.torch_state import device_of
 from decouple.training.batches import even_batches
 
@@ -16,7 +15,7 @@ BATCH = 500
 
 
 @torch.no_grad()
-def logits(network: Stages, split: Split) -> Tensor:
+def logits(network: nn.Module, split: Split) -> Tensor:
     """(N, C) float32 on the CPU.
 
     Raises:
@@ -36,6 +35,6 @@ def logits(network: Stages, split: Split) -> Tensor:
     return found
 
 
-def accuracy(network: Stages, split: Split) -> float:
+def accuracy(network: nn.Module, split: Split) -> float:
     """Share of the images classified correctly."""
     return float((logits(network, split).argmax(1) == split.labels).float().mean())

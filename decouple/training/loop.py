@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from decouple import device as devices
 from decouple.errors import NetworkError, NotFiniteError
 from decouple.seeds import derive
-from decouple.torch_state import plain_torch
+from decouple.torch_state import generators_kept, plain_torch
 from decouple.training.processes import ALONE, Group
 from decouple.training.stream import AHEAD, Batch, Loader, made_ahead
 
@@ -85,13 +85,11 @@ class Loop:
             batches: positions, (B,) each.
             before_step: called with the step's number in the epoch; sets the rates.
             seed: of what the network itself draws (dropout) in this epoch.
-            what: the training's name, for the message.
             ahead: batches made ready in another thread; 0: each when its step comes. The result is the same.
 
         Raises:
             NetworkError: the loss does not depend on any weight that is trained.
-            NotFiniteError: at the step where the loss or the gradient became NaN or infinite.
-        """
+            NotFiniteError: at the step where the loss or the gradient became NaN or infinite."""
         self.network.train()
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         device = parameters[0].device
@@ -132,7 +130,7 @@ class Loop:
 @contextmanager
 def _global_generators(seed: int, device: torch.device) -> Iterator[None]:
     """Networks draw from torch's global generators: seed them, so that a resumed epoch equals this one, and put them back."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with generators_kept(device):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             with torch.cuda.device(device):

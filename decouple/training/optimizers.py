@@ -1,4 +1,4 @@
-"""Every optimiser, as the settings describe it or the user's own. Those of `cyclic_optimizer` decay no weights: the cycles do."""
+"""Every optimiser, as the settings describe it or the user's own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decouple.config import Q0Config, StepConfig, TrainConfig
+from decouple.config import StepConfig
 from decouple.errors import ConfigError, NetworkError, expect
 
 Factory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -18,13 +18,17 @@ Factory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 def make_optimizer(
     network: nn.Module,
-    settings: TrainConfig,
+    settings: StepConfig,
     *,
     batch: int,
     hidden: Sequence[nn.Parameter] | None = None,
     factory: Factory | None = None,
 ) -> torch.optim.Optimizer:
     """The optimiser that the settings name, over the trainable parameters; or what `factory` makes of them.
+
+    airbench's learning rate is decoupled from batch size and momentum: its loss is a sum, its step lr / k with
+    k = 1024 · (1 + 1 / (1 − momentum)). For the mean over `batch` images this is a torch learning rate of lr · batch / k and a
+    torch weight decay of weight_decay / lr.
 
     Args:
         batch: images a step.
@@ -33,15 +37,26 @@ def make_optimizer(
     Raises:
         ConfigError: `factory` gives no optimiser, one of other weights, or one whose step needs a closure; or Muon, with a torch
             that does not have it.
+        NetworkError: no parameter is trainable.
     """
     parameters = [p for p in network.parameters() if p.requires_grad]
+    if not parameters:
+        raise NetworkError("no parameter of the network requires a gradient: expected one to train")
     if factory is not None:
         optimizer = factory(parameters)
         _check_own(optimizer, parameters)
         return optimizer
-    if settings.optimizer == "sgd":
-        return sgd(network, settings, batch=batch)
-    return _adaptive(parameters, settings, hidden, settings.weight_decay)
+    lr, momentum, decay, betas = settings.lr, settings.momentum, settings.weight_decay, (0.9, settings.beta2)
+    if settings.optimizer == "airbench":
+        decay, lr = decay / lr, lr * batch / (1024 * (1 + 1 / (1 - momentum)))
+    if settings.optimizer in ("sgd", "airbench"):
+        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay)
+    chosen = {id(p) for p in (parameters if hidden is None else hidden) if p.dim() >= 2}
+    matrices = [p for p in parameters if id(p) in chosen]
+    others = [p for p in parameters if id(p) not in chosen]
+    return MuonAndAdamW(matrices, others, lr=lr, momentum=momentum, betas=betas, weight_decay=decay)
 
 
 def _check_own(optimizer: object, parameters: list[nn.Parameter]) -> None:
@@ -62,11 +77,7 @@ def _check_own(optimizer: object, parameters: list[nn.Parameter]) -> None:
 
 
 def rates(optimizer: torch.optim.Optimizer) -> list[float]:
-    """The learning rate of each parameter group.
-
-    Raises:
-        ConfigError: a group has none, so no schedule can apply to it.
-    """
+    """The learning rate of each parameter group. Raises ConfigError: a group has none, so no schedule can apply to it."""
     if any("lr" not in group for group in optimizer.param_groups):
         raise ConfigError(
             f"{type(optimizer).__name__} has a parameter group without 'lr': expected one, which the schedule scales"
@@ -83,81 +94,22 @@ def set_rates(optimizer: torch.optim.Optimizer, peaks: list[float], factor: floa
             group["lr"] = peak * factor
 
 
-def sgd(network: nn.Module, settings: TrainConfig, *, batch: int) -> torch.optim.SGD:
-    """Nesterov SGD over the trainable parameters.
-
-    With `lr_unit="airbench"` the learning rate is decoupled from batch size and momentum as that project does it: its
-    loss is a sum, its step lr / (1024 · (1 + 1 / (1 − momentum))). For the mean over `batch` images this is a torch
-    learning rate of lr · batch / (1024 · (1 + 1 / (1 − momentum))) and a torch weight decay of weight_decay / lr.
-    """
-    lr, decay = settings.lr, settings.weight_decay
-    if settings.lr_unit == "airbench":
-        decay = decay / lr
-        lr = lr * batch / (1024 * (1 + 1 / (1 - settings.momentum)))
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    return torch.optim.SGD(parameters, lr=lr, momentum=settings.momentum, nesterov=settings.momentum > 0, weight_decay=decay)
-
-
-def cyclic_optimizer(
-    network: nn.Module, config: Q0Config, hidden: Sequence[nn.Parameter] | None = None
-) -> torch.optim.Optimizer:
-    """The optimiser of a chain of cycles, over the trainable parameters. It does not decay them: the cycles do.
-
-    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
-
-    Args:
-        hidden: what Muon works on; None: every weight of two and more dimensions.
-
-    Raises:
-        ConfigError: Muon, with a torch that does not have it.
-        NetworkError: no parameter is trainable.
-    """
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    if not parameters:
-        raise NetworkError("no parameter of the network requires a gradient: expected one to train")
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return _adaptive(parameters, config, hidden, 0.0)
-
-
-def _adaptive(
-    parameters: list[nn.Parameter], settings: StepConfig, hidden: Sequence[nn.Parameter] | None, weight_decay: float
-) -> torch.optim.Optimizer:
-    """AdamW, or Muon with AdamW."""
-    betas = (0.9, settings.beta2)
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=settings.lr, betas=betas, weight_decay=weight_decay)
-    chosen = {id(p) for p in (parameters if hidden is None else hidden) if p.dim() >= 2}
-    matrices = [p for p in parameters if id(p) in chosen]
-    others = [p for p in parameters if id(p) not in chosen]
-    return MuonAndAdamW(matrices, others, lr=settings.lr, momentum=settings.momentum, betas=betas, weight_decay=weight_decay)
-
-
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group this learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-
-
 class MuonAndAdamW(torch.optim.Optimizer):
     """Muon for matrices, AdamW for the rest, with one learning rate for both.
 
-    torch's Muon takes matrices alone, so a convolution's weight (O, I, h, w) goes to it as (O, I·h·w): the order of the columns
+    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
+
+    torch's Muon takes only matrices, so a convolution's weight (O, I, h, w) goes to it as (O, I·h·w): the order of the columns
     does not matter to the orthogonalisation. Its update is scaled to AdamW's typical size (`match_rms_adamw`), which is
-    why one learning rate serves both.
+    why one learning rate serves both. Weight decay is decoupled.
 
     Args:
         matrices: weights with at least 2 dimensions, of hidden layers.
         rest: vectors and the output layer, as Muon's author advises.
-        lr: at the start; `param_groups` hold the one in force.
-        momentum: of Muon.
-        betas: of AdamW.
-        weight_decay: of both, decoupled.
 
     Raises:
         ConfigError: a torch without Muon.
-        ValueError: a weight that no matrix can share the memory of.
-    """
+        ValueError: a weight that no matrix can share the memory of."""
 
     def __init__(
         self,
@@ -169,7 +121,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
     ) -> None:
-        refuse_without_muon()
+        if not hasattr(torch.optim, "Muon"):
+            raise ConfigError(f"optimizer = muon needs torch 2.9 or newer, this is {torch.__version__}; give adamw")
         super().__init__([{"params": list(part)} for part in (matrices, rest) if part], {"lr": lr})
         self.matrices = list(matrices)
         self.views = [nn.Parameter(_as_matrix(p.detach(), p)) for p in matrices]
@@ -203,12 +156,6 @@ class MuonAndAdamW(torch.optim.Optimizer):
         for optimizer, group in zip(self.inner, self.param_groups, strict=True):
             optimizer.param_groups[0]["lr"] = group["lr"]
             optimizer.step()
-
-
-def refuse_without_muon() -> None:
-    """Raise ConfigError where torch has no Muon."""
-    if not hasattr(torch.optim, "Muon"):
-        raise ConfigError(f"optimizer = muon needs torch 2.9 or newer, this is {torch.__version__}; give adamw")
 
 
 def _as_matrix(values: Tensor, parameter: Tensor) -> Tensor:

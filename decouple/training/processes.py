@@ -70,11 +70,7 @@ class Group:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait until every process has come here.
-
-        Raises:
-            WorkerError: one has ended instead.
-        """
+        """Wait until every process has come here. Raises WorkerError: one has ended instead."""
         if self.size > 1:
             try:
                 work = distributed.barrier(async_op=True)
@@ -100,11 +96,7 @@ class Group:
         return value
 
     def part(self, size: int) -> slice:
-        """This process's examples of a batch of `size`.
-
-        Raises:
-            ConfigError: there are fewer examples than processes.
-        """
+        """This process's examples of a batch of `size`. Raises ConfigError: there are fewer examples than processes."""
         if size < self.size:
             raise ConfigError(
                 f"a batch of {size} is too small for {self.size} processes; use a larger batch, or start fewer"
@@ -158,11 +150,8 @@ class _Launch:
 
     @classmethod
     def of_environment(cls) -> _Launch | None:
-        """None: this process was started by itself.
-
-        Raises:
-            ConfigError: a variable that names this process among several is missing or no such number.
-        """
+        """None: this process was started by itself. Raises ConfigError: a variable that names this process among several is
+        missing or no such number."""
         size = _whole("WORLD_SIZE", 1, None) if os.environ.get("WORLD_SIZE") else 1
         if size == 1:
             return None
@@ -183,11 +172,7 @@ _MEETINGS = itertools.count()
 
 
 def _whole(name: str, least: int, most: int | None) -> int:
-    """The value of an environment variable as a whole number in this range.
-
-    Raises:
-        ConfigError: it is not one.
-    """
+    """The value of an environment variable as a whole number in this range. Raises ConfigError: it is not one."""
     text = os.environ.get(name, "")
     value = int(text) if text.strip().isdecimal() else -1
     if value < least or (most is not None and value > most):

@@ -15,11 +15,8 @@ PREFIX = "optimizer."
 
 
 def pack_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
-    """What `optimizer.state_dict()` holds: its tensors by name, and the rest as what JSON holds.
-
-    Raises:
-        ConfigError: it holds something other than tensors, numbers, texts and lists or dictionaries of them.
-    """
+    """What `optimizer.state_dict()` holds: its tensors by name, and the rest as what JSON holds. Raises ConfigError: it
+    holds something other than tensors, numbers, texts and lists or dictionaries of them."""
     tensors: dict[str, Tensor] = {}
     rest = _encoded(optimizer.state_dict(), tensors, type(optimizer).__name__)
     return tensors, rest

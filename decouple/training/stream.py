@@ -80,10 +80,7 @@ class ImageLoader:
     Args:
         fetch: rows by position, on the CPU; stored types and layouts are converted to float32 in the network's layout.
         precision: "bfloat16" rounds rows that are maps to the type that autocast gives the network's own maps.
-        augmentation: see `augment`.
-        seed: of this epoch's views, and of what objectives draw.
-        group: the processes that share each batch.
-    """
+        seed: of this epoch's views, and of what objectives draw."""
 
     def __init__(
         self,
@@ -120,7 +117,7 @@ class ImageLoader:
                 positions,
                 augment(images, self._augmentation, self._generator, batch=size, part=part),
                 self._moved(self._split.labels.index_select(0, positions)),
-                [self._converted(each) for each in rows],
+                [each.to(self._maps, memory_format=self._layout) if each.dim() == 4 else each.float() for each in rows],
                 seed=derive(self._seed, "step", step),
                 group=self._group,
                 size=size,
@@ -140,11 +137,6 @@ class ImageLoader:
         if self._stream is None:
             return tensor.to(self._device)
         return tensor.pin_memory().to(self._device, non_blocking=True)
-
-    def _converted(self, rows: Tensor) -> Tensor:
-        if rows.dim() == 4:
-            return rows.to(self._maps, memory_format=self._layout)
-        return rows.float()
 
 
 def layout(network: nn.Module) -> torch.memory_format:
@@ -170,7 +162,8 @@ def made_ahead(make: Callable[[Item], Made], items: Sequence[Item], ahead: int =
     if ahead == 0:
         yield from map(make, items)
         return
-    with ThreadPoolExecutor(1, "decouple-batches", initializer=_one_thread) as pool:
+    # One thread of torch's, which would give this thread a pool of all cores beside that of the one that takes the steps.
+    with ThreadPoolExecutor(1, "decouple-batches", initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting: deque[Future[Made]] = deque()
         try:
             for item in items:
@@ -181,8 +174,3 @@ def made_ahead(make: Callable[[Item], Made], items: Sequence[Item], ahead: int =
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    """This thread shares the cores with the one that takes the steps, and torch would give each a pool of all cores."""
-    torch.set_num_threads(1)

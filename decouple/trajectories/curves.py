@@ -27,14 +27,12 @@ def curve_of(recording: Recording, targets: Sequence[ByLayer], position: list[li
     """Cosine distance to the targets, mean over samples and over solutions, and entropies within and between classes, by step.
 
     Args:
-        recording: of any training.
         targets: of each solution to measure against; none: no distances.
         position: of each step, from `joint_map`.
 
     Raises:
         DataError: targets that do not fit the recorded activations.
-        ValueError, NotFiniteError: activations that have no direction; see `decouple.analysis`.
-    """
+        ValueError, NotFiniteError: activations that have no direction; see `decouple.analysis`."""
     layers = [layer for layer in recording.layers if targets and all(layer in solution for solution in targets)]
     curve = TrajectoryCurve(
         epochs=list(recording.steps),
@@ -81,12 +79,9 @@ def naming(recording: Recording, step: int, layer: str) -> Iterator[None]:
 def joint_map(recordings: Sequence[Recording], layer: str) -> list[list[list[float]]]:
     """A joint two-dimensional map of all steps of all recordings, by recording and step: [x, y].
 
-    Classical scaling of the distances √(2 − 2·CKA), by scikit-learn: CKA is the inner product of centred Gram matrices of unit
-    norm, so these are their principal components. It does not depend on the basis that a network happens to use.
-
-    Raises:
-        ValueError: activations that are the same for every sample; names the recording.
-    """
+    Classical scaling of the distances √(2 − 2·CKA), by scikit-learn: CKA is the inner product of centred Gram matrices of
+    unit norm, so these are their principal components. It does not depend on the basis that a network happens to use.
+    Raises ValueError: activations that are the same for every sample; names the recording."""
     grams = torch.stack([_gram(recording, step, layer) for recording in recordings for step in recording.steps])
     kernel = (grams @ grams.T).double().numpy()
     if len(kernel) < 3:  # one or two points lie on a line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from decouple.files import save_tensors
 from decouple.networks.layers import find_layer, unwrapped
 from decouple.networks.state import check_values
 from decouple.settings import fingerprint
-from decouple.tensors import as_tensor, whole_number
-from decouple.torch_state import device_of, evaluated
-from decouple.trajectories.recording import About, record_path, samples_digest
+from decouple.tensors import as_tensor, digest_of, whole_number
+from decouple.torch_state import device_of, evaluated, generators_kept
+from decouple.trajectories.recording import About, record_path
 
 BATCH = 500
 """Samples that go through the network together."""
@@ -118,7 +118,7 @@ class Recorder:
             logits=logits,
             solution=solution,
             start=start or name,
-            samples=samples_digest(self._samples, self._known["ids"], self._known.get("labels")),
+            samples=digest_of(("", tensor) for tensor in (self._samples, *self._known.values())),
         )
         self.unit = f"recording/{fingerprint(named, self._about.values())}"
 
@@ -158,7 +158,9 @@ class Recorder:
         check_values(network)
         device = device_of(network)
         parts: dict[str, list[Tensor]] = {name: [] for name in self._layers}
-        with _undisturbed(network, device), _uncompiled(), _watched(network, self._layers) as seen:
+        # Compiled code skips hooks that came after it, so everything runs as it was written.
+        plain: Any = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+        with evaluated(network), generators_kept(device), plain, _watched(network, self._layers) as seen:
             for batch in self._samples.split(BATCH):
                 seen.clear()
                 _forward(unwrapped(network), batch.to(device, copy=True))  # a layer may work on its input in place
@@ -212,18 +214,6 @@ def _forward(network: nn.Module, batch: Tensor) -> None:
         raise NetworkError(
             f"the network fails on samples of shape {tuple(batch.shape)} and type {batch.dtype} ({reason}){hint}"
         ) from error
-
-
-@contextmanager
-def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Evaluation mode inside; outside everything is as it was."""
-    with evaluated(network), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-
-
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Compiled code skips hooks that came after it, so that everything runs as it was written."""
-    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from torch import Tensor
 
 from decouple.errors import DamagedFileError, DataError, RunDirectoryError, expect
 from decouple.files import load_tensors, unit_of
+from decouple.formats import plural
 from decouple.tensors import whole_number
 
 _NAME = re.compile(r"record-(\d+)\.safetensors")
@@ -23,16 +23,6 @@ _NAME = re.compile(r"record-(\d+)\.safetensors")
 def record_path(folder: Path, step: int) -> Path:
     """The file of a step."""
     return Path(folder) / f"record-{step:05d}.safetensors"
-
-
-def samples_digest(samples: Tensor, ids: Tensor, labels: Tensor | None) -> str:
-    """32 hexadecimal digits of xxh3 over samples, ids and labels: the identity of these samples in this order."""
-    digest = xxhash.xxh3_128()
-    for tensor in (samples, ids) if labels is None else (samples, ids, labels):
-        plain = tensor.detach().cpu().contiguous()
-        digest.update(f"{plain.dtype}|{tuple(plain.shape)}".encode())
-        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -79,6 +69,10 @@ class Recording:
     """(N,) int64."""
     steps: tuple[int, ...]
     """Ascending."""
+
+    def __repr__(self) -> str:
+        what = f"{plural(len(self.ids), 'sample')} at {plural(len(self.steps), 'step')}, {self.steps[0]} to {self.steps[-1]}"
+        return f"Recording({self.name}: {what}; layers {', '.join(self.layers)})"
 
     @classmethod
     def open(cls, folder: Path | str) -> Recording:

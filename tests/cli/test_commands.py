@@ -9,6 +9,7 @@ import filelock
 import pytest
 import torch
 
+import decouple
 from decouple import own_code, settings
 from decouple.cli import run_command
 from decouple.cli.commands import default_out
@@ -315,6 +316,89 @@ def test_an_algorithm_of_ones_own_is_only_loaded_when_it_is_named(
     assert f"the run was made with {named[1]}, which 'decouple learn' cannot change" in other
     assert run_command(["search", out, "--search.batch", "20", "--quiet", *named]) == 0
     assert [name for name in sys.modules if name.startswith(own_code.FROM_FILE)] == loaded
+
+
+NETS = """
+from torch import nn
+
+
+def small(num_classes, width):
+    return nn.Sequential(nn.Conv2d(1, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36 * width, num_classes))
+"""
+
+
+def test_a_network_and_data_of_ones_own_are_only_run_when_they_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decouple.report.build_report", lambda folder: folder / "report.html")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "mine.py").write_text(
+        "import dataclasses, decouple\n\n\ndef digits(config):\n"
+        "    return decouple.load_data(dataclasses.replace(config, name='digits'))\n"
+    )
+    out, code = str(tmp_path / "run"), ["--network.name", "nets.py:small", "--data.name", "mine.py:digits"]
+    settings_of_code = ["--network", "nets.py:small", "--network.args", "width=3", *code[2:]]
+    assert run_command(["run", "digits", *settings_of_code, "--out", out, *TINY]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["network"]["name"] == f"{tmp_path.resolve() / 'nets.py'}:small"
+    assert config["network"]["args"] == {"width": 3}
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["search"]["points"] == ["1", "3"]
+    assert [name for name in results["networks"] if name.startswith("sgd")] == ["sgd-2"], "one baseline, of this network"
+    assert results["networks"]["sgd-2"]["parameters"] == 3 * 10 + 108 * 10 + 10
+    capsys.readouterr()
+    asked = _error(capsys, "q0", out, "--q0.cycles", "2")
+    assert (
+        f"was made with {tmp_path.resolve() / 'nets.py'}:small, code that is only run when you name it: repeat the" in asked
+    )
+    assert "does not take" not in asked
+    assert run_command(["q0", out, "--q0.cycles", "2", "--quiet", *code]) == 0
+    assert run_command(["compare", out, "--quiet", *code]) == 0
+    with pytest.raises(
+        decouple.ConfigError,
+        match=r"nets.py:small builds this network, code that is not run here: give one like it, network=",
+    ):
+        decouple.Ensemble.load(out)
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(108, 10))
+    ensemble = decouple.Ensemble.load(out, network=decouple.Stages.from_module(module, ["1", "3"]))
+    assert ensemble(decouple.load_data("digits").test.images[:5]).exp().sum(1) == pytest.approx(1, abs=1e-5)
+    capsys.readouterr()
+    other = _error(capsys, "learn", out, *code[2:], "--network.name", "nets.py:large")
+    assert "which 'decouple learn' cannot change: give --network.name " in other
+    (tmp_path / "nets.py").write_text(NETS + "\n\n")
+    assert "was made with another version of " in _error(capsys, "report", out, *code, status=1)
+
+
+def test_tables_of_runs_and_what_makes_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decouple.report.build_report", lambda folder: folder / "report.html")
+    out = str(tmp_path / "seeds")
+    assert run_command(["run", "digits", "--seeds", "0", "1", "--out", out, *TINY]) == 0
+    printed = capsys.readouterr().out
+    assert run_command(["table", f"{out}/seed-0", f"{out}/seed-1"]) == 0
+    assert printed.startswith(capsys.readouterr().out)
+    assert run_command(["table", out, "--format", "csv", "--out", str(tmp_path / "table")]) == 0
+    assert (
+        capsys.readouterr().out
+        == (tmp_path / "table" / "table.csv").read_text()
+        == (tmp_path / "seeds" / "table.csv").read_text()
+    )
+    assert "'decouple table' needs run directories first" in _error(capsys, "table")
+    assert "--seed and --seeds are both given" in _error(
+        capsys, "run", "digits", "--seeds", "0", "--seed", "1", "--out", out
+    )
+    assert "continue it with --resume" in _error(capsys, "run", "digits", "--seeds", "0", "--out", out, *TINY, status=1)
+
+
+def test_points_lists_where_a_network_can_be_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["points", "torchvision:resnet18", "--shape", "3", "64", "64", "--classes", "7"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == "Proposed (*): --network.points layer1 layer2 layer3 layer4 fc"
+    assert printed[-2].split() == ["*", "fc", "7", "3,591"]
+    assert "needs a network first" in _error(capsys, "points")
+    assert "--network.name" not in _error(capsys, "points", "resnet18")
 
 
 def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from decouple.cli.parsing import _kinds, _value, _written
-from decouple.config import RunConfig, Section, TextConfig
+from decouple.config import Q0Config, RunConfig, Section, TextConfig
 from decouple.config.base import hints
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, SettingError
 from decouple.settings import from_builtins
 
 BASES: dict[str, Any] = {"run": RunConfig(), "text": TextConfig()}
@@ -102,7 +102,7 @@ def contradictions(values: Values) -> bool:
             given("search.algorithm") == "cem" and given("search.es.population") == 2,
             given("learn.target_weight") == 0 and given("learn.live.weight") == 0,
             given("compare.images") > given("data.validation"),
-            *(given(f"{each}.optimizer") != "sgd" and given(f"{each}.lr_unit") == "airbench" for each in ("learn", "sgd")),
+            given("network.name") == "paper" and bool(given("network.args") or given("network.points")),
         ]
     if trajectories and given("q0.members") is not None:
         rules.append(given("q0.members") > trajectories * given("q0.cycles"))
@@ -112,6 +112,12 @@ def contradictions(values: Values) -> bool:
 def pool(base: Section, name: str) -> tuple[list[Any], list[Any]]:
     if name == "search.algorithm":
         return ["es", "cem", "evotorch:SNES", "mine.py:Mine"], ["cma", "", None, 3]
+    if name == "network.name" and isinstance(base, RunConfig):
+        return ["paper", "torchvision:resnet18", "timm:vit", "mine.py:net", "package.module:Net"], ["resnet18", "", None, 3]
+    if name == "network.args":
+        return [{}, {"width": 3, "rate": 0.5, "kind": "a", "bias": True}], [None, 3, {"a": None}, {"a": [1]}, {1: 2}]
+    if name == "network.points":
+        return [[], ["a", "b"]], [None, 3, "a", [3], [""]]
     return edges(hint_of(type(base), name))
 
 
@@ -183,3 +189,8 @@ def test_the_command_line_gives_the_values_that_are_written(kind: str) -> None:
             expected = outcome(lambda name=name, value=value: from_builtins(nested({name: value}), base))
             read = _value(_kinds(hint), [word.lower() if isinstance(value, bool) else word for word in words])
             assert outcome(lambda name=name, read=read: from_builtins(nested({name: read}), base)) == expected, (name, words)
+
+
+def test_q0_has_no_airbench_unit_because_it_always_decays_decoupled() -> None:
+    with pytest.raises(SettingError, match="optimizer = 'airbench': expected one of sgd, adamw, muon"):
+        Q0Config(optimizer="airbench")  # type: ignore[arg-type]

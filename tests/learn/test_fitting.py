@@ -16,7 +16,7 @@ from decouple.networks import Stages, paper_network
 from decouple.training.batches import epoch_batches
 from decouple.training.evaluate import accuracy
 from decouple.training.loop import Loop
-from decouple.training.optimizers import Factory, sgd
+from decouple.training.optimizers import Factory, make_optimizer
 from decouple.training.stream import ImageLoader
 
 CONFIG = SgdConfig(epochs=3, batch=24)
@@ -172,7 +172,7 @@ def test_dropout_comes_from_the_seed_and_survives_a_kill(data: ImageData, tmp_pa
         network = _network(dropout=rate)
         batches = epoch_batches(72, 24, seed=0, epoch=0)
         loader = ImageLoader(network, data.train, augmentation="none", precision="float32", seed=seed)
-        loop = Loop(network, sgd(network, CONFIG, batch=24), CrossEntropy())
+        loop = Loop(network, make_optimizer(network, CONFIG, batch=24), CrossEntropy())
         loop.epoch(loader, batches, before_step=lambda step: None, seed=seed, what="t")
         return list(network.parameters())
 

@@ -106,7 +106,8 @@ def test_searched_and_learned_the_twins_are_equal(begin: int, algorithm: str, da
         config = LearnConfig(epochs=1, batch=16, supervise="all")
         decouple.learn_targets(learned, data.train, targets, validation=data.validation, config=config)
         weights.append(torch.cat([value.flatten() for value in learned.state_dict().values()]))
-    assert torch.equal(*weights)
+    rounding = 1e-5 if BEGINNINGS[begin] is Add else 0  # values + 1 is affine: candidates are written out behind it
+    assert torch.allclose(*weights, rtol=0, atol=rounding)
 
 
 def test_evaluation_leaves_the_users_images_as_they_are(data: ImageData) -> None:

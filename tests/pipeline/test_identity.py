@@ -17,11 +17,15 @@ from decouple.pipeline.text import TextRun
 from decouple.settings import from_builtins
 
 OTHERS = {
+    "network.name": "timm:resnet18",
+    "network.args": {"zero_init_residual": True},
+    "network.points": ["layer4", "fc"],
     "network.width": 64,
     "search.target": 0.5,
     "search.points": "all",
     "search.algorithm": "random",
     "compare.images": 90,
+    "corpus.vocabulary": 512,
     "sgd.groups": [3],
 }
 """Values that `other` would not find."""
@@ -92,7 +96,8 @@ def folders(config: RunConfig) -> dict[str, str]:
 
 @pytest.mark.parametrize("algorithm", ["es", "paper"])
 def test_a_folder_is_named_by_the_settings_that_decide_what_is_in_it(algorithm: str) -> None:
-    base = from_builtins({"search": {"algorithm": algorithm}, "rounds": {"count": 1}})
+    named = {"network": {"name": "torchvision:resnet18"}}  # which has arguments and points, and is not built here
+    base = from_builtins({"search": {"algorithm": algorithm}, "rounds": {"count": 1}, **named})
     before = folders(base)
     for name in fields(base):
         expected = set() if name in NONE else DECIDED[name.partition(".")[0]]

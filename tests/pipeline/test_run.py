@@ -106,7 +106,7 @@ def test_the_papers_way_of_evaluating_and_starting_at_random_run_through(
         "precision": "mixed",
         "network": {"statistics": "batch"},
         "search": {"solutions": 1, "statistics": "frozen"},
-        "learn": {"supervise": "skip-first", "augment": "crop", "lr_unit": "airbench", "lr": 4.0, "shuffle": "fixed"},
+        "learn": {"supervise": "skip-first", "augment": "crop", "optimizer": "airbench", "lr": 4.0, "shuffle": "fixed"},
         "q0": {
             "init": "random",
             "trajectories": 2,

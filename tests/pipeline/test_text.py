@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+import decouple
 from decouple.cli import run_command
 from decouple.config import TEXT_Q0, CorpusConfig, GptConfig, TextConfig
 from decouple.errors import ConfigError, RunDirectoryError
@@ -113,6 +114,19 @@ def test_its_population_is_an_ensemble(whole: Path, text: Path, tmp_path: Path) 
     assert run_command(["q0", "export", str(whole), "--out", str(tmp_path / "few.safetensors"), "--members", "2"]) == 0
     few = nll_of(Ensemble.load(tmp_path / "few.safetensors"), whole, text)
     assert few == pytest.approx(read_json(whole / "curves.json")["q0_size"]["learned_prior"][1], rel=1e-5)
+
+
+def test_it_is_read_without_its_text(whole: Path) -> None:
+    run = decouple.open(whole)
+    assert run.config == TINY
+    assert run.results == results_of(whole)
+    assert repr(run) == f"OpenedRun({whole}; preset tiny; seed 0; results there)"
+    assert repr(run.results).startswith("TextResults(test bits per byte, test NLL: q0: best single member ")
+    assert run._repr_html_().count("<table>") == 2
+    assert list(run.figures) == ["population"]
+    assert len(run.ensemble(2).members) == 2
+    with pytest.raises(RunDirectoryError, match=r"is a run on text, which has .* only: see ensemble\(\)"):
+        run.networks  # noqa: B018
 
 
 def test_its_population_becomes_one_network(

@@ -14,7 +14,7 @@ from decouple.config import NetworkConfig, Q0Config
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkError
 from decouple.networks import Stages, paper_network
-from decouple.q0.architecture import PaperArchitecture
+from decouple.q0.architecture import ImageArchitecture
 from decouple.q0.compress import distill
 from decouple.q0.ensemble import Ensemble, Evaluation
 from decouple.q0.population import train_population
@@ -22,7 +22,7 @@ from decouple.tasks import ImageTask
 from decouple.training.evaluate import logits
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
-SHAPE = PaperArchitecture(NetworkConfig(width=8), 1, (1, 8, 8), 3)
+SHAPE = ImageArchitecture(NetworkConfig(width=8), 1, (1, 8, 8), 3)
 
 
 def mlps(count: int = 3) -> list[nn.Module]:

@@ -32,7 +32,7 @@ from decouple.results import (
 from decouple.settings import to_builtins
 
 RUN: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "command": "decouple run digits --out runs/digits-seed0",
     "created": "2026-01-02T03:04:05+00:00",
     "seed": 0,

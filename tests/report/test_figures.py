@@ -79,13 +79,14 @@ def test_trajectories_draw_means_and_ranges() -> None:
     assert np.asarray(edge)[:, 1].max() == pytest.approx(own.max())
 
 
-def test_map_draws_each_path_from_start_to_named_end() -> None:
+def test_map_draws_and_names_each_path() -> None:
     results, curves = made_up()
-    axes = figures.draw_figures(results, curves)["map"].axes[0]
+    figure = figures.draw_figures(results, curves)["map"]
+    axes = figure.axes[0]
     paths = [np.asarray(line.get_xydata()) for line in axes.lines]
     for curve in curves.trajectories.values():
         assert any(path.shape == np.shape(curve.position) and np.allclose(path, curve.position) for path in paths)
-    assert {text.get_text() for text in axes.texts} >= set(results.networks)
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == set(results.networks)
 
 
 def test_diversity_draws_each_point_and_the_maximum() -> None:

@@ -1,6 +1,7 @@
 """The layerwise search over a batch."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,11 @@ from decouple.config import EsConfig, PaperConfig
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DataError, NotFiniteError
 from decouple.networks import Stages
+from decouple.networks.factored import Factored
 from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch
+from decouple.search.algorithm import EsAlgorithm
 from decouple.search.engine import NOT_SEARCHED, search_points
+from decouple.search.random_search import RandomSearch
 
 ES = EvolutionStrategy(EsConfig(population=8, generations=6, step=0.1, moments="own"))
 
@@ -243,3 +247,31 @@ def test_the_papers_population_goes_through_a_block_that_is_not_evolved(network:
     found = search_batch(Judge(network), images, labels, algorithm, seed=3, points="last")
     assert found.displacement[0].max() == 0 < found.displacement[1].min()
     assert torch.isfinite(found.after).all()
+
+
+@pytest.mark.parametrize("algorithm", [ES, RandomSearch(ES.config), EvolutionStrategy(replace(ES.config, scale="channel"))])
+@pytest.mark.parametrize("options", [{}, {"statistics": "frozen"}])
+def test_described_candidates_give_the_same_search(
+    algorithm: EsAlgorithm, options: dict[str, Any], network: Stages, data: ImageData
+) -> None:
+    images, labels = data.train.images[:6], data.train.labels[:6]
+    quick, slow = (
+        search_batch(Judge(network, pilot=images, factored=factored, **options), images, labels, algorithm, seed=1)
+        for factored in (True, False)
+    )
+    assert quick.evaluations == slow.evaluations
+    for a, b in zip(quick.targets, slow.targets, strict=True):
+        assert torch.allclose(a, b, atol=1e-3)
+    assert torch.allclose(quick.after, slow.after, atol=1e-3)
+
+
+def test_only_the_centres_and_directions_go_through_the_head(network: Stages, data: ImageData) -> None:
+    judge, sizes = Judge(network), []
+    judge.network.stages[-1][1].register_forward_hook(lambda module, given, logits: sizes.append(len(given[0]._rows)))
+    point = search_points(network, data.image_shape)[1]
+    start = torch.randn(6, *point.shape, generator=torch.Generator().manual_seed(0))
+    candidates, _ = ES.ask(ES.init(start, point, 0, None, lambda candidates: candidates))
+    assert judge.fitness(point, candidates, data.train.labels[:6]).shape == (6, 9)
+    assert sizes == [6 + 4 + 1]
+    assert isinstance(candidates, Factored)
+    assert candidates.described

@@ -207,7 +207,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_byte_pairs_give_the_text_back_in_fewer_tokens(text: Path, tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
-    settings = replace(SETTINGS, tokenizer="bpe", vocabulary=300)
+    settings = replace(SETTINGS, vocabulary=300)
     corpus, plain = load_corpus(text, settings, tmp_path), load_corpus(text, SETTINGS, tmp_path)
     assert corpus.vocabulary == 300
     assert len(corpus.test) < len(plain.test)
@@ -223,7 +223,7 @@ def test_byte_pairs_give_the_text_back_in_fewer_tokens(text: Path, tmp_path: Pat
 
 
 def test_byte_pairs_need_their_package_and_utf8(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = replace(SETTINGS, tokenizer="bpe", vocabulary=300)
+    settings = replace(SETTINGS, vocabulary=300)
     with monkeypatch.context() as patch:
         patch.setitem(__import__("sys").modules, "tokenizers", None)
         with pytest.raises(ConfigError, match=r"not installed: pip install 'decouple-learn\[text\]'"):

@@ -10,14 +10,15 @@ from decouple.config import Q0Config
 from decouple.errors import ConfigError, NetworkError
 from decouple.networks import Stages
 from decouple.tasks import ImageTask
-from decouple.training.optimizers import MuonAndAdamW, cyclic_optimizer, set_lr
+from decouple.training.optimizers import MuonAndAdamW, make_optimizer, rates, set_rates
 from decouple.training.state import pack_state, restore_state
 
 NAMES = ["sgd", "adamw", "muon"]
 
 
 def optimizer_of(network: Stages, config: Q0Config) -> torch.optim.Optimizer:
-    return cyclic_optimizer(network, config, ImageTask.hidden(None, network))  # type: ignore[arg-type]
+    hidden = ImageTask.hidden(None, network)  # type: ignore[arg-type]
+    return make_optimizer(network, config, batch=8, hidden=hidden)
 
 
 def made(seed: int = 0) -> Stages:
@@ -57,7 +58,7 @@ def test_without_learning_rate_nothing_moves(name: str) -> None:
     network = made()
     before = [p.detach().clone() for p in network.parameters()]
     optimizer = optimizer_of(network, replace(Q0Config(), optimizer=name, lr=0.01))  # type: ignore[arg-type]
-    set_lr(optimizer, 0.0)
+    set_rates(optimizer, rates(optimizer), 0.0)
     step(network, optimizer, 0)
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)), "no decay of its own either"
 

@@ -16,7 +16,7 @@ from decouple.networks import Stages, paper_network
 from decouple.search import TargetStore, search_solution, store
 from decouple.training.batches import epoch_batches
 from decouple.training.loop import Loop, Objective, fetch_of
-from decouple.training.optimizers import sgd
+from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import AHEAD, Batch, ImageLoader, layout, made_ahead
 
 
@@ -53,7 +53,7 @@ def _network(data: ImageData) -> Stages:
 
 
 def _epoch(network: Stages, data: ImageData, objective: Objective, *, ahead: int, precision: str = "float32") -> float:
-    loop = Loop(network, sgd(network, TrainConfig(), batch=10), objective, 1.0, precision)
+    loop = Loop(network, make_optimizer(network, TrainConfig(), batch=10), objective, 1.0, precision)
     loader = ImageLoader(network, data.train, fetch_of(objective), augmentation="flip-crop", precision=precision, seed=0)
     batches = epoch_batches(len(data.train), 10, seed=0, epoch=0)
     return loop.epoch(loader, batches, before_step=lambda step: None, seed=0, what="test", ahead=ahead)

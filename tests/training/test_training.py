@@ -10,7 +10,7 @@ from torch import nn
 from decouple.config import TrainConfig
 from decouple.training.augment import augment
 from decouple.training.batches import epoch_batches, even_batches
-from decouple.training.optimizers import sgd
+from decouple.training.optimizers import make_optimizer
 from decouple.training.schedules import multiplier
 from decouple.training.state import pack_state, restore_state
 
@@ -70,10 +70,10 @@ def test_the_triangle_rises_for_a_fifth_and_falls_to_zero() -> None:
 
 def test_airbench_units_are_those_of_its_summed_loss() -> None:
     """One step with its decoupled units on the mean loss equals one on the summed loss as airbench takes it."""
-    config = TrainConfig(lr=4.0, lr_unit="airbench", momentum=0.85, weight_decay=0.0153)
+    config = TrainConfig(lr=4.0, optimizer="airbench", momentum=0.85, weight_decay=0.0153)
     weight = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
     batch = 2000
-    optimizer = sgd(nn.ParameterList([weight]), config, batch=batch)
+    optimizer = make_optimizer(nn.ParameterList([weight]), config, batch=batch)
     gradients = torch.rand(batch, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     (weight * gradients).mean().backward()
     optimizer.step()
@@ -90,11 +90,11 @@ def test_airbench_units_are_those_of_its_summed_loss() -> None:
 def test_momentum_survives_saving() -> None:
     def steps(count: int, restored: bool) -> torch.Tensor:
         weight = nn.Parameter(torch.ones(3))
-        optimizer = sgd(nn.ParameterList([weight]), TrainConfig(), batch=10)
+        optimizer = make_optimizer(nn.ParameterList([weight]), TrainConfig(), batch=10)
         for number in range(count):
             if restored and number == 2:
                 buffers, rest = pack_state(optimizer)
-                optimizer = sgd(nn.ParameterList([weight]), TrainConfig(), batch=10)
+                optimizer = make_optimizer(nn.ParameterList([weight]), TrainConfig(), batch=10)
                 restore_state(optimizer, buffers, rest)
             weight.grad = torch.arange(3.0) + number
             optimizer.step()

@@ -47,7 +47,9 @@ def pairs_figure(found: TrajectoryComparison) -> Figure:
         axes.tick_params(length=0)
         axes.set_xticks(list(ticks), list(ticks.values()), rotation=90, fontsize=7)
         axes.set_yticks(list(ticks), [text if number == 0 else "" for text in ticks.values()], fontsize=7)
-        _separate(axes, found, names)
+        for _, first, _ in _runs(found, names)[1:]:
+            axes.axhline(first - 0.5, color="white", lw=2)
+            axes.axvline(first - 0.5, color="white", lw=2)
         if len(names) <= NUMBERED:
             _number(axes, values, top)
         figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02).outline.set_visible(False)
@@ -150,12 +152,6 @@ def _runs(found: TrajectoryComparison, names: Sequence[str]) -> list[tuple[str, 
         else:
             groups.append((kind, place, place))
     return groups
-
-
-def _separate(axes: Axes, found: TrajectoryComparison, names: Sequence[str]) -> None:
-    for _, first, _ in _runs(found, names)[1:]:
-        axes.axhline(first - 0.5, color="white", lw=2)
-        axes.axvline(first - 0.5, color="white", lw=2)
 
 
 def _ticks(found: TrajectoryComparison, names: Sequence[str]) -> dict[float, str]:

@@ -32,10 +32,19 @@ def training_figure(results: Results, curves: Curves) -> Figure:
         look = style.LOOKS[kind]
         for name, color in zip(names, style.shades(look.color, len(names)), strict=True):
             curve = curves.training[name]
-            line = {"color": color, "ls": look.line, "lw": 0.9 if crowd else 1.6}
-            mark = {"color": color, "marker": look.marker, "mec": "white", "mew": 0.7, "ms": 4.5 if crowd else 6}
-            _accuracy(panels["accuracy"], curve.validation_accuracy, results.networks[name].best_epoch, line, mark)
-            _loss(panels[kind], curve.loss, line)
+            line: dict[str, Any] = {"color": color, "ls": look.line, "lw": 0.9 if crowd else 1.6}
+            mark: dict[str, Any] = {
+                "color": color,
+                "marker": look.marker,
+                "mec": "white",
+                "mew": 0.7,
+                "ms": 4.5 if crowd else 6,
+            }
+            percent, best = [100 * share for share in curve.validation_accuracy], results.networks[name].best_epoch
+            panels["accuracy"].plot(range(1, len(percent) + 1), percent, **line)
+            if 1 <= best <= len(percent):
+                panels["accuracy"].plot(best, percent[best - 1], zorder=3, **mark)
+            panels[kind].plot(range(1, len(curve.loss) + 1), curve.loss, marker="o" if len(curve.loss) == 1 else "", **line)
         panels[kind].set_title(LOSSES[kind])
         losses = [curves.training[name].loss for name in names]
         _logarithmic(panels[kind], losses)
@@ -45,17 +54,6 @@ def training_figure(results: Results, curves: Curves) -> Figure:
         panels[kind].set_xlabel("epoch")
     label_line_ends(panels["accuracy"], _ends(curves, kinds, crowd))
     return figure
-
-
-def _accuracy(axes: Axes, shares: Sequence[float], best: int, line: Mapping[str, Any], mark: Mapping[str, Any]) -> None:
-    percent = [100 * share for share in shares]
-    axes.plot(range(1, len(percent) + 1), percent, **line)
-    if 1 <= best <= len(percent):
-        axes.plot(best, percent[best - 1], zorder=3, **mark)
-
-
-def _loss(axes: Axes, values: Sequence[float], line: Mapping[str, Any]) -> None:
-    axes.plot(range(1, len(values) + 1), values, marker="o" if len(values) == 1 else "", **line)
 
 
 def _logarithmic(axes: Axes, losses: Sequence[Sequence[float]]) -> None:

@@ -1,0 +1,88 @@
+"""One run for each of several seeds, and their table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from decouple import device as devices
+from decouple.config import RunConfig
+from decouple.errors import ConfigError, expect
+from decouple.pipeline import run
+from decouple.progress import Advance, Progress
+from decouple.tensors import whole_number
+from decouple.workers import Job, distribute
+
+if TYPE_CHECKING:
+    from decouple.report.table import Table
+
+
+def run_seeds(
+    config: RunConfig,
+    seeds: Sequence[int],
+    out: Path | str,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    data_root: Path | str | None = None,
+    workers: int = 1,
+    quiet: bool = True,
+) -> Table:
+    """Run `config` once for each seed, into `out`/seed-N, and write the table of all into `out`.
+
+    Args:
+        config: its own seed is not used.
+        seeds: each once; all runs have the same data and splits (`config.data.seed`).
+        resume: continue what `out` holds; seeds may be added.
+        workers: runs side by side, each in a process of its own with its share of the cores.
+        device, data_root, quiet: as in `decouple.run`.
+
+    Raises:
+        ConfigError: no seeds, or one twice; under torchrun, which shares one run among processes.
+        DecoupleError: what a run raises; see `decouple.run`.
+    """
+    from decouple.report.table import read_table  # matplotlib takes a while to import
+
+    expect(config, RunConfig, "config", "such as decouple.preset('digits')")
+    seeds = [whole_number(seed, "a seed", least=0) for seed in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds = {seeds}: expected at least one, and each once")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ConfigError(
+            "torchrun shares one run among its processes, and --seeds makes several runs: use --workers, or one seed"
+        )
+    folders = {seed: Path(out) / f"seed-{seed}" for seed in seeds}
+    shared = (config, folders, resume, data_root)
+    with Progress(quiet=quiet).task("seeds", len(seeds), "runs") as advance:
+        if workers > 1:
+            _side_by_side(shared, seeds, devices.resolve(device).type, workers, advance)
+        else:
+            for seed in seeds:
+                _run_seed(shared, device, seed, quiet=quiet)
+                advance(1)
+    table = read_table(list(folders.values()))
+    table.write(out)
+    return table
+
+
+Shared = tuple[RunConfig, dict[int, Path], bool, Path | str | None]
+
+
+def _side_by_side(shared: Shared, seeds: Sequence[int], device: str, workers: int, advance: Advance) -> None:
+    def keep(_: None) -> tuple[Job, ...]:
+        advance(1)
+        return ()
+
+    jobs = [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in seeds]
+    limits: dict[str, Any] = {"result_bytes": 1000, "mend": "--workers or --search.batch"}
+    distribute(_run_seed, shared, jobs, device=device, workers=workers, address=None, **limits)
+
+
+def _run_seed(shared: Shared, device: str, seed: int, quiet: bool = True) -> None:
+    config, folders, resume, data_root = shared
+    again = resume and (folders[seed] / "config.json").exists()
+    run(replace(config, seed=seed), folders[seed], resume=again, device=device, data_root=data_root, quiet=quiet)

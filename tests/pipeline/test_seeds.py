@@ -1,0 +1,35 @@
+"""One run for each of several seeds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from decouple.config import RunConfig
+from decouple.errors import ConfigError
+from decouple.pipeline.seeds import run_seeds
+
+RESULTS = "results.json"
+
+
+@pytest.mark.usefixtures("no_report")
+def test_each_seed_is_the_run_of_that_seed_and_is_not_run_twice(tiny: RunConfig, finished: Path, tmp_path: Path) -> None:
+    table = run_seeds(tiny, [3, tiny.seed], tmp_path / "seeds")
+    assert (tmp_path / "seeds" / f"seed-{tiny.seed}" / RESULTS).read_bytes() == (finished / RESULTS).read_bytes()
+    assert sorted(table.rows[0].outcomes) == sorted([3, tiny.seed])
+    before = (tmp_path / "seeds" / "seed-3" / "learn").stat().st_mtime_ns
+    again = run_seeds(tiny, [3, tiny.seed], tmp_path / "seeds", resume=True)
+    assert again.json() == table.json()
+    assert (tmp_path / "seeds" / "seed-3" / "learn").stat().st_mtime_ns == before
+    assert (tmp_path / "seeds" / "table.json").read_text() == table.json()
+
+
+def test_seeds_that_make_no_runs_are_named(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seeds in ([], [1, 1]):
+        with pytest.raises(ConfigError, match=r"seeds = .*: expected at least one, and each once"):
+            run_seeds(tiny, seeds, tmp_path)
+    with pytest.raises(ConfigError, match="a seed must be a whole number from 0 on, not -1"):
+        run_seeds(tiny, [-1], tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="torchrun shares one run among its processes"):
+        run_seeds(replace(tiny, seed=0), [1], tmp_path)
