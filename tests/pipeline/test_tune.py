@@ -18,7 +18,7 @@ from decouple.cli.options import RunOptions
 from decouple.config import RunConfig, TuneConfig
 from decouple.data import load_data
 from decouple.errors import ConfigError, NotFiniteError
-from decouple.pipeline import tune as module
+from decouple.pipeline import RunDirectory, open_run, run_stages, tune as module
 from decouple.pipeline.trials import Trial, Tuning, grids_of
 from decouple.settings import flattened, from_builtins
 
@@ -85,6 +85,17 @@ def test_a_trial_trains_what_a_run_trains(tiny: RunConfig, finished: Path, tmp_p
     assert second.accuracy is not None
     assert all((tmp_path / "tuned" / f"tune.{kind}").stat().st_size > 1000 for kind in ("png", "svg"))
     assert not list(tmp_path.rglob("checkpoint.safetensors"))
+
+
+@pytest.mark.parametrize("init", ["searched", "random"])
+def test_a_trial_of_q0_trains_the_trajectory_of_a_run(tiny: RunConfig, tmp_path: Path, no_pictures: None, init: str) -> None:
+    own = {"search": {"solutions": 1}, "learn": {"epochs": 3}, "q0": {"init": init, "epochs": 1, "trajectories": 1}}
+    config = from_builtins(own, tiny)
+    found = decouple.tune(config, tmp_path / "tuned", tuning=TuneConfig(trials=2, epochs=3, methods=("q0",), extensions=0))
+    with RunDirectory.create(tmp_path / "run", config, resume=False) as directory, open_run(directory, config) as run:
+        run_stages(run, "q0")
+        known = decouple.accuracy(decouple.Ensemble.load(tmp_path / "run"), run.data.validation)
+    assert found.trials[0].accuracy == known
 
 
 def test_a_killed_tuning_resumes_to_the_same_table(

@@ -7,7 +7,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from decouple.report import style
 
@@ -30,29 +29,24 @@ def tuning_figure(trials: Mapping[str, Sequence[Tried]], best: Mapping[str, int]
     for row, (method, tried) in zip(grid, trials.items(), strict=True):
         names = list(tried[0][0])
         for axes, name in zip(row, names, strict=False):
-            _panel(axes, name, tried, best[method], looks[method])
+            _panel(axes, name, tried, best[method], looks[method], columns)
         for axes in row[len(names) :]:
             axes.remove()
         row[0].set_ylabel("validation\naccuracy (%)")
     return figure
 
 
-def _panel(axes: Axes, name: str, tried: Sequence[Tried], best: int, look: style.Look) -> None:
-    values = [trial[name] for trial, _ in tried]
-    ticks: list[Any] = (
-        sorted(set(values)) if not any(isinstance(value, str) for value in values) else list(dict.fromkeys(values))
-    )
-    log = all(not isinstance(value, str) and value > 0 for value in ticks)
-    places = values if log else [ticks.index(value) for value in values]  # evenly, where no logarithm shows the steps so
-    shown = [(place, 100 * accuracy) for place, (_, accuracy) in zip(places, tried, strict=True) if accuracy is not None]
-    axes.plot(*zip(*shown, strict=True), look.marker, color=look.color, alpha=0.6, mew=0)
-    accuracy = tried[best][1]
-    if accuracy is not None:
-        axes.plot(places[best], 100 * accuracy, "o", mfc="none", mec=style.INK, ms=9)
-    if log:
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(
-        ticks if log else range(len(ticks)), [style.plain(f"{t}" if isinstance(t, str) else f"{t:g}") for t in ticks]
-    )
-    axes.set_title(style.plain(name))
+def _panel(axes: Axes, name: str, tried: Sequence[Tried], best: int, look: style.Look, columns: int) -> None:
+    """Values evenly, in their order, which shows the steps of a grid alike; as many are labelled as fit into a column."""
+    values: list[Any] = list(dict.fromkeys(trial[name] for trial, _ in tried))
+    values = values if any(isinstance(value, str) for value in values) else sorted(values)
+    for form, some in (
+        ({"marker": look.marker, "color": look.color, "alpha": 0.6, "mew": 0}, tried),
+        ({"marker": "o", "mfc": "none", "mec": style.INK, "ms": 9}, [tried[best]]),
+    ):
+        dots = [(values.index(trial[name]), 100 * accuracy) for trial, accuracy in some if accuracy is not None]
+        axes.plot([place for place, _ in dots], [reached for _, reached in dots], ls="", **form)  # type: ignore[arg-type]
+    places = range(0, len(values), -(-len(values) // max(2, 15 // columns)))
+    axes.set_xticks(places, [style.plain(v if isinstance(v, str) else f"{v:g}", 8) for v in map(values.__getitem__, places)])
+    axes.set_xlim(-0.5, len(values) - 0.5)
+    axes.set_title(style.plain(name, style.LETTERS // columns))
