@@ -87,8 +87,8 @@ class NetworkResult(Record):
 
     kind: str
     """search, sgd, or earlier: a searched network before the last of several rounds."""
-    groups: int
-    """ConvGroups a block."""
+    groups: int | None
+    """ConvGroups a block; None: it is not the paper's network."""
     parameters: int
     best_epoch: int
     """Epoch with the best validation accuracy: its weights are the ones that are kept and tested."""

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from decouple.config import LearnConfig, TrainConfig
+from decouple.config.images import PAPER
 from decouple.data.images import Split, as_float
 from decouple.device import search_dtype
 from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
@@ -257,7 +258,7 @@ def learn_results(run: Run, networks: list[Trained]) -> tuple[dict[str, NetworkR
         test = _tested(run, trained, network) if tested else {"accuracy": None, "nll": None}
         results[trained.name] = NetworkResult(
             kind=trained.kind,
-            groups=trained.groups,
+            groups=trained.groups if run.config.network.name == PAPER else None,
             parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
             best_epoch=found.best_epoch,
             validation_accuracy=found.best_validation,

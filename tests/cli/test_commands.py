@@ -347,6 +347,7 @@ def test_a_network_and_data_of_ones_own_are_only_run_when_they_are_named(
     assert results["search"]["points"] == ["1", "3"]
     assert [name for name in results["networks"] if name.startswith("sgd")] == ["sgd-2"], "one baseline, of this network"
     assert results["networks"]["sgd-2"]["parameters"] == 3 * 10 + 108 * 10 + 10
+    assert results["networks"]["sgd-2"]["groups"] is None
     capsys.readouterr()
     asked = _error(capsys, "q0", out, "--q0.cycles", "2")
     assert (
