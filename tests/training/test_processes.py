@@ -247,40 +247,44 @@ def _train(folder: Path, kind: str, checkpoint: Checkpoint | None = None) -> tup
     return network, found, seen
 
 
-def _process(rank: int, port: int, folder: Path, kind: str) -> None:
+KINDS = ("paper", "plain", "live")
+
+
+def _process(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
     distributed.init_process_group("gloo")
-    checkpoint = Checkpoint(folder / f"{kind}.checkpoint", "unit", seconds=0)
-    network, found, seen = _train(folder, kind, checkpoint)
-    own = checkpoint if rank == 0 else Checkpoint(folder / "elsewhere", "unit")
-    with pytest.raises(
-        ConfigError, match="the processes go on after 0 to 3 epochs: every one must find the same checkpoint"
-    ):
-        _train(folder, kind, own)
-    meta = {"losses": found.losses, "validation": found.validation, "seen": seen}
-    save_tensors(folder / f"{kind}-{rank}", network.state_dict(), meta, unit="result")
+    for kind in KINDS:
+        checkpoint = Checkpoint(folder / f"{kind}.checkpoint", "unit", seconds=0)
+        network, found, seen = _train(folder, kind, checkpoint)
+        own = checkpoint if rank == 0 else Checkpoint(folder / "elsewhere", "unit")
+        with pytest.raises(
+            ConfigError, match="the processes go on after 0 to 3 epochs: every one must find the same checkpoint"
+        ):
+            _train(folder, kind, own)
+        meta = {"losses": found.losses, "validation": found.validation, "seen": seen}
+        save_tensors(folder / f"{kind}-{rank}", network.state_dict(), meta, unit="result")
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("kind", ["paper", "plain", "live"])
-def test_two_processes_give_what_one_gives(data: ImageData, tmp_path: Path, kind: str) -> None:
+def test_two_processes_give_what_one_gives(data: ImageData, tmp_path: Path) -> None:
     splits = (data.train, data.validation, data.prior)
     tensors = {name: torch.cat([getattr(split, name) for split in splits]) for name in ("images", "labels")}
     save_tensors(tmp_path / "data", tensors, {}, unit="data")
-    network, found, seen = _train(tmp_path, kind)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_process, (port, tmp_path, kind), nprocs=2)
-    (weights, meta), (others, other) = (load_tensors(tmp_path / f"{kind}-{rank}", unit="result") for rank in (0, 1))
-    assert meta["losses"] == other["losses"] == pytest.approx(found.losses, rel=1e-4 if kind == "live" else 1e-5)
-    assert meta["validation"] == found.validation
-    assert (meta["seen"], other["seen"]) == (seen, []), "the first process alone records"
-    for name, value in network.state_dict().items():
-        assert torch.equal(weights[name], others[name]), name
-        assert torch.allclose(weights[name], value, rtol=1e-3, atol=1e-5), name
-    assert all("forward" not in vars(module) for module in network.modules())
+    mp.spawn(_process, (port, tmp_path), nprocs=2)
+    for kind in KINDS:
+        network, found, seen = _train(tmp_path, kind)
+        (weights, meta), (others, other) = (load_tensors(tmp_path / f"{kind}-{rank}", unit="result") for rank in (0, 1))
+        assert meta["losses"] == other["losses"] == pytest.approx(found.losses, rel=1e-4 if kind == "live" else 1e-5), kind
+        assert meta["validation"] == found.validation, kind
+        assert (meta["seen"], other["seen"]) == (seen, []), f"{kind}: only the first process records"
+        for name, value in network.state_dict().items():
+            assert torch.equal(weights[name], others[name]), (kind, name)
+            assert torch.allclose(weights[name], value, rtol=1e-3, atol=1e-5), (kind, name)
+        assert all("forward" not in vars(module) for module in network.modules())
 
 
 def test_parts_of_a_batch_get_the_views_of_the_batch() -> None:
