@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -12,23 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from decouple import own_code, settings
+from decouple.cli import views
 from decouple.cli.options import (
     STAGE_SECTIONS,
     CodeOptions,
     CompareOptions,
     ExportOptions,
-    PlanOptions,
-    PointsOptions,
     RunOptions,
     SearchCodeOptions,
     StageOptions,
-    TableOptions,
     TextOptions,
     TuneOptions,
 )
 from decouple.cli.parsing import parse_options, parse_settings, peek
 from decouple.cli.signals import on_signal, unwind
-from decouple.config import NetworkConfig, RunConfig, TextConfig
+from decouple.config import RunConfig, TextConfig
 from decouple.config.files import read_file
 from decouple.errors import ConfigError
 from decouple.presets import PRESETS, preset, text_preset
@@ -49,12 +46,12 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
     return {
         "run": _run,
         "estimate": _estimate,
-        "table": _table,
+        "table": views.table,
         "tune": _tune,
-        "points": _points,
-        "presets": _presets,
-        "version": _version,
-        "--version": _version,
+        "points": views.points,
+        "presets": views.presets,
+        "version": views.version,
+        "--version": views.version,
         **{stage: lambda rest, stage=stage: _stage(stage, rest) for stage in STAGE_SECTIONS},  # type: ignore[misc]
     }
 
@@ -63,7 +60,7 @@ def _run(argv: list[str]) -> None:
     options, config = _preset_settings("run", argv, RunOptions())
     config = settings.located(config, options.data_root)
     if options.seeds:
-        _run_seeds(options, config, argv)
+        _run_seeds(options.seeds, options, config, argv)
         return
     out = options.out or default_out(config)
     from decouple.pipeline.directory import RunDirectory
@@ -72,7 +69,7 @@ def _run(argv: list[str]) -> None:
         _execute(directory, group, config, options, "report")
 
 
-def _run_seeds(options: RunOptions, config: RunConfig, argv: list[str]) -> None:
+def _run_seeds(seeds: tuple[int, ...], options: RunOptions, config: RunConfig, argv: list[str]) -> None:
     if any(argument.partition("=")[0] == "--seed" for argument in argv):
         raise ConfigError("--seed and --seeds are both given: give one of them")
     out = options.out or default_out(config).with_name(default_out(config).name.removesuffix(f"-seed{config.seed}"))
@@ -81,7 +78,7 @@ def _run_seeds(options: RunOptions, config: RunConfig, argv: list[str]) -> None:
     with on_signal(unwind):
         table = run_seeds(
             config,
-            options.seeds,
+            seeds,
             out,
             resume=options.resume,
             device=options.device,
@@ -90,21 +87,6 @@ def _run_seeds(options: RunOptions, config: RunConfig, argv: list[str]) -> None:
             quiet=options.quiet,
         )
     print(f"{table}\nTable: {(out / 'table.md').resolve()}")
-
-
-def _table(argv: list[str]) -> None:
-    count = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
-    options = parse_options("table RUN_DIR ...", argv[count:], TableOptions())
-    if not count:
-        raise ConfigError("'decouple table' needs run directories first: decouple table runs/digits-seed0 runs/digits-seed1")
-    from decouple.report.table import read_table
-
-    table = read_table([Path(path) for path in argv[:count]])
-    print(
-        str(table) if options.format == "text" else getattr(table, options.format)(), end="\n" * (options.format == "text")
-    )
-    if options.out is not None:
-        print(f"Table: {(table.write(options.out) / 'table.md').resolve()}", file=sys.stderr)
 
 
 def _preset_settings(command: str, argv: list[str], known: PresetOptions) -> tuple[PresetOptions, RunConfig]:
@@ -131,7 +113,12 @@ def _with_file(base: Config, file: Path | None) -> Config:
 
 
 def _stage(stage: str, argv: list[str]) -> None:
-    others = {("report", "--schema"): _schema, ("q0", "text"): _text, ("q0", "plan"): _plan, ("q0", "export"): _export}
+    others = {
+        ("report", "--schema"): views.schema,
+        ("q0", "text"): _text,
+        ("q0", "plan"): views.plan,
+        ("q0", "export"): _export,
+    }
     if argv and (other := others.get((stage, argv[0]))):
         other(argv[1:])
         return
@@ -298,14 +285,6 @@ def _execute(
         print(said)
 
 
-def _plan(argv: list[str]) -> None:
-    options = parse_options("q0 plan", argv, PlanOptions())
-    from decouple.q0.plan import Plans
-
-    plans = Plans.shipped() if options.plans is None else Plans.read(options.plans)
-    print(plans.text(options.epochs, options.members))
-
-
 def _export(argv: list[str]) -> None:
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         raise ConfigError(
@@ -348,49 +327,6 @@ def _tune(argv: list[str]) -> None:
         )
     print(f"{found}\nTable and picture: {(out / 'tune.md').resolve()}")
     print(f"Run the best settings: decouple run {config.preset} --config {shlex.quote(str(out / 'best.json'))}")
-
-
-def _points(argv: list[str]) -> None:
-    if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
-        raise ConfigError("'decouple points' needs a network first: decouple points torchvision:resnet18")
-    options = parse_options("points NETWORK", argv if argv[0].startswith("-") else argv[1:], PointsOptions())
-    network = NetworkConfig(name=argv[0], args=options.args)
-    from decouple.networks.build import build_module
-    from decouple.networks.points import cut_points
-
-    module = build_module(network.name, network.args, classes=options.classes, channels=options.shape[0], seed=0)
-    points = cut_points(module, options.shape)
-    width = max(len(point.name) for point in points)
-    print(f"  {'layer':<{width}}  {'output':<16}  parameters since the one before")
-    for point in points:
-        mark, shape = "*" if point.proposed else " ", "×".join(map(str, point.shape))
-        print(f"{mark} {point.name:<{width}}  {shape:<16}  {point.parameters:>12,}")
-    print(f"Proposed (*): --network.points {' '.join(point.name for point in points if point.proposed)}")
-
-
-def _presets(argv: list[str]) -> None:
-    width = max(map(len, PRESETS))
-    for name, line in PRESETS.items():
-        print(f"{name:<{width}}  {line}")
-
-
-def _version(argv: list[str]) -> None:
-    from decouple.pipeline.directory import versions
-
-    print(", ".join(f"{name} {version}" for name, version in versions().items()))
-
-
-def _schema(argv: list[str]) -> None:
-    import json
-
-    from decouple import results
-
-    kinds: dict[str, type[results.Record]] = {
-        "results.json": results.Results,
-        "results.json of a text": results.TextResults,
-        "curves.json": results.Curves,
-    }
-    print(json.dumps({name: results.schema(kind) for name, kind in kinds.items()}, indent=2))
 
 
 def default_out(config: RunConfig) -> Path:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NoReturn
 
 from decouple.cli.commands import commands
-from decouple.cli.options import CODE, STAGE_SECTIONS, StageOptions
+from decouple.cli.options import CODE, STAGE_SECTIONS, CompareOptions, StageOptions
 from decouple.cli.signals import Interrupted, on_signal
 from decouple.errors import OPTION, ConfigError, DecoupleError, did_you_mean
 
@@ -80,7 +80,8 @@ def explained(error: DecoupleError, command: str, argv: list[str]) -> str:
         or f"'decouple {command}'" in error.message
     ):
         return error.message
-    own = {"help", *STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
+    own = {"help", "code", *STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
+    own |= {entry.name for entry in dataclasses.fields(CompareOptions)} if command == "compare" else set()
     named = [found["name"] for found in OPTION.finditer(error.message) if found["name"]]
     named = [name for name in named if name not in CODE]  # they take it where it is asked for
     lacking = [f"--{name}" for name in dict.fromkeys(named) if name.partition(".")[0].replace("-", "_") not in own]

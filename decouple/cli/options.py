@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from decouple.config import Section, TuneConfig
 from decouple.config.base import Count, Name, Positive
@@ -52,7 +54,7 @@ class RunOptions(StageOptions):
     """Resume the run that --out holds; finished work is not done again."""
     config: Path | None = None
     """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
-    seeds: tuple[Count, ...] = ()
+    seeds: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)] | None = None
     """Run once for each of these seeds, in place of --seed: into --out/seed-N, with a table of all (see decouple table) in --out.
     --workers then says how many runs go side by side."""
 
@@ -120,7 +122,7 @@ class TableOptions(Section):
 
     out: Path | None = None
     """Folder for table.txt, .csv, .json, .md and .tex and the picture table.png and .svg; default: only print."""
-    format: Literal["text", "csv", "json", "markdown", "latex"] = "text"
+    format: Literal["text", "csv", "json", "md", "tex"] = "text"
     """What is printed."""
 
 

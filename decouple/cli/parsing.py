@@ -231,8 +231,9 @@ def _value(kinds: list[Any], words: list[str]) -> Any:
         return {name: [_number(one) for one in value.split(",")] if several else _argument(value) for name, value in pairs}
     if dict in origins and len(words) > 1 and len(words) % 2 == 0:
         return {name: _number(word) for name, word in zip(words[::2], words[1::2], strict=True)}
-    if tuple in origins and (len(words) != 1 or len(kinds) == 1):
-        return [_number(word) if int in _kinds(typing.get_args(kinds[-1])[0]) else word for word in words]
+    sequence = next((kind for kind in kinds if typing.get_origin(kind) is tuple), None)
+    if sequence is not None and (len(words) != 1 or str not in kinds) and words != ["none"]:
+        return [_number(word) if int in _kinds(typing.get_args(sequence)[0]) else word for word in words]
     if bool in kinds and words in ([], ["true"], ["false"]):
         return words != ["false"]
     if len(words) != 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from decouple.data.images import Source
 from decouple.errors import DataError, first_line
 from decouple.tensors import as_tensor
+
+_LOG = logging.getLogger("decouple")
 
 NAMES = {
     "images": ("train_images", "x_train", "images", "x"),
@@ -67,6 +71,8 @@ def _wanted(there: list[str], path: Path) -> dict[str, str]:
             raise DataError(f"{path} holds {' and '.join(known)}, both of which may be the {what}: expected one of them")
         found[what] = known[0]
     classes = [own[name] for name in CLASSES if name in own]
+    if unused := sorted(set(there) - {*found.values(), *classes}):
+        _LOG.warning("%s: left out: %s", path, ", ".join(unused))
     return found | ({"classes": classes[0]} if classes else {})
 
 
@@ -83,8 +89,9 @@ def _images(values: Any, what: str) -> Tensor:
     images = as_tensor(values, what)
     if images.is_floating_point():
         images = images.float()
-    elif images.numel() and int(images.min()) >= 0 and int(images.max()) <= 255:
-        images = images.byte()
+    elif images.dtype not in (torch.uint8, torch.bool):
+        images = images.to(torch.int64)  # the larger unsigned types lack most operations
+        images = images.byte() if images.numel() and int(images.min()) >= 0 and int(images.max()) <= 255 else images
     if images.dim() == 3:
         return images.unsqueeze(1)
     if images.dim() == 4 and images.shape[3] in CHANNELS and images.shape[1] not in CHANNELS:

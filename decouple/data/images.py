@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,8 @@ IMAGE_TYPES = (torch.uint8, torch.float32)
 
 SHOWN_CLASSES = 20
 """That a notebook lists."""
+
+_LOG = logging.getLogger("decouple")
 
 MARGIN = 0.5
 """How far images may go beyond 0..1 (by noise or resampling, say) before they are taken for images on another scale."""
@@ -210,6 +213,8 @@ def divided(
     _check_range(labels, len(names), f"{name}: the training")
     _check_range(test_labels, len(names), f"{name}: the test")
 
+    if empty := [names[label] for label, images_of in enumerate(labels.bincount(minlength=len(names))) if not images_of]:
+        _LOG.warning("%s: no training image is of class %s: are classes counted from 0?", name, ", ".join(empty[:5]))
     whole = Split(images, labels, torch.arange(len(labels)))
     whole_test = Split(test_images, test_labels, torch.arange(len(labels), len(labels) + len(test_labels)))
     positions = split_training(labels, train=train, validation=validation, prior=prior, seed=seed, name=name)

@@ -84,7 +84,13 @@ def cut_module(module: nn.Module, points: Sequence[str], image_shape: Sequence[i
     Raises NetworkError: see `Stages.from_module`."""
     if isinstance(module, Stages):
         return module
-    return Stages.from_module(module, list(points) or proposed_points(module, image_shape))
+    points = list(points) or proposed_points(module, image_shape)
+    if len(points) < 2:
+        raise NetworkError(
+            f"{type(module).__name__} cannot be searched as it is: no layer before its output decides alone what follows ('decouple "
+            "points' lists those that do)"
+        )
+    return Stages.from_module(module, points)
 
 
 def _builder(name: str) -> tuple[Callable[..., Any], set[str]]:

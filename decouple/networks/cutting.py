@@ -172,7 +172,8 @@ class Trace:
         if named:  # a layer or operation; the further calls of one have names of their own, such as relu_1
             return named[0], self.order[named[0]] + 1
         if not calls:
-            known = {".".join(path.split(".")[:depth]) for path in self.layer_of.values() for depth in range(1, 9)}
+            paths = {path for node, path in self.layer_of.items() if node.op != "placeholder"}
+            known = {".".join(path.split(".")[:depth]) for path in paths for depth in range(1, 9)}
             raise NetworkError(f"the network has no layer '{point}'{did_you_mean(point, known)}")
         if len(calls) > 1:
             raise NetworkError(

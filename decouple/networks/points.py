@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from decouple.errors import NetworkError, first_line
+from decouple.errors import NetworkError, expect, first_line
 from decouple.networks.cutting import Trace, trace
 from decouple.torch_state import device_of, evaluated
 
@@ -45,6 +45,7 @@ def cut_points(network: nn.Module, image_shape: Sequence[int]) -> list[CutPoint]
     Raises:
         NetworkError: the network cannot be traced (see `Stages.from_module`), or does not take such inputs.
     """
+    expect(network, nn.Module, "network")
     traced = trace(network, training=False)
     names = traced.cut_points()
     outputs = _outputs(network, names, image_shape)
@@ -133,7 +134,7 @@ def _proposed(
     else:
         grown_groups = [group for group in groups if any(sizes[i] for i in group)]
         blocks = [max(group, key=lambda i: (not idle[i], -depths[i], i)) for group in grown_groups][-BLOCKS:]
-    chosen = {*blocks, last}
+    chosen = {*(blocks or [last - 1] * (last > 0)), last}
     return [i in chosen for i in range(len(names))]
 
 

@@ -256,7 +256,7 @@ def _code(directory: RunDirectory, config: RunConfig, named: Collection[str]) ->
             if setting != "search.algorithm":  # which is needed only where something is left to search
                 raise ConfigError(
                     f"{directory.path} was made with {name}, code that is only run when you name it: repeat the command with "
-                    f"--{setting} {name}"
+                    f"--{setting} {name} (to compare several runs: --code {name})"
                 )
             found[setting] = {"name": name, "digest": known.get("digest")}
             continue

@@ -207,7 +207,7 @@ class Table(Written):
         return folder
 
 
-def read_table(folders: Sequence[Path | str]) -> Table:
+def read_table(folders: Sequence[Path | str] | Path | str) -> Table:
     """The table of finished runs: `decouple table`.
 
     Args:
@@ -225,11 +225,11 @@ def read_table(folders: Sequence[Path | str]) -> Table:
     return make_table(runs)
 
 
-def _expanded(folders: Sequence[Path | str]) -> list[Path]:
+def _expanded(folders: Sequence[Path | str] | Path | str) -> list[Path]:
     """The run directories that are given or lie in those given."""
     found: list[Path] = []
-    for folder in map(Path, folders):
-        inner = sorted(config.parent for config in folder.glob("*/config.json"))
+    for folder in map(Path, [folders] if isinstance(folders, str | Path) else folders):
+        inner = sorted(config.parent for depth in ("*", "*/*") for config in folder.glob(f"{depth}/config.json"))
         if not (folder / "config.json").exists() and not inner:
             raise RunDirectoryError(f"{folder} is neither a run directory nor a folder of some (they have a config.json)")
         found += [folder] if (folder / "config.json").exists() else inner

@@ -387,6 +387,7 @@ def test_tables_of_runs_and_what_makes_none(
         == (tmp_path / "seeds" / "table.csv").read_text()
     )
     assert "'decouple table' needs run directories first" in _error(capsys, "table")
+    assert "--seeds = []: expected one or more values" in _error(capsys, "run", "digits", "--seeds", "--out", out)
     assert "--seed and --seeds are both given" in _error(
         capsys, "run", "digits", "--seeds", "0", "--seed", "1", "--out", out
     )
@@ -400,6 +401,7 @@ def test_points_lists_where_a_network_can_be_cut(capsys: pytest.CaptureFixture[s
     assert printed[-2].split() == ["*", "fc", "7", "3,591"]
     assert "needs a network first" in _error(capsys, "points")
     assert "--network.name" not in _error(capsys, "points", "resnet18")
+    assert "the paper's network is cut at its blocks" in _error(capsys, "points", "paper")
 
 
 def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,10 +52,11 @@ def test_by_name_it_is_a_data_set_with_splits(tmp_path: Path) -> None:
         (IMAGES[:, 0], IMAGES[:, :1]),
         (IMAGES.transpose(0, 2, 3, 1), IMAGES),
         (IMAGES.astype(np.int64), IMAGES),
+        (IMAGES.astype(np.uint16), IMAGES),
         (IMAGES / 255, (IMAGES / 255).astype(np.float32)),
         (IMAGES[:, 0, :, 0].astype(np.float32), IMAGES[:, 0, :, 0].astype(np.float32)),
     ],
-    ids=["grey", "channels last", "int64", "float64", "vectors"],
+    ids=["grey", "channels last", "int64", "uint16", "float64", "vectors"],
 )
 def test_the_usual_layouts_and_types_are_understood(tmp_path: Path, values: np.ndarray, expected: np.ndarray) -> None:
     found = torch.as_tensor(read_npz(_npz(tmp_path, x_train=values, y_train=LABELS, **TEST)).images)
@@ -87,6 +88,16 @@ def test_a_damaged_or_missing_file_is_named(tmp_path: Path, kind: str) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=f"data.{kind} cannot be read as an? .?{kind} file: "):
         load_data(f"{kind}:{path}")
+
+
+def test_what_is_left_out_and_classes_without_images_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = _npz(tmp_path, x_train=IMAGES, y_train=LABELS + 1, x_test=IMAGES[:12], y_test=LABELS[:12] + 1, val_images=IMAGES)
+    load_data(DataConfig(f"npz:{path}", validation=3, prior=3))
+    said = [record.message for record in caplog.records]
+    assert said == [
+        f"{path}: left out: val_images",
+        f"npz:{path}: no training image is of class 0: are classes counted from 0?",
+    ]
 
 
 def test_vectors_train_networks_that_take_them() -> None:

@@ -114,6 +114,7 @@ def test_folders_of_runs_become_files_and_a_picture(tmp_path: Path) -> None:
     )
     again = read_table([tmp_path / "runs" / f"run-{seed}" for seed in (2, 0, 1)])
     assert again.json() == table.json(), "the order in which runs are given does not matter"
+    assert read_table(str(tmp_path)).json() == table.json(), "folders of folders of runs"
     with pytest.raises(RunDirectoryError, match="is neither a run directory nor a folder of some"):
         read_table([tmp_path / "table"])
 
