@@ -15,7 +15,7 @@ def test_it_reads_what_the_others_left_and_keeps_the_data_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = {"weight_decay": (0.06,)}
-    size = replace(q0_images.SCALES["tiny"]["digits"], train=60, precision="float32", grid=grid, q0_grid={})
+    size = replace(q0_images.SCALES["tiny"]["digits"], train=60, precision="float32", grid=grid, q0_grid={}, seeds=(0,))
     monkeypatch.setitem(q0_images.SCALES, "tiny", {"digits": size})
     text = replace(q0_text.SCALES["tiny"], precision="float32", grid={"weight_decay": (1.0,)}, q0_grid={}, seeds=(0,))
     monkeypatch.setitem(q0_text.SCALES, "tiny", text)

@@ -13,7 +13,7 @@ from decouple.config import EsConfig, TrainConfig
 def test_every_row_spends_the_same_epochs_and_starts_alike(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = replace(q0_images.SCALES["tiny"]["digits"], train=60, budget=8, precision="float32")
+    size = replace(q0_images.SCALES["tiny"]["digits"], train=60, budget=8, precision="float32", seeds=(0,))
     monkeypatch.setitem(q0_images.SCALES, "tiny", {"digits": size})
     monkeypatch.setattr(q0_starts, "ES", dict.fromkeys(("last", "all"), EsConfig(population=4, generations=2)))
     q0_starts.main(q0_starts.Arguments(scale="tiny", device="cpu", figures=tmp_path))

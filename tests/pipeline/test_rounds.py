@@ -29,6 +29,7 @@ def go_on(config: RunConfig, folder: Path) -> None:
             run_stages(opened)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_each_round_goes_on_from_the_network_before_it(config: RunConfig, tmp_path: Path) -> None:
     found = run(config, tmp_path / "run")
     names = [name for name in found.networks if name.startswith("search-0")]
@@ -47,6 +48,7 @@ def test_each_round_goes_on_from_the_network_before_it(config: RunConfig, tmp_pa
     assert not list((tmp_path / "run").glob("learn/*/*/targets")), "targets of later rounds go when they are learned"
 
 
+@pytest.mark.usefixtures("no_report")
 def test_what_the_rounds_search_is_in_the_cost(config: RunConfig, tiny: RunConfig, tmp_path: Path) -> None:
     once = run(replace(config, rounds=replace(config.rounds, count=0)), tmp_path / "once")
     twice = run(replace(config, rounds=replace(config.rounds, count=1)), tmp_path / "twice")
@@ -64,6 +66,7 @@ def test_rounds_have_a_learning_rate_and_decay_of_their_own(config: RunConfig) -
     assert replace(rounds, epochs=None, lr=None, weight_decay=None).learning(config.learn) == config.learn
 
 
+@pytest.mark.usefixtures("no_report")
 def test_without_rounds_nothing_is_done_again(config: RunConfig, tmp_path: Path) -> None:
     run(replace(config, rounds=replace(config.rounds, count=0)), tmp_path / "run")
     networks = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("learn/*/*/network.safetensors")}
