@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,18 +56,18 @@ def load(name: str, setting: str) -> Any:
         raise ConfigError(f"{setting} = {name} cannot be loaded ({type(error).__name__}: {error})") from error
 
 
-def digest_of(name: str, setting: str, loaded: Any = None) -> str:
+def digest_of(name: str, setting: str, loader: Callable[[], Any] | None = None) -> str:
     """16 hexadecimal digits of the file that defines what the address names. A FILE.py is read, not run.
 
     Args:
-        loaded: what was loaded from an address in a module.
+        loader: gives what is not in a FILE.py; None: `load`.
 
     Raises:
         ConfigError: there is no file that can be read.
     """
     where = name.rpartition(":")[0]
     try:
-        file = where if where.endswith(".py") else inspect.getsourcefile(loaded)
+        file = where if where.endswith(".py") else inspect.getsourcefile(loader() if loader else load(name, setting))
         return hashlib.blake2b(Path(str(file)).expanduser().read_bytes(), digest_size=8).hexdigest()
     except (OSError, TypeError):
         raise ConfigError(

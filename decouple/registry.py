@@ -6,7 +6,7 @@ Nothing here imports torch, and an algorithm is imported when it is used.
 from __future__ import annotations
 
 import importlib.metadata
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,7 +98,7 @@ def digest_of(name: str) -> str | None:
     read."""
     if name in OWN or name.startswith(EVOTORCH):
         return None
-    return own_code.digest_of(name, "search.algorithm", None if name.rpartition(":")[0].endswith(".py") else load(name))
+    return own_code.digest_of(name, "search.algorithm", partial(load, name))
 
 
 class About(NamedTuple):

@@ -260,7 +260,7 @@ def _code(directory: RunDirectory, config: RunConfig, named: Collection[str]) ->
                 )
             found[setting] = {"name": name, "digest": known.get("digest")}
             continue
-        digest = registry.digest_of(name) if setting == "search.algorithm" else _digest(name, setting)
+        digest = registry.digest_of(name) if setting == "search.algorithm" else own_code.digest_of(name, setting)
         if digest is None:
             continue
         if known.get("digest") not in (None, digest):
@@ -270,11 +270,6 @@ def _code(directory: RunDirectory, config: RunConfig, named: Collection[str]) ->
             )
         found[setting] = {"name": name, "digest": digest}
     return found
-
-
-def _digest(name: str, setting: str) -> str:
-    in_file = name.rpartition(":")[0].endswith(".py")
-    return own_code.digest_of(name, setting, None if in_file else own_code.load(name, setting))
 
 
 def _refuse_poor_probe(run: Run) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,6 +14,7 @@ from decouple.errors import ConfigError, expect
 from decouple.pipeline import run
 from decouple.progress import Advance, Progress
 from decouple.tensors import whole_number
+from decouple.training.processes import refuse_launch
 from decouple.workers import Job, distribute
 
 if TYPE_CHECKING:
@@ -51,10 +51,7 @@ def run_seeds(
     seeds = [whole_number(seed, "a seed", least=0) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds = {seeds}: expected at least one, and each once")
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ConfigError(
-            "torchrun shares one run among its processes, and --seeds makes several runs: use --workers, or one seed"
-        )
+    refuse_launch("torchrun shares one run among its processes, and --seeds makes several runs: use --workers, or one seed")
     folders = {seed: Path(out) / f"seed-{seed}" for seed in seeds}
     shared = (config, folders, resume, data_root)
     with Progress(quiet=quiet).task("seeds", len(seeds), "runs") as advance:

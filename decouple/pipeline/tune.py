@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +34,7 @@ from decouple.settings import fingerprint
 from decouple.torch_state import torch_defaults
 from decouple.training.evaluate import accuracy
 from decouple.training.loop import Objective
+from decouple.training.processes import refuse_launch
 from decouple.workers import Job, distribute
 
 
@@ -69,8 +69,7 @@ def tune(
     """
     expect(config, RunConfig, "config", "such as decouple.preset('digits')")
     expect(tuning, TuneConfig, "tuning")
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ConfigError("torchrun shares one training among its processes, and a tuning has many: use --workers")
+    refuse_launch("torchrun shares one training among its processes, and a tuning has many: use --workers")
     config, progress = settings.located(config, data_root), Progress(quiet=quiet)
     first = _drawn(Tuning(_budgeted(config, tuning), grids_of(config, tuning), (), config.data.validation), tuning.trials)
     with (

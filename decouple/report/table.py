@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import DataError, RunDirectoryError
 from decouple.files import write_bytes, write_text
-from decouple.formats import MEASURES
+from decouple.formats import MEASURES, html_table
 from decouple.report.inputs import read_inputs
 from decouple.results import Interval, Results, TextResults
 from decouple.settings import flattened
@@ -83,16 +83,16 @@ class TableRow:
         return Interval(value=value, low=value - reach, high=value + reach)
 
 
-class Written:
+class Written(ABC):
     """What is shown as a table: `cells` are for readers, `records` for programs."""
 
+    @abstractmethod
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Head and rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def records(self) -> list[dict[str, Any]]:
         """A flat record for each row."""
-        raise NotImplementedError
 
     def frame(self) -> pandas.DataFrame:
         """The records as a pandas data frame; pandas is not installed with decouple."""
@@ -126,9 +126,7 @@ class Written:
 
     def _repr_html_(self) -> str:
         head, rows = self.cells()
-        lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
-        lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-        return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+        return html_table(rows, head)
 
     def _save(self, path: Path, further: Mapping[str, str], figure: Figure) -> None:
         """Write `path` with each suffix: text, CSV, Markdown, what is given `further`, and the picture as PNG and SVG."""

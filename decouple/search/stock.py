@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,19 +90,19 @@ class _Stock(CentredAlgorithm):
     def best(self, state: StockState) -> tuple[Tensor, Tensor]:
         return state.best.unflatten(-1, state.point.shape), state.best_fitness
 
+    @abstractmethod
     def _begin(self, center: Tensor, scale: Tensor, step: float) -> Any:
         """The inner state for centres (B, D) with noise scale (B, D)."""
-        raise NotImplementedError
 
-    def _center(self, inner: Any) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _center(self, inner: Any) -> Tensor: ...
 
+    @abstractmethod
     def _sample(self, inner: Any) -> Tensor:
         """Candidates (B, P, D), by the global generator."""
-        raise NotImplementedError
 
-    def _update(self, inner: Any, values: Tensor, fitness: Tensor) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def _update(self, inner: Any, values: Tensor, fitness: Tensor) -> Any: ...
 
 
 class Pgpe(_Stock):

@@ -152,7 +152,7 @@ class _Launch:
     def of_environment(cls) -> _Launch | None:
         """None: this process was started by itself. Raises ConfigError: a variable that names this process among several is
         missing or no such number."""
-        size = _whole("WORLD_SIZE", 1, None) if os.environ.get("WORLD_SIZE") else 1
+        size = _launched()
         if size == 1:
             return None
         needed = ("RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -162,6 +162,17 @@ class _Launch:
                 f"{_START}"
             )
         return cls(_whole("RANK", 0, size - 1), size, os.environ["MASTER_ADDR"], _whole("MASTER_PORT", 1, 65535))
+
+
+def _launched() -> int:
+    """How many processes the environment names."""
+    return _whole("WORLD_SIZE", 1, None) if os.environ.get("WORLD_SIZE") else 1
+
+
+def refuse_launch(reason: str) -> None:
+    """Raise ConfigError, for this reason, if torchrun has started this process beside others."""
+    if _launched() > 1:
+        raise ConfigError(reason)
 
 
 _ALONE = "or unset WORLD_SIZE to run alone"
