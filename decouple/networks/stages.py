@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -51,6 +52,20 @@ def apply_stage(stage: nn.Module, values: Tensor) -> Tensor:
         )
     seen[stage.training] = seen.get(stage.training, False) or overwritten
     return found
+
+
+@contextmanager
+def trusting(*networks: nn.Module) -> Iterator[None]:
+    """Inside, the networks do not check the scale of images, for which one would have to wait for a GPU: of views that a
+    training has made, say."""
+    scales = {part: part.unit_scale for network in networks for part in network.modules() if isinstance(part, Stages)}
+    for part in scales:
+        part.unit_scale = None
+    try:
+        yield
+    finally:
+        for part, scale in scales.items():
+            part.unit_scale = scale
 
 
 class Stages(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from decouple.data.images import as_float
+from decouple.device import memory_for
 from decouple.errors import ConfigError, NotFiniteError
 from decouple.networks.stages import Stages
 from decouple.search import operators
@@ -71,6 +72,7 @@ def search_points(network: Stages, image_shape: tuple[int, ...]) -> list[SearchP
     return points_of(network.names, network.shapes(image_shape))
 
 
+@memory_for("a search batch", "--search.batch, the population or --network.width")
 @plain_torch()
 @torch.no_grad()
 def search_batch(
@@ -91,12 +93,12 @@ def search_batch(
         labels: (B,) int64.
         algorithm: how.
         seed: of this solution; with the batch's contents it decides the result.
-        budget: when to stop early.
         points: what is evolved, as `SearchConfig.points`; elsewhere activations follow from what is before them.
 
     Raises:
         ConfigError: there is no such search point.
         NotFiniteError: the network's own output is not finite for some image.
+        MemoryLimitError: the memory does not suffice.
     """
     images = as_float(images)
     own = _activations(judge, images)
@@ -122,7 +124,7 @@ def search_batch(
             found.append(evolution.run(allowance))
             population = algorithm.population(evolution.state)
         verdict = found[-1].verdict
-    return _joined(found)
+    return _joined(found, everywhere)
 
 
 def _activations(judge: Judge, values: Tensor) -> list[Tensor]:
@@ -200,14 +202,23 @@ class _Found:
     curve: Tensor
     stop: str
     evaluations: int
-    failed: int
+    failed: Tensor
+    """(), int64."""
 
 
-def _joined(found: list[_Found]) -> BatchResult:
-    """What was found at all points."""
+def _joined(found: list[_Found], points: Sequence[SearchPoint]) -> BatchResult:
+    """What was found at all points. Here a batch waits for its device, and nowhere else unless `Budget.target` asks for it.
+
+    Raises:
+        NotFiniteError: the network's output is not finite for some image.
+    """
+    before = torch.stack([f.before for f in found])
+    for point, loss, searched in zip(points, before.cpu(), found, strict=True):
+        if searched.stop != NOT_SEARCHED:
+            _check_finite(loss, point)
     return BatchResult(
         targets=[f.target for f in found],
-        before=torch.stack([f.before for f in found]),
+        before=before,
         after=torch.stack([f.verdict.loss for f in found]),
         solved=torch.stack([f.verdict.solved for f in found]),
         displacement=torch.stack([f.displacement for f in found]),
@@ -215,8 +226,17 @@ def _joined(found: list[_Found]) -> BatchResult:
         curves=[f.curve for f in found],
         stops=[f.stop for f in found],
         evaluations=sum(f.evaluations for f in found),
-        failed=sum(f.failed for f in found),
+        failed=int(torch.stack([f.failed for f in found]).sum()),
     )
+
+
+def _check_finite(loss: Tensor, point: SearchPoint) -> None:
+    """Raise NotFiniteError if the cross-entropy (B,) of what a search at this point starts from is not finite for some image."""
+    if not (finite := torch.isfinite(loss)).all():
+        raise NotFiniteError(
+            f"the network's output for image {int(finite.logical_not().nonzero()[0])} of the batch is not finite at "
+            f"'{point.name}': check the network and the scale of the images"
+        )
 
 
 @dataclass(frozen=True)
@@ -233,21 +253,6 @@ class _Place:
     def fitness(self, candidates: Tensor) -> Tensor:
         return self.judge.fitness(self.point, candidates, self.labels)
 
-    def initial(self) -> Tensor:
-        """(B,) fitness of the start.
-
-        Raises:
-            NotFiniteError: it is not finite for some image.
-        """
-        initial = -self.verdict.loss
-        if not torch.isfinite(initial).all():
-            image = int(torch.isfinite(initial).logical_not().nonzero()[0])
-            raise NotFiniteError(
-                f"the network's output for image {image} of the batch is not finite at '{self.point.name}': check the network and "
-                "the scale of the images"
-            )
-        return initial
-
     def left_alone(self) -> _Found:
         """What there is to say of a point that is not searched."""
         loss = self.verdict.loss
@@ -261,7 +266,7 @@ class _Place:
             curve=loss.mean().unsqueeze(0),
             stop=NOT_SEARCHED,
             evaluations=0,
-            failed=0,
+            failed=nothing.sum(dtype=torch.int64),
         )
 
 
@@ -272,12 +277,15 @@ class _Evolution:
         self, place: _Place, algorithm: Algorithm, population: Tensor | None, seed: int, observe: Observer | None
     ) -> None:
         self._place, self._algorithm, self._observe = place, algorithm, observe
-        self._initial = place.initial()
+        if place.start.device.type == "cpu":  # elsewhere this would wait for the device
+            _check_finite(place.verdict.loss, place.point)
+        self._initial = -place.verdict.loss
+        """(B,) fitness of the start."""
         self.state = algorithm.init(place.start, place.point, seed, population, place.fitness)
         self.best, self._curve = self._initial, [self._initial]
         self.generations = self.evaluations = 0
         self._scored = 0
-        self._highest: list[Tensor] = []
+        self._failed = torch.zeros((), dtype=torch.int64, device=place.start.device)
 
     def run(self, allowance: _Allowance) -> _Found:
         """Evolve until the allowance ends it."""
@@ -311,7 +319,7 @@ class _Evolution:
         fitness = operators.masked(self._place.fitness(fresh))
         if known is not None:  # their score cannot have changed
             fitness = torch.cat([known, fitness], dim=1)
-        self._highest.append(fitness.amax(1))
+        self._failed = self._failed + fitness.amax(1).isinf().sum()
         self.state = self._algorithm.tell(self.state, candidates, fitness)
         best, reached = self._algorithm.best(self.state)
         self.best = torch.maximum(self.best, reached)
@@ -343,5 +351,5 @@ class _Evolution:
             curve=-torch.stack(self._curve).mean(1),
             stop=stop,
             evaluations=self.evaluations,
-            failed=sum(int(highest.isinf().sum()) for highest in self._highest),
+            failed=self._failed,
         )
