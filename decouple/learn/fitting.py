@@ -124,20 +124,18 @@ def fit(
     training = _Training(network, objective, settings, checkpoint)
     training.begin(optimizer, len(train))
     group = Group.current(device_of(network))
-    with (
-        memory_for("a training step", f"{_option(settings)} or --network.width"),
-        group.sharing(network, objective, len(training.fit.losses)) as shared,
-    ):
+    shares = group.sharing(network, objective, len(training.fit.losses))
+    with memory_for("a training step", _mend(settings)), shares as shared:
         loop = Loop(network, training.optimizer, shared, settings.clip, precision, group)
         training.run(loop, train, validation, seed, record)
     network.load_state_dict(training.best)
     return training.fit
 
 
-def _option(settings: TrainConfig) -> str:
-    """What the command line calls the batch size."""
+def _mend(settings: TrainConfig) -> str:
+    """What to lower where the memory does not suffice."""
     sections: dict[type, str] = {SgdConfig: "sgd.", LearnConfig: "learn."}
-    return f"--{sections.get(type(settings), '')}batch"
+    return f"--{sections.get(type(settings), '')}batch or --network.width"
 
 
 def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig, record: object) -> None:
