@@ -25,6 +25,8 @@ from decouple.seeds import derive
 from decouple.torch_state import plain_torch
 
 NOT_SEARCHED = "not searched"
+NEEDED = "a search batch", "--search.batch, the population or --network.width"
+"""What may need more memory than there is, and what is then to be lowered."""
 
 Observer = Callable[[SearchPoint, int, Tensor], None]
 """Called after each generation with the search point, the generation's number from 0 on, and the best so far, (B, …)."""
@@ -72,7 +74,7 @@ def search_points(network: Stages, image_shape: tuple[int, ...]) -> list[SearchP
     return points_of(network.names, network.shapes(image_shape))
 
 
-@memory_for("a search batch", "--search.batch, the population or --network.width")
+@memory_for(*NEEDED)
 @plain_torch()
 @torch.no_grad()
 def search_batch(

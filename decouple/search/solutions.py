@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from decouple import registry
 from decouple.config import SearchConfig
 from decouple.data.images import Split, as_float
-from decouple.device import check_workers
+from decouple.device import check_workers, memory_for
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.networks.state import state_of
 from decouple.search.algorithm import Algorithm, SearchPoint, chosen, points_of
-from decouple.search.engine import Budget
+from decouple.search.engine import NEEDED, Budget
 from decouple.search.judge import Judge
 from decouple.search.store import Shard, TargetStore
 from decouple.search.tasks import Execution, Plan, Task
@@ -100,7 +100,7 @@ def search_solution(
         NetworkError: the network does not take such images, has too few logits for the labels, gives something other than a tensor
             with a row an image, or other values each time.
         NotFiniteError: the network's own output is not finite.
-        RunDirectoryError: the folder cannot be written, or its disk is too small.
+        RunDirectoryError, MemoryLimitError: the folder cannot be written, its disk is too small, or the memory is.
         WorkerError: a batch's workers died again and again.
     """
     return search_solutions(
@@ -117,6 +117,7 @@ def search_solution(
     )[0]
 
 
+@memory_for(*NEEDED)
 @plain_torch()
 def search_solutions(
     network: Stages,

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.fake_cuda import CUDA, fake_cuda, no_waiting
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
@@ -15,6 +14,7 @@ from decouple.data import ImageData
 from decouple.networks import Stages
 from decouple.search import Algorithm, EvolutionStrategy, Judge, PaperSearch, engine
 from decouple.search.random_search import RandomSearch
+from tests.fake_cuda import CUDA, fake_cuda, no_waiting
 
 ES = EsConfig(population=6, generations={"blocks": 3, "logits": 2})
 ALGORITHMS: dict[str, Algorithm] = {

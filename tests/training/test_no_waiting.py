@@ -23,6 +23,7 @@ from decouple.tasks import ImageTask
 from decouple.tasks.distill import IGNORED
 from decouple.text.gpt import Gpt
 from decouple.text.task import TextTask
+from decouple.training import stream
 from decouple.training.loop import Loop, Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import Batch, HeldRows, ImageLoader, Rows, held
@@ -181,6 +182,30 @@ def test_gradients_wait_for_nothing(data: ImageData, targets: _Targets, monkeypa
             loop.epoch(loader, [torch.arange(24)] * 2, before_step=lambda step: None, seed=0, what="test", ahead=0)
     assert len(taken) == 2
     assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+
+
+def test_what_does_not_fit_stays_on_the_cpu(data: ImageData, targets: _Targets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the memory for the images, and a quarter for the targets."""
+    images, rows = data.train.images.nbytes + data.train.labels.nbytes, sum(p.nbytes for p in targets.points)
+    for memory, fits in ((4 * images - 4, False), (4 * images, True)):
+        with fake_cuda(monkeypatch, memory=memory):
+            assert (held(replace(data.train), CUDA)[0].device == CUDA) == fits
+    for memory, fits in ((4 * rows - 4, False), (4 * rows, True)):
+        with fake_cuda(monkeypatch, memory=memory):
+            fetch = fetch_of(Regression(targets), CUDA)
+            assert fetch is not None
+            assert isinstance(fetch, HeldRows) == fits
+            assert {each.device.type for each in fetch(torch.tensor([0]))} == {"cuda" if fits else "cpu"}
+
+
+def test_copies_go_with_the_split(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, before = replace(data.train), len(stream._HELD)
+    with fake_cuda(monkeypatch):
+        assert held(split, CUDA)[0] is held(split, CUDA)[0], "one copy for all trainings"
+    assert held(split, torch.device("cpu")) == (split.images, split.labels)
+    assert len(stream._HELD) == before + 1
+    del split
+    assert len(stream._HELD) == before
 
 
 class _Asking(CrossEntropy):
