@@ -39,16 +39,15 @@ _share = 1.0
 """Of a GPU's memory that this process may take."""
 
 
-def prepare(share: float = 1.0) -> None:
-    """Choose deterministic kernels (same seed, same device, same bits), and keep freed memory for the next tensor.
-
-    Args:
-        share: of a GPU's memory that this process may take, above 0 and at most 1.
-    """
+def limit(share: float) -> None:
+    """Let this process take at most a share of its GPU's memory, above 0 and at most 1."""
     global _share
-    if share != _share and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(share)
+    torch.cuda.set_per_process_memory_fraction(share)
     _share = share
+
+
+def prepare() -> None:
+    """Choose deterministic kernels (same seed, same device, same bits), and keep freed memory for the next tensor."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True

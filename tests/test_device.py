@@ -100,7 +100,6 @@ def test_a_process_takes_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch)
     """8 of 16 GB are free; torch holds 3, of which tensors take 2."""
     gigabyte, limits = 10**9, []
     monkeypatch.setattr(devices, "_share", 1.0)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * gigabyte, 16 * gigabyte))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * gigabyte)
@@ -108,10 +107,10 @@ def test_a_process_takes_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch)
     assert devices.free_bytes(CUDA) == 9 * gigabyte
     assert devices.room(CUDA, on_cpu=1) == 9 * gigabyte // 4
     assert devices.room(torch.device("cpu"), on_cpu=123) == 123
-    devices.prepare(0.25)
+    devices.limit(0.25)
     assert limits == [0.25]
     assert devices.free_bytes(CUDA) == 2 * gigabyte, "a quarter of 16, of which 2 are taken"
     with pytest.raises(MemoryLimitError, match="lower batch or workers"), devices.memory_for("a step", "--batch"):
         raise FULL
-    devices.prepare(0.1)
+    devices.limit(0.1)
     assert devices.free_bytes(CUDA) == 0
