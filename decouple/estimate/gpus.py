@@ -31,10 +31,15 @@ class Gpu:
     memory: float
     """Bytes."""
 
+    def peak(self, precision: str) -> float:
+        """FLOP/s in "float32", or in another precision."""
+        return self.float32 if precision == "float32" else self.bfloat16
+
     def seconds(self, work: Work, precision: str) -> float:
         """The slowest of computing, moving and starting."""
-        peak = self.float32 if precision == "float32" else self.bfloat16
-        return max(work.flops / (REACHED * peak), work.moved / (STREAMED * self.bandwidth), work.kernels * LAUNCH)
+        return max(
+            work.flops / (REACHED * self.peak(precision)), work.moved / (STREAMED * self.bandwidth), work.kernels * LAUNCH
+        )
 
     def assumptions(self) -> str:
         """In a line."""
