@@ -83,6 +83,11 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def whole_bytes(device: torch.device) -> int:
+    """All memory of a GPU."""
+    return torch.cuda.get_device_properties(device).total_memory
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory of a GPU that this process may still take, with what torch keeps there for its next tensors."""
     free, total = torch.cuda.mem_get_info(device)

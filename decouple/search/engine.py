@@ -102,8 +102,33 @@ def search_batch(
         NotFiniteError: the network's own output is not finite for some image.
         MemoryLimitError: the memory does not suffice.
     """
-    images = as_float(images)
-    own = _activations(judge, images)
+    batches = [(images, labels)]
+    return search_batches(judge, batches, algorithm, seed=seed, budget=budget, points=points, observe=observe)[0]
+
+
+@plain_torch()
+@torch.no_grad()
+def search_batches(
+    judge: Judge,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    algorithm: Algorithm,
+    *,
+    seed: int,
+    budget: Budget = Budget(),
+    points: str | Sequence[str] = "all",
+    observe: Observer | None = None,
+) -> list[BatchResult]:
+    """What `search_batch` gives for each of several batches of images and labels, which are evolved together.
+
+    It is the same up to rounding, and takes less time where a generation is little work, if the algorithm gives an image the same in
+    any company (`Algorithm.joins`), no evolved candidate influences another (`Judge.couples`), and the budget has no `target`.
+    Each batch passes through the network by itself.
+    """
+    images = torch.cat([as_float(of_batch) for of_batch, _ in batches])
+    labels = torch.cat([of_batch for _, of_batch in batches])
+    sizes = [len(of_batch) for _, of_batch in batches]
+    by_batch = [_activations(judge, of_batch) for of_batch in images.split(sizes)]
+    own = [torch.cat(of_point) for of_point in zip(*by_batch, strict=True)]
     verdict = _Verdict.of(own[-1].float(), labels)
     everywhere = points_of(judge.network.names, [tuple(values.shape[1:]) for values in own])
     evolved = chosen(everywhere, points)
@@ -126,7 +151,7 @@ def search_batch(
             found.append(evolution.run(allowance))
             population = algorithm.population(evolution.state)
         verdict = found[-1].verdict
-    return _joined(found, everywhere)
+    return _results(found, sizes, everywhere)
 
 
 def _activations(judge: Judge, values: Tensor) -> list[Tensor]:
@@ -202,41 +227,50 @@ class _Found:
     displacement: Tensor
     cosine: Tensor
     curve: Tensor
+    """(G + 1, B)."""
     stop: str
     evaluations: int
     failed: Tensor
-    """(), int64."""
+    """(B,) generations."""
 
 
-def _joined(found: list[_Found], points: Sequence[SearchPoint]) -> BatchResult:
-    """What was found at all points. Here a batch waits for its device, and nowhere else unless `Budget.target` asks for it.
+def _results(found: list[_Found], sizes: Sequence[int], points: Sequence[SearchPoint]) -> list[BatchResult]:
+    """What was found at all points, for each batch of so many images. Here a search waits for its device, and before only where
+    `Budget.target` asks for it.
 
     Raises:
         NotFiniteError: the network's output is not finite for some image.
     """
-    before = torch.stack([f.before for f in found])
-    for point, loss, searched in zip(points, before.cpu(), found, strict=True):
+    for point, loss, searched in zip(points, torch.stack([f.before for f in found]).cpu(), found, strict=True):
         if searched.stop != NOT_SEARCHED:
             _check_finite(loss, point)
-    return BatchResult(
-        targets=[f.target for f in found],
-        before=before,
-        after=torch.stack([f.verdict.loss for f in found]),
-        solved=torch.stack([f.verdict.solved for f in found]),
-        displacement=torch.stack([f.displacement for f in found]),
-        cosine=torch.stack([f.cosine for f in found]),
-        curves=[f.curve for f in found],
-        stops=[f.stop for f in found],
-        evaluations=sum(f.evaluations for f in found),
-        failed=int(torch.stack([f.failed for f in found]).sum()),
-    )
+    failed = torch.stack([f.failed for f in found]).sum(0).cpu()
+    results, start = [], 0
+    for size in sizes:
+        of_batch = slice(start, start + size)
+        results.append(
+            BatchResult(
+                targets=[f.target[of_batch] for f in found],
+                before=torch.stack([f.before[of_batch] for f in found]),
+                after=torch.stack([f.verdict.loss[of_batch] for f in found]),
+                solved=torch.stack([f.verdict.solved[of_batch] for f in found]),
+                displacement=torch.stack([f.displacement[of_batch] for f in found]),
+                cosine=torch.stack([f.cosine[of_batch] for f in found]),
+                curves=[f.curve[:, of_batch].mean(1) for f in found],
+                stops=[f.stop for f in found],
+                evaluations=sum(f.evaluations for f in found),
+                failed=int(failed[of_batch].sum()),
+            )
+        )
+        start += size
+    return results
 
 
 def _check_finite(loss: Tensor, point: SearchPoint) -> None:
     """Raise NotFiniteError if the cross-entropy (B,) of what a search at this point starts from is not finite for some image."""
     if not (finite := torch.isfinite(loss)).all():
         raise NotFiniteError(
-            f"the network's output for image {int(finite.logical_not().nonzero()[0])} of the batch is not finite at "
+            f"the network's output for image {int(finite.logical_not().nonzero()[0])} of those searched together is not finite at "
             f"'{point.name}': check the network and the scale of the images"
         )
 
@@ -265,10 +299,10 @@ class _Place:
             verdict=self.verdict,
             displacement=nothing,
             cosine=nothing,
-            curve=loss.mean().unsqueeze(0),
+            curve=loss.unsqueeze(0),
             stop=NOT_SEARCHED,
             evaluations=0,
-            failed=nothing.sum(dtype=torch.int64),
+            failed=torch.zeros_like(loss, dtype=torch.int64),
         )
 
 
@@ -287,7 +321,7 @@ class _Evolution:
         self.best, self._curve = self._initial, [self._initial]
         self.generations = self.evaluations = 0
         self._scored = 0
-        self._failed = torch.zeros((), dtype=torch.int64, device=place.start.device)
+        self._failed = torch.zeros_like(self._initial, dtype=torch.int64)
 
     def run(self, allowance: _Allowance) -> _Found:
         """Evolve until the allowance ends it."""
@@ -321,7 +355,7 @@ class _Evolution:
         fitness = operators.masked(self._place.fitness(fresh))
         if known is not None:  # their score cannot have changed
             fitness = torch.cat([known, fitness], dim=1)
-        self._failed = self._failed + fitness.amax(1).isinf().sum()
+        self._failed = self._failed + fitness.amax(1).isinf()
         self.state = self._algorithm.tell(self.state, candidates, fitness)
         best, reached = self._algorithm.best(self.state)
         self.best = torch.maximum(self.best, reached)
@@ -350,7 +384,7 @@ class _Evolution:
             verdict=_Verdict.of(logits, place.labels),
             displacement=torch.where(size == 0, size, size / length),  # a start may be zero throughout
             cosine=functional.cosine_similarity(moved, downhill, dim=1),
-            curve=-torch.stack(self._curve).mean(1),
+            curve=-torch.stack(self._curve),
             stop=stop,
             evaluations=self.evaluations,
             failed=self._failed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from decouple.config import EsConfig, PaperConfig
+from decouple.config import EsConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData
 from decouple.networks import Stages
-from decouple.search import Algorithm, EvolutionStrategy, Judge, PaperSearch, engine
+from decouple.search import Algorithm, Budget, EvolutionStrategy, Judge, PaperSearch, engine, solutions
 from decouple.search.random_search import RandomSearch
+from decouple.search.tasks import Plan
 from tests.fake_cuda import CUDA, fake_cuda, no_waiting
 
 ES = EsConfig(population=6, generations={"blocks": 3, "logits": 2})
@@ -27,7 +29,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 def _search(patch: pytest.MonkeyPatch, network: Stages, data: ImageData, algorithm: Algorithm, statistics: str) -> Any:
     """What is read at the end of a batch."""
-    patch.setattr(engine, "_joined", lambda found, points: found)
+    patch.setattr(engine, "_results", lambda found, sizes, points: [found])
     images, labels = data.train.images[:8], data.train.labels[:8]
     judge = Judge(network, statistics=statistics, pilot=images)
     patch.setattr("decouple.search.operators.gradient", lambda fitness, values: torch.zeros_like(values))
@@ -47,6 +49,22 @@ def test_a_batch_waits_for_nothing_before_its_end(
     found = _search(monkeypatch, network, data, ALGORITHMS[name], statistics)
     assert [place.target.device for place in found] == [CUDA] * 3
     assert all(place.evaluations > 0 for place in found)
+
+
+def test_as_many_batches_are_searched_together_as_a_gpu_has_room_for(
+    network: Stages, data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SearchConfig(batch=9, es=EsConfig(population=4))
+    points, algorithm = engine.search_points(network, data.image_shape), EvolutionStrategy(config.es, shared_seed=0)
+    one = 9 * 5 * 8 * 4 * 32  # images, candidates and values of 4 bytes, which may take a 32nd
+    for memory, joined in ((7 * one, 7), (one // 2, 1)):
+        monkeypatch.setattr(
+            torch.cuda, "get_device_properties", lambda device, memory=memory: SimpleNamespace(total_memory=memory)
+        )
+        plan = Plan(Judge(network), (algorithm,), Budget(), torch.float16, "last")
+        with fake_cuda(monkeypatch):
+            plan.judge.network.to(CUDA)
+            assert solutions._joined(plan, config, points) == joined
 
 
 class _Asking(EvolutionStrategy):
