@@ -107,6 +107,7 @@ def fit(
             name; its learning rates are the peaks of the schedule, and its step must not need a closure.
         checkpoint: where to keep the state between epochs; None: nowhere.
         record: called before the first epoch (epoch 0, or where a killed training resumes) and after each, with the network.
+            What it raises stops the training, whose checkpoint then holds that epoch.
 
     Raises:
         ConfigError: an unknown precision, a seed that is no whole number, or an optimiser that cannot be used or kept.
@@ -196,10 +197,14 @@ class _Training:
             if self.fit.best_epoch == len(self.fit.losses):
                 self.best = copy.deepcopy(self.network.state_dict())
             if leads:
+                try:
+                    record(epoch + 1, self.network)
+                except BaseException:
+                    self.save()
+                    raise
                 if self.checkpoint is not None and time.monotonic() - written >= self.checkpoint.seconds:
                     self.save()
                     written = time.monotonic()
-                record(epoch + 1, self.network)
 
     def _before_step(self, taken: int, steps: int, *, first: bool) -> Callable[[int], None]:
         """What sets the rates of an epoch, before which so many of all `steps` were taken."""
