@@ -11,36 +11,32 @@ are chosen by validation accuracy; the test accuracy stands beside it. Writes fi
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, Size, by_place, key, label, named
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.rows import opened, trained
 from decouple import device as devices
 from decouple.config import (
+    CompareConfig,
     DataConfig,
     EsConfig,
     LearnConfig,
     LiveConfig,
     PaperConfig,
     RoundsConfig,
+    RunConfig,
     SearchConfig,
     SgdConfig,
 )
-from decouple.data import ImageData, load_data
-from decouple.learn import learn_targets, train_sgd
-from decouple.networks import Stages, paper_network
+from decouple.pipeline import Run
 from decouple.progress import Progress
-from decouple.search import search_solution
-from decouple.seeds import derive
 from decouple.settings import to_builtins
-from decouple.training.evaluate import accuracy
 
 NAME = "ablations"
 
@@ -94,7 +90,7 @@ class Row:
 def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
     """The base and what differs from it in one choice, by name."""
     es = size.es
-    base = SearchConfig(batch=size.batch, es=es)
+    base = SearchConfig(solutions=1, batch=size.batch, es=es)
     every = replace(base, points="all", es=replace(es, generations=by_place(size.layers)))
     alpha = 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
     # As many candidates as es has for all blocks: 44 new ones a generation.
@@ -135,36 +131,28 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
     }
 
 
-def measure(data: ImageData, size: AblationSize, source: str, seed: int, row: Row, device: str) -> Any:
-    """One row for one seed."""
-    place = devices.resolve(device)
+def base_of(size: AblationSize, source: str, seed: int) -> RunConfig:
+    """What all rows of a seed share; images differ between seeds."""
+    training: dict[str, Any] = {"epochs": size.epochs, "weight_decay": size.weight_decay.get(key(source), 2e-2)}
+    alpha = 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
+    return RunConfig(
+        seed=seed,
+        precision="mixed",
+        data=DataConfig(name=source, train=size.images, validation=size.validation, prior=20, seed=seed),
+        network=replace(size.network, groups=size.groups),
+        search=SearchConfig(solutions=1, batch=size.batch, es=size.es, paper=PaperConfig(alpha=alpha)),
+        learn=LearnConfig(**training, **STORED),
+        sgd=SgdConfig(**training, groups=(size.groups,)),
+        compare=CompareConfig(images=60, records=2),
+    )
 
-    def network(groups: int, *what: str) -> Stages:
-        made = paper_network(data.train.images, data.num_classes, size.network, groups=groups, seed=derive(seed, *what))
-        return made.to(place)
 
-    base: dict[str, Any] = {"epochs": size.epochs, "weight_decay": size.weight_decay.get(key(source), 2e-2)}
-    learned = network(size.groups, "learned")
-    found: dict[str, Any] = {}
-    began = time.monotonic()
+def measure(run: Run, row: Row) -> dict[str, Any]:
+    """One row for the seed of the run, whose settings are those of `base_of`."""
     if row.search is None:
-        fit = train_sgd(learned, data.train, validation=data.validation, config=SgdConfig(**base), seed=seed)
-    for number in range(0 if row.search is None else 1 + row.rounds):
-        searched = network(1, "searched") if number == 0 else learned
-        search = row.search if number == 0 else SearchConfig(batch=size.batch, es=RoundsConfig().es)
-        with tempfile.TemporaryDirectory() as folder:
-            of_round = seed if number == 0 else derive(seed, "round", number)
-            dtype = getattr(torch, size.dtype)
-            targets = search_solution(searched, data.train, folder, config=search, seed=of_round, dtype=dtype)  # type: ignore[arg-type]
-            learning = LearnConfig(**(base | STORED | row.learn))
-            found = {
-                "cross_entropy": targets.diagnostics()["after"].mean(1).tolist(),
-                "cosine": targets.diagnostics()["cosine"].mean(1).tolist(),
-                "evaluations": targets.evaluations + learning.evaluations + found.get("evaluations", 0),
-            }
-            fit = learn_targets(learned, data.train, targets, validation=data.validation, config=learning, seed=of_round)
-    found |= {"validation": fit.best_validation, "test": accuracy(learned, data.test)}
-    return {**found, "seconds": time.monotonic() - began}
+        return trained(run, sgd=True)
+    learn, rounds = replace(run.config.learn, **row.learn), RoundsConfig(count=row.rounds)
+    return trained(replace(run, config=replace(run.config, search=row.search, learn=learn, rounds=rounds)), sgd=False)
 
 
 def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
@@ -180,27 +168,30 @@ def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
 def run(arguments: Arguments, size: AblationSize) -> list[dict[str, Any]]:
     """An entry for each data set."""
     parts, found = Parts(arguments.out, NAME, size), []
-    for source in arguments.data or size.data:
-        check_rows(arguments.rows, rows_of(size, source))
-        rows = {name: row for name, row in rows_of(size, source).items() if name in (arguments.rows or (name,))}
-        seeds: dict[str, list[Any]] = {name: [] for name in rows}
-        with Progress().task(f"{NAME}, {key(source)}", len(rows) * len(size.seeds), "networks") as advance:
-            for seed in size.seeds:
-                wanted = DataConfig(name=source, train=size.images, validation=size.validation, prior=20, seed=seed)
-                data = load_data(wanted, data_root=arguments.data_root)
-                for name, row in rows.items():
-                    make: Callable[[], Any] = partial(measure, data, size, source, seed, row, arguments.device)
-                    seeds[name].append(parts.get(f"{key(source)}-{name}-seed{seed}", make))
-                    advance(1)
-        entry = {"data": label(source, arguments.data_root), "rows": {name: _row(seeds[name]) for name in rows}}
-        found.append(entry | {"seeds": seeds})
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = parts.folder or Path(temporary)
+        for source in arguments.data or size.data:
+            check_rows(arguments.rows, rows_of(size, source))
+            rows = {name: row for name, row in rows_of(size, source).items() if name in (arguments.rows or (name,))}
+            seeds: dict[str, list[Any]] = {name: [] for name in rows}
+            with Progress().task(f"{NAME}, {key(source)}", len(rows) * len(size.seeds), "networks") as advance:
+                for seed in size.seeds:
+                    with opened(
+                        folder / f"{key(source)}-seed{seed}", base_of(size, source, seed), **arguments.place
+                    ) as opened_run:
+                        for name, row in rows.items():
+                            make: Callable[[], Any] = partial(measure, opened_run, row)
+                            seeds[name].append(parts.get(f"{key(source)}-{name}-seed{seed}", make))
+                            advance(1)
+            entry = {"data": label(source, arguments.data_root), "rows": {name: _row(seeds[name]) for name in rows}}
+            found.append(entry | {"seeds": seeds})
     return found
 
 
 def _row(seeds: list[Any]) -> dict[str, Any]:
     """Mean and deviation over the seeds."""
     row: dict[str, Any] = {which: spread([100 * seed[which] for seed in seeds]) for which in ("validation", "test")}
-    if "evaluations" in seeds[0]:
+    if "cross_entropy" in seeds[0]:
         points = range(len(seeds[0]["cross_entropy"]))
         row |= {name: [spread([seed[name][p] for seed in seeds]) for p in points] for name in ("cross_entropy", "cosine")}
         row["evaluations"] = seeds[0]["evaluations"]

@@ -53,6 +53,11 @@ class Common:
     figures: Path = FIGURES
     """Folder of the receipt and the pictures."""
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where a run finds its data and computes."""
+        return {"device": self.device, "data_root": self.data_root}
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -70,7 +70,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training keeps its state between epochs, so that a killed one goes on from there."""
+    """Where a training keeps its state between epochs, so that one that is killed, or that its `record` stops, resumes from there."""
 
     path: Path
     unit: str
@@ -107,7 +107,6 @@ def fit(
             name; its learning rates are the peaks of the schedule, and its step must not need a closure.
         checkpoint: where to keep the state between epochs; None: nowhere.
         record: called before the first epoch (epoch 0, or where a killed training resumes) and after each, with the network.
-            What it raises stops the training, whose checkpoint then holds that epoch.
 
     Raises:
         ConfigError: an unknown precision, a seed that is no whole number, or an optimiser that cannot be used or kept.
