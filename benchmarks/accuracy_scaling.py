@@ -89,7 +89,7 @@ def search_settings(search: SearchConfig, algorithm: str, population: int, gener
     1 : 5 : 6, and the generations of the blocks theirs."""
 
     def counts(given: Any) -> dict[str, int]:
-        given = given if isinstance(given, dict) else {"blocks": given}
+        given = given if isinstance(given, dict) else {"blocks": given, "logits": given}
         most = max(count for name, count in given.items() if name != "logits")
         return {
             name: count if name == "logits" else max(1, round(count * generations / most)) for name, count in given.items()

@@ -17,6 +17,7 @@ from benchmarks import paper_scale
 from benchmarks.paper_plan import DEFAULT, ES, PAPER, SCALES, SUMMED, Piece, expected, plan
 from benchmarks.paper_scale import Arguments, Clock, entries_of, left, work
 from decouple.errors import ConfigError
+from decouple.files import load_tensors, unit_of
 from decouple.progress import Advance
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,8 @@ def test_stopped_three_times_it_gives_the_same_table(tmp_path: Path, monkeypatch
         stopped_in("learn", 3, time_is_over)
         stopped = sit(resumed)
     assert stopped == (pieces()[1], "learn", 0.75)
-    assert list(resumed.rglob("checkpoint*")), "nothing of its three epochs is lost"
+    (checkpoint,) = resumed.rglob("checkpoint*")
+    assert len(load_tensors(checkpoint, unit=unit_of(checkpoint))[1]["losses"]) == 3, "no epoch is lost"
     arguments = Arguments(0, resumed, scale="tiny")
     assert left(arguments, pieces(), stopped).startswith("Left: 3 of 4 pieces")
     assert sit(resumed) is None
