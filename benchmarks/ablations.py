@@ -11,15 +11,16 @@ are chosen by validation accuracy; the test accuracy stands beside it. Writes fi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, Size, by_place, key, label, named
-from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.common import STORED, Common, Parts, Size, by_place, key, label, leave
+from benchmarks.receipt import spread, write_table
 from benchmarks.rows import opened, trained
 from decouple import device as devices
 from decouple.config import (
@@ -34,9 +35,7 @@ from decouple.config import (
     SearchConfig,
     SgdConfig,
 )
-from decouple.pipeline import Run
 from decouple.progress import Progress
-from decouple.settings import to_builtins
 
 NAME = "ablations"
 
@@ -147,12 +146,24 @@ def base_of(size: AblationSize, source: str, seed: int) -> RunConfig:
     )
 
 
-def measure(run: Run, row: Row) -> dict[str, Any]:
-    """One row for the seed of the run, whose settings are those of `base_of`."""
-    if row.search is None:
-        return trained(run, sgd=True)
-    learn, rounds = replace(run.config.learn, **row.learn), RoundsConfig(count=row.rounds)
-    return trained(replace(run, config=replace(run.config, search=row.search, learn=learn, rounds=rounds)), sgd=False)
+def config_of(base: RunConfig, row: Row) -> RunConfig:
+    """The settings of a row."""
+    learn, rounds = replace(base.learn, **row.learn), RoundsConfig(count=row.rounds)
+    return replace(base, search=row.search or base.search, learn=learn, rounds=rounds)
+
+
+def every(
+    arguments: Common, name: str, size: Size, base: RunConfig, rows: Mapping[tuple[Any, ...], tuple[RunConfig, bool]]
+) -> dict[tuple[Any, ...], Any]:
+    """What `trained` gives for settings of a seed, by name, each with whether it is SGD's; kept if --out names a folder."""
+    parts, what = Parts(arguments.out, name, size), f"{key(base.data.name)}-seed{base.seed}"
+    with ExitStack() as stack:
+        folder = parts.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        run = stack.enter_context(opened(folder / what, base, progress=Progress(quiet=True), **arguments.place))
+        makers = {
+            (what, *words): partial(trained, replace(run, config=config), sgd=sgd) for words, (config, sgd) in rows.items()
+        }
+        return {words[1:]: found for words, found in parts.all(f"{name}, {what}", makers).items()}
 
 
 def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
@@ -167,24 +178,19 @@ def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
 
 def run(arguments: Arguments, size: AblationSize) -> list[dict[str, Any]]:
     """An entry for each data set."""
-    parts, found = Parts(arguments.out, NAME, size), []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = parts.folder or Path(temporary)
-        for source in arguments.data or size.data:
-            check_rows(arguments.rows, rows_of(size, source))
-            rows = {name: row for name, row in rows_of(size, source).items() if name in (arguments.rows or (name,))}
-            seeds: dict[str, list[Any]] = {name: [] for name in rows}
-            with Progress().task(f"{NAME}, {key(source)}", len(rows) * len(size.seeds), "networks") as advance:
-                for seed in size.seeds:
-                    with opened(
-                        folder / f"{key(source)}-seed{seed}", base_of(size, source, seed), **arguments.place
-                    ) as opened_run:
-                        for name, row in rows.items():
-                            make: Callable[[], Any] = partial(measure, opened_run, row)
-                            seeds[name].append(parts.get(f"{key(source)}-{name}-seed{seed}", make))
-                            advance(1)
-            entry = {"data": label(source, arguments.data_root), "rows": {name: _row(seeds[name]) for name in rows}}
-            found.append(entry | {"seeds": seeds})
+    found = []
+    for source in arguments.data or size.data:
+        known = rows_of(size, source)
+        check_rows(arguments.rows, known)
+        rows = {name: row for name, row in known.items() if name in (arguments.rows or known)}
+        seeds: dict[str, list[Any]] = {name: [] for name in rows}
+        for seed in size.seeds:
+            base = base_of(size, source, seed)
+            settings = {(name,): (config_of(base, row), row.search is None) for name, row in rows.items()}
+            for (name,), row in every(arguments, NAME, size, base, settings).items():
+                seeds[name].append(row)
+        entry = {"data": label(source, arguments.data_root), "rows": {name: _row(seeds[name]) for name in rows}}
+        found.append(entry | {"seeds": seeds})
     return found
 
 
@@ -222,10 +228,7 @@ def main(arguments: Arguments) -> None:
     if arguments.seeds is not None:
         size = replace(size, seeds=arguments.seeds)
     entries = run(arguments, size)
-    name = scaled(NAME, arguments.scale)
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
-    path = write_receipt(name, {"data": entries}, settings=settings, device=arguments.device, folder=arguments.figures)
-    write_table(path, as_markdown(entries))
+    write_table(leave(NAME, arguments, size, {"data": entries}), as_markdown(entries))
 
 
 if __name__ == "__main__":

@@ -10,25 +10,19 @@ seeds of the best validation accuracy. Writes figures/accuracy_scaling.json, .pn
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from itertools import product
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from benchmarks.ablations import AblationSize, base_of
+from benchmarks.ablations import AblationSize, base_of, every
 from benchmarks.command import launch
-from benchmarks.common import LINES, Common, Parts, key, label, named, save_pictures
-from benchmarks.receipt import scaled, spread, write_receipt
-from benchmarks.rows import opened, trained
+from benchmarks.common import Common, draw, label, leave
+from benchmarks.receipt import spread
 from decouple import device as devices
-from decouple.config import PaperConfig, SearchConfig
-from decouple.progress import Progress
-from decouple.report import style
-from decouple.settings import to_builtins
+from decouple.config import SearchConfig
 
 NAME = "accuracy_scaling"
 
@@ -128,73 +122,36 @@ def curves_of(measured: dict[tuple[str, int, int], list[float]], grid: Grid, alg
 
 def run(arguments: Arguments, size: AccuracySize) -> list[dict[str, Any]]:
     """A curve for each data set, algorithm and axis."""
-    parts, curves = Parts(arguments.out, NAME, size), []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = parts.folder or Path(temporary)
-        for source in arguments.data or size.data:
-            measured: dict[tuple[str, int, int], list[float]] = {}
-            total = len(ALGORITHMS) * len(size.grid.places) * len(size.seeds)
-            with Progress().task(f"{NAME}, {key(source)}", total, "networks") as advance:
-                for seed in size.seeds:
-                    base = base_of(size, source, seed)
-                    logits = PaperConfig(
-                        generations={"blocks": size.grid.generations, "logits": 10},
-                        smoothing="noise",
-                        alpha=base.search.paper.alpha,
-                    )
-                    base = replace(base, search=replace(base.search, paper=logits))
-                    with opened(folder / f"{key(source)}-seed{seed}", base, **arguments.place) as run:
-                        for algorithm in ALGORITHMS:
-                            for place in size.grid.places:
-                                config = replace(base, search=search_settings(base.search, algorithm, *place))
-                                make = partial(trained, replace(run, config=config), sgd=False)
-                                found = parts.get(f"{key(source)}-{algorithm}-{place[0]}-{place[1]}-seed{seed}", make)
-                                measured.setdefault((algorithm, *place), []).append(100 * found["validation"])
-                                advance(1)
-            name = label(source, arguments.data_root)
-            curves += [{"data": name, **curve} for of in ALGORITHMS for curve in curves_of(measured, size.grid, of)]
+    curves = []
+    for source in arguments.data or size.data:
+        measured: dict[tuple[str, int, int], list[float]] = {}
+        for seed in size.seeds:
+            base = base_of(size, source, seed)
+            generations = {"blocks": size.grid.generations, "logits": 10}
+            paper = replace(base.search.paper, generations=generations, smoothing="noise")
+            base = replace(base, search=replace(base.search, paper=paper))
+            places = product(ALGORITHMS, size.grid.places)
+            rows = {(of, *at): (replace(base, search=search_settings(base.search, of, *at)), False) for of, at in places}
+            for place, found in every(arguments, NAME, size, base, rows).items():
+                measured.setdefault(place, []).append(100 * found["validation"])
+        name = label(source, arguments.data_root)
+        curves += [{"data": name, **curve} for of in ALGORITHMS for curve in curves_of(measured, size.grid, of)]
     return curves
 
 
-@style.styled
-def draw(curves: list[dict[str, Any]], grid: Grid) -> Figure:
-    """A row for each data set, a column for each axis; mean, and the standard deviation over the seeds."""
-    titles = {
+def picture(curves: Sequence[dict[str, Any]], grid: Grid) -> Figure:
+    axes = {
         "population": f"population ({grid.generations} generations)",
         "generations": f"generations (population {grid.population})",
     }
-    sets = list(dict.fromkeys(curve["data"] for curve in curves))
-    figure = style.new_figure(0.9 + 2.2 * len(sets))
-    panels = figure.subplots(len(sets), 2, sharey="row", sharex="col", squeeze=False)
-    colors = {"es": style.BLUE, "paper": style.VERMILLION}
-    for row, name in zip(panels, sets, strict=True):
-        for axes, (axis, text) in zip(row, titles.items(), strict=True):
-            for curve in curves:
-                if (curve["data"], curve["axis"]) == (name, axis):
-                    _, line, marker = LINES[curve["algorithm"]]
-                    look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 3.5, "elinewidth": 0.8, "capsize": 1.5}
-                    axes.errorbar(curve["x"], curve["mean"], curve["std"], color=colors[curve["algorithm"]], **look)
-            axes.set_title(name)
-            axes.set_xscale("log", base=2)
-            ticks = next(curve["x"] for curve in curves if curve["axis"] == axis)
-            axes.set_xticks(ticks, [str(tick) for tick in ticks])
-            axes.minorticks_off()
-            if name == sets[-1]:
-                axes.set_xlabel(text)
-        row[0].set_ylabel("validation accuracy (%)")
-    handles = [Line2D([], [], color=colors[name], ls=LINES[name][1], marker=LINES[name][2], ms=3.5) for name in ALGORITHMS]
-    figure.legend(handles, [LINES[name][0] for name in ALGORITHMS], loc="outside upper left", ncols=2)
-    return figure
+    return draw(curves, axes, "algorithm", "validation accuracy (%)")
 
 
 def main(arguments: Arguments) -> None:
     devices.prepare()
     size = SCALES[arguments.scale]
     curves = run(arguments, size)
-    name = scaled(NAME, arguments.scale)
-    save_pictures(draw(curves, size.grid), name, arguments.figures)
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
-    path = write_receipt(name, {"curves": curves}, settings=settings, device=arguments.device, folder=arguments.figures)
+    path = leave(NAME, arguments, size, {"curves": curves}, picture(curves, size.grid))
     for curve in curves:
         ends = f"{curve['mean'][0]:.1f} → {curve['mean'][-1]:.1f} %"
         gain = f"{curve['gain']['mean']:+.1f} ± {curve['gain']['std']:.1f}"

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from benchmarks.receipt import FIGURES, spread
+from benchmarks.receipt import FIGURES, scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.config import DataConfig, EsConfig, LiveConfig, NetworkConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData, as_float, load_data
 from decouple.files import save_record, try_record, write_bytes
 from decouple.networks import paper_network
 from decouple.pipeline.directory import commit
+from decouple.progress import Progress
 from decouple.report import style
 from decouple.search import Algorithm, Judge, SearchPoint, search_batch
 from decouple.search.engine import Observer
 from decouple.seeds import derive
-from decouple.settings import fingerprint
+from decouple.settings import fingerprint, to_builtins
 from decouple.training.batches import even_batches
 
 LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
@@ -317,11 +318,29 @@ class Parts:
             save_record(path, value, unit=unit)
         return value
 
+    def all(self, what: str, made: Mapping[tuple[Any, ...], Callable[[], Any]]) -> dict[tuple[Any, ...], Any]:
+        """`get` for each, by the words of its name; `what` is measured, for the progress bar."""
+        found = {}
+        with Progress().task(what, len(made), "parts") as advance:
+            for words, make in made.items():
+                found[words] = self.get("-".join(map(str, words)).replace(" ", "-"), make)
+                advance(1)
+        return found
+
 
 def save_pictures(figure: Figure, name: str, folder: Path) -> None:
     """The figure as `NAME.png` and `NAME.svg`."""
     for kind in ("png", "svg"):
         write_bytes(folder / f"{name}.{kind}", style.render(figure, kind))
+
+
+def leave(benchmark: str, arguments: Any, size: Size, figures: dict[str, Any], picture: Figure | None = None) -> Path:
+    """Write the receipt of a benchmark at a scale, and its picture; returns the receipt's path."""
+    name = scaled(benchmark, arguments.scale)
+    if picture is not None:
+        save_pictures(picture, name, arguments.figures)
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
+    return write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
 
 
 LINES = {"paper": ("genetic algorithm (paper)", (0, (4, 1.6)), "s"), "es": ("evolution strategy (es)", "-", "o")}
@@ -331,16 +350,45 @@ COLORS = (style.BLUE, style.VERMILLION, style.GREEN, style.GREY)
 """Of the blocks."""
 
 
-def plot(axes: Axes, curve: dict[str, Any], color: str) -> None:
-    """A curve of one algorithm, with x, mean and std."""
-    _, line, marker = LINES[curve["algorithm"]]
-    look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 3.5, "elinewidth": 0.8, "capsize": 1.5}
-    axes.errorbar(curve["x"], curve["mean"], curve["std"], color=color, **look)
+@style.styled
+def draw(curves: Sequence[dict[str, Any]], columns: Mapping[str, str], by: str, label: str, *, top: bool = False) -> Figure:
+    """Curves with their deviations: a row for each data set, a column for each "axis", colours by `by`, lines by algorithm.
 
-
-def legend(figure: Figure, blocks: Sequence[str], algorithms: Sequence[str]) -> None:
-    """What colours and lines stand for, above all panels."""
-    handles = [Line2D([], [], color=color, lw=3) for color, _ in zip(COLORS, blocks, strict=False)]
-    handles += [Line2D([], [], color=style.INK, ls=LINES[a][1], marker=LINES[a][2], ms=3.5) for a in algorithms]
-    texts = [*blocks, *(LINES[algorithm][0] for algorithm in algorithms)]
+    Args:
+        curves: each with data, axis, algorithm, what `by` names, x, mean and std; None where there is none.
+        columns: the text below each axis.
+        label: of the ordinate.
+        top: whether each row ends above its highest deviation, and begins at 0.
+    """
+    sets, kinds = ([*dict.fromkeys(curve[name] for curve in curves)] for name in ("data", by))
+    figure = style.new_figure(0.9 + 2.2 * len(sets))
+    panels = figure.subplots(len(sets), len(columns), sharey="row" if top else False, sharex="col", squeeze=False)
+    for row, data in zip(panels, sets, strict=True):
+        for axes, axis in zip(row, columns, strict=True):
+            shown = [curve for curve in curves if (curve["data"], curve["axis"]) == (data, axis)]
+            for curve in shown:
+                _, line, marker = LINES[curve["algorithm"]]
+                look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 3.5, "elinewidth": 0.8, "capsize": 1.5}
+                mean, std = ([math.nan if v is None else v for v in curve[name]] for name in ("mean", "std"))
+                axes.errorbar(curve["x"], mean, std, color=COLORS[kinds.index(curve[by])], **look)
+            axes.set_title(data)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(shown[0]["x"], [str(tick) for tick in shown[0]["x"]])
+            axes.minorticks_off()
+            if data == sets[-1]:
+                axes.set_xlabel(columns[axis])
+        if top:
+            ends = [m + s for c in curves if c["data"] == data for m, s in zip(c["mean"], c["std"], strict=True)]
+            row[0].set_ylim(0, 1.05 * max(ends))
+        row[0].set_ylabel(label)
+    algorithms = list(dict.fromkeys(curve["algorithm"] for curve in curves))
+    handles = (
+        [Line2D([], [], color=color, lw=3) for color, _ in zip(COLORS, kinds, strict=False)] if by != "algorithm" else []
+    )
+    texts = [*map(str, kinds)] if by != "algorithm" else []
+    for algorithm in algorithms:
+        color = COLORS[kinds.index(algorithm)] if by == "algorithm" else style.INK
+        handles.append(Line2D([], [], color=color, ls=LINES[algorithm][1], marker=LINES[algorithm][2], ms=3.5))
+    texts += [LINES[algorithm][0] for algorithm in algorithms]
     figure.legend(handles, texts, loc="outside upper left", ncols=len(handles), columnspacing=1.3)
+    return figure

@@ -83,12 +83,12 @@ def case(data: DataConfig, search: SearchConfig, rows: Rows, **others: Any) -> C
     return Case(config, rows={"SGD": {}, **rows}, **others)
 
 
-READINGS = {
+READINGS: dict[str, dict[str, Any]] = {
     "paper's learner, mean of the squares": PAPER | {"learn.norm": "mean"},
     "paper's learner, sum of the squares": PAPER | {"learn.norm": "sum"},
     "the last block supervised": STORED | {"learn.supervise": "last"},
 }
-OURS = {"stored targets only": STORED, "with live search, the default": {}}
+OURS: dict[str, dict[str, Any]] = {"stored targets only": STORED, "with live search, the default": {}}
 
 
 def full_budget(name: str, train: int, validation: int, paper: PaperConfig, **others: Any) -> Case:

@@ -33,8 +33,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-from benchmarks import accuracy_scaling
-from benchmarks.accuracy_scaling import curves_of
+from benchmarks.accuracy_scaling import curves_of, picture
 from benchmarks.command import launch
 from benchmarks.common import key, label, named, save_pictures
 from benchmarks.paper_plan import EVERY, PAPER, SCALES, Piece, Scale, base_of, expected, few_of, figure_of, plain, plan
@@ -229,7 +228,7 @@ def draw_figure(arguments: Arguments, scale: Scale, base: RunConfig) -> None:
             name = f"{label(base.data.name, arguments.data_root)}, {images} images"
             curves += [{"data": name, **curve} for curve in curves_of(measured, scale.figure, "paper")]
     if curves:
-        save_pictures(accuracy_scaling.draw(curves, scale.figure), NAME, arguments.out)
+        save_pictures(picture(curves, scale.figure), NAME, arguments.out)
 
 
 def main(arguments: Arguments) -> None:
