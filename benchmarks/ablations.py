@@ -142,7 +142,7 @@ def base_of(size: AblationSize, source: str, seed: int) -> RunConfig:
         search=SearchConfig(solutions=1, batch=size.batch, es=size.es, paper=PaperConfig(alpha=alpha)),
         learn=LearnConfig(**training, **STORED),
         sgd=SgdConfig(**training, groups=(size.groups,)),
-        compare=CompareConfig(images=60, records=2),
+        compare=CompareConfig(images=min(60, size.validation), records=2),
     )
 
 
