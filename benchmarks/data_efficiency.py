@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from benchmarks import q0_images, q0_text
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, label, save_pictures
-from benchmarks.headline import Point
+from benchmarks.headline import Point, plot
 from benchmarks.populations import Measure
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from benchmarks.recipes import Recipe, alone
@@ -193,10 +193,7 @@ def draw(figures: dict[str, Any]) -> Figure:
     """Test figures of single networks by data, a panel for each data set, and the level of q0."""
     figure = style.new_figure(2.8)
     for axes, (name, found) in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures.items(), strict=True):
-        tests = [point["test"] for point in found["curve"]]
-        times, means = [point["times"] for point in found["curve"]], [test["mean"] for test in tests]
-        look: dict[str, Any] = {"color": style.INK, "marker": "o", "ms": 3.5, "capsize": 1.5, "label": "single network"}
-        axes.errorbar(times, means, [test["std"] for test in tests], **look)
+        plot(axes, found["curve"], x="times", color=style.INK, marker="o", label="single network")
         axes.axhline(found["q0"]["test"]["mean"], color=style.VERMILLION, label="q0, on the least")
         axes.set(xlabel="times the training data", ylabel=f"test, {found['unit']}", title=name)
         axes.set_xscale("log", base=2)

@@ -9,8 +9,6 @@ each member's convolutions as one matrix product of unfolded patches, batched ov
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +20,7 @@ from torch.nn import functional
 
 from benchmarks.command import launch
 from benchmarks.receipt import write_receipt
+from benchmarks.search_speed import medians
 from decouple import device as devices
 from decouple.config import NetworkConfig
 from decouple.networks import paper_network
@@ -80,20 +79,10 @@ def measure(ensemble: Ensemble, images: Tensor, repeats: int) -> dict[str, float
     calls = {name: way(name) for name in ("loop", "batched")}
     if any(isinstance(layer, nn.Conv2d) for layer in ensemble.modules()):
         calls["unfolded"] = as_products
-    expected = calls["loop"]()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            began = time.perf_counter()
-            found = call()
-            if images.device.type == "cuda":
-                torch.cuda.synchronize(images.device)
-            if repeat:
-                times[name].append(time.perf_counter() - began)
-            else:
-                torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    return {**{name: medians["loop"] / t for name, t in medians.items() if name != "loop"}, "loop_seconds": medians["loop"]}
+    for call in calls.values():
+        torch.testing.assert_close(call(), calls["loop"](), rtol=0, atol=1e-4)
+    seconds = dict(zip(calls, medians(list(calls.values()), images.device, repeats), strict=True))
+    return {**{name: seconds["loop"] / t for name, t in seconds.items() if name != "loop"}, "loop_seconds": seconds["loop"]}
 
 
 def main(arguments: Arguments) -> None:
@@ -106,12 +95,8 @@ def main(arguments: Arguments) -> None:
         for batch in arguments.batches:
             side = 8 if kind == "mlp" else 28
             images = torch.rand(batch, 1, side, side, generator=stream).to(device)
-            row = {
-                "kind": kind,
-                "members": arguments.members,
-                "batch": batch,
-                **measure(ensemble, images, arguments.repeats),
-            }
+            row = {"kind": kind, "members": arguments.members, "batch": batch}
+            row |= measure(ensemble, images, arguments.repeats)
             rows.append(row)
             ratios = ", ".join(f"{n} {v:.2f}" for n, v in row.items() if n in ("batched", "unfolded"))
             print(f"{kind}, {arguments.members} members, {batch} images: times faster than the loop: {ratios}", flush=True)

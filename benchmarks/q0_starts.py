@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, by_place, key, label, named, save_pictures
+from benchmarks.headline import plot
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from benchmarks.recipes import Recipe, cycles_in
@@ -229,10 +230,7 @@ def draw(entries: dict[str, dict[str, Any]]) -> Figure:
     figure = style.new_figure(3.0)
     for axes, (data, entry) in zip(figure.subplots(1, len(entries), squeeze=False)[0], entries.items(), strict=True):
         for (name, row), look in zip(entry["rows"].items(), LOOKS, strict=False):
-            tests = [point["test"] for point in row["curve"]]
-            epochs, means = [point["epochs"] for point in row["curve"]], [test["mean"] for test in tests]
-            look = {**look, "ms": 3, "elinewidth": 0.7, "capsize": 1.5, "label": name}
-            axes.errorbar(epochs, means, [test["std"] for test in tests], **look)
+            plot(axes, row["curve"], **look, label=name)
         axes.set(
             xlabel="epochs in all, two trajectories", ylabel="test NLL (nats)", title=f"{data}, {entry['train']} images"
         )
