@@ -12,6 +12,7 @@ search is in benchmarks.matching.
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,22 +28,20 @@ from benchmarks.common import (
     Common,
     Parts,
     Problem,
-    Searched,
     Size,
     displacement,
     key,
     label,
     leave,
     problem_of,
-    search,
+    searched,
     settings_for,
+    starts_of,
 )
 from benchmarks.receipt import spread, write_table
 from decouple import device as devices, registry
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig
-from decouple.search.solutions import algorithm_of
-from decouple.seeds import derive
 
 NAME = "algorithms"
 
@@ -80,31 +79,25 @@ def table_settings(size: TableSize, algorithm: str, source: str) -> SearchConfig
     return settings_for(algorithm, source, population=population, updates=updates)
 
 
-def solution(problem: Problem, config: SearchConfig, number: int = 0) -> Searched:
-    """A solution: all search points, layer by layer."""
-    seed = derive(problem.seed, NAME, number)
-    return search(problem, algorithm_of(config, seed), seed=seed)
-
-
 def measure_table(problem: Problem, size: TableSize, algorithm: str) -> dict[str, Any]:
     """An algorithm's line for one seed; by search point, where there are lists."""
-    config = table_settings(size, algorithm, problem.source)
-    one, other = solution(problem, config), solution(_some(problem, size.diverse), config, 1)
-    targets, moves = [], []
-    for point in problem.blocks:
-        pair = [
-            (found.targets[point.index][: other.images], found.starts[point.index][: other.images]) for found in (one, other)
-        ]
-        targets.append(n_eff(torch.stack([target for target, _ in pair])))
-        moves.append(n_eff(torch.stack([displacement(target, start) for target, start in pair])))
+    config, began = replace(table_settings(size, algorithm, problem.source), points="all"), time.monotonic()
+    few = replace(problem, split=problem.split.subset(range(min(len(problem.split), size.diverse * size.batch))))
+    with tempfile.TemporaryDirectory() as folder:
+        (store,) = searched(problem, config, folder, solutions=[0])
+        seconds, found = time.monotonic() - began, store.diagnostics()
+        some = torch.arange(len(few.split))
+        pair = [store.rows(some), searched(few, config, folder, solutions=[1])[0].rows(some)]
+    starts = [starts_of(few, targets) for targets in pair]
+    moves = [[displacement(t, s.cpu()) for t, s in zip(*both, strict=True)] for both in zip(pair, starts, strict=True)]
     return {
-        "start": float(one.before[0].mean()),
-        "cross_entropy": one.after.mean(1).tolist(),
-        "cosine": one.cosine.mean(1).tolist(),
-        "evaluations": one.evaluations,
-        "seconds": one.seconds,
-        "n_eff_targets": targets,
-        "n_eff_displacements": moves,
+        "start": float(found["before"][0].mean()),
+        "cross_entropy": found["after"].mean(1).tolist(),
+        "cosine": found["cosine"].mean(1).tolist(),
+        "evaluations": store.evaluations,
+        "seconds": seconds,
+        "n_eff_targets": [n_eff(torch.stack([targets[point.index] for targets in pair])) for point in problem.blocks],
+        "n_eff_displacements": [n_eff(torch.stack([moved[point.index] for moved in moves])) for point in problem.blocks],
     }
 
 
@@ -112,11 +105,6 @@ def n_eff(solutions: Tensor) -> float:
     """Mean N_eff of solutions (S, N, …), over the images for which none is zero; 1 where there is no such image."""
     moved = (solutions.flatten(2).norm(dim=2) > 0).all(0)
     return float(solution_diversity(solutions[:, moved]).mean()) if moved.any() else 1.0
-
-
-def _some(problem: Problem, batches: int) -> Problem:
-    """The first batches of the images alone."""
-    return replace(problem, bounds=problem.bounds[:batches])
 
 
 def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-import time
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,23 @@ from torch import Tensor
 from benchmarks.receipt import FIGURES, scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.config import DataConfig, EsConfig, LiveConfig, NetworkConfig, PaperConfig, SearchConfig
-from decouple.data import ImageData, as_float, load_data
+from decouple.data import ImageData, Split, as_float, load_data
 from decouple.files import save_record, try_record, write_bytes
-from decouple.networks import paper_network
+from decouple.networks import Stages, paper_network
 from decouple.pipeline.directory import commit
 from decouple.progress import Progress
 from decouple.report import style
-from decouple.search import Algorithm, Judge, SearchPoint, search_batch
-from decouple.search.engine import Observer
+from decouple.search import Algorithm, Judge, SearchPoint, TargetStore, search_batch, search_points, search_solutions
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
+from decouple.torch_state import device_of
 from decouple.training.batches import even_batches
 
 LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 STORED: dict[str, Any] = {"target_weight": 1.0, "kl_weight": 0.3, "live": LiveConfig(weight=0.0)}
 """Settings of learning from stored targets alone, without live search."""
 EVERY = range(2**31)
-"""Marks of `search`: all generations."""
+"""Marks of `evolved`: all generations."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +61,33 @@ class Common:
 
 @dataclass(frozen=True)
 class Problem:
-    """Images to search for, and the network of a seed that judges."""
+    """Images to search for, in batches of fixed composition, and the network of a seed that judges."""
 
     source: str
     """As --data.name takes it."""
     seed: int
-    judge: Judge
-    images: Tensor
-    """(N, C, H, W) float32, searched in batches of fixed composition: `bounds`."""
-    labels: Tensor
-    bounds: list[tuple[int, int]]
+    network: Stages
+    dtype: torch.dtype
+    split: Split
+    batch: int
+
+    @functools.cached_property
+    def judge(self) -> Judge:
+        return Judge(self.network, dtype=self.dtype)
 
     @functools.cached_property
     def points(self) -> list[SearchPoint]:
-        with torch.no_grad():
-            return self.judge.points(self.images[:2])
+        return search_points(self.network, tuple(self.split.images.shape[1:]))
 
     @property
     def blocks(self) -> list[SearchPoint]:
         return self.points[:-1]
+
+    def batches(self) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+        """Bounds, images as float and labels of each batch, on the judge's device."""
+        place = device_of(self.network)
+        for start, end in even_batches(len(self.split), self.batch):
+            yield start, end, as_float(self.split.images[start:end]).to(place), self.split.labels[start:end].to(place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +109,12 @@ PAPER_NETWORK = NetworkConfig(width=256, eps=1e-5, statistics="batch")
 """As in the preset cifar100."""
 
 
-def problem_of(
-    arguments: Common, size: Size, source: str, seed: int, *, first: int = 0, dtype: str | None = None
-) -> Problem:
+def problem_of(arguments: Common, size: Size, source: str, seed: int, *, first: int = 0) -> Problem:
     """The network initialised from `seed`, and training images from position `first` on."""
     data, place = load(source, arguments.data_root), devices.resolve(arguments.device)
     network = paper_network(data.train.images, data.num_classes, size.network, groups=1, seed=seed).to(place)
-    chosen = data.train.subset(range(first, first + size.images))
     return Problem(
-        source=source,
-        seed=seed,
-        judge=Judge(network, dtype=getattr(torch, dtype or size.dtype)),
-        images=as_float(chosen.images).to(place),
-        labels=chosen.labels.to(place),
-        bounds=even_batches(len(chosen), size.batch),
+        source, seed, network, getattr(torch, size.dtype), data.train.subset(range(first, first + size.images)), size.batch
     )
 
 
@@ -187,88 +186,48 @@ def settings_for(
     )
 
 
-@dataclass(frozen=True)
-class Searched:
-    """What a search found for all images of a problem; N images, L search points."""
-
-    targets: list[Tensor]
-    """By point: (N, …)."""
-    starts: list[Tensor]
-    """By point: the network's activations there, given the targets before it."""
-    before: Tensor
-    """(L, N) cross-entropy before a point was evolved, nats; `after` and `cosine` as in `BatchResult`."""
-    after: Tensor
-    cosine: Tensor
-    notes: dict[int, dict[int, float]]
-    """By point and mark, the mean cross-entropy over the images: see `search`."""
-    evaluations: int
-    """Candidates scored for an image."""
-    seconds: float
-
-    @property
-    def images(self) -> int:
-        return self.after.shape[1]
+def searched(problem: Problem, config: SearchConfig, folder: str, *, solutions: Sequence[int]) -> list[TargetStore]:
+    """Solutions for all images of the problem."""
+    config = replace(config, batch=problem.batch, dtype="float32")
+    options: dict[str, Any] = {"solutions": solutions, "seed": problem.seed, "dtype": problem.dtype}
+    return search_solutions(problem.network, problem.split, folder, config=config, **options)
 
 
-def _noting(judge: Judge, labels: Tensor, marks: Container[int], notes: dict[int, dict[int, Tensor]]) -> Observer:
-    """Notes, by point and mark, the cross-entropy (B,) of the best."""
+@torch.no_grad()
+def starts_of(problem: Problem, targets: Sequence[Tensor]) -> list[Tensor]:
+    """By point: (N, …) where the search began, the network's activations given the targets (N, …) before it."""
+    starts: list[list[Tensor]] = [[] for _ in problem.points]
+    for start, end, values, _ in problem.batches():
+        for found, point in zip(starts, problem.points, strict=True):
+            found.append(problem.judge.advance(point.index, values).float())
+            values = targets[point.index][start:end].to(values.device)
+    return [torch.cat(found) for found in starts]
 
-    def note(point: SearchPoint, generation: int, best: Tensor) -> None:
-        if generation in marks:
-            dtype = torch.float32 if point.kind == "logits" else judge.dtype
-            fitness = judge.fitness(point, best.to(dtype).unsqueeze(1), labels).squeeze(1)
-            notes.setdefault(point.index, {})[generation] = -fitness
 
-    return note
+def evolved(
+    problem: Problem, algorithm: Algorithm, point: SearchPoint, *, seed: int, marks: Container[int] = EVERY
+) -> tuple[dict[int, float], int]:
+    """Mean cross-entropy of the best, after the updates in `marks`, where one point is evolved by itself; and the candidates scored
+    for an image.
 
-
-def search(
-    problem: Problem,
-    algorithm: Algorithm,
-    *,
-    seed: int,
-    points: Sequence[int] | None = None,
-    marks: Container[int] = (),
-) -> Searched:
-    """Search for all images of the problem.
-
-    Args:
-        points: indices of the points that are evolved; None: all. At others the network's own activations stay, and a population
-            (the paper's: noisy copies of the image) goes through the network as it is.
-        marks: updates after which to note what the best has reached, scored among the other images' best, as it will be used
-            (among the candidates of a generation, BatchNorm's batch statistics are others); 0: when the first was scored.
+    It is scored among the other images' best, as it will be used (among the candidates of a generation, BatchNorm's batch statistics
+    are others); 0: when the first was scored. Before the point are the network's own activations, through which a population (the
+    paper's: noisy copies of the image) goes as well.
     """
-    began = time.monotonic()
-    chosen = "all" if points is None else [problem.points[index].name for index in points]
-    results, notes = [], []
-    for number, (start, end) in enumerate(problem.bounds):
-        images, labels = problem.images[start:end], problem.labels[start:end]
-        noted: dict[int, dict[int, Tensor]] = {}
-        note = _noting(problem.judge, labels, marks, noted)
-        results.append(
-            search_batch(problem.judge, images, labels, algorithm, seed=derive(seed, number), points=chosen, observe=note)
-        )
-        notes.append(noted)
-    seconds = time.monotonic() - began
-    sizes = [end - start for start, end in problem.bounds]
-    values, starts = [problem.images[start:end] for start, end in problem.bounds], []
-    with torch.no_grad():
-        for point in problem.points:
-            starts.append(torch.cat([problem.judge.advance(point.index, part).float() for part in values]))
-            values = [result.targets[point.index] for result in results]
-    return Searched(
-        targets=[torch.cat([result.targets[point.index] for result in results]) for point in problem.points],
-        starts=starts,
-        before=torch.cat([result.before for result in results], dim=1),
-        after=torch.cat([result.after for result in results], dim=1),
-        cosine=torch.cat([result.cosine for result in results], dim=1),
-        notes={
-            point: {mark: float(torch.cat([note[point][mark] for note in notes]).mean()) for mark in of_point}
-            for point, of_point in notes[0].items()
-        },
-        evaluations=round(sum(r.evaluations * size for r, size in zip(results, sizes, strict=True)) / sum(sizes)),
-        seconds=seconds,
-    )
+    notes: dict[int, list[Tensor]] = {}
+    evaluations = 0
+    for number, (_, _, images, labels) in enumerate(problem.batches()):
+
+        def note(place: SearchPoint, generation: int, best: Tensor, labels: Tensor = labels) -> None:
+            if place.index == point.index and generation in marks:
+                dtype = torch.float32 if point.kind == "logits" else problem.dtype
+                fitness = problem.judge.fitness(point, best.to(dtype).unsqueeze(1), labels)
+                notes.setdefault(generation, []).append(-fitness.squeeze(1))
+
+        at = (point.name,)
+        found = search_batch(problem.judge, images, labels, algorithm, seed=derive(seed, number), points=at, observe=note)
+        evaluations += found.evaluations * len(images)
+    return {mark: float(torch.cat(values).mean()) for mark, values in notes.items()}, round(evaluations / len(problem.split))
 
 
 def falls(curves: Sequence[Sequence[float]]) -> dict[str, Any]:

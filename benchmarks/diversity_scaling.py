@@ -18,9 +18,10 @@ Each seed is another network, with runs of its own. Writes figures/diversity_sca
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise, product
 from typing import Any, Literal
@@ -41,15 +42,14 @@ from benchmarks.common import (
     label,
     leave,
     problem_of,
-    search,
+    searched,
     settings_for,
+    starts_of,
 )
 from benchmarks.receipt import spread
 from decouple import device as devices
 from decouple.analysis import effective_solutions
 from decouple.config import PaperConfig
-from decouple.search.solutions import algorithm_of
-from decouple.seeds import derive
 
 NAME = "diversity_scaling"
 ALGORITHMS = ("paper", "es")
@@ -68,7 +68,7 @@ class DiversitySize(Size):
 
 
 SCALES = {
-    "tiny": DiversitySize(data=("digits",), images=12, batch=12, population=24, generations=24, runs=(1, 2, 4)),
+    "tiny": DiversitySize(data=("digits",), images=12, batch=12, population=24, generations=12, runs=(1, 2, 4)),
     "small": DiversitySize(
         data=("mnist", "cifar10"), images=24, batch=24, population=48, generations=24, runs=(1, 2, 4, 8, 16)
     ),
@@ -95,17 +95,17 @@ def measure(problem: Problem, size: DiversitySize, algorithm: str, block: int) -
     config = settings_for(
         algorithm, problem.source, population=size.population, updates=(size.generations,), alpha=size.alpha
     )
-    targets, moved, probability = [], [], []
-    for number in range(max(size.runs)):
-        seed = derive(problem.seed, NAME, number)
-        found = search(problem, algorithm_of(config, seed), seed=seed, points=(block,))
-        targets.append(found.targets[block].cpu())
-        moved.append(displacement(found.targets[block], found.starts[block]).cpu())
-        probability.append((-found.after[block]).exp().cpu())
-    moves = torch.stack(moved)
-    kept = (torch.stack(probability) > 0.5) & (moves.flatten(2).norm(dim=2) > 0)
+    config = replace(config, points=(problem.points[block].name,))
+    every = torch.arange(len(problem.split))
+    with tempfile.TemporaryDirectory() as folder:
+        stores = searched(problem, config, folder, solutions=range(max(size.runs)))
+        targets = [store.rows(every)[block] for store in stores]
+        start = starts_of(problem, stores[0].rows(every))[block].cpu()
+        probability = torch.stack([(-store.diagnostics()["after"][block]).exp() for store in stores])
+    moves = torch.stack([displacement(target, start) for target in targets])
+    kept = (probability > 0.5) & (moves.flatten(2).norm(dim=2) > 0)
     return {
-        "probability": float(torch.stack(probability).mean()),
+        "probability": float(probability.mean()),
         "kept": float(kept.float().mean()),
         "targets": number_of_solutions(torch.stack(targets), kept, size.runs),
         "displacements": number_of_solutions(moves, kept, size.runs),

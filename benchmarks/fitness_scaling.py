@@ -25,12 +25,12 @@ from benchmarks.common import (
     Problem,
     Size,
     draw,
+    evolved,
     falls,
     key,
     label,
     leave,
     problem_of,
-    search,
     settings_for,
 )
 from benchmarks.receipt import spread
@@ -90,8 +90,8 @@ def measure(problem: Problem, size: FitnessSize, algorithm: str, block: int, pop
     marks = {*(mark for mark in size.marks if mark <= last), size.generations}
     config = settings_for(algorithm, problem.source, population=population, updates=(last,))
     seed = derive(problem.seed, NAME, population)
-    found = search(problem, algorithm_of(config, seed), seed=seed, points=(block,), marks=marks)
-    return {str(mark): value for mark, value in found.notes[block].items()}
+    notes, _ = evolved(problem, algorithm_of(config, seed), problem.points[block], seed=seed, marks=marks)
+    return {str(mark): value for mark, value in notes.items()}
 
 
 def curves_of(measured: dict[tuple[int, int], dict[str, float]], size: FitnessSize) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from benchmarks.command import launch
-from benchmarks.common import EVERY, Common, Parts, Problem, Size, key, label, leave, problem_of, search, settings_for
+from benchmarks.common import Common, Parts, Problem, Size, evolved, key, label, leave, problem_of, settings_for
 from benchmarks.receipt import spread
 from decouple import device as devices
 from decouple.config import PaperConfig
@@ -88,7 +88,7 @@ def paper_curve(problem: Problem, size: MatchSize, point: SearchPoint) -> Curve:
     population, generations = size.full.population, [p.setting(size.full.generations) for p in problem.points]
     config = settings_for("paper", problem.source, population=population, updates=generations)
     seed = derive(problem.seed, NAME)
-    notes = search(problem, algorithm_of(config, seed), seed=seed, points=(point.index,), marks=EVERY).notes[point.index]
+    notes, _ = evolved(problem, algorithm_of(config, seed), point, seed=seed)
     known = 0 if problem.judge.couples(point) else size.full.parents
     return Curve([population + count * (population - known) for count in notes], list(notes.values()))
 
@@ -97,7 +97,7 @@ def es_curve(problem: Problem, size: MatchSize, point: SearchPoint, most: int) -
     """es at a point, up to `most` updates."""
     config = settings_for("es", problem.source, population=size.population, updates=[*([0] * point.index), most])
     seed = derive(problem.seed, NAME, "es")
-    notes = search(problem, algorithm_of(config, seed), seed=seed, points=(point.index,), marks=EVERY).notes[point.index]
+    notes, _ = evolved(problem, algorithm_of(config, seed), point, seed=seed)
     return Curve([count * (size.population + 1) + 1 for count in notes], list(notes.values()))
 
 
