@@ -3,7 +3,8 @@
     python -m benchmarks.ensemble_speed          # a minute
     python -m benchmarks.ensemble_speed --device cuda
 
-Every figure is the ratio of the loop's median time to the other's, over interleaved repeats in one process. Writes figures/ensemble-speed-DEVICE.json.
+Every figure is the ratio of the loop's median time to the other's, over interleaved repeats in one process. Writes
+figures/ensemble-speed-DEVICE.json.
 """
 
 from __future__ import annotations
