@@ -39,6 +39,7 @@ from decouple.config import (
     SgdConfig,
     TuneConfig,
 )
+from decouple.errors import ConfigError
 from decouple.pipeline import RunDirectory
 from decouple.pipeline.trials import Tuning, configured
 from decouple.pipeline.tune import tune
@@ -255,7 +256,8 @@ def as_markdown(figures: dict[str, Any]) -> str:
 
 
 def main(arguments: Arguments) -> None:
-    check_rows([arguments.case], CASES)
+    if arguments.case not in CASES:
+        raise ConfigError(f"--case {arguments.case}: expected one of {', '.join(CASES)}")
     chosen = CASES[arguments.case]
     figures = measure(arguments, chosen)
     settings = {

@@ -237,7 +237,7 @@ def main(arguments: Arguments) -> None:
     sources = arguments.data or scale.data
     pieces, stopped = plan(sources, scale), None
     if arguments.minutes > 0:  # and the rest for the table
-        stopped = work(arguments, pieces, began + 60 * arguments.minutes - min(15.0, 6 * arguments.minutes))
+        stopped = work(arguments, pieces, began + 60 * arguments.minutes - min(30.0, 6 * arguments.minutes))
     if entries := entries_of(arguments, pieces):
         draw_figure(arguments, scale, base_of(sources[-1], scale))
         settings = {"scale": arguments.scale, "data": named(sources), **to_builtins(scale)}

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import gap
 from decouple.config import DataConfig, EsConfig, NetworkConfig
+from decouple.errors import ConfigError
 
 
 def test_a_stopped_measurement_continues_to_the_same_figures(tmp_path: Path) -> None:
@@ -51,5 +52,5 @@ def test_rounds_take_the_steps_of_the_row_beside_them(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_refused() -> None:
-    with pytest.raises(SystemExit, match="no row is called mnist-2k; there are: tiny; mnist"):
+    with pytest.raises(ConfigError, match="case mnist-2k: expected one of tiny, mnist"):
         gap.main(gap.Arguments(out=Path("never"), case="mnist-2k"))
