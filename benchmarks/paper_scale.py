@@ -68,6 +68,11 @@ class Arguments:
     scale: Literal["tiny", "paper"] = "paper"
     """tiny: digits, to try the program."""
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where a run finds its data and computes."""
+        return {"device": self.device, "data_root": self.data_root}
+
 
 class Clock(Progress):
     """Ends work between two of its units, where the next one would not end in time."""
@@ -122,34 +127,32 @@ def work(arguments: Arguments, pieces: list[Piece], until: float) -> Stopped | N
     Pieces are taken from the list if their data are not there and nobody has asked for them.
     """
     piece, clock = pieces[0], Clock(until)
+    runs: dict[str, Run] = {}
     try:
         with stopping(until), ExitStack() as stack:
-            runs: dict[str, Run | None] = {}
             for piece in list(pieces):
-                if record_of(arguments, piece) is None:
-                    clock.what, clock.share = "", 0.0
-                    if piece.folder not in runs:
-                        runs[piece.folder] = _run_of(arguments, piece, clock, stack)
-                    if (run := runs[piece.folder]) is None:
-                        pieces.remove(piece)
-                    else:
-                        found = trained(replace(run, config=piece.config), sgd=piece.sgd)
-                        save_record(arguments.out / "rows" / f"{piece.unit}.json", found, unit=piece.unit)
+                if piece not in pieces or record_of(arguments, piece) is not None:
+                    continue
+                clock.what, clock.share = "", 0.0
+                if piece.folder not in runs:
+                    try:
+                        run = stack.enter_context(
+                            opened(arguments.out / piece.folder, piece.config, progress=clock, **arguments.place)
+                        )
+                    except DataError as error:
+                        if arguments.data:
+                            raise
+                        clock.say(f"{piece.config.data.name} is left out: {error}")
+                        pieces[:] = [other for other in pieces if other.config.data.name != piece.config.data.name]
+                        continue
+                    runs[piece.folder] = run
+                found = trained(replace(runs[piece.folder], config=piece.config), sgd=piece.sgd)
+                save_record(arguments.out / "rows" / f"{piece.unit}.json", found, unit=piece.unit)
     except Interrupted:
         return piece, clock.what, clock.share
+    if not pieces:
+        raise DataError("none of the data sets is there: give their folder by --data-root, or folders of images by --data")
     return None
-
-
-def _run_of(arguments: Arguments, piece: Piece, clock: Clock, stack: ExitStack) -> Run | None:
-    """The run directory of a piece, open as long as `stack`; None: see `work`."""
-    options: dict[str, Any] = {"device": arguments.device, "data_root": arguments.data_root, "progress": clock}
-    try:
-        return stack.enter_context(opened(arguments.out / piece.folder, piece.config, **options))
-    except DataError as error:
-        if arguments.data:
-            raise
-        clock.say(f"{piece.folder} is left out: {error}")
-        return None
 
 
 def left(arguments: Arguments, pieces: Sequence[Piece], stopped: Stopped | None = None) -> str:

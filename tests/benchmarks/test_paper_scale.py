@@ -16,7 +16,7 @@ import pytest
 from benchmarks import paper_scale
 from benchmarks.paper_plan import DEFAULT, ES, PAPER, SCALES, SUMMED, Piece, expected, plan
 from benchmarks.paper_scale import Arguments, Clock, entries_of, left, work
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, DataError
 from decouple.files import load_tensors, unit_of
 from decouple.progress import Advance
 
@@ -115,6 +115,19 @@ def test_an_alarm_and_a_signal_end_a_sitting(tmp_path: Path) -> None:
     with pytest.raises(paper_scale.Interrupted), paper_scale.stopping(began + 600):
         signal.raise_signal(signal.SIGTERM)
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_data_that_nobody_has_asked_for_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: Any, **__: Any) -> Any:
+        raise DataError("no files")
+
+    monkeypatch.setattr(paper_scale, "opened", missing)
+    found = pieces()
+    with pytest.raises(DataError, match="none of the data sets is there: give their folder by data_root"):
+        work(Arguments(10, tmp_path), found, time.monotonic() + 600)
+    assert not found
+    with pytest.raises(DataError, match="no files"):
+        work(Arguments(10, tmp_path, data=("digits",)), pieces(), time.monotonic() + 600)
 
 
 def test_the_call_writes_the_table_and_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
