@@ -156,7 +156,6 @@ def settings_for(
     *,
     population: int,
     updates: Sequence[int],
-    smoothing: str = "noise",
     alpha: float | dict[str, float] | None = None,
 ) -> SearchConfig:
     """Settings of an algorithm for a budget.
@@ -165,7 +164,6 @@ def settings_for(
         population: candidates a generation. The paper's parents, explorers and refiners keep their proportions, 1 : 5 : 6.
         updates: by search point, how often the population is renewed after the first one was scored. The paper's search
             counts so; the others count the first generation too.
-        smoothing: the reading of the paper's text.
         alpha: the paper's mutation strengths; None: those that it has for the data set.
     """
     alpha = alpha or (0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha)
@@ -181,7 +179,7 @@ def settings_for(
             explorers=5 * population // 12,
             generations=by_place(updates),
             alpha=alpha,
-            smoothing=smoothing,  # type: ignore[arg-type]
+            smoothing="noise",
         ),
     )
 

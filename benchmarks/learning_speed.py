@@ -70,20 +70,15 @@ class Arguments:
     """Of every measurement."""
     groups: tuple[int, ...] = (1, 2)
     """ConvGroups a block: the fewer, the less a step has beside its targets."""
-    inputs: tuple[str, ...] = ("28x28",)
-    """28x28 or 32x32 images."""
-    widths: tuple[int, ...] = (32, 256)
-    """Channels."""
 
 
 def main(arguments: Arguments) -> None:
     device = devices.resolve(arguments.device)
     devices.prepare()
-    sizes = [size for size in SIZES[device.type] if size.width in arguments.widths]
+    sizes = SIZES[device.type]
     rows = []
-    for size, shape, groups in itertools.product(sizes, arguments.inputs, arguments.groups):
-        for precision in ("float32", "bfloat16"):
-            rows += measure(size, shape, groups, precision, device, arguments.repeats)
+    for size, groups, precision in itertools.product(sizes, arguments.groups, ("float32", "bfloat16")):
+        rows += measure(size, "28x28", groups, precision, device, arguments.repeats)
     settings = {"repeats": arguments.repeats, "sizes": [size._asdict() for size in sizes]}
     figures = {"limit": LIMIT, "rows": rows}
     print(write_receipt(f"learning-speed-{device.type}", figures, settings=settings, device=str(device)))
