@@ -53,6 +53,10 @@ from .errors import (
     SettingError as SettingError,
     WorkerError as WorkerError,
 )
+from .evaluation import (
+    Evaluation as Evaluation,
+    evaluate as evaluate,
+)
 from .learn import (
     Fit as Fit,
     learn_targets as learn_targets,
@@ -95,6 +99,7 @@ from .report import (
 )
 from .report.table import Outcome as Outcome, Table as Table, TableRow as TableRow, read_table as read_table
 from .results import (
+    Reliability as Reliability,
     Results as Results,
 )
 from .search import (

@@ -7,6 +7,7 @@ schema of either; `decouple report --schema` prints it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -153,6 +154,24 @@ class Member(Record):
     test_nll: float
     scores: dict[str, float]
     """As those of the population."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often answers of a confidence are right: the series of a reliability diagram, by bin of equal width on 0..1."""
+
+    counts: tuple[int, ...]
+    """Answers whose confidence (the largest probability) lies in the bin."""
+    confidence: tuple[float, ...]
+    """Mean confidence of these; 0 where there are none."""
+    accuracy: tuple[float, ...]
+    """Share of these that are right; 0 where there are none."""
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: |accuracy − confidence|, weighted by counts; 0..1, to six digits."""
+        gaps = [abs(a - c) * n for a, c, n in zip(self.accuracy, self.confidence, self.counts, strict=True)]
+        return round(sum(gaps) / sum(self.counts), 6)
 
 
 class Q0Results(Headlines):

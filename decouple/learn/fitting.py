@@ -120,7 +120,7 @@ def fit(
         raise ConfigError(f"record must be a function of the epoch and the network, not a {type(record).__name__}")
     seed = whole_number(seed, "seed")
     _check(network, train, validation, settings)
-    network.train_on(train.images)
+    network.train_on(train.images, train.classes)
     training = _Training(network, objective, settings, checkpoint)
     training.begin(optimizer, len(train))
     group = Group.current(device_of(network))

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 from decouple.config import LearnConfig, TrainConfig
 from decouple.config.images import PAPER
 from decouple.data.images import Split, as_float
 from decouple.device import search_dtype
+from decouple.evaluation import evaluate
 from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
 from decouple.learn.fitting import Checkpoint, Fit, fit, recorded_epochs
 from decouple.learn.objective import CrossEntropy, regression
@@ -24,7 +24,6 @@ from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
 from decouple.settings import fingerprint
-from decouple.training.evaluate import logits
 from decouple.training.loop import Objective
 from decouple.trajectories import Recorder, Recording
 
@@ -276,8 +275,7 @@ def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
     path, unit = trained.folder / "test.json", f"{trained.unit}/test"
     found = try_record(path, unit=unit)
     if found is None:
-        answers, labels = logits(network, run.data.test), run.data.test.labels
-        accuracy = float((answers.argmax(1) == labels).double().mean())
-        found = {"accuracy": accuracy, "nll": float(functional.cross_entropy(answers.double(), labels))}
+        tested = evaluate(network, run.data)
+        found = {"accuracy": tested.accuracy, "nll": tested.nll}
         save_record(path, found, unit=unit)
     return found

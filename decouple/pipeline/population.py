@@ -25,7 +25,8 @@ from decouple.progress import Progress
 from decouple.q0 import mixture, nll, select_members
 from decouple.q0.architecture import Architecture, GptArchitecture, ImageArchitecture
 from decouple.q0.compress import distill
-from decouple.q0.ensemble import Ensemble, write_index
+from decouple.q0.ensemble import Ensemble
+from decouple.q0.members import INDEX, Known, write_index
 from decouple.q0.population import fitted_prior
 from decouple.q0.prior import FLOOR, greedy_picks
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
@@ -137,7 +138,7 @@ class Population:
         truths = {part: torch.stack([task.p_truth(one[part], part) for one in answers]) for part in HELD_OUT}
         fitted = fitted_prior(truths["prior"], config.prior, run.config.seed)
         size = min(config.members or len(snapshots), len(snapshots))
-        write_index(run.directory.path, snapshots, fitted.weights, size, self.architecture)
+        write_index(run.directory.path, INDEX, snapshots, fitted.weights, size, Known(self.architecture))
         picks = greedy_picks(truths["prior"], len(snapshots))
         latest = sorted(range(len(snapshots)), key=lambda i: (-snapshots[i].cycle, snapshots[i].trajectory))
         ways = [ways_of(fitted.weights, picks, latest, k) for k in range(1, len(snapshots) + 1)]
@@ -224,7 +225,12 @@ def image_population(run: Run, networks: Sequence[Trained]) -> Population:
         trajectories=config.q0.trajectories or len(learned),
         start=start,
         architecture=ImageArchitecture(
-            config.network, config.network.groups, data.image_shape, data.num_classes, in_unit_scale(data.train.images)
+            config.network,
+            config.network.groups,
+            data.image_shape,
+            data.num_classes,
+            in_unit_scale(data.train.images),
+            data.classes,
         ),
     )
 

@@ -13,7 +13,8 @@ from decouple.data.images import ImageData
 from decouple.errors import NetworkError, expect
 from decouple.networks.checks import check_trainable
 from decouple.networks.state import check_values, own_copy, state_of, weights_digest
-from decouple.q0.ensemble import Ensemble, check_members
+from decouple.q0.ensemble import Ensemble
+from decouple.q0.members import OWN_INDEX, about, check_members, write_index
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
 from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, Snapshot, batch_of, snapshots_of, train_trajectory
@@ -42,7 +43,8 @@ def train_population(
         networks: of one shape, new or trained; left as they are. Of images they are `Stages`. A trajectory is trained on the
             device of its network.
         data: trajectories train on `train`, the prior is fitted on `prior`. Or a task of your own (`decouple.tasks.Task`).
-        folder: where the snapshots go; those that it holds already are not trained again.
+        folder: where the snapshots go; those that it holds already are not trained again. `Ensemble.load(folder, network=…)` loads
+            the population that was trained there last.
         config: cycles, epochs, rates, distillation, `members` and `prior`; `init` and `trajectories` are given by `networks`.
         seed: of batches, views and noise.
         precision: "float32" or "bfloat16" (autocast).
@@ -65,17 +67,22 @@ def train_population(
     """
     task, seed = _checked(networks, data, config), whole_number(seed, "seed")
     members: list[nn.Module] = []
+    every: list[Snapshot] = []
     for trajectory, network in enumerate(networks):
         identity = fingerprint(config, precision, weights_digest(network), structure_text(network), task.digest)
         snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
         chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
         train_trajectory(chain, snapshots, advance=advance)
         members += [_member(network, task, snapshot) for snapshot in snapshots]
+        every += snapshots
     truths = [task.p_truth(task.answers(member, "prior", precision=precision), "prior") for member in members]
     fitted = fitted_prior(torch.stack(truths), config.prior, seed)
     with torch_defaults():
-        chosen, share = select_members(fitted.weights, config.members or len(members))
-        return Ensemble([members[i] for i in chosen.tolist()], share)
+        size = config.members or len(members)
+        chosen, share = select_members(fitted.weights, size)
+        ensemble = Ensemble([members[i] for i in chosen.tolist()], share)
+    write_index(Path(folder), OWN_INDEX, every, fitted.weights, size, about(members, ensemble.classes, None))
+    return ensemble
 
 
 def _member(network: nn.Module, task: Task, snapshot: Snapshot) -> nn.Module:
