@@ -6,6 +6,7 @@ from . import (
     data as data,
     errors as errors,
     learn as learn,
+    loggers as loggers,
     networks as networks,
     pipeline as pipeline,
     presets as presets,
@@ -65,6 +66,10 @@ from .learn import (
 from .learn.objective import (
     Targets as Targets,
 )
+from .loggers import (
+    Logger as Logger,
+    Loggers as Loggers,
+)
 from .networks import (
     Stages as Stages,
     paper_network as paper_network,
@@ -90,6 +95,9 @@ from .pipeline.tune import (
 from .presets import (
     preset as preset,
     text_preset as text_preset,
+)
+from .progress import (
+    Progress as Progress,
 )
 from .q0.ensemble import (
     Ensemble as Ensemble,

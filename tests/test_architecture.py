@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "decouple"
 LAYERS = (
     {"_version", "_backend", "errors", "encoding", "formats", "streams", "progress"},
     {"tensors", "files", "own_code", "torch_state", "device"},
-    {"seeds", "workers"},
+    {"seeds", "workers", "loggers"},
     {"results", "registry"},
     {"config"},
     {"settings", "presets"},

@@ -85,6 +85,7 @@ def _run_seeds(seeds: tuple[int, ...], options: RunOptions, config: RunConfig, a
             data_root=options.data_root,
             workers=options.workers,
             quiet=options.quiet,
+            logger=options.log or "",
         )
     print(f"{table}\nTable: {(out / 'table.md').resolve()}")
 
@@ -242,6 +243,7 @@ def _text(argv: list[str]) -> None:
             device=options.device,
             workers=options.workers,
             quiet=options.quiet,
+            logger=options.log,
         )
     if found is not None:
         print(population_summary(found.q0))
@@ -270,7 +272,7 @@ def _execute(
         group=group,
         data_root=options.data_root,
         progress=progress,
-        tensorboard=options.tensorboard,
+        logger=options.log,
         execution=Execution(options.workers, options.ray_address),
         named=named,
     ) as run:
@@ -324,6 +326,7 @@ def _tune(argv: list[str]) -> None:
             data_root=options.data_root,
             workers=options.workers,
             quiet=options.quiet,
+            logger=options.log,
         )
     print(f"{found}\nTable and picture: {(out / 'tune.md').resolve()}")
     print(f"Run the best settings: decouple run {config.preset} --config {shlex.quote(str(out / 'best.json'))}")

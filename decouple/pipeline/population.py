@@ -108,7 +108,7 @@ class Population:
 
     def _log(self, trajectory: int, cycle: int, epoch: int, loss: float) -> None:
         step = self.run.config.q0.epochs_before(cycle) + epoch + 1
-        self.run.log("q0", step, f"trajectory-{trajectory}", {"loss": loss})
+        self.run.log("q0", f"trajectory-{trajectory}", step, {"loss": loss})
 
     def answers(self, snapshot: Snapshot, network: nn.Module) -> dict[str, Tensor]:
         """What a snapshot answers on each held-out part, float32 (see `Task.answers`); kept beside it. Changes `network`."""
@@ -268,5 +268,4 @@ def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path
         task = image_task(config, load_data(config.data, data_root=data_root or known.get("root")))
     seed = derive(config.seed, "q0", "compressed")
     q0 = replace(config.q0, epochs=epochs)
-    with Progress().task("distillation", epochs, "epochs") as advance:
-        return distill(ensemble, task.build(seed), task, q0, seed=seed, precision=config.precision, advance=advance)
+    return distill(ensemble, task.build(seed), task, q0, seed=seed, precision=config.precision, logger=Progress())

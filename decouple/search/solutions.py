@@ -18,9 +18,12 @@ from decouple.data.images import Split, as_float
 from decouple.device import check_workers
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
+from decouple.formats import plural
+from decouple.loggers import Loggers
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.networks.state import state_of
+from decouple.progress import Advance
 from decouple.search.algorithm import Algorithm, SearchPoint, chosen, points_of
 from decouple.search.engine import Budget
 from decouple.search.judge import Judge
@@ -91,7 +94,7 @@ def search_solution(
         dtype: arithmetic of the scoring.
         identity: names network, data and settings in each file, so that files of another search are not taken for this
             one's; default: a digest of all of them.
-        execution: on how many workers, and where.
+        execution: on how many workers, where, and which `logger` is told.
 
     Raises:
         ConfigError: a setting is out of its range, a number is not whole, the network lacks a search point that is named, the
@@ -159,25 +162,25 @@ def search_solutions(
         shards_of(split, config, place, seed=seed, solution=solution, identity=name)
         for solution, place, name in zip(solutions, folders, names, strict=True)
     ]
-    if missing := _missing(shards, seeds, execution):
-        size = target_bytes(points, config)
+    missing, size = _missing(shards, seeds), target_bytes(points, config)
+    if missing:
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
         plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
-        _search_missing(plan, missing, split, execution, size)
+        what, images = f"search, {plural(len(shards), 'solution')}", len(shards) * len(split)
+        with Loggers(execution.logger).task(what, images, "images") as advance:
+            advance(images - sum(task.images for task in missing))
+            _search_missing(plan, missing, split, execution, size, advance)
     return [TargetStore(of_solution) for of_solution in shards]
 
 
-def _missing(shards: list[list[Shard]], seeds: list[int], execution: Execution) -> list[Task]:
-    """What is to be searched, of the shards of every solution; `execution` hears of what is not."""
-    missing = []
-    for solution, of_solution in enumerate(shards):
-        for number, shard in enumerate(of_solution):
-            task = Task(shard, solution, derive(seeds[solution], number))
-            if shard.is_whole():
-                execution.advance(task.images)
-            else:
-                missing.append(task)
-    return missing
+def _missing(shards: list[list[Shard]], seeds: list[int]) -> list[Task]:
+    """What is to be searched, of the shards of every solution."""
+    return [
+        Task(shard, solution, derive(seeds[solution], number))
+        for solution, of_solution in enumerate(shards)
+        for number, shard in enumerate(of_solution)
+        if not shard.is_whole()
+    ]
 
 
 def _plan(
@@ -199,12 +202,22 @@ def _plan(
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)
 
 
-def _search_missing(plan: Plan, missing: list[Task], split: Split, execution: Execution, image_bytes: int) -> None:
+def _search_missing(
+    plan: Plan, missing: list[Task], split: Split, execution: Execution, image_bytes: int, advance: Advance
+) -> None:
     """Search the batches that are not there, and write each as it comes."""
+    logger = Loggers(execution.logger)
 
     def keep(task: Task, contents: bytes) -> None:
         write_bytes(task.shard.path, contents)
-        execution.advance(task.images)
+        if execution.logger is not None:
+            found = task.shard.read(checked=False)[0]
+            figures = {
+                "cross_entropy": float(found["after"][-1].mean()),
+                "solved": float(found["solved"][-1].float().mean()),
+            }
+            logger.log("search", task.shard.path.parent.name, task.shard.bounds[1], figures)
+        advance(task.images)
 
     if execution.distributed:
         from decouple.search import workers as pool

@@ -159,28 +159,15 @@ def test_other_images_are_refused(tiny: RunConfig, finished: Path) -> None:
         run(tiny, finished, resume=True)
 
 
-def test_tensorboard_logs_when_asked(tiny: RunConfig, tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+def test_a_run_logs_elsewhere_when_asked(tiny: RunConfig, tmp_path: Path) -> None:
     with (
         RunDirectory.create(tmp_path / "run", tiny, resume=False) as directory,
-        open_run(directory, tiny, tensorboard=True) as opened,
+        open_run(directory, tiny, logger="tensorboard") as opened,
     ):
-        opened.log("learn", 3, "search-0", {"loss": 0.5})
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert [(e.step, e.value) for e in events.Scalars("learn/search-0/loss")] == [(3, 0.5)]
-
-
-def test_tensorboard_that_is_not_installed_is_named(
-    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with (
-        RunDirectory.create(tmp_path / "run", tiny, resume=False) as directory,
-        pytest.raises(ConfigError, match=r"pip install 'decouple-learn\[tensorboard\]'"),
-        open_run(directory, tiny, tensorboard=True),
-    ):
-        pass
+        opened.log("learn", "search-0", 3, {"loss": 0.5})
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert line == {"stage": "learn", "unit": "search-0", "step": 3, "loss": 0.5}
 
 
 def test_times_are_kept_by_settings_and_every_sitting_is_noted(tiny: RunConfig, finished: Path, no_report: None) -> None:
