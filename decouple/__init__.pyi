@@ -102,6 +102,9 @@ from .progress import (
 from .q0.ensemble import (
     Ensemble as Ensemble,
 )
+from .q0.export import (
+    export as export,
+)
 from .report import (
     write_comparison as write_comparison,
 )

@@ -122,7 +122,7 @@ def _options(*command: str) -> set[str]:
 
 def _command_of(words: list[str]) -> tuple[str, ...]:
     """The part of a command line that names the command; `compare` with several runs takes options of its own."""
-    if words[1:2] == ["q0"] and words[2:3] in (["text"], ["plan"], ["export"]):
+    if words[1:2] == ["q0"] and words[2:3] in (["text"], ["plan"]):
         return ("q0", words[2])
     folders = list(itertools.takewhile(lambda word: not word.startswith("-"), words[2:]))
     return ("compare", *folders) if words[1] == "compare" and len(folders) > 1 else (words[1],)
@@ -175,7 +175,7 @@ def test_the_settings_are_known(page: str) -> None:
         ("tune",),
         ("q0", "text"),
         ("q0", "plan"),
-        ("q0", "export"),
+        ("export",),
         ("report",),
         ("compare", "RUN", "RUN"),
         ("table",),

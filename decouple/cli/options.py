@@ -140,8 +140,10 @@ class PlanOptions(Section):
 
 @dataclass(frozen=True)
 class ExportOptions(Section):
-    out: Path = Path("ensemble.safetensors")
-    """The file to write: weights, members and their shape."""
+    to: Path | None = None
+    """The file to write, by its ending: .safetensors (weights), .pt2 (a program of torch.export) or .onnx."""
+    what: Name = "ensemble"
+    """The ensemble, or a network of the run: search-0, sgd-1, …"""
     members: Positive | None = None
     """The heaviest members; default: all that have a weight."""
     equal: bool = False
@@ -152,6 +154,10 @@ class ExportOptions(Section):
     """Epochs of that training."""
     data_root: Path | None = None
     """Folder of the data sets, for --distill; default: the run's."""
+    overwrite: bool = False
+    """Replace a file that is there."""
+    network: NamedCode = field(default_factory=NamedCode)
+    data: NamedCode = field(default_factory=NamedCode)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def open_run(
     devices.prepare()
     with group.first_alone():  # it may download, and what it has found about the directory holds for the others
         named = config.code if named is None else named
-        code = _code(directory, config, named)
+        code = code_of(directory, config, named)
         data = _data_of(directory, config, data_root, group, execution, code)
     with logging_to(logger if group.first else None, directory.path, config) as loggers:
         run = Run(
@@ -252,7 +252,7 @@ def _data_of(
     return data
 
 
-def _code(directory: RunDirectory, config: RunConfig, named: Collection[str]) -> dict[str, dict[str, str | None]]:
+def code_of(directory: RunDirectory, config: RunConfig, named: Collection[str]) -> dict[str, dict[str, str | None]]:
     """By setting, what names code that is not decouple's, and the digest of its file, if that is the one that the directory's
     results were made with.
 

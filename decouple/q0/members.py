@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from decouple.errors import ConfigError, DamagedFileError, NetworkError
-from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record
+from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record, unit_of
+from decouple.networks.cutting import Part
 from decouple.networks.stages import Stages
 from decouple.networks.state import check_values, load_state, own_copy, state_of
 from decouple.q0.architecture import Architecture, ImageArchitecture, architecture_from
@@ -21,6 +22,8 @@ from decouple.q0.trajectories import Snapshot, weights_in
 
 UNIT = "q0/ensemble"
 """Identity of an ensemble's file: it may be moved and copied at will."""
+NETWORK_UNIT = "network"
+"""That of a file of one network, by the names that its weights have outside of decouple."""
 INDEX = "q0/population.json"
 """In a run directory: the members of the population that was evaluated last, their weights and what is known of them."""
 OWN_INDEX = "population.json"
@@ -127,6 +130,41 @@ def give_scale(members: Iterable[nn.Module], unit_scale: bool | None) -> None:
             member.unit_scale = unit_scale
 
 
+def plain_state(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """A network's state by the names that the weights have outside of decouple: those of the module that was cut, or of an
+    `nn.Sequential` of all layers where each stage is one."""
+    names = _plain_names(network)
+    return {names.get(name, name): value for name, value in state.items()}
+
+
+def whole_state(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """What `plain_state` was made of, for `network`; a state that has the network's own names as it is."""
+    names = _plain_names(network)
+    if set(state) == set(names):
+        return dict(state)
+    own: dict[str, Tensor] = {name: state[plain] for name, plain in names.items() if plain in state}
+    return own | {name: value for name, value in state.items() if name not in names.values()}
+
+
+def _plain_names(network: nn.Module) -> dict[str, str]:
+    """By the names in the network's `state_dict`."""
+    names = {name: name for name in network.state_dict()}
+    if not isinstance(network, Stages):
+        return names
+    before = 0
+    for number, stage in enumerate(network.stages):
+        prefix = f"stages.{number}."
+        for name in [name for name in names if name.startswith(prefix)]:
+            rest = name.removeprefix(prefix)
+            first, _, inner = rest.partition(".")
+            if isinstance(stage, nn.Sequential):
+                names[name] = f"{before + list(dict(stage.named_children())).index(first)}.{inner}"
+            elif isinstance(stage, Part):
+                names[name] = rest
+        before += len(stage) if isinstance(stage, nn.Sequential) else 0
+    return names
+
+
 def write_members(path: Path, members: Sequence[nn.Module], weights: Tensor, known: Known) -> None:
     """Write the file that `read_members` reads. Raises NetworkError: a member keeps state that is no tensor."""
     tensors = {
@@ -171,9 +209,10 @@ def read_members(
         chosen, share = _chosen([member["weight"] for member in meta["members"]], k, equal)
         states = [_snapshot(source, **meta["members"][i]) for i in chosen]
     else:
-        tensors, meta = load_tensors(source, unit=UNIT)
-        chosen, share = _chosen(meta["weights"], k, equal)
-        states = [_member(tensors, i) for i in chosen]
+        single = unit_of(source) == NETWORK_UNIT
+        tensors, meta = load_tensors(source, unit=NETWORK_UNIT if single else UNIT)
+        chosen, share = _chosen([1.0] if single else meta["weights"], k, equal)
+        states = [tensors] if single else [_member(tensors, i) for i in chosen]
     known = Known.of(meta)
     try:
         skeleton = known.build(own, set(states[0]))
@@ -182,7 +221,7 @@ def read_members(
     members = []
     for state in states:
         members.append(own_copy(skeleton))
-        load_state(members[-1], state)
+        load_state(members[-1], whole_state(state, members[-1]))
     give_scale(members, known.unit_scale)
     return members, share, known
 

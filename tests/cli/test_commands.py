@@ -56,7 +56,7 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
             ["run", "digits", "--learn.live", "1"],
             "'--learn.live' is a section of settings: give --learn.live.weight, --learn",
         ),
-        (["q0", "export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected a whole number ≥ 1"),
+        (["export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected a whole number ≥ 1"),
         (["q0", "text", "--data", "x", "--q0.perturb", "1"], "--q0.perturb = 1.0: expected 0 with restart = new"),
         (["q0", "text", "--data", "x", "--q0.members", "9"], "--q0.members = 9: expected at most 8, the snapshots of 2 × 4"),
         (["run", "digits", "--network.width", "0"], "--network.width = 0: expected a whole number ≥ 1"),

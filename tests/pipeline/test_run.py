@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from decouple import results
-from decouple.cli import run_command
 from decouple.config import RunConfig
 from decouple.data import load_data
 from decouple.errors import ConfigError, DamagedFileError, RunDirectoryError
@@ -252,15 +251,3 @@ def test_the_population_of_a_run_is_loaded_as_an_ensemble(tiny: RunConfig, finis
     (finished / "q0" / "population.json").unlink()
     with pytest.raises(ConfigError, match="has no population yet; make it with 'decouple q0"):
         Ensemble.load(finished)
-
-
-def test_a_population_is_exported_and_compressed_by_the_command(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "two.safetensors"
-    assert run_command(["q0", "export", str(finished), "--out", str(out), "--members", "2"]) == 0
-    assert len(Ensemble.load(out).members) == 2
-    assert run_command(["q0", "export", str(finished), "--out", str(out), "--distill", "--distill-epochs", "2"]) == 0
-    assert len(Ensemble.load(out).members) == 1
-    assert "in one network" in capsys.readouterr().out
-    assert run_command(["q0", "export", "--out", str(out)]) == 2
