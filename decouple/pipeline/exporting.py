@@ -38,10 +38,9 @@ def export_run(
     named: Collection[str] = (),
     overwrite: bool = False,
 ) -> str:
-    """Write a network or the population of a run to a file; returns a line that says what it holds.
+    """Write a network or the population of a run to a file, as `decouple.export` does; returns a line that says what it holds.
 
-    An ensemble of several members in `.safetensors` is for `Ensemble.load`; everything else is used without decouple: see
-    `decouple.export`.
+    An ensemble of several members in `.safetensors` is for `Ensemble.load`.
 
     Args:
         source: a run directory, or a file of an ensemble.
@@ -67,8 +66,7 @@ def export_run(
         export(_network(run, what), path, examples, overwrite=overwrite)
         return f"{path}: {what}"
     ensemble = Ensemble.load(source, members, equal=equal) if run is None else run.ensemble(members, equal=equal)
-    said = f"{path}: {plural(len(ensemble.members), 'member')}"
-    examples = _examples(ensemble, run)
+    said, examples = f"{path}: {plural(len(ensemble.members), 'member')}", _examples(ensemble, run)
     if distil is not None:
         if run is None:
             raise ConfigError(f"--distill trains on the data of a run: give its directory, not {source}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import shutil
@@ -23,7 +24,6 @@ from decouple.loggers import Loggers
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.networks.state import state_of
-from decouple.progress import Advance
 from decouple.search.algorithm import Algorithm, SearchPoint, chosen, points_of
 from decouple.search.engine import Budget
 from decouple.search.judge import Judge
@@ -35,6 +35,8 @@ from decouple.tensors import whole_number
 from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import even_batches
 
+JOINED = 2**24
+"""Values of candidates of the batches that are searched together, at most; more would leave a core's cache, to no gain."""
 PILOT = 32
 """Images that tell whether the network can judge candidates at all."""
 
@@ -143,7 +145,7 @@ def search_solutions(
     check_workers(workers := whole_number(execution.workers, "workers"))
     execution = dataclasses.replace(execution, workers=workers)
     seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
-    points = [point.shape for point in _check_network(network, split, config)]
+    points = _check_network(network, split, config)
     seeds = [derive(seed, "search", solution) for solution in solutions]
 
     def algorithms() -> tuple[Algorithm, ...]:  # only where something is missing: it may run code that the settings name
@@ -162,25 +164,38 @@ def search_solutions(
         shards_of(split, config, place, seed=seed, solution=solution, identity=name)
         for solution, place, name in zip(solutions, folders, names, strict=True)
     ]
-    missing, size = _missing(shards, seeds), target_bytes(points, config)
-    if missing:
-        _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
+    whole = [[shard.is_whole() for shard in of_solution] for of_solution in shards]
+    if not all(map(all, whole)):
+        size = target_bytes([point.shape for point in points], config)
         plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
-        what, images = f"search, {plural(len(shards), 'solution')}", len(shards) * len(split)
-        with Loggers(execution.logger).task(what, images, "images") as advance:
-            advance(images - sum(task.images for task in missing))
-            _search_missing(plan, missing, split, execution, size, advance)
+        missing = _missing(shards, whole, seeds, _joined(plan, config, points))
+        _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
+        _search_missing(plan, missing, split, execution, size)
     return [TargetStore(of_solution) for of_solution in shards]
 
 
-def _missing(shards: list[list[Shard]], seeds: list[int]) -> list[Task]:
-    """What is to be searched, of the shards of every solution."""
-    return [
-        Task(shard, solution, derive(seeds[solution], number))
-        for solution, of_solution in enumerate(shards)
-        for number, shard in enumerate(of_solution)
-        if not shard.is_whole()
-    ]
+def _missing(shards: list[list[Shard]], whole: list[list[bool]], seeds: list[int], joined: int) -> list[Task]:
+    """What is to be searched, of the shards of every solution, so many together.
+
+    Which shards are searched together does not depend on what is there: rounding would tell.
+    """
+    missing = []
+    for solution, of_solution in enumerate(shards):
+        for first in range(0, len(of_solution), joined):
+            together = slice(first, first + joined)
+            if not all(whole[solution][together]):
+                missing.append(Task(tuple(of_solution[together]), solution, derive(seeds[solution], first)))
+    return missing
+
+
+def _joined(plan: Plan, config: SearchConfig, points: list[SearchPoint]) -> int:
+    """How many batches are searched together: 1, unless the images of a batch do not depend on each other there."""
+    first = chosen(points, config.points)[0]
+    if config.target is not None or plan.judge.couples(first) or not all(each.joins for each in plan.algorithms):
+        return 1
+    elements = max(math.prod(point.shape) for point in points[first.index :])
+    candidates = max(each.candidates(first) for each in plan.algorithms)
+    return max(1, JOINED // (elements * candidates * config.batch))
 
 
 def _plan(
@@ -202,31 +217,31 @@ def _plan(
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)
 
 
-def _search_missing(
-    plan: Plan, missing: list[Task], split: Split, execution: Execution, image_bytes: int, advance: Advance
-) -> None:
+def _search_missing(plan: Plan, missing: list[Task], split: Split, execution: Execution, image_bytes: int) -> None:
     """Search the batches that are not there, and write each as it comes."""
-    logger = Loggers(execution.logger)
+    logger, solutions = Loggers(execution.logger), len(plan.algorithms)
+    total = solutions * len(split)
 
-    def keep(task: Task, contents: bytes) -> None:
-        write_bytes(task.shard.path, contents)
-        if execution.logger is not None:
-            found = task.shard.read(checked=False)[0]
-            figures = {
-                "cross_entropy": float(found["after"][-1].mean()),
-                "solved": float(found["solved"][-1].float().mean()),
-            }
-            logger.log("search", task.shard.path.parent.name, task.shard.bounds[1], figures)
+    def keep(task: Task, contents: list[bytes]) -> None:
+        for shard, of_shard in zip(task.shards, contents, strict=True):
+            write_bytes(shard.path, of_shard)
+            if execution.logger is not None:
+                found = shard.read(checked=False)[0]
+                means = {name: float(found[name][-1].float().mean()) for name in ("after", "solved")}
+                figures = {"cross_entropy": means["after"], "solved": means["solved"]}
+                logger.log("search", shard.path.parent.name, shard.bounds[1], figures)
         advance(task.images)
 
-    if execution.distributed:
-        from decouple.search import workers as pool
+    with logger.task(f"search, {plural(solutions, 'solution')}", total, "images") as advance:
+        advance(total - sum(task.images for task in missing))
+        if execution.distributed:
+            from decouple.search import workers as pool
 
-        size = missing[0].images * image_bytes
-        pool.distribute_search(plan, missing, split, keep, execution=execution, result_bytes=size)
-    else:
-        for task in missing:
-            keep(task, plan.search(task, split.subset(range(*task.shard.bounds))))
+            size = missing[0].images * image_bytes
+            pool.distribute_search(plan, missing, split, keep, execution=execution, result_bytes=size)
+        else:
+            for task in missing:
+                keep(task, plan.search(task, split.subset(range(*task.bounds))))
 
 
 def _check_network(network: Stages, split: Split, config: SearchConfig) -> list[SearchPoint]:

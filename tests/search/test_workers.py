@@ -185,7 +185,9 @@ def test_errors_in_a_worker_surface_as_themselves(ray: Any, network: Stages, dat
     broken = copy.deepcopy(network)
     with torch.no_grad():
         broken.stages[1][0][0].weight.fill_(torch.nan)
-    with pytest.raises(NotFiniteError, match="the network's output for image 0 of the batch is not finite") as ours:
+    with pytest.raises(
+        NotFiniteError, match="the network's output for image 0 of those searched together is not finite"
+    ) as ours:
         search_solution(broken, data.train, tmp_path, config=CONFIG, execution=Execution(2))
     assert type(ours.value) is NotFiniteError
     with pytest.raises(ZeroDivisionError, match="a mistake") as theirs:
