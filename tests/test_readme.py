@@ -55,11 +55,16 @@ PRINTED: dict[str, Callable[[str], bool]] = {
     "decouple/learn/README.md 0": lambda printed: _percentages(printed)[0] > 90,
     "decouple/learn/README.md 1": lambda printed: printed.startswith("{'learn.lr': 0."),
     "decouple/networks/README.md 0": lambda printed: len(re.findall(r"\d\.\d+", printed)) == 5,
+    "decouple/networks/README.md 1": lambda printed: (
+        printed.startswith("Evaluation(359 images: accuracy ") and float(printed.split()[-1]) < 1
+    ),
+    "decouple/networks/README.md 2": lambda printed: printed == "",
     "decouple/pipeline/README.md 0": lambda printed: printed == "60 (3,)\n",
     "decouple/pipeline/README.md 1": lambda printed: (
         len(_percentages(printed)) == 4 and printed.endswith("[(8, 3, 3), (8, 1, 1), (10,)] (0, 1, 2) 2\n")
     ),
-    "decouple/q0/README.md 0": lambda printed: float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9,
+    "decouple/pipeline/README.md 2": lambda printed: printed.startswith("learn sgd 1 {'loss': "),
+    "decouple/q0/README.md 0": lambda printed: float(re.findall(r"accuracy ([\d.]+) %", printed)[-1]) > 90,
     "decouple/q0/README.md 1": lambda printed: float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9,
     "decouple/q0/README.md 2": lambda printed: printed.endswith("True\n"),
     "decouple/search/README.md 0": lambda printed: float(printed.split()[-1]) < 2,  # from 2.4

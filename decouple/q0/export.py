@@ -130,7 +130,7 @@ def _program(model: nn.Module, examples: Tensor) -> Any:
 
 def _pt2(model: nn.Module, examples: Tensor, own: nn.Module | None) -> tuple[bytes, Answer]:
     file = io.BytesIO()
-    torch.export.save(_program(model, examples), file, extra_files={"decouple.json": json.dumps(_notes(model))})
+    torch.export.save(_program(model, examples), file, extra_files={"about.json": json.dumps(_notes(model))})
     data = file.getvalue()
     return data, torch.export.load(io.BytesIO(data)).module()
 

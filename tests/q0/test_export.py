@@ -47,10 +47,10 @@ assert torch.equal(net(images), expected["logits"])
 for batch in (images, images[:1], images.repeat(3, 1, 1, 1)):
     program = torch.export.load("net.pt2").module()
     torch.testing.assert_close(program(batch), net(batch))
-extra = {"decouple.json": ""}
+extra = {"about.json": ""}
 program = torch.export.load("ensemble.pt2", extra_files=extra)
 torch.testing.assert_close(program.module()(images), expected["mixture"])
-print(extra["decouple.json"])
+print(extra["about.json"])
 """
 IMAGES = torch.rand(9, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 NAMES = ("ant", "bee", "cat")
