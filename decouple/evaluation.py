@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 from torch.nn import functional
 
-from decouple.analysis.calibration import BINS, reliability, scores
+from decouple.analysis.calibration import BINS, SHOWN, confused, confusion, reliability, scores
 from decouple.data.images import ImageData, Split
-from decouple.errors import DataError, expect
+from decouple.errors import DataError, NotFiniteError, expect
 from decouple.formats import html_table, percent, percent_digits, plural
 from decouple.results import Reliability
 from decouple.torch_state import evaluated
@@ -21,9 +20,6 @@ from decouple.training.evaluate import Batches, answers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-SHOWN = 5
-"""Confusions that a notebook lists."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +43,7 @@ class Evaluation:
 
     def confused(self, most: int = SHOWN) -> list[tuple[str, str, int]]:
         """The most frequent confusions: true class, answer, images; the most frequent one first."""
-        pairs = [
-            (truth, answer, count)
-            for truth, row in zip(self.classes, self.confusion, strict=True)
-            for answer, count in zip(self.classes, row, strict=True)
-            if count and truth != answer
-        ]
-        return sorted(pairs, key=lambda pair: -pair[2])[:most]
+        return confused(self.confusion, self.classes, most)
 
     def figure(self) -> Figure:
         """The reliability diagram."""
@@ -119,13 +109,14 @@ def evaluate(
     if known and len(known) != count:
         raise DataError(f"{len(known)} classes are named, and the model has {count} logits: expected a name for each")
     likelihoods = logits.double().log_softmax(1)
+    if likelihoods.isnan().any():
+        raise NotFiniteError("the model's answers are infinite for some image: check the model and the scale of the images")
     probabilities = likelihoods.exp()
-    pairs = torch.bincount(labels * count + logits.argmax(1), minlength=count * count).view(count, count)
     return Evaluation(
         images=len(labels),
         **scores(probabilities, labels, bins=bins),
         nll=float(functional.nll_loss(likelihoods, labels)),
         classes=known or tuple(map(str, range(count))),
-        confusion=tuple(map(tuple, pairs.tolist())),
+        confusion=tuple(map(tuple, confusion(logits.argmax(1), labels, count).tolist())),
         reliability=reliability(probabilities, labels, bins=bins),
     )

@@ -174,6 +174,14 @@ class Reliability:
         return round(sum(gaps) / sum(self.counts), 6)
 
 
+class Calibration(Record):
+    """What answers on the test images tell beside their scores."""
+
+    reliability: Reliability
+    confused: list[tuple[str, str, int]]
+    """The most frequent confusions: true class, answer, images."""
+
+
 class Q0Results(Headlines):
     """A population, on images or text."""
 
@@ -280,6 +288,8 @@ class Curves(Record):
     format: int
     q0_size: dict[str, list[float]]
     """Test NLL against the number of members, 1 to all, by the ways to choose them (see `Ways`)."""
+    calibration: dict[str, Calibration] = {}
+    """Of the best single member (`single`) and of the learned prior's ensemble, on test images."""
     search: dict[str, list[list[float]]] = {}
     """By search point, for each solution: mean cross-entropy of the best so far, before the first generation and after
     each."""

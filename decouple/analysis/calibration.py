@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -10,6 +12,8 @@ from decouple.results import Reliability
 
 BINS = 15
 """Of the calibration error, as in Guo et al. (2017)."""
+SHOWN = 5
+"""Confusions that are listed."""
 
 
 def scores(probabilities: Tensor, labels: Tensor, *, bins: int = BINS) -> dict[str, float]:
@@ -56,6 +60,34 @@ def reliability(probabilities: Tensor, labels: Tensor, *, bins: int = BINS) -> R
     counts = sums(torch.ones_like(confidence))
     means = [(sums(values) / counts).nan_to_num() for values in (confidence, (answers == labels).double())]
     return Reliability(tuple(counts.long().tolist()), *(tuple(values.tolist()) for values in means))
+
+
+def confusion(answers: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """(C, C) int64: examples by true class (row) and answer (column).
+
+    >>> confusion(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2).tolist()
+    [[1, 1], [0, 1]]
+
+    Args:
+        answers: (N,) classes.
+        labels: (N,) int64, in 0..classes-1.
+    """
+    return torch.bincount(labels * classes + answers, minlength=classes**2).view(classes, classes)
+
+
+def confused(counts: Sequence[Sequence[int]], classes: Sequence[str], most: int) -> list[tuple[str, str, int]]:
+    """The most frequent confusions in a table of `confusion`: true class, answer, examples; the most frequent one first.
+
+    >>> confused([[1, 1], [3, 1]], ["ant", "bee"], 5)
+    [('bee', 'ant', 3), ('ant', 'bee', 1)]
+    """
+    pairs = [
+        (truth, answer, count)
+        for truth, row in zip(classes, counts, strict=True)
+        for answer, count in zip(classes, row, strict=True)
+        if count and truth != answer
+    ]
+    return sorted(pairs, key=lambda pair: -pair[2])[:most]
 
 
 def brier_score(probabilities: Tensor, labels: Tensor) -> float:

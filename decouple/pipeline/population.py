@@ -30,7 +30,7 @@ from decouple.q0.members import INDEX, Known, write_index
 from decouple.q0.population import fitted_prior
 from decouple.q0.prior import FLOOR, greedy_picks
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
-from decouple.results import NOTICEABLE_WEIGHT, Gain, Member, Q0Results, Ways
+from decouple.results import NOTICEABLE_WEIGHT, Calibration, Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.tasks import ImageTask, Task
@@ -44,6 +44,8 @@ class Evaluation:
     results: Q0Results
     sizes: dict[str, list[float]]
     """Test NLL against the number of members: see `Curves.q0_size`."""
+    calibration: dict[str, Calibration]
+    """See `Curves.calibration`."""
     gradient_steps: int
 
 
@@ -144,10 +146,11 @@ class Population:
         ways = [ways_of(fitted.weights, picks, latest, k) for k in range(1, len(snapshots) + 1)]
         sizes = [_nlls(truths["test"], chosen) for chosen in ways]
         tests, chosen = [one["test"] for one in answers], ways[size - 1]
+        mixed = mixtures(tests, chosen)
         results = Q0Results(
             test_nll=Ways(**sizes[size - 1]),
             prior_nll=Ways(**_nlls(truths["prior"], chosen)),
-            scores=self._scores(tests, chosen, sizes[size - 1]),
+            scores=self._scores(mixed, sizes[size - 1]),
             learned_minus_uniform=self._gain(truths["test"], chosen),
             prior_strength=None if math.isinf(fitted.strength) else fitted.strength,
             size=size,
@@ -156,16 +159,16 @@ class Population:
             epochs=self.trajectories * config.epochs_before(config.cycles),
         )
         steps = self.trajectories * gradient_steps(config, task.examples)
-        return Evaluation(
-            results, {way: [nlls[way] for nlls in sizes] for way in ("uniform", "learned_prior", "greedy")}, steps
-        )
+        by_size = {way: [nlls[way] for nlls in sizes] for way in ("uniform", "learned_prior", "greedy")}
+        return Evaluation(results, by_size, self._calibration(mixed), steps)
 
-    def _scores(self, tests: Sequence[Tensor], ways: Chosen, nlls: Mapping[str, float]) -> dict[str, Ways]:
-        of_ways = {}
-        for way, (members, share) in ways.items():
-            mixed = mixture(torch.stack([tests[i] for i in members.tolist()]).double(), share)
-            of_ways[way] = self.task.scores(mixed, nlls[way])
+    def _scores(self, mixed: Mapping[str, Tensor], nlls: Mapping[str, float]) -> dict[str, Ways]:
+        of_ways = {way: self.task.scores(answers, nlls[way]) for way, answers in mixed.items()}
         return {name: Ways(**{way: scores[name] for way, scores in of_ways.items()}) for name in of_ways["single"]}
+
+    def _calibration(self, mixed: Mapping[str, Tensor]) -> dict[str, Calibration]:
+        found = {way: self.task.calibration(mixed[way]) for way in ("single", "learned_prior")}
+        return {way: calibration for way, calibration in found.items() if calibration is not None}
 
     def _gain(self, truths: Tensor, ways: Chosen) -> Gain:
         """Of the learned prior over equal weights, on the test part."""
@@ -199,6 +202,14 @@ def ways_of(weights: Tensor, picks: Sequence[int], latest: Sequence[int], k: int
         "uniform": (torch.tensor(latest[:k]), torch.full((k,), 1 / k, dtype=torch.float64)),
         "learned_prior": select_members(weights, k),
         "greedy": select_members(counts, int((counts > 0).sum())),
+    }
+
+
+def mixtures(answers: Sequence[Tensor], ways: Chosen) -> dict[str, Tensor]:
+    """The members' answers (N, …), mixed in each way."""
+    return {
+        way: mixture(torch.stack([answers[i] for i in members.tolist()]).double(), share)
+        for way, (members, share) in ways.items()
     }
 
 

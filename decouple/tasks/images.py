@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from decouple.analysis.calibration import scores
+from decouple.analysis.calibration import SHOWN, confused, confusion, reliability, scores
 from decouple.data.images import ImageData, Split, check_scale, in_unit_scale
 from decouple.errors import expect
 from decouple.networks.checks import check_batches, check_fit
 from decouple.networks.stages import Stages
+from decouple.results import Calibration
 from decouple.seeds import derive
 from decouple.tasks.base import Task
 from decouple.training.evaluate import BATCH, logits
@@ -74,6 +75,11 @@ class ImageTask(Task):
 
     def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
         return scores(answers, self.data.test.labels)
+
+    def calibration(self, answers: Tensor) -> Calibration:
+        labels, classes = self.data.test.labels, self.data.classes
+        pairs = confusion(answers.argmax(1), labels, len(classes)).tolist()
+        return Calibration(reliability=reliability(answers, labels), confused=confused(pairs, classes, SHOWN))
 
     def _part(self, name: str) -> Split:
         part: Split = getattr(self.data, name)

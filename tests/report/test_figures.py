@@ -47,7 +47,7 @@ def test_letters_stay_apart_and_inside(drawn: dict[str, Figure]) -> None:
 def test_every_figure_has_units(drawn: dict[str, Figure]) -> None:
     for name, figure in drawn.items():
         words = " ".join(text.get_text() for text in texts_of(figure))
-        wanted = {"search": "(nats)", "training": "(%)", "entropy": "(nats)", "population": "(nats)"}
+        wanted = {"search": "(nats)", "reliability": "(%)", "training": "(%)", "entropy": "(nats)", "population": "(nats)"}
         assert wanted.get(name, "") in words
 
 
