@@ -7,6 +7,7 @@ schema of either; `decouple report --schema` prints it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -333,7 +334,7 @@ def to_json(record: Record) -> Any:
     Raises:
         msgspec.ValidationError: a value is missing or of another type than the schema says.
     """
-    plain = msgspec.to_builtins(record)
+    plain = json.loads(json.dumps(msgspec.to_builtins(record)))  # tuples become lists
     msgspec.convert(plain, type(record))
     return plain
 
