@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -185,7 +185,7 @@ def write_index(folder: Path, name: str, snapshots: Sequence[Snapshot], weights:
         {"path": str(snapshot.path.relative_to(folder)), "unit": snapshot.unit, "weight": float(weight)}
         for snapshot, weight in zip(snapshots, kept, strict=True)
     ]
-    index = {"members": members, **msgspec.to_builtins(asdict(known))}
+    index = json.loads(json.dumps({"members": members, **asdict(known)}))  # as it will be read
     if try_record(folder / name, unit=INDEX_UNIT) != index:
         save_record(folder / name, index, unit=INDEX_UNIT)
 
