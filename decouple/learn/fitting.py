@@ -71,7 +71,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training keeps its state between epochs, so that a killed one goes on from there."""
+    """Where a training keeps its state between epochs, so that one that is killed, or that its `record` stops, resumes from there."""
 
     path: Path
     unit: str
@@ -199,12 +199,16 @@ class _Training:
                 if self.fit.best_epoch == len(self.fit.losses):
                     self.best = copy.deepcopy(self.network.state_dict())
                 if leads:
+                    try:
+                        figures = {"loss": self.fit.losses[-1], "validation_accuracy": self.fit.validation[-1]}
+                        logger.log("learn", watch.unit, epoch + 1, figures)
+                        watch.record(epoch + 1, self.network)
+                    except BaseException:
+                        self.save()
+                        raise
                     if self.checkpoint is not None and time.monotonic() - written >= self.checkpoint.seconds:
                         self.save()
                         written = time.monotonic()
-                    figures = {"loss": self.fit.losses[-1], "validation_accuracy": self.fit.validation[-1]}
-                    logger.log("learn", watch.unit, epoch + 1, figures)
-                    watch.record(epoch + 1, self.network)
                 advance(1)
 
     def _epoch(self, loop: Loop, train: Split, epoch: int, seed: int, *, first: bool) -> None:
