@@ -47,7 +47,7 @@ from decouple.errors import DecoupleError, MemoryLimitError
 from decouple.estimate import GPUS, Gpu, Work
 from decouple.estimate.work import counted, of_images
 from decouple.files import save_record, try_record
-from decouple.learn import Checkpoint, CrossEntropy, fit
+from decouple.learn import Checkpoint, CrossEntropy, Watch, fit
 from decouple.learn.live import LiveSearch
 from decouple.learn.objective import Regression, regression
 from decouple.networks import Stages, paper_network
@@ -235,7 +235,7 @@ def check_resume(setting: Setting) -> dict[str, Any]:
                 arguments = (setting.data.train, setting.data.validation, CrossEntropy(), config)
                 if killed:
                     with contextlib.suppress(KeyboardInterrupt):
-                        fit(setting.network(setting.device), *arguments, seed=0, checkpoint=kept, record=stop)
+                        fit(setting.network(setting.device), *arguments, seed=0, checkpoint=kept, watch=Watch(stop))
                 networks.append(setting.network(setting.device))
                 fit(networks[-1], *arguments, seed=0, checkpoint=kept)
         if networks[0].digest != networks[1].digest:

@@ -6,6 +6,7 @@ from . import (
     data as data,
     errors as errors,
     learn as learn,
+    loggers as loggers,
     networks as networks,
     pipeline as pipeline,
     presets as presets,
@@ -54,6 +55,10 @@ from .errors import (
     SettingError as SettingError,
     WorkerError as WorkerError,
 )
+from .evaluation import (
+    Evaluation as Evaluation,
+    evaluate as evaluate,
+)
 from .learn import (
     Fit as Fit,
     learn_targets as learn_targets,
@@ -61,6 +66,10 @@ from .learn import (
 )
 from .learn.objective import (
     Targets as Targets,
+)
+from .loggers import (
+    Logger as Logger,
+    Loggers as Loggers,
 )
 from .networks import (
     Stages as Stages,
@@ -88,14 +97,21 @@ from .presets import (
     preset as preset,
     text_preset as text_preset,
 )
+from .progress import (
+    Progress as Progress,
+)
 from .q0.ensemble import (
     Ensemble as Ensemble,
+)
+from .q0.export import (
+    export as export,
 )
 from .report import (
     write_comparison as write_comparison,
 )
 from .report.table import Outcome as Outcome, Table as Table, TableRow as TableRow, read_table as read_table
 from .results import (
+    Reliability as Reliability,
     Results as Results,
 )
 from .search import (

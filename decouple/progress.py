@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import rich.console
@@ -18,11 +18,17 @@ LINE_SECONDS, BAR_SECONDS = 15.0, 0.5
 
 
 class Progress:
-    """Shows how far long work has come. `quiet` shows nothing."""
+    """Shows how far long work has come, with the latest figures: a logger (see `decouple.Logger`) that shows a bar. `quiet`
+    shows nothing."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
         self._console = rich.console.Console(stderr=True, quiet=quiet)
+        self._figures = ""
+
+    def log(self, stage: str, unit: str, step: int, values: Mapping[str, float]) -> None:
+        """Show the figures beside the bar from its next state on."""
+        self._figures = "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -32,6 +38,7 @@ class Progress:
     @contextmanager
     def task(self, what: str, total: int, unit: str) -> Iterator[Advance]:
         """Gives a function to call with the number of units done since its last call."""
+        self._figures = ""
         if self._console.is_terminal:
             columns = (
                 rich.progress.TextColumn("{task.description}", justify="left"),
@@ -42,14 +49,16 @@ class Progress:
                 rich.progress.TimeElapsedColumn(),
                 rich.progress.TextColumn("· left"),
                 rich.progress.TimeRemainingColumn(),
+                rich.progress.TextColumn("{task.fields[figures]}"),
             )
             with rich.progress.Progress(*columns, console=self._console) as bars:
-                task = bars.add_task(f"{what:<28}", total=total)
-                yield lambda count: bars.update(task, advance=count)
+                task = bars.add_task(f"{what:<28}", total=total, figures="")
+                yield lambda count: bars.update(task, advance=count, figures=self._figures)
         elif self._console.is_jupyter and not self._quiet:
-            yield _paced(what, total, unit, _notebook_bar(what, total), BAR_SECONDS)
+            bar = _notebook_bar(what, total)
+            yield _paced(what, total, unit, lambda text, done: bar(text + self._figures, done), BAR_SECONDS)
         else:
-            yield _paced(what, total, unit, lambda text, done: self.say(text), LINE_SECONDS)
+            yield _paced(what, total, unit, lambda text, done: self.say(text + self._figures), LINE_SECONDS)
 
 
 def _notebook_bar(what: str, total: int) -> Callable[[str, int], None]:

@@ -7,6 +7,8 @@ schema of either; `decouple report --schema` prints it.
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -155,6 +157,32 @@ class Member(Record):
     """As those of the population."""
 
 
+@dataclass(frozen=True)
+class Reliability:
+    """How often answers of a confidence are right: the series of a reliability diagram, by bin of equal width on 0..1."""
+
+    counts: tuple[int, ...]
+    """Answers whose confidence (the largest probability) lies in the bin."""
+    confidence: tuple[float, ...]
+    """Mean confidence of these; 0 where there are none."""
+    accuracy: tuple[float, ...]
+    """Share of these that are right; 0 where there are none."""
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: |accuracy − confidence|, weighted by counts; 0..1, to six digits."""
+        gaps = [abs(a - c) * n for a, c, n in zip(self.accuracy, self.confidence, self.counts, strict=True)]
+        return round(sum(gaps) / sum(self.counts), 6)
+
+
+class Calibration(Record):
+    """What answers on the test images tell beside their scores."""
+
+    reliability: Reliability
+    confused: list[tuple[str, str, int]]
+    """The most frequent confusions: true class, answer, images."""
+
+
 class Q0Results(Headlines):
     """A population, on images or text."""
 
@@ -261,6 +289,8 @@ class Curves(Record):
     format: int
     q0_size: dict[str, list[float]]
     """Test NLL against the number of members, 1 to all, by the ways to choose them (see `Ways`)."""
+    calibration: dict[str, Calibration] = {}
+    """Of the best single member (`single`) and of the learned prior's ensemble, on test images."""
     search: dict[str, list[list[float]]] = {}
     """By search point, for each solution: mean cross-entropy of the best so far, before the first generation and after
     each."""
@@ -304,7 +334,7 @@ def to_json(record: Record) -> Any:
     Raises:
         msgspec.ValidationError: a value is missing or of another type than the schema says.
     """
-    plain = msgspec.to_builtins(record)
+    plain = json.loads(json.dumps(msgspec.to_builtins(record)))  # tuples become lists
     msgspec.convert(plain, type(record))
     return plain
 

@@ -4,6 +4,7 @@ Half-precision input is computed in float32; float64 stays float64.
 """
 
 from decouple.analysis.agreement import Ambiguity, ambiguity_decomposition, disagreement, error_overlap
+from decouple.analysis.calibration import brier_score, reliability
 from decouple.analysis.cka import centred_grams, cka_matrix, unbiased_cka
 from decouple.analysis.entropy import class_entropy, collision_entropy, effective_solutions, solution_diversity
 from decouple.analysis.rank import effective_rank
@@ -16,6 +17,7 @@ __all__ = [
     "Interval",
     "ambiguity_decomposition",
     "bootstrap_mean",
+    "brier_score",
     "centred_grams",
     "cka_matrix",
     "class_entropy",
@@ -27,6 +29,7 @@ __all__ = [
     "error_overlap",
     "half_samples",
     "interval",
+    "reliability",
     "solution_diversity",
     "unbiased_cka",
 ]

@@ -48,6 +48,7 @@ def commands() -> dict[str, Callable[[list[str]], None]]:
         "estimate": _estimate,
         "table": views.table,
         "tune": _tune,
+        "export": _export,
         "points": views.points,
         "presets": views.presets,
         "version": views.version,
@@ -85,6 +86,7 @@ def _run_seeds(seeds: tuple[int, ...], options: RunOptions, config: RunConfig, a
             data_root=options.data_root,
             workers=options.workers,
             quiet=options.quiet,
+            logger=options.log or "",
         )
     print(f"{table}\nTable: {(out / 'table.md').resolve()}")
 
@@ -117,7 +119,6 @@ def _stage(stage: str, argv: list[str]) -> None:
         ("report", "--schema"): views.schema,
         ("q0", "text"): _text,
         ("q0", "plan"): views.plan,
-        ("q0", "export"): _export,
     }
     if argv and (other := others.get((stage, argv[0]))):
         other(argv[1:])
@@ -169,10 +170,10 @@ def _repeat(stage: str, path: Path, argv: list[str]) -> None:
         _write_comparison([path], CompareOptions(out, options.device, options.data_root, code, options.quiet))
 
 
-def _named(stage: str, options: SearchCodeOptions, config: RunConfig) -> list[str]:
+def _named(stage: str, options: SearchCodeOptions | ExportOptions, config: RunConfig) -> list[str]:
     """The settings that name code and that the user has given, which is that of the run; those of a search may be new."""
     given = {
-        "search.algorithm": options.search.algorithm,
+        "search.algorithm": options.search.algorithm if isinstance(options, SearchCodeOptions) else None,
         "network.name": options.network.name,
         "data.name": options.data.name,
     }
@@ -242,6 +243,7 @@ def _text(argv: list[str]) -> None:
             device=options.device,
             workers=options.workers,
             quiet=options.quiet,
+            logger=options.log,
         )
     if found is not None:
         print(population_summary(found.q0))
@@ -270,7 +272,7 @@ def _execute(
         group=group,
         data_root=options.data_root,
         progress=progress,
-        tensorboard=options.tensorboard,
+        logger=options.log,
         execution=Execution(options.workers, options.ray_address),
         named=named,
     ) as run:
@@ -288,18 +290,31 @@ def _execute(
 def _export(argv: list[str]) -> None:
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         raise ConfigError(
-            "'decouple q0 export' needs a run directory first: decouple q0 export runs/digits-seed0 --out FILE"
+            "'decouple export' needs a run directory first: decouple export runs/digits-seed0 --to network.pt2 --what search-0"
         )
-    options = parse_options("q0 export RUN_DIR", argv if argv[0].startswith("-") else argv[1:], ExportOptions())
-    from decouple.pipeline.population import compressed
-    from decouple.q0.ensemble import Ensemble
+    options = parse_options("export RUN_DIR", argv if argv[0].startswith("-") else argv[1:], ExportOptions())
+    if options.to is None:
+        raise ConfigError("'decouple export' needs a file to write: --to FILE.safetensors, .pt2 or .onnx")
+    from decouple.pipeline.directory import SharedDirectory
+    from decouple.pipeline.exporting import export_run
 
-    ensemble = Ensemble.load(Path(argv[0]), options.members, equal=options.equal)
-    many = len(ensemble.members)
-    if options.distill:
-        ensemble = compressed(Path(argv[0]), ensemble, epochs=options.distill_epochs, data_root=options.data_root)
-    ensemble.save(options.out)
-    print(f"{options.out}: {many} member{'s' if many > 1 else ''}{' in one network' if options.distill else ''}")
+    source = Path(argv[0])
+    text = not source.is_dir() or SharedDirectory(source).is_text()
+    named = () if text else _named("export", options, SharedDirectory(source).read_config())
+    with on_signal(unwind):
+        print(
+            export_run(
+                source,
+                options.to,
+                what=options.what,
+                members=options.members,
+                equal=options.equal,
+                distil=options.distill_epochs if options.distill else None,
+                data_root=options.data_root,
+                named=named,
+                overwrite=options.overwrite,
+            )
+        )
 
 
 def _estimate(argv: list[str]) -> None:
@@ -324,6 +339,7 @@ def _tune(argv: list[str]) -> None:
             data_root=options.data_root,
             workers=options.workers,
             quiet=options.quiet,
+            logger=options.log,
         )
     print(f"{found}\nTable and picture: {(out / 'tune.md').resolve()}")
     print(f"Run the best settings: decouple run {config.preset} --config {shlex.quote(str(out / 'best.json'))}")

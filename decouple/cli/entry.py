@@ -32,9 +32,10 @@ Train networks by searching representations and learning them, and turn the solu
   decouple q0 RUN_DIR
   decouple q0 text --data FILE  only q0, for next-token prediction on a text file
   decouple q0 plan --epochs E  the best population measured for a budget of epochs
-  decouple q0 export RUN_DIR --out FILE
-                               the run's population as one file, for decouple.Ensemble
   decouple report RUN_DIR      bring everything up to date and rebuild report.html
+
+  decouple export RUN_DIR --to FILE
+                               the run's population, or one of its networks, for use elsewhere
 
   decouple report --schema     JSON schema of results.json and curves.json
   decouple version
@@ -74,11 +75,7 @@ def run_command(argv: list[str]) -> int:
 
 def explained(error: DecoupleError, command: str, argv: list[str]) -> str:
     """An error's message, and where to give the options that it names if a stage's command lacks them."""
-    if (
-        command not in STAGE_SECTIONS
-        or argv[:1] in (["text"], ["plan"], ["export"])
-        or f"'decouple {command}'" in error.message
-    ):
+    if command not in STAGE_SECTIONS or argv[:1] in (["text"], ["plan"]) or f"'decouple {command}'" in error.message:
         return error.message
     own = {"help", "code", *STAGE_SECTIONS[command], *(entry.name for entry in dataclasses.fields(StageOptions))}
     own |= {entry.name for entry in dataclasses.fields(CompareOptions)} if command == "compare" else set()

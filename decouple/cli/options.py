@@ -40,8 +40,8 @@ class StageOptions(Section):
     ray_address: Name | None = None
     """A Ray cluster to search on in place of this machine, N batches at a time: the host:port that 'ray start --head' prints,
     or auto. Every node needs decouple; the run directory stays here."""
-    tensorboard: bool = False
-    """Log to RUN_DIR/tensorboard as well."""
+    log: Name | None = None
+    """Log elsewhere as well: tensorboard (into RUN_DIR/tensorboard), wandb, mlflow, or several with commas between."""
     quiet: bool = False
     """Show no progress."""
 
@@ -73,6 +73,8 @@ class TuneOptions(TuneConfig):
     """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
     workers: Positive = 1
     """Trials side by side, each in a process of Ray's with its share of the cores or GPUs."""
+    log: Name | None = None
+    """Log elsewhere as well: tensorboard, wandb, mlflow, or several with commas between."""
     quiet: bool = False
     """Show no progress."""
 
@@ -138,8 +140,10 @@ class PlanOptions(Section):
 
 @dataclass(frozen=True)
 class ExportOptions(Section):
-    out: Path = Path("ensemble.safetensors")
-    """The file to write: weights, members and their shape."""
+    to: Path | None = None
+    """The file to write, by its ending: .safetensors (weights), .pt2 (a program of torch.export) or .onnx."""
+    what: Name = "ensemble"
+    """The ensemble, or a network of the run: search-0, sgd-1, …"""
     members: Positive | None = None
     """The heaviest members; default: all that have a weight."""
     equal: bool = False
@@ -150,6 +154,10 @@ class ExportOptions(Section):
     """Epochs of that training."""
     data_root: Path | None = None
     """Folder of the data sets, for --distill; default: the run's."""
+    overwrite: bool = False
+    """Replace a file that is there."""
+    network: NamedCode = field(default_factory=NamedCode)
+    data: NamedCode = field(default_factory=NamedCode)
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,8 @@ class TextOptions(Section):
     """auto (the first GPU, or else the CPU; under torchrun one for each process), cpu, cuda or cuda:N."""
     workers: Positive = 1
     """Processes that train trajectories at once, each with cores/N threads; more than one are Ray's. Not under torchrun."""
+    log: Name | None = None
+    """Log elsewhere as well: tensorboard, wandb, mlflow, or several with commas between."""
     quiet: bool = False
     """Show no progress."""
 

@@ -52,7 +52,7 @@ def parse_options(usage: str, argv: list[str], options: Options) -> Options:
     Raises:
         ConfigError: an option is unknown, is given twice or has a wrong value.
     """
-    values, unknown = _given(argv, _fields(options), usage=usage, about="Every option, with its default.")
+    values, unknown = _given(spelled_out(argv), _fields(options), usage=usage, about="Every option, with its default.")
     _refuse_unknown(unknown, _names(options), form="see --help")
     return _with_given(options, values)
 

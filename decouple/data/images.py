@@ -53,6 +53,8 @@ class Split:
     """(N,) int64, in 0..classes-1."""
     ids: Tensor
     """(N,) int64: position in the source, test images counted on from the training images. Unique in a data set."""
+    classes: tuple[str, ...] = ()
+    """Name of each class, where known; not part of the identity."""
 
     def __post_init__(self) -> None:
         """Refuse what would be broadcast, or cut off where the shorter part ends.
@@ -92,7 +94,7 @@ class Split:
     def subset(self, positions: Tensor | Sequence[int]) -> Split:
         """The images at `positions` (each in 0..N-1), in that order, as copies."""
         index = torch.as_tensor(positions, dtype=torch.int64, device="cpu")
-        return Split(self.images[index], self.labels[index], self.ids[index])
+        return Split(self.images[index], self.labels[index], self.ids[index], self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,8 +217,9 @@ def divided(
 
     if empty := [names[label] for label, images_of in enumerate(labels.bincount(minlength=len(names))) if not images_of]:
         _LOG.warning("%s: no training image is of class %s: are classes counted from 0?", name, ", ".join(empty[:5]))
-    whole = Split(images, labels, torch.arange(len(labels)))
-    whole_test = Split(test_images, test_labels, torch.arange(len(labels), len(labels) + len(test_labels)))
+    whole = Split(images, labels, torch.arange(len(labels)), names)
+    ids = torch.arange(len(labels), len(labels) + len(test_labels))
+    whole_test = Split(test_images, test_labels, ids, names)
     positions = split_training(labels, train=train, validation=validation, prior=prior, seed=seed, name=name)
     return ImageData(
         name=name,

@@ -1,7 +1,7 @@
 """Learning network parameters from searched targets, and the SGD baseline."""
 
-from decouple.learn.fitting import Checkpoint, Fit, fit, learn_targets, train_sgd
+from decouple.learn.fitting import Checkpoint, Fit, Watch, fit, learn_targets, train_sgd
 from decouple.learn.live import LiveSearch
 from decouple.learn.objective import CrossEntropy, Regression
 
-__all__ = ["Checkpoint", "CrossEntropy", "Fit", "LiveSearch", "Regression", "fit", "learn_targets", "train_sgd"]
+__all__ = ["Checkpoint", "CrossEntropy", "Fit", "LiveSearch", "Regression", "Watch", "fit", "learn_targets", "train_sgd"]

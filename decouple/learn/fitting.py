@@ -19,6 +19,7 @@ from decouple.errors import ConfigError, NetworkError, expect
 from decouple.files import save_tensors, try_tensors
 from decouple.formats import percent, plural
 from decouple.learn.objective import CrossEntropy, Targets, regression
+from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_batches, check_fit, check_trainable
 from decouple.networks.stages import Stages
 from decouple.networks.state import load_state, state_of
@@ -79,6 +80,23 @@ class Checkpoint:
     """Time between two writes, at least."""
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What is told of a training as it goes, by the first of its processes."""
+
+    record: Callable[[int, Stages], None] = lambda epoch, network: None
+    """Called before the first epoch (epoch 0, or where a killed training resumes) and after each, with the network."""
+    logger: LoggerLike = None
+    """Told loss and validation accuracy after each epoch, of the stage learn; see `decouple.Logger`."""
+    unit: str = "network"
+    """What loggers call the training."""
+
+    def __post_init__(self) -> None:
+        if not callable(self.record):
+            raise ConfigError(f"record must be a function of the epoch and the network, not a {type(self.record).__name__}")
+        Loggers(self.logger)  # raises ConfigError
+
+
 @plain_torch()
 def fit(
     network: Stages,
@@ -91,12 +109,12 @@ def fit(
     precision: str = "float32",
     optimizer: Factory | None = None,
     checkpoint: Checkpoint | None = None,
-    record: Callable[[int, Stages], None] = lambda epoch, network: None,
+    watch: Watch = Watch(),
 ) -> Fit:
     """Train `network` in place and leave it with the weights of its best epoch on `validation`.
 
     Where `torch.distributed` is initialised (under torchrun, say) every process calls this with the same arguments but for
-    the network's device. They share each batch, and all end with the same weights; only the first one calls `record` and
+    the network's device. They share each batch, and all end with the same weights; only the first one calls `watch` and
     writes the checkpoint. The result is that of one process up to rounding.
 
     Args:
@@ -107,7 +125,7 @@ def fit(
         optimizer: makes one of your own from the list of trainable parameters, in place of the one that the settings
             name; its learning rates are the peaks of the schedule, and its step must not need a closure.
         checkpoint: where to keep the state between epochs; None: nowhere.
-        record: called before the first epoch (epoch 0, or where a killed training resumes) and after each, with the network.
+        watch: what is told of it.
 
     Raises:
         ConfigError: an unknown precision, a seed that is no whole number, or an optimiser that cannot be used or kept.
@@ -119,15 +137,15 @@ def fit(
     if precision not in PRECISIONS:
         raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
     seed = whole_number(seed, "seed")
-    _check(network, train, validation, settings, record)
-    network.train_on(train.images)
+    _check(network, train, validation, settings)
+    network.train_on(train.images, train.classes)
     training = _Training(network, objective, settings, checkpoint)
     training.begin(optimizer, len(train))
     group = Group.current(device_of(network))
     shares = group.sharing(network, objective, len(training.fit.losses))
     with memory_for("a training step", _mend(settings)), shares as shared:
         loop = Loop(network, training.optimizer, shared, settings.clip, precision, group)
-        training.run(loop, train, validation, seed, record)
+        training.run(loop, train, validation, seed, watch)
     network.load_state_dict(training.best)
     return training.fit
 
@@ -138,10 +156,8 @@ def _mend(settings: TrainConfig) -> str:
     return f"--{sections.get(type(settings), '')}batch or --network.width"
 
 
-def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig, record: object) -> None:
-    """Refuse before the first step what cannot be trained, or recorded."""
-    if not callable(record):
-        raise ConfigError(f"record must be a function of the epoch and the network, not a {type(record).__name__}")
+def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig) -> None:
+    """Refuse before the first step what cannot be trained."""
     check_fit(network, train)
     check_fit(network, validation, "validation")
     check_scale(validation.images, in_unit_scale(train.images), "the images of validation")
@@ -176,43 +192,52 @@ class _Training:
         if self.checkpoint is not None:
             self._restore(self.checkpoint)
 
-    def run(self, loop: Loop, train: Split, validation: Split, seed: int, record: Callable[[int, Stages], None]) -> None:
+    def run(self, loop: Loop, train: Split, validation: Split, seed: int, watch: Watch) -> None:
         """Train the epochs that are left."""
-        settings, leads = self.settings, loop.group.first
-        name = "training" if self.checkpoint is None else self.checkpoint.unit
+        leads, began = loop.group.first, len(self.fit.losses)
+        logger = Loggers(watch.logger if leads else None)
         if leads:
             self.save()  # what cannot be kept or written shows now
-            record(len(self.fit.losses), self.network)
+            watch.record(began, self.network)
         written = time.monotonic()
-        began, fetch = len(self.fit.losses), fetch_of(self.objective, loop.group.device)
-        for epoch in range(began, settings.epochs):
-            drawn = derive(seed, "epoch", epoch)
-            batches = epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle)
-            loader = ImageLoader(
-                self.network,
-                train,
-                fetch,
-                augmentation=settings.augment,
-                precision=loop.precision,
-                seed=drawn,
-                group=loop.group,
-            )
-            before_step = self._before_step(epoch * len(batches), settings.epochs * len(batches), first=epoch == began)
-            loss = loop.epoch(loader, batches, before_step=before_step, seed=drawn, what=f"{name}, epoch {epoch + 1}")
-            self.fit.losses.append(loss)
-            self.fit.validation.append(accuracy(self.network, validation))
-            self.fit.gradient_steps += len(batches)
-            if self.fit.best_epoch == len(self.fit.losses):
-                self.best = copy.deepcopy(self.network.state_dict())
-            if leads:
-                try:
-                    record(epoch + 1, self.network)
-                except BaseException:
-                    self.save()
-                    raise
-                if self.checkpoint is not None and time.monotonic() - written >= self.checkpoint.seconds:
-                    self.save()
-                    written = time.monotonic()
+        with logger.task(f"learn, {watch.unit}", self.settings.epochs, "epochs") as advance:
+            advance(began)
+            for epoch in range(began, self.settings.epochs):
+                self._epoch(loop, train, epoch, seed, first=epoch == began)
+                self.fit.validation.append(accuracy(self.network, validation))
+                if self.fit.best_epoch == len(self.fit.losses):
+                    self.best = copy.deepcopy(self.network.state_dict())
+                if leads:
+                    try:
+                        figures = {"loss": self.fit.losses[-1], "validation_accuracy": self.fit.validation[-1]}
+                        logger.log("learn", watch.unit, epoch + 1, figures)
+                        watch.record(epoch + 1, self.network)
+                    except BaseException:
+                        self.save()
+                        raise
+                    if self.checkpoint is not None and time.monotonic() - written >= self.checkpoint.seconds:
+                        self.save()
+                        written = time.monotonic()
+                advance(1)
+
+    def _epoch(self, loop: Loop, train: Split, epoch: int, seed: int, *, first: bool) -> None:
+        """Take the steps of an epoch."""
+        settings, drawn = self.settings, derive(seed, "epoch", epoch)
+        batches = epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle)
+        loader = ImageLoader(
+            self.network,
+            train,
+            fetch_of(self.objective, loop.group.device),
+            augmentation=settings.augment,
+            precision=loop.precision,
+            seed=drawn,
+            group=loop.group,
+        )
+        name = "training" if self.checkpoint is None else self.checkpoint.unit
+        before_step = self._before_step(epoch * len(batches), settings.epochs * len(batches), first=first)
+        loss = loop.epoch(loader, batches, before_step=before_step, seed=drawn, what=f"{name}, epoch {epoch + 1}")
+        self.fit.losses.append(loss)
+        self.fit.gradient_steps += len(batches)
 
     def _before_step(self, taken: int, steps: int, *, first: bool) -> Callable[[int], None]:
         """What sets the rates of an epoch, before which so many of all `steps` were taken."""
@@ -262,6 +287,7 @@ def learn_targets(
     precision: str = "float32",
     optimizer: Factory | None = None,
     record: Callable[[int, Stages], None] = lambda epoch, network: None,
+    logger: LoggerLike = None,
 ) -> Fit:
     """Fit `network` in place to searched targets of `train`; no classification gradient enters its body.
 
@@ -270,6 +296,7 @@ def learn_targets(
         targets: from `decouple.search_solution`.
         precision, optimizer: see `fit`.
         record: called before the first epoch and after each: a `decouple.Recorder`, say.
+        logger: told loss and validation accuracy after each epoch; a `decouple.Progress` shows a bar.
 
     Raises:
         DataError: the targets are those of other images.
@@ -278,7 +305,8 @@ def learn_targets(
     """
     expect(config, LearnConfig, "config")
     objective = regression(targets, config, _check_targets(network, train, targets))
-    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "record": record}
+    watch = Watch(record, logger, "search")
+    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "watch": watch}
     return fit(network, train, validation, objective, config, **options)
 
 
@@ -309,10 +337,13 @@ def train_sgd(
     precision: str = "float32",
     optimizer: Factory | None = None,
     record: Callable[[int, Stages], None] = lambda epoch, network: None,
+    logger: LoggerLike = None,
 ) -> Fit:
-    """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of `fit`."""
+    """The baseline: train `network` in place with cross-entropy, by the same code path. The arguments are those of
+    `learn_targets`."""
     expect(config, SgdConfig, "config")
-    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "record": record}
+    watch = Watch(record, logger, "sgd")
+    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "watch": watch}
     return fit(network, train, validation, CrossEntropy(), config, **options)
 
 

@@ -91,6 +91,8 @@ class Stages(nn.Module):
         self.names = tuple(names)
         self.unit_scale: bool | None = None
         """Whether the images that it was trained on lie in 0..1 (as uint8 images do once they are scaled); None: not trained here."""
+        self.classes: tuple[str, ...] = ()
+        """Name of each class that it tells apart, as `ImageData.classes`; empty: not known."""
 
     def __len__(self) -> int:
         return len(self.stages)
@@ -145,9 +147,11 @@ class Stages(nn.Module):
             points.append(values)
         return points
 
-    def train_on(self, images: Tensor) -> None:
-        """Note the scale of training images (N, …): the network refuses others from now on."""
+    def train_on(self, images: Tensor, classes: Sequence[str] = ()) -> None:
+        """Note the scale of training images (N, …): the network refuses others from now on. And the names of the classes,
+        where they are known."""
         self.unit_scale = in_unit_scale(images)
+        self.classes = tuple(classes) or self.classes
 
     def as_input(self, images: Tensor) -> Tensor:
         """`images` as the first stage takes them: uint8 as float in 0..1, everything else as it is.

@@ -7,6 +7,7 @@ from pathlib import Path
 from decouple import settings
 from decouple.config import RunConfig
 from decouple.errors import expect
+from decouple.loggers import LoggerLike
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory
 from decouple.pipeline.stages import STAGES, run_stages
@@ -29,6 +30,7 @@ def run(
     workers: int = 1,
     ray_address: str | None = None,
     quiet: bool = True,
+    logger: str | LoggerLike = None,
 ) -> Results:
     """Do everything that `decouple run` does, and return the results.
 
@@ -38,6 +40,8 @@ def run(
         resume: go on with the run that `out` holds.
         workers: processes that search at once; more than one are Ray's.
         ray_address: a Ray cluster that is there already, to search on in place of this machine.
+        logger: what is told of it beside metrics.jsonl: names such as "tensorboard,wandb" (see `decouple.loggers`), which write into
+            `out`, or objects with a method `log` (see `decouple.Logger`).
 
     Raises:
         DecoupleError: whatever the user can mend; see `decouple.errors`.
@@ -56,6 +60,7 @@ def run(
             device=device,
             data_root=data_root,
             progress=Progress(quiet=quiet),
+            logger=logger,
             execution=Execution(workers, ray_address),
         ) as opened,
     ):

@@ -53,8 +53,7 @@ def compare_runs(
 
     progress = progress or Progress()
     recordings, targets = _collected(folders, device, data_root, code, progress)
-    with progress.task("compare", len(recordings), "trajectories") as advance:
-        compared = compare_recordings(recordings, targets=targets, advance=advance)
+    compared = compare_recordings(recordings, targets=targets, logger=progress)
     for sentence in answers(compared):
         progress.say(sentence)
     return write_comparison(compared, out, title=", ".join(Path(folder).resolve().name for folder in folders))

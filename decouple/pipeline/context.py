@@ -19,6 +19,7 @@ from decouple.data import ImageData, load_data
 from decouple.data.images import in_unit_scale
 from decouple.errors import ConfigError, RunDirectoryError
 from decouple.learn.objective import blocks_without_target
+from decouple.loggers import Logger, LoggerLike, Loggers, check_logger, opened
 from decouple.networks import Stages
 from decouple.networks.build import build_network
 from decouple.pipeline.directory import RunDirectory
@@ -26,7 +27,7 @@ from decouple.progress import Progress
 from decouple.search import Execution, search_points
 from decouple.search.algorithm import chosen
 from decouple.seeds import derive
-from decouple.settings import fingerprint
+from decouple.settings import fingerprint, flattened
 from decouple.training.processes import Group
 
 
@@ -64,8 +65,8 @@ class Sitting:
     progress: Progress = field(default_factory=Progress)
     execution: Execution = field(default_factory=Execution)
     """How many workers search or train, and where."""
-    tensorboard: Any = None
-    """A torch.utils.tensorboard.SummaryWriter, or None."""
+    logger: Loggers = field(default_factory=Loggers)
+    """What is told beside metrics.jsonl."""
 
     @property
     def device(self) -> torch.device:
@@ -76,12 +77,15 @@ class Sitting:
         """Where a stage keeps its units."""
         return self.directory.path / stage / identity
 
-    def log(self, stage: str, step: int, unit: str, values: Mapping[str, float]) -> None:
-        """Log scalars to metrics.jsonl, and to TensorBoard when it was asked for."""
+    def log(self, stage: str, unit: str, step: int, values: Mapping[str, float]) -> None:
+        """Log figures to metrics.jsonl and to the run's loggers: a run is a `Logger`, too."""
         self.directory.log(stage, unit=unit, step=step, **values)
-        if self.tensorboard is not None:
-            for name, value in values.items():
-                self.tensorboard.add_scalar(f"{stage}/{unit}/{name}", value, step)
+        self.logger.log(stage, unit, step, values)
+
+    @property
+    def watchers(self) -> list[Logger]:
+        """What takes figures and progress of the run's work."""
+        return [self.progress, self]
 
     @contextmanager
     def timed(self, stage: str, identity: str) -> Iterator[None]:
@@ -135,7 +139,7 @@ def open_run(
     group: Group | None = None,
     data_root: str | Path | None = None,
     progress: Progress | None = None,
-    tensorboard: bool = False,
+    logger: str | LoggerLike = None,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
     named: Collection[str] | None = None,
 ) -> Iterator[Run]:
@@ -143,30 +147,31 @@ def open_run(
 
     Args:
         group: the processes of a torchrun, each with its device; every one calls this. None: this process alone, on `device`.
+        logger: see `decouple.run`.
         named: settings of `RunConfig.code` whose code may be run, because the user has given them; None: all. Others are named
             only by the run directory.
 
     Raises:
-        ConfigError: the device, TensorBoard or a worker is not there, or the network does not fit the images.
+        ConfigError: the device, a logger or a worker is not there, or the network does not fit the images.
         DataError: the data cannot be loaded.
         RunDirectoryError: the directory's results were made from other data, or with another version of the algorithm's file.
     """
     devices.check_workers(execution.workers)
+    check_logger(logger)
     group = group or Group(devices.resolve(device))
     devices.prepare()
     with group.first_alone():  # it may download, and what it has found about the directory holds for the others
         named = config.code if named is None else named
-        code = _code(directory, config, named)
+        code = code_of(directory, config, named)
         data = _data_of(directory, config, data_root, group, execution, code)
-    writer = _tensorboard(directory.path) if tensorboard and group.first else None
-    try:
+    with logging_to(logger if group.first else None, directory.path, config) as loggers:
         run = Run(
             directory=directory,
             config=config,
             group=group,
             progress=progress or Progress(),
             execution=execution,
-            tensorboard=writer,
+            logger=loggers,
             data=data,
             named=named,
             algorithm_digest=code.get("search.algorithm", {}).get("digest"),
@@ -174,9 +179,17 @@ def open_run(
         run.say_changes()
         _check(run)
         yield run
+
+
+@contextmanager
+def logging_to(logger: str | LoggerLike, folder: Path, config: RunConfig | TextConfig) -> Iterator[Loggers]:
+    """The loggers of a run, closed afterwards, whatever becomes of it."""
+    loggers = opened(logger, folder, folder.resolve().name, flattened(config))
+    try:
+        yield loggers
     finally:
-        if writer is not None:
-            writer.close()
+        if isinstance(logger, str):  # others are the caller's
+            loggers.close()
 
 
 def _check(run: Run) -> None:
@@ -239,7 +252,7 @@ def _data_of(
     return data
 
 
-def _code(directory: RunDirectory, config: RunConfig, named: Collection[str]) -> dict[str, dict[str, str | None]]:
+def code_of(directory: RunDirectory, config: RunConfig, named: Collection[str]) -> dict[str, dict[str, str | None]]:
     """By setting, what names code that is not decouple's, and the digest of its file, if that is the one that the directory's
     results were made with.
 
@@ -302,13 +315,3 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     }
     pairs |= {name: (before.get("versions", {}).get(name), version) for name, version in now["versions"].items()}
     return ", ".join(f"{name} {old} (now {new})" for name, (old, new) in pairs.items() if old not in (None, new))
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ConfigError(
-            "--tensorboard needs the tensorboard package, which is not installed: pip install 'decouple-learn[tensorboard]'"
-        ) from None
-    return SummaryWriter(str(folder / "tensorboard"))

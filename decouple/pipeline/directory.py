@@ -32,13 +32,14 @@ from decouple._version import __version__
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import FULL, TEMPORARY, read_json, remove_partial, why_not_written, write_bytes, write_json
+from decouple.loggers import LOGGED
 
 RUN_FORMAT = 2
 """Of a run directory. 1 was written by decouple 0.1."""
 
 _WORK = ("search", "learn", "compare", "q0", "tune", "results.json")
 """What shows that a run has begun."""
-_SETTINGS = ("config.json", "run.json", "metrics.jsonl", "tensorboard", ".lock", ".lock-owner")
+_SETTINGS = ("config.json", "run.json", "metrics.jsonl", ".lock", ".lock-owner", *LOGGED)
 """What a run leaves that ended before it had begun."""
 
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 from decouple.config import LearnConfig, TrainConfig
 from decouple.config.images import PAPER
 from decouple.data.images import Split, as_float
 from decouple.device import search_dtype
+from decouple.evaluation import evaluate
 from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
-from decouple.learn.fitting import Checkpoint, Fit, fit, recorded_epochs
+from decouple.learn.fitting import Checkpoint, Fit, Watch, fit, recorded_epochs
 from decouple.learn.objective import CrossEntropy, regression
 from decouple.networks import Stages
 from decouple.pipeline.context import Placed, Run
@@ -24,7 +24,6 @@ from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
 from decouple.settings import fingerprint
-from decouple.training.evaluate import logits
 from decouple.training.loop import Objective
 from decouple.trajectories import Recorder, Recording
 
@@ -158,18 +157,17 @@ def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | Non
 def search_again(run: Run, trained: Trained, before: Trained) -> TargetStore:
     """Targets for a later round: displacements of what the network before it makes of the images, judged by its own rest."""
     config, solution = run.config, trained.solution or 0
-    with run.progress.task(f"search, {trained.folder.name}", len(run.data.train), "images") as advance:
-        return search_solution(
-            before.network(run),
-            run.data.train,
-            _targets_of(trained),
-            config=replace(config.search, algorithm="es", es=config.rounds.es),
-            seed=derive(config.seed, "round", trained.folder.name),
-            solution=solution,
-            dtype=search_dtype(config.precision),
-            identity=trained.unit,
-            execution=replace(run.execution, advance=advance),
-        )
+    return search_solution(
+        before.network(run),
+        run.data.train,
+        _targets_of(trained),
+        config=replace(config.search, algorithm="es", es=config.rounds.es),
+        seed=derive(config.seed, "round", trained.folder.name),
+        solution=solution,
+        dtype=search_dtype(config.precision),
+        identity=trained.unit,
+        execution=replace(run.execution, logger=run.progress),
+    )
 
 
 def _targets_of(trained: Trained) -> Path:
@@ -182,31 +180,19 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
         network = run.network(run.config.network, groups=trained.groups, seed=trained.seed)
     else:
         network = trained.after.network(run)
-    epochs, recorder = trained.settings.epochs, _recorder(run, trained)
-    with run.progress.task(f"learn, {trained.folder.name}", epochs, "epochs") as advance:
-        shown = 0
-
-        def record(epoch: int, network: Stages) -> None:
-            nonlocal shown
-            recorder(epoch, network)
-            advance(epoch - shown)
-            shown = epoch
-
-        found = fit(
-            network,
-            run.data.train,
-            run.data.validation,
-            objective,
-            trained.settings,
-            seed=derive(run.config.seed, "learn", trained.folder.name),
-            precision=run.config.precision,
-            checkpoint=Checkpoint(trained.folder / "checkpoint.safetensors", trained.unit),
-            record=record,
-        )
+    found = fit(
+        network,
+        run.data.train,
+        run.data.validation,
+        objective,
+        trained.settings,
+        seed=derive(run.config.seed, "learn", trained.folder.name),
+        precision=run.config.precision,
+        checkpoint=Checkpoint(trained.folder / "checkpoint.safetensors", trained.unit),
+        watch=Watch(_recorder(run, trained), run.watchers, trained.name),
+    )
     if not run.group.first:
         return
-    for epoch, (loss, validation) in enumerate(zip(found.losses, found.validation, strict=True), 1):
-        run.log("learn", epoch, trained.name, {"loss": loss, "validation_accuracy": validation})
     meta = {"losses": found.losses, "validation": found.validation, "gradient_steps": found.gradient_steps}
     save_tensors(trained.path, network.state_dict(), meta | {"evaluations": evaluations}, unit=trained.unit)
     (trained.folder / "checkpoint.safetensors").unlink(missing_ok=True)
@@ -276,8 +262,7 @@ def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
     path, unit = trained.folder / "test.json", f"{trained.unit}/test"
     found = try_record(path, unit=unit)
     if found is None:
-        answers, labels = logits(network, run.data.test), run.data.test.labels
-        accuracy = float((answers.argmax(1) == labels).double().mean())
-        found = {"accuracy": accuracy, "nll": float(functional.cross_entropy(answers.double(), labels))}
+        tested = evaluate(network, run.data)
+        found = {"accuracy": tested.accuracy, "nll": tested.nll}
         save_record(path, found, unit=unit)
     return found

@@ -23,7 +23,8 @@ from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained, networks_of
 from decouple.pipeline.searching import search_identity
 from decouple.q0.architecture import ImageArchitecture
-from decouple.q0.ensemble import INDEX, Ensemble
+from decouple.q0.ensemble import Ensemble
+from decouple.q0.members import INDEX
 from decouple.report.inputs import Inputs, RunInfo, TextInputs, read_inputs
 from decouple.results import Curves, Results, TextResults
 from decouple.search.solutions import shards_of
@@ -183,9 +184,9 @@ class OpenedRun:
 
     def _network(self, trained: Trained) -> Stages:
         run = self._images
-        shape, classes = tuple(run.known("image_shape")), len(run.known("classes"))
-        scale = run.known("unit_scale")
-        network = ImageArchitecture(run.config.network, trained.groups, shape, classes, scale).build(self.network)
+        shape, names, scale = tuple(run.known("image_shape")), tuple(run.known("classes")), run.known("unit_scale")
+        architecture = ImageArchitecture(run.config.network, trained.groups, shape, len(names), scale, names)
+        network = architecture.build(self.network)
         load_state(network, load_tensors(trained.path, unit=trained.unit)[0])
         return network.eval()
 

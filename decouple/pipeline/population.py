@@ -25,11 +25,12 @@ from decouple.progress import Progress
 from decouple.q0 import mixture, nll, select_members
 from decouple.q0.architecture import Architecture, GptArchitecture, ImageArchitecture
 from decouple.q0.compress import distill
-from decouple.q0.ensemble import Ensemble, write_index
+from decouple.q0.ensemble import Ensemble
+from decouple.q0.members import INDEX, Known, write_index
 from decouple.q0.population import fitted_prior
 from decouple.q0.prior import FLOOR, greedy_picks
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
-from decouple.results import NOTICEABLE_WEIGHT, Gain, Member, Q0Results, Ways
+from decouple.results import NOTICEABLE_WEIGHT, Calibration, Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.tasks import ImageTask, Task
@@ -43,6 +44,8 @@ class Evaluation:
     results: Q0Results
     sizes: dict[str, list[float]]
     """Test NLL against the number of members: see `Curves.q0_size`."""
+    calibration: dict[str, Calibration]
+    """See `Curves.calibration`."""
     gradient_steps: int
 
 
@@ -107,7 +110,7 @@ class Population:
 
     def _log(self, trajectory: int, cycle: int, epoch: int, loss: float) -> None:
         step = self.run.config.q0.epochs_before(cycle) + epoch + 1
-        self.run.log("q0", step, f"trajectory-{trajectory}", {"loss": loss})
+        self.run.log("q0", f"trajectory-{trajectory}", step, {"loss": loss})
 
     def answers(self, snapshot: Snapshot, network: nn.Module) -> dict[str, Tensor]:
         """What a snapshot answers on each held-out part, float32 (see `Task.answers`); kept beside it. Changes `network`."""
@@ -137,16 +140,17 @@ class Population:
         truths = {part: torch.stack([task.p_truth(one[part], part) for one in answers]) for part in HELD_OUT}
         fitted = fitted_prior(truths["prior"], config.prior, run.config.seed)
         size = min(config.members or len(snapshots), len(snapshots))
-        write_index(run.directory.path, snapshots, fitted.weights, size, self.architecture)
+        write_index(run.directory.path, INDEX, snapshots, fitted.weights, size, Known(self.architecture))
         picks = greedy_picks(truths["prior"], len(snapshots))
         latest = sorted(range(len(snapshots)), key=lambda i: (-snapshots[i].cycle, snapshots[i].trajectory))
         ways = [ways_of(fitted.weights, picks, latest, k) for k in range(1, len(snapshots) + 1)]
         sizes = [_nlls(truths["test"], chosen) for chosen in ways]
         tests, chosen = [one["test"] for one in answers], ways[size - 1]
+        mixed = mixtures(tests, chosen)
         results = Q0Results(
             test_nll=Ways(**sizes[size - 1]),
             prior_nll=Ways(**_nlls(truths["prior"], chosen)),
-            scores=self._scores(tests, chosen, sizes[size - 1]),
+            scores=self._scores(mixed, sizes[size - 1]),
             learned_minus_uniform=self._gain(truths["test"], chosen),
             prior_strength=None if math.isinf(fitted.strength) else fitted.strength,
             size=size,
@@ -155,16 +159,16 @@ class Population:
             epochs=self.trajectories * config.epochs_before(config.cycles),
         )
         steps = self.trajectories * gradient_steps(config, task.examples)
-        return Evaluation(
-            results, {way: [nlls[way] for nlls in sizes] for way in ("uniform", "learned_prior", "greedy")}, steps
-        )
+        by_size = {way: [nlls[way] for nlls in sizes] for way in ("uniform", "learned_prior", "greedy")}
+        return Evaluation(results, by_size, self._calibration(mixed), steps)
 
-    def _scores(self, tests: Sequence[Tensor], ways: Chosen, nlls: Mapping[str, float]) -> dict[str, Ways]:
-        of_ways = {}
-        for way, (members, share) in ways.items():
-            mixed = mixture(torch.stack([tests[i] for i in members.tolist()]).double(), share)
-            of_ways[way] = self.task.scores(mixed, nlls[way])
+    def _scores(self, mixed: Mapping[str, Tensor], nlls: Mapping[str, float]) -> dict[str, Ways]:
+        of_ways = {way: self.task.scores(answers, nlls[way]) for way, answers in mixed.items()}
         return {name: Ways(**{way: scores[name] for way, scores in of_ways.items()}) for name in of_ways["single"]}
+
+    def _calibration(self, mixed: Mapping[str, Tensor]) -> dict[str, Calibration]:
+        found = {way: self.task.calibration(mixed[way]) for way in ("single", "learned_prior")}
+        return {way: calibration for way, calibration in found.items() if calibration is not None}
 
     def _gain(self, truths: Tensor, ways: Chosen) -> Gain:
         """Of the learned prior over equal weights, on the test part."""
@@ -201,6 +205,14 @@ def ways_of(weights: Tensor, picks: Sequence[int], latest: Sequence[int], k: int
     }
 
 
+def mixtures(answers: Sequence[Tensor], ways: Chosen) -> dict[str, Tensor]:
+    """The members' answers (N, …), mixed in each way."""
+    return {
+        way: mixture(torch.stack([answers[i] for i in members.tolist()]).double(), share)
+        for way, (members, share) in ways.items()
+    }
+
+
 def _nlls(truths: Tensor, ways: Chosen) -> dict[str, float]:
     """Of the mixtures, from the members' probabilities of the truth (M, N)."""
     return {way: float(nll(share @ truths[members].double())) for way, (members, share) in ways.items()}
@@ -224,7 +236,12 @@ def image_population(run: Run, networks: Sequence[Trained]) -> Population:
         trajectories=config.q0.trajectories or len(learned),
         start=start,
         architecture=ImageArchitecture(
-            config.network, config.network.groups, data.image_shape, data.num_classes, in_unit_scale(data.train.images)
+            config.network,
+            config.network.groups,
+            data.image_shape,
+            data.num_classes,
+            in_unit_scale(data.train.images),
+            data.classes,
         ),
     )
 
@@ -262,5 +279,4 @@ def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path
         task = image_task(config, load_data(config.data, data_root=data_root or known.get("root")))
     seed = derive(config.seed, "q0", "compressed")
     q0 = replace(config.q0, epochs=epochs)
-    with Progress().task("distillation", epochs, "epochs") as advance:
-        return distill(ensemble, task.build(seed), task, q0, seed=seed, precision=config.precision, advance=advance)
+    return distill(ensemble, task.build(seed), task, q0, seed=seed, precision=config.precision, logger=Progress())

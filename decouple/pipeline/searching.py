@@ -65,11 +65,7 @@ def search(run: Run) -> list[TargetStore]:
     folder, solutions = run.folder("search", identity), range(config.solutions)
     refuse_unnamed_code(run, run.data.train, folder, solutions, identity)
     _say_size(run)
-    what = f"search, {config.solutions} solution{'s' if config.solutions > 1 else ''}"
-    with (
-        run.timed("search", fingerprint(identity, config.solutions)),
-        run.progress.task(what, config.solutions * len(run.data.train), "images") as advance,
-    ):
+    with run.timed("search", fingerprint(identity, config.solutions)):
         return search_solutions(
             run.network_to_search,
             run.data.train,
@@ -79,7 +75,7 @@ def search(run: Run) -> list[TargetStore]:
             seed=run.config.seed,
             dtype=search_dtype(run.config.precision),
             identity=identity,
-            execution=replace(run.execution, advance=advance),
+            execution=replace(run.execution, logger=run.watchers),
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from decouple import device as devices
 from decouple.config import RunConfig
 from decouple.errors import ConfigError, expect
+from decouple.loggers import check_logger
 from decouple.pipeline import run
 from decouple.progress import Advance, Progress
 from decouple.tensors import whole_number
@@ -31,6 +32,7 @@ def run_seeds(
     data_root: Path | str | None = None,
     workers: int = 1,
     quiet: bool = True,
+    logger: str = "",
 ) -> Table:
     """Run `config` once for each seed, into `out`/seed-N, and write the table of all into `out`.
 
@@ -40,6 +42,7 @@ def run_seeds(
         resume: continue what `out` holds; seeds may be added.
         workers: runs side by side, each in a process of its own with its share of the cores.
         device, data_root, quiet: as in `decouple.run`.
+        logger: names, as in `decouple.run`: each run has its own.
 
     Raises:
         ConfigError: no seeds, or one twice; under torchrun, which shares one run among processes.
@@ -53,7 +56,8 @@ def run_seeds(
         raise ConfigError(f"seeds = {seeds}: expected at least one, and each once")
     refuse_launch("torchrun shares one run among its processes, and --seeds makes several runs: use --workers, or one seed")
     folders = {seed: Path(out) / f"seed-{seed}" for seed in seeds}
-    shared = (config, folders, resume, data_root)
+    check_logger(logger)
+    shared = (config, folders, resume, data_root, logger)
     with Progress(quiet=quiet).task("seeds", len(seeds), "runs") as advance:
         if workers > 1:
             _side_by_side(shared, seeds, devices.resolve(device).type, workers, advance)
@@ -66,7 +70,7 @@ def run_seeds(
     return table
 
 
-Shared = tuple[RunConfig, dict[int, Path], bool, Path | str | None]
+Shared = tuple[RunConfig, dict[int, Path], bool, Path | str | None, str]
 
 
 def _side_by_side(shared: Shared, seeds: Sequence[int], device: str, workers: int, advance: Advance) -> None:
@@ -80,6 +84,14 @@ def _side_by_side(shared: Shared, seeds: Sequence[int], device: str, workers: in
 
 
 def _run_seed(shared: Shared, device: str, seed: int, quiet: bool = True) -> None:
-    config, folders, resume, data_root = shared
+    config, folders, resume, data_root, logger = shared
     again = resume and (folders[seed] / "config.json").exists()
-    run(replace(config, seed=seed), folders[seed], resume=again, device=device, data_root=data_root, quiet=quiet)
+    run(
+        replace(config, seed=seed),
+        folders[seed],
+        resume=again,
+        device=device,
+        data_root=data_root,
+        quiet=quiet,
+        logger=logger,
+    )

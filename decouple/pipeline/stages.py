@@ -93,6 +93,7 @@ def _record(
         training=training_curves,
         trajectories=compared.trajectories,
         q0_size=population.sizes,
+        calibration=population.calibration,
     )
     write_json(run.directory.path / "results.json", results.to_json(record))
     write_json(run.directory.path / "curves.json", results.to_json(curves))

@@ -6,12 +6,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from decouple import device as devices, results
 from decouple.config import TextConfig
 from decouple.errors import expect
 from decouple.files import write_json
-from decouple.pipeline.context import Sitting, check_data
+from decouple.loggers import LoggerLike, check_logger
+from decouple.pipeline.context import Sitting, check_data, logging_to
 from decouple.pipeline.directory import RunDirectory, SharedDirectory
 from decouple.pipeline.population import Population
 from decouple.progress import Progress
@@ -74,6 +76,7 @@ def run_text(
     device: str = "auto",
     workers: int = 1,
     quiet: bool = True,
+    logger: str | LoggerLike = None,
 ) -> TextResults | None:
     """Do everything that `decouple q0 text` does; returns the results, but under torchrun only in the first process.
 
@@ -83,12 +86,14 @@ def run_text(
         out: run directory, on a disk that all processes see.
         resume: continue the run that `out` holds.
         workers: processes that train trajectories at once; more than one are Ray's.
+        logger: as in `decouple.run`.
 
     Raises:
         DecoupleError: whatever the user can mend; see `decouple.errors`.
     """
     expect(config, TextConfig, "config", "such as decouple.text_preset('tiny')")
     out = Path(out)
+    check_logger(logger)
     devices.check_workers(workers)
     devices.prepare()
     with ExitStack() as stack:
@@ -100,14 +105,9 @@ def run_text(
             check_data(directory, settings, corpus.digest, f"text than {data} holds")
             described = {"digest": corpus.digest, "settings": settings, "file": str(Path(data).resolve())}
             directory.describe(seed=config.seed, device=group.device, data=described, processes=group.size, workers=workers)
-        run = TextRun(
-            directory=directory,
-            config=config,
-            group=group,
-            progress=Progress(quiet=quiet or not group.first),
-            execution=Execution(workers),
-            corpus=corpus,
-        )
+        loggers = stack.enter_context(logging_to(logger if group.first else None, out, config))
+        shared: dict[str, Any] = {"directory": directory, "group": group, "execution": Execution(workers), "logger": loggers}
+        run = TextRun(config=config, corpus=corpus, progress=Progress(quiet=quiet or not group.first), **shared)
         run.progress.say(_about(run))
         run.say_changes()
         found = _results(run)

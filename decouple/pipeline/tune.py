@@ -18,6 +18,7 @@ from decouple.errors import ConfigError, NotFiniteError, expect
 from decouple.files import load_record, save_record, try_record
 from decouple.learn.fitting import Checkpoint, fit
 from decouple.learn.objective import CrossEntropy, regression
+from decouple.loggers import LoggerLike
 from decouple.networks import Stages
 from decouple.networks.build import build_network
 from decouple.pipeline.context import Run, open_run
@@ -49,6 +50,7 @@ def tune(
     data_root: Path | str | None = None,
     workers: int = 1,
     quiet: bool = True,
+    logger: str | LoggerLike = None,
 ) -> Tuning:
     """Tune every method with as many trials of as many epochs, and write what came of it into `out`.
 
@@ -62,6 +64,7 @@ def tune(
         out: a run directory.
         resume: continue what `out` holds; more trials or other grids use what was done.
         workers: trials side by side, and processes that search; more than one are Ray's.
+        logger: as in `decouple.run`; told the validation accuracy of each trial once it is done.
 
     Raises:
         ConfigError: a setting that cannot be tuned, a value out of its range, too few combinations, no Optuna; or under torchrun.
@@ -75,7 +78,13 @@ def tune(
     with (
         RunDirectory.create(Path(out), config, resume=resume) as directory,
         open_run(
-            directory, config, device=device, data_root=data_root, progress=progress, execution=Execution(workers)
+            directory,
+            config,
+            device=device,
+            data_root=data_root,
+            progress=progress,
+            logger=logger,
+            execution=Execution(workers),
         ) as run,
     ):
         found = _tuned(run, first, tuning)
@@ -211,7 +220,7 @@ def _train(run: Run, shared: _Shared, trials: Sequence[Trial]) -> list[Trial]:
         def keep(plan: _Plan, validation: list[float]) -> tuple[Job, ...]:
             save_record(plan.path, validation, unit=plan.unit)
             for epoch, value in enumerate(validation, 1):
-                run.log("tune", epoch, f"{plan.method}-{plan.folder.name}", {"validation_accuracy": value})
+                run.log("tune", f"{plan.method}-{plan.folder.name}", epoch, {"validation_accuracy": value})
             shutil.rmtree(plan.work, ignore_errors=True)
             advance(1)
             return ()

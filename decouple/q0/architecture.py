@@ -32,6 +32,8 @@ class ImageArchitecture:
     classes: int
     unit_scale: bool | None = None
     """Of its images, as `Stages.unit_scale`; None: not known."""
+    names: tuple[str, ...] = ()
+    """Of its classes, as `Stages.classes`; empty: not known."""
 
     def check(self, images: Tensor) -> None:
         """Raise DataError if a member cannot take `images`."""
@@ -50,16 +52,15 @@ class ImageArchitecture:
         """
         if own is not None:
             network = cut_module(own_copy(own), self.network.points, self.image_shape)
-            network.unit_scale = self.unit_scale
-            return network
-        if self.network.is_code:
+        elif self.network.is_code:
             raise ConfigError(
                 f"{self.network.name} builds this network, code that is not run here: give one like it, network=…"
             )
-        with torch_defaults():
-            noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
-            network = build_network(self.network, noise, self.classes, groups=self.groups, seed=0)
-        network.unit_scale = self.unit_scale
+        else:
+            with torch_defaults():
+                noise = torch.rand(2, *self.image_shape, generator=torch.Generator().manual_seed(0))
+                network = build_network(self.network, noise, self.classes, groups=self.groups, seed=0)
+        network.unit_scale, network.classes = self.unit_scale, self.names
         return network
 
 

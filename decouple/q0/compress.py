@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 from decouple.config import Q0Config
 from decouple.device import memory_for
 from decouple.errors import expect
+from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_trainable
 from decouple.networks.stages import trusting
 from decouple.q0.ensemble import Ensemble
@@ -32,7 +32,7 @@ def distill(
     alpha: float = 0.9,
     seed: int = 0,
     precision: str = "float32",
-    advance: Callable[[int], None] = lambda epochs: None,
+    logger: LoggerLike = None,
 ) -> Ensemble:
     """Train `student` on the mixture's probabilities, for one cycle of `config`; returns it as an ensemble of one.
 
@@ -46,7 +46,7 @@ def distill(
         config: epochs, batch, rates and temperature.
         alpha: weight of the teacher against the labels, 0..1.
         seed: of batches and augmentation.
-        advance: called with 1 after each epoch.
+        logger: told the loss of each epoch at the end; a `decouple.Progress` shows a bar.
 
     Raises:
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
@@ -59,8 +59,15 @@ def distill(
     config = replace(config, cycles=1, first_epochs=None)
     optimizer = undecayed(student, task, config)
     loop = Loop(student, optimizer, ChainObjective(task, ensemble, alpha, config.temperature), config.clip, precision)
-    with memory_for("a training step", "--q0.batch"), trusting(ensemble):
-        train_cycle(loop, task, config, 0, seed, "distillation", advance)
+    loggers = Loggers(logger)
+    with (
+        memory_for("a training step", "--q0.batch"),
+        trusting(ensemble),
+        loggers.task("distillation", config.epochs, "epochs") as advance,
+    ):
+        losses = train_cycle(loop, task, config, 0, seed, "distillation", advance)
+    for epoch, loss in enumerate(losses, 1):
+        loggers.log("q0", "distillation", epoch, {"loss": loss})
     same = first_difference([ensemble.members[0], student], certain=True) is None
     with torch_defaults():
         return Ensemble([student], torch.ones(1), architecture=ensemble.architecture if same else None)

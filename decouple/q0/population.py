@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from decouple.config import Q0Config
 from decouple.data.images import ImageData
 from decouple.errors import NetworkError, expect
+from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_trainable
 from decouple.networks.state import check_values, own_copy, state_of, weights_digest
-from decouple.q0.ensemble import Ensemble, check_members
+from decouple.q0.ensemble import Ensemble
+from decouple.q0.members import OWN_INDEX, about, check_members, write_index
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
 from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, Snapshot, batch_of, snapshots_of, train_trajectory
@@ -34,7 +36,7 @@ def train_population(
     config: Q0Config = Q0Config(),  # noqa: B008 (frozen)
     seed: int = 0,
     precision: str = "float32",
-    advance: Callable[[int], None] = lambda epochs: None,
+    logger: LoggerLike = None,
 ) -> Ensemble:
     """Train a trajectory from each network, and weigh all their snapshots by the learned prior.
 
@@ -42,11 +44,12 @@ def train_population(
         networks: of one shape, new or trained; left as they are. Of images they are `Stages`. A trajectory is trained on the
             device of its network.
         data: trajectories train on `train`, the prior is fitted on `prior`. Or a task of your own (`decouple.tasks.Task`).
-        folder: where the snapshots go; those that it holds already are not trained again.
+        folder: where the snapshots go; those that it holds already are not trained again. `Ensemble.load(folder, network=…)` loads
+            the population that was trained there last.
         config: cycles, epochs, rates, distillation, `members` and `prior`; `init` and `trajectories` are given by `networks`.
         seed: of batches, views and noise.
         precision: "float32" or "bfloat16" (autocast).
-        advance: called with the number of epochs that are done, for a progress bar.
+        logger: told the loss of each epoch once its cycle is kept; a `decouple.Progress` shows a bar.
 
     Raises:
         ConfigError: a setting out of its range.
@@ -54,9 +57,8 @@ def train_population(
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
 
     >>> import tempfile, decouple
-    >>> from decouple.config import NetworkConfig
     >>> data = decouple.load_data("digits")
-    >>> small = NetworkConfig(width=8)
+    >>> small = decouple.NetworkConfig(width=8)
     >>> new = [decouple.paper_network(data.train.images, 10, small, groups=1, seed=seed) for seed in (0, 1)]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     ensemble = train_population(new, data, folder, config=Q0Config(cycles=2, epochs=1))
@@ -64,18 +66,32 @@ def train_population(
     torch.Size([5, 10])
     """
     task, seed = _checked(networks, data, config), whole_number(seed, "seed")
-    members: list[nn.Module] = []
+    loggers, every = Loggers(logger), []
     for trajectory, network in enumerate(networks):
-        identity = fingerprint(config, precision, weights_digest(network), structure_text(network), task.digest)
-        snapshots = snapshots_of(config, Path(folder) / identity, trajectory=trajectory, seed=seed, identity=identity)
         chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
-        train_trajectory(chain, snapshots, advance=advance)
-        members += [_member(network, task, snapshot) for snapshot in snapshots]
+        every += _trained(chain, Path(folder), trajectory, seed, loggers)
+    members = [_member(networks[snapshot.trajectory], task, snapshot) for snapshot in every]
     truths = [task.p_truth(task.answers(member, "prior", precision=precision), "prior") for member in members]
-    fitted = fitted_prior(torch.stack(truths), config.prior, seed)
+    weights, size = fitted_prior(torch.stack(truths), config.prior, seed).weights, config.members or len(members)
     with torch_defaults():
-        chosen, share = select_members(fitted.weights, config.members or len(members))
-        return Ensemble([members[i] for i in chosen.tolist()], share)
+        chosen, share = select_members(weights, size)
+        ensemble = Ensemble([members[i] for i in chosen.tolist()], share)
+    write_index(Path(folder), OWN_INDEX, every, weights, size, about(members, ensemble.classes, None))
+    return ensemble
+
+
+def _trained(chain: Chain, folder: Path, trajectory: int, seed: int, logger: Loggers) -> list[Snapshot]:
+    """The snapshots of a trajectory; those that are not there yet are trained."""
+    config, network, epochs = chain.config, chain.network, chain.config.epochs_before(chain.config.cycles)
+    identity = fingerprint(config, chain.precision, weights_digest(network), structure_text(network), chain.task.digest)
+    snapshots = snapshots_of(config, folder / identity, trajectory=trajectory, seed=seed, identity=identity)
+
+    def log(cycle: int, epoch: int, loss: float) -> None:
+        logger.log("q0", f"trajectory-{trajectory}", config.epochs_before(cycle) + epoch + 1, {"loss": loss})
+
+    with logger.task(f"q0, trajectory {trajectory + 1}", epochs, "epochs") as advance:
+        train_trajectory(chain, snapshots, advance=advance, log=log)
+    return snapshots
 
 
 def _member(network: nn.Module, task: Task, snapshot: Snapshot) -> nn.Module:

@@ -19,6 +19,7 @@ from torch.fx import Graph, GraphModule
 from torch.nn.utils.parametrize import is_parametrized
 
 from decouple.networks.cutting import Part
+from decouple.networks.stages import Stages
 
 SIMPLE = (type(None), bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device, torch.layout)
 """Types whose values are the same where their texts are."""
@@ -26,11 +27,14 @@ NAMED = (types.FunctionType, types.BuiltinFunctionType, types.ModuleType, type, 
 """Types of which a deep copy is the thing itself."""
 TABLES = ("_parameters", "_buffers", "_modules")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-OWN = frozenset(vars(nn.Module())) | {"unit_scale"}
+OWN = frozenset(vars(nn.Module()))
 GRAPH = OWN | frozenset(vars(GraphModule(nn.Module(), Graph())))
-"""Attributes that every module, and every traced one, has; and the scale of images, which is no part of the computation."""
+"""Attributes that every module, and every traced one, has."""
+STAGES = OWN | {"unit_scale", "classes"}
+"""Those of a cut network that are no part of the computation."""
 PART = OWN | {"graphs", "_forward"}
 """Those of a part of a cut network that its code is made from, or made of."""
+KNOWN = {GraphModule: GRAPH, Part: PART, Stages: STAGES}
 DEPTH = 16
 """Of containers in containers, which may hold themselves."""
 
@@ -103,7 +107,7 @@ def facts_of(network: nn.Module, *, values: bool = False) -> dict[str, Fact]:
         hooked = any(state[hooks] for hooks in HOOKS)
         if hooked:
             facts[f"{prefix}hooks"] = _unknown("hooks")
-        known = GRAPH if isinstance(module, GraphModule) else PART if isinstance(module, Part) else OWN
+        known = next((names for kind, names in KNOWN.items() if isinstance(module, kind)), OWN)
         for name in sorted(state.keys() - known):
             # What a hook leaves in an attribute (the old weight_norm's weight) is made anew before it is used.
             facts[f"{prefix}{name}"] = _fact(state[name], None if hooked else weights)

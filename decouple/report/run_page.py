@@ -93,6 +93,7 @@ def _values(inputs: Inputs) -> dict[str, Any]:
         "published": _published(inputs),
         "kinds": LOOKS,
         "pairs": _pairs(results),
+        "confused": calibration.confused if (calibration := inputs.curves.calibration.get("learned_prior")) else [],
     }
 
 

@@ -19,6 +19,8 @@ from decouple.data.images import Split, as_float
 from decouple.device import check_workers, memory_for, whole_bytes
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
+from decouple.formats import plural
+from decouple.loggers import Loggers
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.networks.state import state_of
@@ -96,7 +98,7 @@ def search_solution(
         dtype: arithmetic of the scoring.
         identity: names network, data and settings in each file, so that files of another search are not taken for this
             one's; default: a digest of all of them.
-        execution: on how many workers, and where.
+        execution: on how many workers, where, and which `logger` is told.
 
     Raises:
         ConfigError: a setting is out of its range, a number is not whole, the network lacks a search point that is named, the
@@ -165,21 +167,17 @@ def search_solutions(
         for solution, place, name in zip(solutions, folders, names, strict=True)
     ]
     whole = [[shard.is_whole() for shard in of_solution] for of_solution in shards]
-    if all(map(all, whole)):
-        execution.advance(len(split) * len(shards))
-    else:
-        plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
-        missing = _missing(shards, whole, seeds, _joined(plan, config, points), execution)
+    if not all(map(all, whole)):
         size = target_bytes([point.shape for point in points], config)
+        plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
+        missing = _missing(shards, whole, seeds, _joined(plan, config, points))
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
         _search_missing(plan, missing, split, execution, size)
     return [TargetStore(of_solution) for of_solution in shards]
 
 
-def _missing(
-    shards: list[list[Shard]], whole: list[list[bool]], seeds: list[int], joined: int, execution: Execution
-) -> list[Task]:
-    """What is to be searched, of the shards of every solution, so many together; `execution` hears of what is not.
+def _missing(shards: list[list[Shard]], whole: list[list[bool]], seeds: list[int], joined: int) -> list[Task]:
+    """What is to be searched, of the shards of every solution, so many together.
 
     Which shards are searched together does not depend on what is there: rounding would tell.
     """
@@ -187,11 +185,8 @@ def _missing(
     for solution, of_solution in enumerate(shards):
         for first in range(0, len(of_solution), joined):
             together = slice(first, first + joined)
-            task = Task(tuple(of_solution[together]), solution, derive(seeds[solution], first))
-            if all(whole[solution][together]):
-                execution.advance(task.images)
-            else:
-                missing.append(task)
+            if not all(whole[solution][together]):
+                missing.append(Task(tuple(of_solution[together]), solution, derive(seeds[solution], first)))
     return missing
 
 
@@ -228,20 +223,29 @@ def _plan(
 
 def _search_missing(plan: Plan, missing: list[Task], split: Split, execution: Execution, image_bytes: int) -> None:
     """Search the batches that are not there, and write each as it comes."""
+    logger, solutions = Loggers(execution.logger), len(plan.algorithms)
+    total = solutions * len(split)
 
     def keep(task: Task, contents: list[bytes]) -> None:
         for shard, of_shard in zip(task.shards, contents, strict=True):
             write_bytes(shard.path, of_shard)
-        execution.advance(task.images)
+            if execution.logger is not None:
+                found = shard.read(checked=False)[0]
+                means = {name: float(found[name][-1].float().mean()) for name in ("after", "solved")}
+                figures = {"cross_entropy": means["after"], "solved": means["solved"]}
+                logger.log("search", shard.path.parent.name, shard.bounds[1], figures)
+        advance(task.images)
 
-    if execution.distributed:
-        from decouple.search import workers as pool
+    with logger.task(f"search, {plural(solutions, 'solution')}", total, "images") as advance:
+        advance(total - sum(task.images for task in missing))
+        if execution.distributed:
+            from decouple.search import workers as pool
 
-        size = missing[0].images * image_bytes
-        pool.distribute_search(plan, missing, split, keep, execution=execution, result_bytes=size)
-    else:
-        for task in missing:
-            keep(task, plan.search(task, split.subset(range(*task.bounds))))
+            size = missing[0].images * image_bytes
+            pool.distribute_search(plan, missing, split, keep, execution=execution, result_bytes=size)
+        else:
+            for task in missing:
+                keep(task, plan.search(task, split.subset(range(*task.bounds))))
 
 
 def _check_network(network: Stages, split: Split, config: SearchConfig) -> list[SearchPoint]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from decouple.data.images import Split
+from decouple.loggers import LoggerLike
 from decouple.search.algorithm import Algorithm
 from decouple.search.engine import Budget, search_batches
 from decouple.search.judge import Judge
@@ -26,8 +26,9 @@ class Execution:
     factored: bool = True
     """Whether candidates that share directions go through the network as these (see `decouple.networks.factored`), which differs by
     rounding; False: each by itself."""
-    advance: Callable[[int], None] = lambda images: None
-    """Called with the number of images after each batch, for a progress bar."""
+    logger: LoggerLike = None
+    """Told the cross-entropy of the logits and the share of images solved, at the last search point, of each batch, by the number
+    of images up to its end; a `decouple.Progress` shows a bar."""
 
     @property
     def distributed(self) -> bool:

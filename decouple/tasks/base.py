@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from decouple.device import send
 from decouple.errors import ConfigError
+from decouple.results import Calibration
 from decouple.tasks.distill import IGNORED, distillation_loss
 from decouple.torch_state import device_of
 from decouple.training.processes import Group
@@ -102,6 +103,10 @@ class Task(ABC):
     def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
         """Further figures of answers on the test part, by name, the headline first; `nll` is theirs, in nats."""
         return {}
+
+    def calibration(self, answers: Tensor) -> Calibration | None:
+        """What answers on the test part tell beside their scores; None: the task has nothing of the kind."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from decouple.analysis.calibration import SHOWN, confused, confusion, reliability, scores
 from decouple.data.images import ImageData, Split, check_scale, in_unit_scale
 from decouple.errors import expect
 from decouple.networks.checks import check_batches, check_fit
 from decouple.networks.stages import Stages
+from decouple.results import Calibration
 from decouple.seeds import derive
 from decouple.tasks.base import Task
-from decouple.tasks.measures import brier_score, calibration_error
 from decouple.training.evaluate import BATCH, logits
 from decouple.training.processes import Group
 from decouple.training.stream import ImageLoader
@@ -66,19 +67,19 @@ class ImageTask(Task):
         check_batches(network, data.prior, BATCH, "prior", training=False)
 
     def mark(self, network: nn.Module) -> None:
-        _stages(network).train_on(self.data.train.images)
+        _stages(network).train_on(self.data.train.images, self.data.classes)
 
     def p_truth(self, answers: Tensor, part: str) -> Tensor:
         labels = self._part(part).labels
         return answers[torch.arange(len(labels), device=labels.device), labels]
 
     def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
-        labels = self.data.test.labels
-        return {
-            "accuracy": float((answers.argmax(1) == labels).double().mean()),
-            "ece": calibration_error(answers, labels),
-            "brier": brier_score(answers, labels),
-        }
+        return scores(answers, self.data.test.labels)
+
+    def calibration(self, answers: Tensor) -> Calibration:
+        labels, classes = self.data.test.labels, self.data.classes
+        pairs = confusion(answers.argmax(1), labels, len(classes)).tolist()
+        return Calibration(reliability=reliability(answers, labels), confused=confused(pairs, classes, SHOWN))
 
     def _part(self, name: str) -> Split:
         part: Split = getattr(self.data, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from decouple import analysis
 from decouple.analysis.cka import FEWEST as FEWEST_OF_CKA
 from decouple.analysis.rows import centred_rows
 from decouple.errors import DataError
+from decouple.loggers import LoggerLike, Loggers
+from decouple.progress import Advance
 from decouple.seeds import generator
 from decouple.tensors import as_tensor, whole_number
 from decouple.trajectories import pairs as of_pairs
@@ -34,7 +36,7 @@ def compare_recordings(
     targets: Mapping[str, ByLayer] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-    advance: Callable[[int], None] = lambda recordings: None,
+    logger: LoggerLike = None,
 ) -> TrajectoryComparison:
     """Compare trainings that were recorded on the same samples.
 
@@ -46,7 +48,7 @@ def compare_recordings(
         targets: by solution and layer, (N, …): what was searched for the recorded samples.
         draws: half-samples behind each interval.
         seed: draws them.
-        advance: called with 1 after each recording, for a progress bar.
+        logger: a `decouple.Progress` shows a bar.
 
     Raises:
         ConfigError: objects that are no recordings, or a number of draws that is not whole.
@@ -72,7 +74,8 @@ def compare_recordings(
     }
     _check_solutions(recordings, solutions)
     try:
-        return _compare(recordings, layers, solutions, draws, seed, advance)
+        with Loggers(logger).task("compare", len(recordings), "trajectories") as advance:
+            return _compare(recordings, layers, solutions, draws, seed, advance)
     except DataError:
         raise
     except (ValueError, ArithmeticError) as error:
@@ -99,7 +102,7 @@ def _compare(
     solutions: dict[str, ByLayer],
     draws: int,
     seed: int,
-    advance: Callable[[int], None],
+    advance: Advance,
 ) -> TrajectoryComparison:
     first = recordings[0]
     logits = first.logits if first.logits in layers and all(r.logits == first.logits for r in recordings) else None

@@ -56,7 +56,7 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
             ["run", "digits", "--learn.live", "1"],
             "'--learn.live' is a section of settings: give --learn.live.weight, --learn",
         ),
-        (["q0", "export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected a whole number ≥ 1"),
+        (["export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected a whole number ≥ 1"),
         (["q0", "text", "--data", "x", "--q0.perturb", "1"], "--q0.perturb = 1.0: expected 0 with restart = new"),
         (["q0", "text", "--data", "x", "--q0.members", "9"], "--q0.members = 9: expected at most 8, the snapshots of 2 × 4"),
         (["run", "digits", "--network.width", "0"], "--network.width = 0: expected a whole number ≥ 1"),
@@ -110,6 +110,7 @@ def test_wrong_commands_are_answered_in_a_line(
 @pytest.mark.parametrize(
     ("argv", "expected", "status"),
     [
+        (["--log", "tensorbord"], "no logger 'tensorbord': expected tensorboard, wandb, mlflow, or several with commas", 2),
         (["--device", "gpu"], "device 'gpu' is unknown: expected auto, cpu, cuda or cuda:N", 2),
         (["--device", "cuda:77"], "device 'cuda:77' is not there: torch sees ", 2),
         (["--data.name", "cifer10"], "cifer10", 1),
@@ -146,7 +147,7 @@ def test_a_stage_does_not_advise_options_that_it_lacks(capsys: pytest.CaptureFix
     poor = ["compare", str(tmp_path), "--compare.images", "400"]
     assert "--compare.images = 400: expected at most data.validation = 150" in _error(capsys, *poor), "an option of its own"
     unknown = _error(capsys, "report", str(tmp_path), "--seerch.batch", "3")
-    assert "'--seerch.batch'; known: --data-root, --device, --quiet, --ray-address, --tensorboard, --workers" in unknown
+    assert "'--seerch.batch'; known: --data-root, --device, --log, --quiet, --ray-address, --workers" in unknown
 
     absent = _error(capsys, "learn", str(tmp_path), "--resume")
     assert absent == "decouple: unknown option '--resume'; see --help\n", "every command has --help"

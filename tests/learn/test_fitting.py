@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from decouple.config import NetworkConfig, SgdConfig
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DataError, NetworkError, NotFiniteError
-from decouple.learn import Checkpoint, CrossEntropy, fit, train_sgd
+from decouple.learn import Checkpoint, CrossEntropy, Watch, fit, train_sgd
 from decouple.networks import Stages, paper_network
 from decouple.training.batches import epoch_batches
 from decouple.training.evaluate import accuracy
@@ -153,7 +153,7 @@ def test_dropout_comes_from_the_seed_and_survives_a_kill(data: ImageData, tmp_pa
             CONFIG,
             seed=seed,
             checkpoint=checkpoint,
-            record=record,
+            watch=Watch(record),
         )
         return list(network.parameters())
 

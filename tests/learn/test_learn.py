@@ -12,7 +12,7 @@ from decouple.config import EsConfig, LearnConfig, LiveConfig, NetworkConfig, Se
 from decouple.data import ImageData, Split
 from decouple.errors import ConfigError, DataError, NetworkError, NotFiniteError
 from decouple.learn import Checkpoint, CrossEntropy, Fit, Regression, fit, learn_targets, train_sgd
-from decouple.learn.fitting import recorded_epochs
+from decouple.learn.fitting import Watch, recorded_epochs
 from decouple.networks import Stages, paper_network
 from decouple.search import search_solution
 from decouple.training.evaluate import accuracy
@@ -150,7 +150,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(data: ImageData) -> None:
         CrossEntropy(),
         SgdConfig(epochs=5, batch=24, lr=0.5),
         seed=0,
-        record=lambda epoch, n: seen.update({epoch: accuracy(n, data.test)}),
+        watch=Watch(lambda epoch, n: seen.update({epoch: accuracy(n, data.test)})),
     )
     assert accuracy(net, data.validation) == found.best_validation == max(found.validation)
     assert accuracy(net, data.test) == seen[found.best_epoch]
@@ -195,7 +195,7 @@ def test_a_training_that_is_cut_off_anywhere_ends_in_equal_weights(
             config,
             seed=3,
             checkpoint=checkpoint,
-            record=record,
+            watch=Watch(record),
             optimizer=optimizer,
         )
         return network, found
@@ -230,7 +230,7 @@ def test_that_test_has_teeth(
             LEARN,
             seed=3,
             checkpoint=checkpoint,
-            record=lambda epoch, network: 1 // (2 - epoch),
+            watch=Watch(lambda epoch, network: 1 // (2 - epoch)),
         )
     if lost == "restore_state":
         monkeypatch.setattr(module, "restore_state", lambda optimizer, tensors, rest: None)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from decouple.config import EsConfig, LearnConfig, LiveConfig, NetworkConfig, SearchConfig
 from decouple.data import ImageData
-from decouple.learn import Checkpoint, fit
+from decouple.learn import Checkpoint, Watch, fit
 from decouple.learn.live import LiveSearch
 from decouple.learn.objective import Regression, regression
 from decouple.networks import Stages, paper_network
@@ -193,7 +193,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(data: ImageData, store:
                 raise KeyboardInterrupt
 
         objective = regression(store, config, 2)
-        found = fit(net, data.train, data.validation, objective, config, seed=3, checkpoint=checkpoint, record=record)
+        found = fit(net, data.train, data.validation, objective, config, seed=3, checkpoint=checkpoint, watch=Watch(record))
         return found.losses, net
 
     losses, whole = train()

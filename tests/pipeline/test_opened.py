@@ -22,7 +22,7 @@ from tests.pipeline import user_script
 ROOT = Path(__file__).parents[2]
 UNSEEN = (
     *(f"torch.{part}" for part in ("_inductor", "_dynamo", "_export", "_functorch", "distributed", "export", "fx", "onnx")),
-    *("sympy", "networkx", "matplotlib", "numpy", "PIL", "rich", "jinja2", "tyro", "torchmetrics"),
+    *("sympy", "networkx", "matplotlib", "numpy", "PIL", "rich", "jinja2", "tyro"),
 )
 """Modules that a user's script does not touch, and which would take mypy longer than all others."""
 

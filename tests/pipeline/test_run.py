@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from decouple import results
-from decouple.cli import run_command
 from decouple.config import RunConfig
 from decouple.data import load_data
 from decouple.errors import ConfigError, DamagedFileError, RunDirectoryError
@@ -159,28 +158,15 @@ def test_other_images_are_refused(tiny: RunConfig, finished: Path) -> None:
         run(tiny, finished, resume=True)
 
 
-def test_tensorboard_logs_when_asked(tiny: RunConfig, tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+def test_a_run_logs_elsewhere_when_asked(tiny: RunConfig, tmp_path: Path) -> None:
     with (
         RunDirectory.create(tmp_path / "run", tiny, resume=False) as directory,
-        open_run(directory, tiny, tensorboard=True) as opened,
+        open_run(directory, tiny, logger="tensorboard") as opened,
     ):
-        opened.log("learn", 3, "search-0", {"loss": 0.5})
-    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
-    assert [(e.step, e.value) for e in events.Scalars("learn/search-0/loss")] == [(3, 0.5)]
-
-
-def test_tensorboard_that_is_not_installed_is_named(
-    tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with (
-        RunDirectory.create(tmp_path / "run", tiny, resume=False) as directory,
-        pytest.raises(ConfigError, match=r"pip install 'decouple-learn\[tensorboard\]'"),
-        open_run(directory, tiny, tensorboard=True),
-    ):
-        pass
+        opened.log("learn", "search-0", 3, {"loss": 0.5})
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert line == {"stage": "learn", "unit": "search-0", "step": 3, "loss": 0.5}
 
 
 def test_times_are_kept_by_settings_and_every_sitting_is_noted(tiny: RunConfig, finished: Path, no_report: None) -> None:
@@ -265,15 +251,3 @@ def test_the_population_of_a_run_is_loaded_as_an_ensemble(tiny: RunConfig, finis
     (finished / "q0" / "population.json").unlink()
     with pytest.raises(ConfigError, match="has no population yet; make it with 'decouple q0"):
         Ensemble.load(finished)
-
-
-def test_a_population_is_exported_and_compressed_by_the_command(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "two.safetensors"
-    assert run_command(["q0", "export", str(finished), "--out", str(out), "--members", "2"]) == 0
-    assert len(Ensemble.load(out).members) == 2
-    assert run_command(["q0", "export", str(finished), "--out", str(out), "--distill", "--distill-epochs", "2"]) == 0
-    assert len(Ensemble.load(out).members) == 1
-    assert "in one network" in capsys.readouterr().out
-    assert run_command(["q0", "export", "--out", str(out)]) == 2

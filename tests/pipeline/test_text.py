@@ -111,7 +111,7 @@ def test_its_population_is_an_ensemble(whole: Path, text: Path, tmp_path: Path) 
     ensemble = Ensemble.load(whole)
     assert ensemble.evaluation == "batched"
     assert nll_of(ensemble, whole, text) == pytest.approx(results_of(whole).q0.test_nll.learned_prior, rel=1e-5)
-    assert run_command(["q0", "export", str(whole), "--out", str(tmp_path / "few.safetensors"), "--members", "2"]) == 0
+    assert run_command(["export", str(whole), "--to", str(tmp_path / "few.safetensors"), "--members", "2"]) == 0
     few = nll_of(Ensemble.load(tmp_path / "few.safetensors"), whole, text)
     assert few == pytest.approx(read_json(whole / "curves.json")["q0_size"]["learned_prior"][1], rel=1e-5)
 
@@ -135,7 +135,7 @@ def test_its_population_becomes_one_network(
     """Trained on the tokens that the run has kept; the text file may be gone."""
     out = tmp_path / "one.safetensors"
     monkeypatch.setattr("decouple.text.corpus.read_text", None)
-    assert run_command(["q0", "export", str(whole), "--out", str(out), "--distill", "--distill-epochs", "3"]) == 0
+    assert run_command(["export", str(whole), "--to", str(out), "--distill", "--distill-epochs", "3"]) == 0
     monkeypatch.undo()
     one = Ensemble.load(out)
     assert len(one.members) == 1

@@ -108,7 +108,7 @@ def test_a_file_of_own_networks_needs_one(data: ImageData, tmp_path: Path) -> No
     assert torch.equal(again(data.test.images), ensemble(data.test.images))
     with pytest.raises(NetworkError, match=r"the members do not fit the network: .*weight"):
         Ensemble.load(path, network=nn.Linear(64, 3))
-    with pytest.raises(ConfigError, match="is no run directory: give one whose q0 stage is done, or a file"):
+    with pytest.raises(ConfigError, match="is no run directory: give one whose q0 stage is done, or a file or folder"):
         Ensemble.load(tmp_path)
 
 

@@ -14,6 +14,7 @@ from decouple.results import (
     FORMAT,
     Accuracies,
     BeforeAfter,
+    Calibration,
     Comparison,
     Cost,
     Curves,
@@ -22,6 +23,7 @@ from decouple.results import (
     Member,
     NetworkResult,
     Q0Results,
+    Reliability,
     Results,
     SearchResults,
     TrainingCurve,
@@ -111,9 +113,21 @@ def made_up(
             target_bytes=1137 * solutions * 4000,
         ),
     )
-    curves = Curves(format=FORMAT, search=search, training=training, trajectories=paths, q0_size=sizes)
+    calibration = {way: _calibration(draw, test) for way in ("single", "learned_prior")}
+    series: dict[str, Any] = {"training": training, "trajectories": paths, "calibration": calibration}
+    curves = Curves(format=FORMAT, search=search, q0_size=sizes, **series)
     to_json(results), to_json(curves)
     return results, curves
+
+
+def _calibration(draw: random.Random, test: int) -> Calibration:
+    counts = [0] * 5 + [test // 20] * 9 + [test - 9 * (test // 20)]
+    confidence = [(place + 0.5) / 15 if count else 0.0 for place, count in enumerate(counts)]
+    accuracy = [min(1.0, value + draw.uniform(0, 0.1)) if value else 0.0 for value in confidence]
+    return Calibration(
+        reliability=Reliability(tuple(counts), tuple(confidence), tuple(accuracy)),
+        confused=[("8", "3", 5), ("<9>", "4", 2)],
+    )
 
 
 def write_run(

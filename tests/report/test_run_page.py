@@ -22,7 +22,7 @@ from decouple.results import Curves, Results, to_json
 from .made_up import RUN, made_up, write_run
 from .reading import Page
 
-NAMES = ["search", "training", "trajectories", "entropy", "map", "diversity", "population"]
+NAMES = ["search", "training", "trajectories", "entropy", "map", "diversity", "population", "reliability"]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,19 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Page
         return Page(build_report(write_run(tmp_path, results, curves, config, run)).read_text())
 
     return inner
+
+
+def test_confusions_are_listed_by_the_names_of_classes(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    assert "&lt;9&gt;" in text
+    assert "The most frequent confusions of the learned prior’s ensemble, among 360 test images." in text
+
+
+def test_a_run_without_calibration_has_no_such_section(tmp_path: Path) -> None:
+    results, curves = made_up()
+    curves.calibration = {}
+    text = build_report(write_run(tmp_path, results, curves)).read_text()
+    assert "Calibration" not in text
 
 
 def test_page_needs_nothing_but_itself(folder: Path) -> None:

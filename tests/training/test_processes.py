@@ -17,7 +17,7 @@ from decouple.config import LearnConfig, LiveConfig, NetworkConfig
 from decouple.data import ImageData, Split
 from decouple.errors import ConfigError, WorkerError
 from decouple.files import load_tensors, save_tensors
-from decouple.learn import Checkpoint, Fit, fit
+from decouple.learn import Checkpoint, Fit, Watch, fit
 from decouple.learn.objective import regression
 from decouple.networks import Stages, paper_network
 from decouple.training import processes
@@ -242,7 +242,7 @@ def _train(folder: Path, kind: str, checkpoint: Checkpoint | None = None) -> tup
         config,
         seed=1,
         checkpoint=checkpoint,
-        record=lambda e, n: seen.append(e),
+        watch=Watch(lambda e, n: seen.append(e)),
     )
     return network, found, seen
 

@@ -11,6 +11,7 @@ from decouple.report.figures.diversity import diversity_figure
 from decouple.report.figures.map import Trajectories, map_figure
 from decouple.report.figures.members import population_figure
 from decouple.report.figures.pairs import correlation_figure, families_figure, headline_correlations, pairs_figure
+from decouple.report.figures.reliability import reliability_figure
 from decouple.report.figures.search import search_figure
 from decouple.report.figures.training import training_figure
 from decouple.report.figures.trajectories import distances_figure, entropies_figure
@@ -26,6 +27,8 @@ def draw_figures(results: Results, curves: Curves) -> dict[str, Figure]:
     families = {kind: list(own.values()) for kind, own in kinds.items()}
     known = next((curve.cosine_distance for own in families.values() for curve in own), {})
     points = results.search.points
+    named = {"single": "best single member", "learned_prior": "learned prior"}
+    diagrams = {named[way]: calibration.reliability for way, calibration in curves.calibration.items()}
     return {
         "search": search_figure(results, curves),
         "training": training_figure(results, curves),
@@ -34,6 +37,7 @@ def draw_figures(results: Results, curves: Curves) -> dict[str, Figure]:
         "map": map_figure(kinds),
         "diversity": diversity_figure(results),
         "population": population_figure(results.q0, curves),
+        **({"reliability": reliability_figure(diagrams)} if diagrams else {}),
     }
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from decouple.tasks.measures import brier_score, calibration_error
+from decouple.analysis import brier_score, reliability
 
 
 def test_the_calibration_error_is_the_formula() -> None:
@@ -16,21 +16,21 @@ def test_the_calibration_error_is_the_formula() -> None:
         inside = (confidence > b / 10) & (confidence <= (b + 1) / 10)
         if inside.any():
             expected += float(inside.double().mean() * (right[inside].mean() - confidence[inside].mean()).abs())
-    assert calibration_error(p, labels, bins=10) == pytest.approx(expected, abs=1e-6)
+    assert reliability(p, labels, bins=10).ece == pytest.approx(expected, abs=1e-6)
 
 
 def test_certain_answers() -> None:
     p, right, wrong = torch.eye(3), torch.arange(3), (torch.arange(3) + 1) % 3
-    assert (calibration_error(p, right), brier_score(p, right)) == (0.0, 0.0)
-    assert (calibration_error(p, wrong), brier_score(p, wrong)) == (1.0, 2.0)
+    assert (reliability(p, right).ece, brier_score(p, right)) == (0.0, 0.0)
+    assert (reliability(p, wrong).ece, brier_score(p, wrong)) == (1.0, 2.0)
 
 
 def test_sums_that_round_above_one_are_probabilities() -> None:
     p = torch.tensor([[1 + 1e-6, 0.0], [1.0, 0.0]])
-    assert calibration_error(p, torch.tensor([0, 0])) == 0.0
+    assert reliability(p, torch.tensor([0, 0])).ece == 0.0
 
 
-@pytest.mark.parametrize("measure", [calibration_error, brier_score])
+@pytest.mark.parametrize("measure", [reliability, brier_score])
 def test_what_is_no_probability_is_refused(measure) -> None:
     with pytest.raises(ValueError, match="give softmax outputs, not logits"):
         measure(torch.tensor([[2.0, -1.0]]), torch.tensor([0]))
