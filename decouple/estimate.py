@@ -19,7 +19,7 @@ from decouple.errors import DataError
 from decouple.formats import count, magnitude, plural, rough_duration, size
 from decouple.learn.objective import CrossEntropy
 from decouple.networks import Stages
-from decouple.networks.build import build_network
+from decouple.networks.build import build_network, network_to_search
 from decouple.q0.trajectories import gradient_steps
 from decouple.search import Algorithm, Budget, Judge, SearchPoint, search_batch, search_points
 from decouple.search.algorithm import chosen
@@ -114,7 +114,8 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     def network(groups: int) -> Stages:
         return build_network(config.network, data.train.images, data.num_classes, groups=groups, seed=0).to(place)
 
-    searched, own = network(1), config.network.groups
+    searched = network_to_search(config, data.train.images, data.num_classes, seed=0).to(place)
+    own = config.network.groups
     learned = {groups: network(groups) for groups in sorted({own, *config.baselines})}
     points = search_points(searched, data.image_shape)
     search = _searching(config, searched, data, points)

@@ -173,12 +173,13 @@ def _named(stage: str, options: SearchCodeOptions, config: RunConfig) -> list[st
     """The settings that name code and that the user has given, which is that of the run; those of a search may be new."""
     given = {
         "search.algorithm": options.search.algorithm,
+        "search.network.name": options.search.network.name,
         "network.name": options.network.name,
         "data.name": options.data.name,
     }
     for setting, name in given.items():
         own = config.code.get(setting)
-        if name and own and own_code.located(name) != own and (stage, setting) != ("search", "search.algorithm"):
+        if name and own and own_code.located(name) != own and not setting.startswith(f"{stage}."):
             raise ConfigError(f"the run was made with {own}, which 'decouple {stage}' cannot change: give --{setting} {own}")
     return [setting for setting, name in given.items() if name]
 

@@ -31,7 +31,7 @@ from decouple.settings import Config, flattened, from_builtins, with_values
 Options = TypeVar("Options", bound=Section)
 
 
-SHORT = {"--network": "--network.name"}
+SHORT = {"--network": "--network.name", "--search.network": "--search.network.name"}
 """Settings that have a short name."""
 
 

@@ -20,7 +20,7 @@ from decouple.data.images import in_unit_scale
 from decouple.errors import ConfigError, RunDirectoryError
 from decouple.learn.objective import blocks_without_target
 from decouple.networks import Stages
-from decouple.networks.build import build_network
+from decouple.networks.build import build_network, network_to_search
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
 from decouple.search import Execution, search_points
@@ -117,8 +117,9 @@ class Run(Sitting):
 
     @cached_property
     def network_to_search(self) -> Stages:
-        """The untrained network: one ConvGroup a block."""
-        return self.network(self.config.network, groups=1, seed=derive(self.config.seed, "network"))
+        """The untrained network, whose representations are searched."""
+        seed, images = derive(self.config.seed, "network"), self.data.train.images
+        return network_to_search(self.config, images, self.data.num_classes, seed=seed).to(self.device)
 
     def network(self, settings: NetworkConfig, *, groups: int, seed: int) -> Stages:
         """A new network for the run's data, on its device."""

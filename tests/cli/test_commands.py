@@ -324,6 +324,11 @@ from torch import nn
 
 def small(num_classes, width):
     return nn.Sequential(nn.Conv2d(1, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36 * width, num_classes))
+
+
+def taller(num_classes, width):
+    body = [nn.Conv2d(1, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, width, 3), nn.ReLU()]
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(36 * width, num_classes))
 """
 
 
