@@ -95,7 +95,6 @@ TEXT_Q0 = Q0Config(
     optimizer="muon",
     lr=2e-2,  # Muon and AdamW take steps of the same size
     momentum=0.95,
-    beta2=0.95,
     weight_decay=1.0,
     alpha=0.6,
     prior="exact",

@@ -36,8 +36,6 @@ class StepConfig(Section):
     """Peak learning rate."""
     momentum: BelowOne = 0.85
     """Momentum of SGD and Muon."""
-    beta2: BelowOne = 0.999
-    """AdamW's average of the squared gradient."""
     weight_decay: NonNegative = 2e-2
     """Decay in the unit of lr. High on purpose: on a few thousand images 2e-2 to 5e-2 is points better than 5e-4."""
     clip: NonNegative = 1.0
@@ -77,6 +75,9 @@ class LiveConfig(Section):
 class LearnConfig(TrainConfig):
     target_weight: NonNegative = 0.5
     """Weight of the blocks' MSE to the searched targets (paper: 1)."""
+    norm: Literal["mean", "sum"] = "mean"
+    """Squared error of a block: its mean over the elements, or their sum (the paper's text allows both). With sum, a larger map
+    counts for more, and the learning rate has to suit."""
     kl_weight: NonNegative = 1.0
     """Weight λ of the head's KL (paper: 0.03)."""
     supervise: Literal["last", "all", "skip-first"] = "last"

@@ -81,6 +81,8 @@ class Regression:
     """Blocks without a target, from the front."""
     target_weight: float = 1.0
     live: LiveSearch | None = None
+    norm: str = "mean"
+    """mean: as above; sum: the squared error of a block is summed over its elements, and averaged over images."""
 
     def fetch(self, positions: Tensor) -> list[Tensor]:
         """The targets of the supervised blocks and of the logits."""
@@ -103,7 +105,8 @@ class Regression:
         for block, stage in enumerate(body):
             values = apply_stage(stage, values)
             if block >= self.skip:
-                errors.append(_SquaredError.apply(values, wanted[block - self.skip]))
+                error = _SquaredError.apply(values, wanted[block - self.skip])
+                errors.append(error * values[0].numel() if self.norm == "sum" else error)
         log_probabilities = functional.log_softmax(apply_stage(head, values.detach()).float(), 1)
         divergence = functional.kl_div(
             log_probabilities, functional.log_softmax(searched, 1), reduction="batchmean", log_target=True
@@ -120,7 +123,7 @@ def regression(targets: Targets, config: LearnConfig, blocks: int) -> Regression
     block has a target, or one that should have was not evolved."""
     skip = blocks_without_target(config.supervise, blocks, targets.first_searched)
     live = LiveSearch(config.live) if config.live.weight else None
-    return Regression(targets, config.kl_weight, skip, config.target_weight, live)
+    return Regression(targets, config.kl_weight, skip, config.target_weight, live, config.norm)
 
 
 class _SquaredError(torch.autograd.Function):

@@ -46,7 +46,7 @@ def make_optimizer(
         optimizer = factory(parameters)
         _check_own(optimizer, parameters)
         return optimizer
-    lr, momentum, decay, betas = settings.lr, settings.momentum, settings.weight_decay, (0.9, settings.beta2)
+    lr, momentum, decay, betas = settings.lr, settings.momentum, settings.weight_decay, (0.9, 0.95)
     if settings.optimizer == "airbench":
         decay, lr = decay / lr, lr * batch / (1024 * (1 + 1 / (1 - momentum)))
     if settings.optimizer in ("sgd", "airbench"):

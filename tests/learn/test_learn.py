@@ -67,6 +67,9 @@ def test_the_objective_equals_its_formula(data: ImageData, targets: _Targets) ->
     net.double()
     light = Regression(targets, kl_weight=0.3, target_weight=0.1)(net, batch).detach()
     assert float(light) == pytest.approx(float((0.1 * mse + 0.3 * kl).detach()), rel=1e-5)
+    summed = sum((p - t.double()).square().flatten(1).sum(1).mean() for p, t in zip(points[:-1], rows[:-1], strict=True)) / 2
+    found = Regression(targets, kl_weight=0.3, norm="sum")(net, batch).detach()
+    assert float(found) == pytest.approx(float((summed + 0.3 * kl).detach()), rel=1e-5)
     skipped = Regression(targets, kl_weight=0.0, skip=1)(net, batch._replace(rows=rows[1:])).detach()
     wanted = functional.mse_loss(points[1], rows[1].double()).detach()
     assert float(skipped) == pytest.approx(float(wanted), rel=1e-5)
