@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,30 +66,39 @@ def distribute(
     result_bytes: int,
     mend: str,
 ) -> None:
-    """Call `function(shared, device, *arguments)` in a worker for every job, and keep each result as it comes.
+    """Call `function(shared, device, *arguments)` for every job, and keep each result as it comes; in this process where one
+    worker is enough.
 
     Args:
         function: of a module that workers can import.
         shared: what all jobs take, on the CPU.
-        device: "cpu" or "cuda"; a worker has a GPU of its own, whose number is not this process's.
-        workers, address: jobs at once, and a Ray cluster to do them; None: processes of our own.
+        device: such as "cpu" or "cuda:1"; a worker has a GPU of its own, whose number is not this process's.
+        workers, address: jobs at once, and a Ray cluster to do them; None: this machine.
         result_bytes: of a job's result, about.
         mend: what to lower where the memory does not suffice, for a message.
 
     Raises:
         ConfigError: no Ray cluster at `address`, one without what is needed, or with other versions of decouple or torch.
         WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays. What a job raised comes as itself."""
+    waiting = deque((job, 1) for job in jobs)
+    if not waiting:
+        return
+    if workers == 1 and address is None:
+        while waiting:
+            job, _ = waiting.popleft()
+            waiting.extend((following, 1) for following in job.keep(function(shared, device, *job.arguments())))
+        return
+    device = torch.device(device).type
     with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
         threads, resources = _share(ray, workers, device, started)
         remote = ray.remote(max_retries=0, **resources)(_work)
         shipped = ray.put(shared)
-        waiting = deque((job, 1) for job in jobs)
         running: dict[Any, tuple[Job, int]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < workers:
                     job, attempt = waiting.popleft()
-                    started_with = (device, job.arguments(), threads, torch.get_default_dtype(), _versions())
+                    started_with = (device, job.arguments(), threads, torch.get_default_dtype(), _versions(), sys.argv)
                     running[remote.remote(function, shipped, *started_with)] = job, attempt
                 # The time limit lets Ctrl-C and SIGTERM through.
                 for reference in ray.wait(list(running), timeout=1.0)[0]:
@@ -112,6 +122,7 @@ def _work(
     threads: int,
     dtype: torch.dtype,
     versions: dict[str, str],
+    argv: list[str],
 ) -> tuple[Any]:
     """Runs in a worker."""
     if (own := _versions()) != versions:
@@ -119,6 +130,7 @@ def _work(
             f"the worker on {socket.gethostname()} has {own}, and this process {versions}: results would differ; install the "
             "same versions on every node"
         )
+    sys.argv = argv  # a run notes the command that it was made by
     torch.set_num_threads(threads)
     torch.set_default_dtype(dtype)  # on which a network's own forward may rely
     devices.prepare()

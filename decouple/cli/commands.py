@@ -153,16 +153,16 @@ def _repeat(stage: str, path: Path, argv: list[str]) -> None:
         named = _named(stage, options, before)
         _execute(directory, group, config, options, stage, named=named)
         # Only now: settings that are refused, or that fail, must not become the run's.
-        from decouple.pipeline.stages import OUTDATED, set_aside
+        from decouple.pipeline.stages import set_aside
 
-        outdated = group.first and config != before and stage != "report" and set_aside(path)
+        outdated = set_aside(path) if group.first and config != before and stage != "report" else None
         directory.write_config(config)
     if not group.first:
         return
     if stage != "report":
         print(f"{stage}: done. 'decouple report {path}' brings the results and the report up to date.")
         if outdated:
-            print(f"Those of the earlier settings are in {path / OUTDATED}.")
+            print(f"Those of the earlier settings are in {outdated}.")
     if stage == "compare":
         out = path / "comparison"
         code = tuple(config.code[setting] for setting in named if setting in config.code)
@@ -292,6 +292,8 @@ def _export(argv: list[str]) -> None:
             "'decouple q0 export' needs a run directory first: decouple q0 export runs/digits-seed0 --out FILE"
         )
     options = parse_options("q0 export RUN_DIR", argv if argv[0].startswith("-") else argv[1:], ExportOptions())
+    if options.out.exists():
+        raise ConfigError(f"{options.out} exists already: give --out another file, or remove it")
     from decouple.pipeline.population import compressed
     from decouple.q0.ensemble import Ensemble
 

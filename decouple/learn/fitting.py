@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split, check_scale, in_unit_scale
-from decouple.errors import ConfigError, NetworkError, expect
+from decouple.errors import ConfigError, expect
 from decouple.files import save_tensors, try_tensors
 from decouple.formats import percent, plural
-from decouple.learn.objective import CrossEntropy, Targets, regression
-from decouple.networks.checks import check_batches, check_fit, check_trainable
+from decouple.learn.objective import CrossEntropy, Regression, Targets, regression
+from decouple.networks.checks import check_batches, check_fit, check_trainable, expect_stages
 from decouple.networks.stages import Stages
 from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive
@@ -119,7 +118,9 @@ def fit(
     if not callable(record):
         raise ConfigError(f"record must be a function of the epoch and the network, not a {type(record).__name__}")
     seed = whole_number(seed, "seed")
-    _check(network, train, validation, settings)
+    shapes = _check(network, train, validation, settings)
+    if isinstance(objective, Regression):
+        objective.check(train, shapes)
     network.train_on(train.images)
     training = _Training(network, objective, settings, checkpoint)
     training.begin(optimizer, len(train))
@@ -131,14 +132,15 @@ def fit(
     return training.fit
 
 
-def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig) -> None:
-    """Refuse before the first step what cannot be trained."""
-    check_fit(network, train)
+def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig) -> list[tuple[int, ...]]:
+    """The shapes at every search point; refuses before the first step what cannot be trained."""
+    shapes = check_fit(network, train)
     check_fit(network, validation, "validation")
     check_scale(validation.images, in_unit_scale(train.images), "the images of validation")
     check_trainable(network)
     check_batches(network, train, settings.batch)
     check_batches(network, validation, BATCH, "validation", training=False)
+    return shapes
 
 
 @dataclass
@@ -264,26 +266,14 @@ def learn_targets(
         NotFiniteError: see `fit`.
     """
     expect(config, LearnConfig, "config")
-    objective = regression(targets, config, _check_targets(network, train, targets))
-    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "record": record}
-    return fit(network, train, validation, objective, config, **options)
-
-
-def _check_targets(network: Stages, train: Split, targets: Targets) -> int:
-    """The number of blocks, if the targets are those of these images and of the shapes at the network's search points."""
-    shapes = check_fit(network, train)
+    expect_stages(network)
     if not all(hasattr(targets, name) for name in ("check", "rows", "first_searched")):
         raise ConfigError(
             f"targets must be those of one solution, as search_solution gives them, not a {type(targets).__name__}"
         )
-    targets.check(train)
-    searched = [tuple(rows.shape[1:]) for rows in targets.rows(torch.tensor([0], device="cpu"))]
-    if shapes != searched:
-        raise NetworkError(
-            f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
-            "with the same points, or cut this one elsewhere"
-        )
-    return len(shapes) - 1
+    objective = regression(targets, config, len(network) - 1)
+    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "record": record}
+    return fit(network, train, validation, objective, config, **options)
 
 
 def train_sgd(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -139,6 +139,7 @@ def open_run(
     tensorboard: bool = False,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
     named: Collection[str] | None = None,
+    load: Callable[..., ImageData] | None = None,
 ) -> Iterator[Run]:
     """Load the data, note how the run is made, and give the `Run`.
 
@@ -146,6 +147,7 @@ def open_run(
         group: the processes of a torchrun, each with its device; every one calls this. None: this process alone, on `device`.
         named: settings of `RunConfig.code` whose code may be run, because the user has given them; None: all. Others are named
             only by the run directory.
+        load: in place of `load_data`.
 
     Raises:
         ConfigError: the device, TensorBoard or a worker is not there, or the network does not fit the images.
@@ -158,7 +160,7 @@ def open_run(
     with group.first_alone():  # it may download, and what it has found about the directory holds for the others
         named = config.code if named is None else named
         code = _code(directory, config, named)
-        data = _data_of(directory, config, data_root, group, execution, code)
+        data = _data_of(directory, config, data_root, group, execution, code, load or load_data)
     writer = _tensorboard(directory.path) if tensorboard and group.first else None
     try:
         run = Run(
@@ -212,11 +214,12 @@ def _data_of(
     group: Group,
     execution: Execution,
     code: dict[str, dict[str, str | None]],
+    load: Callable[..., ImageData],
 ) -> ImageData:
     """The data, if they are those that the directory's results were made from; noted in run.json."""
     known = directory.read_run().get("data", {})
     root = data_root if data_root is not None else known.get("root")
-    data = load_data(config.data, data_root=root)
+    data = load(config.data, data_root=root)
     settings = fingerprint(config.data)
     check_data(directory, settings, data.digest, f"images than '{config.data.name}' holds")
     where = os.path.realpath(root) if root is not None else None

@@ -285,6 +285,10 @@ def _expect_run(path: Path) -> None:
     try:
         os.stat(path / "config.json")
     except (FileNotFoundError, NotADirectoryError):
+        if inner := sorted(config.parent.name for config in path.glob("*/config.json")):
+            raise RunDirectoryError(
+                f"{path} is a folder of runs ({', '.join(inner[:5])}{', …' * (len(inner) > 5)}), not one: give {path / inner[0]}, say"
+            ) from None
         raise RunDirectoryError(
             f"{path} is not a run directory (it has no config.json); make one with 'decouple run PRESET'"
         ) from None

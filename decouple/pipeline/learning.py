@@ -182,7 +182,7 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
         network = run.network(run.config.network, groups=trained.groups, seed=trained.seed)
     else:
         network = trained.after.network(run)
-    epochs, recorder = trained.settings.epochs, _recorder(run, trained)
+    epochs, recorder = trained.settings.epochs, recorder_of(run, trained)
     with run.progress.task(f"learn, {trained.folder.name}", epochs, "epochs") as advance:
         shown = 0
 
@@ -212,7 +212,7 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
     (trained.folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _recorder(run: Run, trained: Trained) -> Recorder:
+def recorder_of(run: Run, trained: Trained) -> Recorder:
     """Keeps the activations on the comparison's images, at the moments that the settings ask for."""
     probe = probe_of(run)
     names = run.network_to_search.names
@@ -240,7 +240,7 @@ def probe_of(run: Run) -> Split:
 def _is_whole(run: Run, trained: Trained) -> bool:
     """Whether the network and all its records are there and sound."""
     epochs = recorded_epochs(trained.settings.epochs, run.config.compare.records)
-    records = _recorder(run, trained)
+    records = recorder_of(run, trained)
     files = [(trained.path, trained.unit), *((records.path(epoch), records.unit_of(epoch)) for epoch in epochs)]
     return all(try_tensors(path, unit=unit) is not None for path, unit in files)
 

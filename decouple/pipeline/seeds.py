@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from decouple import device as devices
 from decouple.config import RunConfig
 from decouple.errors import ConfigError, expect
 from decouple.pipeline import run
-from decouple.progress import Advance, Progress
+from decouple.progress import Progress
 from decouple.tensors import whole_number
 from decouple.training.processes import refuse_launch
 from decouple.workers import Job, distribute
@@ -53,33 +53,33 @@ def run_seeds(
         raise ConfigError(f"seeds = {seeds}: expected at least one, and each once")
     refuse_launch("torchrun shares one run among its processes, and --seeds makes several runs: use --workers, or one seed")
     folders = {seed: Path(out) / f"seed-{seed}" for seed in seeds}
-    shared = (config, folders, resume, data_root)
+    shared = (config, folders, resume, data_root, quiet or workers > 1)
     with Progress(quiet=quiet).task("seeds", len(seeds), "runs") as advance:
-        if workers > 1:
-            _side_by_side(shared, seeds, devices.resolve(device).type, workers, advance)
-        else:
-            for seed in seeds:
-                _run_seed(shared, device, seed, quiet=quiet)
-                advance(1)
+
+        def keep(_: None) -> tuple[Job, ...]:
+            advance(1)
+            return ()
+
+        distribute(
+            _run_seed,
+            shared,
+            [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in seeds],
+            device=str(devices.resolve(device)),
+            workers=workers,
+            address=None,
+            result_bytes=1000,
+            mend="--workers or --search.batch",
+        )
     table = read_table(list(folders.values()))
     table.write(out)
     return table
 
 
-Shared = tuple[RunConfig, dict[int, Path], bool, Path | str | None]
+Shared = tuple[RunConfig, dict[int, Path], bool, Path | str | None, bool]
 
 
-def _side_by_side(shared: Shared, seeds: Sequence[int], device: str, workers: int, advance: Advance) -> None:
-    def keep(_: None) -> tuple[Job, ...]:
-        advance(1)
-        return ()
-
-    jobs = [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in seeds]
-    limits: dict[str, Any] = {"result_bytes": 1000, "mend": "--workers or --search.batch"}
-    distribute(_run_seed, shared, jobs, device=device, workers=workers, address=None, **limits)
-
-
-def _run_seed(shared: Shared, device: str, seed: int, quiet: bool = True) -> None:
-    config, folders, resume, data_root = shared
+def _run_seed(shared: Shared, device: str, seed: int) -> None:
+    """May run in a worker."""
+    config, folders, resume, data_root, quiet = shared
     again = resume and (folders[seed] / "config.json").exists()
     run(replace(config, seed=seed), folders[seed], resume=again, device=device, data_root=data_root, quiet=quiet)
