@@ -66,33 +66,26 @@ def distribute(
     result_bytes: int,
     mend: str,
 ) -> None:
-    """Call `function(shared, device, *arguments)` for every job, and keep each result as it comes; in this process where one
-    worker is enough.
+    """Call `function(shared, device, *arguments)` for every job and keep each result; the only worker of this machine is this process.
 
     Args:
         function: of a module that workers can import.
         shared: what all jobs take, on the CPU.
         device: such as "cpu" or "cuda:1"; a worker has a GPU of its own, whose number is not this process's.
         workers, address: jobs at once, and a Ray cluster to do them; None: this machine.
-        result_bytes: of a job's result, about.
-        mend: what to lower where the memory does not suffice, for a message.
+        result_bytes, mend: size of a job's result, about; what to lower where the memory does not suffice, for a message.
 
     Raises:
         ConfigError: no Ray cluster at `address`, one without what is needed, or with other versions of decouple or torch.
         WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays. What a job raised comes as itself."""
-    waiting = deque((job, 1) for job in jobs)
-    if not waiting:
-        return
-    if workers == 1 and address is None:
-        while waiting:
-            job, _ = waiting.popleft()
-            waiting.extend((following, 1) for following in job.keep(function(shared, device, *job.arguments())))
-        return
+    if not jobs or (workers == 1 and address is None):
+        return _do_here(function, shared, jobs, device)
     device = torch.device(device).type
     with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
         threads, resources = _share(ray, workers, device, started)
         remote = ray.remote(max_retries=0, **resources)(_work)
         shipped = ray.put(shared)
+        waiting = deque((job, 1) for job in jobs)
         running: dict[Any, tuple[Job, int]] = {}
         try:
             while waiting or running:
@@ -112,6 +105,13 @@ def distribute(
             if not started:
                 for reference in running:
                     ray.cancel(reference, force=True)
+
+
+def _do_here(function: Callable[..., Any], shared: Any, jobs: Sequence[Job], device: str) -> None:
+    waiting = deque(jobs)
+    while waiting:
+        job = waiting.popleft()
+        waiting.extend(job.keep(function(shared, device, *job.arguments())))
 
 
 def _work(

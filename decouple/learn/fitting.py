@@ -118,9 +118,7 @@ def fit(
     if not callable(record):
         raise ConfigError(f"record must be a function of the epoch and the network, not a {type(record).__name__}")
     seed = whole_number(seed, "seed")
-    shapes = _check(network, train, validation, settings)
-    if isinstance(objective, Regression):
-        objective.check(train, shapes)
+    _check(network, train, validation, settings, objective)
     network.train_on(train.images)
     training = _Training(network, objective, settings, checkpoint)
     training.begin(optimizer, len(train))
@@ -132,15 +130,16 @@ def fit(
     return training.fit
 
 
-def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig) -> list[tuple[int, ...]]:
-    """The shapes at every search point; refuses before the first step what cannot be trained."""
+def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig, objective: Objective) -> None:
+    """Refuse before the first step what cannot be trained."""
     shapes = check_fit(network, train)
+    if isinstance(objective, Regression):
+        objective.check(train, shapes)
     check_fit(network, validation, "validation")
     check_scale(validation.images, in_unit_scale(train.images), "the images of validation")
     check_trainable(network)
     check_batches(network, train, settings.batch)
     check_batches(network, validation, BATCH, "validation", training=False)
-    return shapes
 
 
 @dataclass

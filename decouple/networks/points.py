@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from decouple.errors import NetworkError, expect, first_line
 from decouple.networks.cutting import Trace, trace
+from decouple.networks.stages import channels_hint
 from decouple.torch_state import device_of, evaluated
 
 BLOCKS = 4
@@ -86,6 +87,7 @@ def _outputs(network: nn.Module, names: Sequence[str], image_shape: Sequence[int
         shape = ", ".join(map(str, image_shape))
         raise NetworkError(
             f"{type(network).__name__} does not take images of shape ({shape}): {first_line(error)}"
+            f"{channels_hint(network, image_shape)}"
         ) from error
     finally:
         for hook in hooks:

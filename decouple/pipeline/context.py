@@ -145,13 +145,11 @@ def open_run(
 
     Args:
         group: the processes of a torchrun, each with its device; every one calls this. None: this process alone, on `device`.
-        named: settings of `RunConfig.code` whose code may be run, because the user has given them; None: all. Others are named
-            only by the run directory.
+        named: settings of `RunConfig.code` whose code the user has given, so that it may be run; None: all.
         load: in place of `load_data`.
 
     Raises:
-        ConfigError: the device, TensorBoard or a worker is not there, or the network does not fit the images.
-        DataError: the data cannot be loaded.
+        ConfigError, DataError: device, TensorBoard, workers or data are not there, or the network does not fit the images.
         RunDirectoryError: the directory's results were made from other data, or with another version of the algorithm's file.
     """
     devices.check_workers(execution.workers)

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from decouple import device as devices
+from decouple import device as devices, settings
 from decouple.config import RunConfig
-from decouple.errors import ConfigError, expect
+from decouple.errors import ConfigError, RunDirectoryError, expect
 from decouple.pipeline import run
+from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
 from decouple.tensors import whole_number
 from decouple.training.processes import refuse_launch
@@ -39,11 +40,10 @@ def run_seeds(
         seeds: each once; all runs have the same data and splits (`config.data.seed`).
         resume: continue what `out` holds; seeds may be added.
         workers: runs side by side, each in a process of its own with its share of the cores.
-        device, data_root, quiet: as in `decouple.run`.
 
     Raises:
-        ConfigError: no seeds, or one twice; under torchrun, which shares one run among processes.
-        DecoupleError: what a run raises; see `decouple.run`.
+        ConfigError: no seeds, or one twice; or under torchrun.
+        DecoupleError: what `decouple.run` raises.
     """
     from decouple.report.table import read_table  # matplotlib takes a while to import
 
@@ -52,8 +52,7 @@ def run_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds = {seeds}: expected at least one, and each once")
     refuse_launch("torchrun shares one run among its processes, and --seeds makes several runs: use --workers, or one seed")
-    folders = {seed: Path(out) / f"seed-{seed}" for seed in seeds}
-    shared = (config, folders, resume, data_root, quiet or workers > 1)
+    folders = _folders(settings.located(config, data_root), seeds, Path(out), resume)
     with Progress(quiet=quiet).task("seeds", len(seeds), "runs") as advance:
 
         def keep(_: None) -> tuple[Job, ...]:
@@ -62,7 +61,7 @@ def run_seeds(
 
         distribute(
             _run_seed,
-            shared,
+            (config, folders, resume, data_root, quiet or workers > 1),
             [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in seeds],
             device=str(devices.resolve(device)),
             workers=workers,
@@ -73,6 +72,16 @@ def run_seeds(
     table = read_table(list(folders.values()))
     table.write(out)
     return table
+
+
+def _folders(config: RunConfig, seeds: Sequence[int], out: Path, resume: bool) -> dict[int, Path]:
+    """By seed, once it is clear that a run can be made in each."""
+    if (out / "config.json").exists():
+        raise RunDirectoryError(f"{out} is a run, and not a folder for several; choose another --out")
+    folders = {seed: out / f"seed-{seed}" for seed in seeds}
+    for seed, folder in folders.items():
+        RunDirectory.check(folder, replace(config, seed=seed), resume=resume)
+    return folders
 
 
 Shared = tuple[RunConfig, dict[int, Path], bool, Path | str | None, bool]

@@ -13,7 +13,7 @@ from decouple.config import RunConfig, TextConfig
 from decouple.errors import ConfigError, DamagedFileError, RunDirectoryError
 from decouple.files import read_json
 from decouple.formats import duration
-from decouple.results import FORMAT, Curves, Results, TextResults
+from decouple.results import FORMAT, Curves, Results, TextResults, expect_format
 from decouple.settings import from_builtins
 
 Schema = TypeVar("Schema")
@@ -92,9 +92,10 @@ def read_inputs(folder: Path) -> Inputs | TextInputs:
     """The four files of a finished run, on images or on text.
 
     Raises:
-        RunDirectoryError: it is not finished; names the command that finishes it.
+        RunDirectoryError: it is not finished, and the command that finishes it is named; or another version has written it.
         DamagedFileError: names the file and the command that makes it again.
     """
+    expect_format(folder)
     again = f"'decouple report {folder}' makes it again from the run's finished stages"
     config_path = folder / "config.json"
     try:

@@ -244,10 +244,10 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     changed = _error(capsys, "run", "digits", "--out", out, *TINY, "--resume", "--learn.lr", "0.3", status=1)
     assert "another configuration (learn.lr: 0.2 → 0.3)" in changed
     foreign = _error(capsys, "q0", out, "--learn.lr", "0.3")
-    assert (
-        "the run keeps its --learn.lr ('decouple q0' does not take --learn.lr; 'decouple run' with another --out does)"
-        in foreign
-    )
+    other = "'decouple learn RUN_DIR --learn.lr …' does"
+    assert f"'decouple q0' does not change --learn.lr, which the run keeps; {other}\n" in foreign
+    kept = _error(capsys, "q0", out, "--data.train", "50")
+    assert "not change --data.train, which the run keeps; 'decouple run' with another --out does\n" in kept
 
     assert run_command(["learn", out, "--quiet"]) == 0
     learned = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("search-", "sgd-"))]
@@ -421,6 +421,7 @@ def test_points_lists_where_a_network_can_be_cut(capsys: pytest.CaptureFixture[s
     assert run_command(["points", "torchvision:resnet18", "--shape", "3", "64", "64", "--classes", "7"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == "Proposed (*): --network.points layer1 layer2 layer3 avgpool fc"
+    assert "network.name = 'resnet18': expected paper, torchvision:NAME" in _error(capsys, "points", "resnet18")
     assert printed[-2].split() == ["*", "fc", "7", "3,591"]
     assert "needs a network first" in _error(capsys, "points")
     assert "--network.name" not in _error(capsys, "points", "resnet18")

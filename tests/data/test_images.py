@@ -106,6 +106,10 @@ FLOATS = {"test_images": torch.rand(12, 2, 4, 3)}
         ({"images": torch.rand(30, 12)}, r"training images are \(12,\) float32, test images \(2, 4, 3\) uint8"),
         ({"test_images": torch.rand(0, 2, 4, 3)}, r"test images are empty: their shape is \(0, 2, 4, 3\)"),
         ({"labels": torch.rand(30)}, "training labels must be integers, not float32; convert them with .long()"),
+        (
+            {"labels": torch.eye(30)},
+            r"must have shape \(N,\) = \(30,\), not \(30, 30\); of one-hot labels take the positions",
+        ),
         ({"labels": torch.ones(30, dtype=torch.bool)}, "training labels must be integers, not bool"),
         (
             {"labels": torch.arange(29) % 3},

@@ -73,7 +73,7 @@ def test_functions_of_the_users_own(own: str) -> None:
     for function, error, message in (
         ("nothing", NetworkError, "must return an nn.Module, not NoneType"),
         ("number", ConfigError, "must be a function that returns an nn.Module, not int"),
-        ("missing", ConfigError, r"cannot be loaded \(AttributeError"),
+        ("missing", ConfigError, r"nets\.py defines no 'missing'"),
     ):
         with pytest.raises(error, match=message):
             build_module(f"{own}:{function}", {}, **DATA)
