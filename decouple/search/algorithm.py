@@ -116,6 +116,12 @@ class Algorithm(ABC):
         """The algorithm with the settings of a run, for the solution with this seed."""
         return cls()
 
+    @property
+    def joins(self) -> bool:
+        """Whether it finds the same for an image, up to rounding, whichever others are searched with it and whatever the seed of
+        `init` is: then several batches can be searched together."""
+        return False
+
     @abstractmethod
     def generations(self, point: SearchPoint) -> int:
         """How often ask (in the end: pending) and tell are to be called at this point."""

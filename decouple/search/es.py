@@ -57,6 +57,10 @@ class EvolutionStrategy(CentredAlgorithm):
     def create(cls, config: SearchConfig, seed: int) -> EvolutionStrategy:
         return cls(config.es, shared_seed=seed)
 
+    @property
+    def joins(self) -> bool:
+        return self._shares and self.shared_seed is not None
+
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> EsState:
         center = operators.channels_last(start.float())
         unit = self.config.moments == "unit" and point.kind != "logits"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import shutil
@@ -32,6 +33,8 @@ from decouple.tensors import whole_number
 from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import even_batches
 
+JOINED = 2**24
+"""Values of candidates of the batches that are searched together, at most; more would leave a core's cache, to no gain."""
 PILOT = 32
 """Images that tell whether the network can judge candidates at all."""
 
@@ -140,7 +143,7 @@ def search_solutions(
     check_workers(workers := whole_number(execution.workers, "workers"))
     execution = dataclasses.replace(execution, workers=workers)
     seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
-    points = [point.shape for point in _check_network(network, split, config)]
+    points = _check_network(network, split, config)
     seeds = [derive(seed, "search", solution) for solution in solutions]
 
     def algorithms() -> tuple[Algorithm, ...]:  # only where something is missing: it may run code that the settings name
@@ -159,25 +162,46 @@ def search_solutions(
         shards_of(split, config, place, seed=seed, solution=solution, identity=name)
         for solution, place, name in zip(solutions, folders, names, strict=True)
     ]
-    if missing := _missing(shards, seeds, execution):
-        size = target_bytes(points, config)
-        _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
+    whole = [[shard.is_whole() for shard in of_solution] for of_solution in shards]
+    if not all(map(all, whole)):
+        size = target_bytes([point.shape for point in points], config)
         plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
+        joined = _joined(plan, config, points)
+        missing = _missing(shards, whole, seeds, joined, execution)
+        _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
         _search_missing(plan, missing, split, execution, size)
+    else:
+        execution.advance(len(split) * len(shards))
     return [TargetStore(of_solution) for of_solution in shards]
 
 
-def _missing(shards: list[list[Shard]], seeds: list[int], execution: Execution) -> list[Task]:
-    """What is to be searched, of the shards of every solution; `execution` hears of what is not."""
+def _missing(
+    shards: list[list[Shard]], whole: list[list[bool]], seeds: list[int], joined: int, execution: Execution
+) -> list[Task]:
+    """What is to be searched, of the shards of every solution, so many together; `execution` hears of what is not.
+
+    Which shards are searched together does not depend on what is there: rounding would tell.
+    """
     missing = []
     for solution, of_solution in enumerate(shards):
-        for number, shard in enumerate(of_solution):
-            task = Task(shard, solution, derive(seeds[solution], number))
-            if shard.is_whole():
+        for first in range(0, len(of_solution), joined):
+            together = slice(first, first + joined)
+            task = Task(tuple(of_solution[together]), solution, derive(seeds[solution], first))
+            if all(whole[solution][together]):
                 execution.advance(task.images)
             else:
                 missing.append(task)
     return missing
+
+
+def _joined(plan: Plan, config: SearchConfig, points: list[SearchPoint]) -> int:
+    """How many batches are searched together: 1, unless the images of a batch do not depend on each other there."""
+    first = chosen(points, config.points)[0]
+    if config.target is not None or plan.judge.couples(first) or not all(each.joins for each in plan.algorithms):
+        return 1
+    elements = max(math.prod(point.shape) for point in points[first.index :])
+    candidates = max(each.candidates(first) for each in plan.algorithms)
+    return max(1, JOINED // (elements * candidates * config.batch))
 
 
 def _plan(
@@ -202,8 +226,9 @@ def _plan(
 def _search_missing(plan: Plan, missing: list[Task], split: Split, execution: Execution, image_bytes: int) -> None:
     """Search the batches that are not there, and write each as it comes."""
 
-    def keep(task: Task, contents: bytes) -> None:
-        write_bytes(task.shard.path, contents)
+    def keep(task: Task, contents: list[bytes]) -> None:
+        for shard, of_shard in zip(task.shards, contents, strict=True):
+            write_bytes(shard.path, of_shard)
         execution.advance(task.images)
 
     if execution.distributed:
@@ -213,7 +238,7 @@ def _search_missing(plan: Plan, missing: list[Task], split: Split, execution: Ex
         pool.distribute_search(plan, missing, split, keep, execution=execution, result_bytes=size)
     else:
         for task in missing:
-            keep(task, plan.search(task, split.subset(range(*task.shard.bounds))))
+            keep(task, plan.search(task, split.subset(range(*task.bounds))))
 
 
 def _check_network(network: Stages, split: Split, config: SearchConfig) -> list[SearchPoint]:

@@ -9,7 +9,7 @@ import torch
 
 from decouple.data.images import Split
 from decouple.search.algorithm import Algorithm
-from decouple.search.engine import Budget, search_batch
+from decouple.search.engine import Budget, search_batches
 from decouple.search.judge import Judge
 from decouple.search.store import Shard
 from decouple.torch_state import device_of
@@ -36,16 +36,21 @@ class Execution:
 
 @dataclass(frozen=True)
 class Task:
-    """One shard that is not there yet."""
+    """Neighbouring shards that are searched together; not all of them are there yet."""
 
-    shard: Shard
+    shards: tuple[Shard, ...]
     solution: int
     """Position in the plan's algorithms."""
     seed: int
 
     @property
+    def bounds(self) -> tuple[int, int]:
+        return self.shards[0].bounds[0], self.shards[-1].bounds[1]
+
+    @property
     def images(self) -> int:
-        return self.shard.bounds[1] - self.shard.bounds[0]
+        start, end = self.bounds
+        return end - start
 
 
 @dataclass(frozen=True)
@@ -61,17 +66,19 @@ class Plan:
     points: str | tuple[str, ...]
     """What is evolved: `SearchConfig.points`."""
 
-    def search(self, task: Task, searched: Split) -> bytes:
-        """The contents of the task's file, for the images that its shard is of; on the judge's device. Raises
+    def search(self, task: Task, searched: Split) -> list[bytes]:
+        """The contents of the task's files, for the images that its shards are of; on the judge's device. Raises
         NotFiniteError: the network's own output is not finite for some image."""
-        device = device_of(self.judge.network)
-        result = search_batch(
+        device, first = device_of(self.judge.network), task.bounds[0]
+        parts = [searched.subset(range(shard.bounds[0] - first, shard.bounds[1] - first)) for shard in task.shards]
+        results = search_batches(
             self.judge,
-            searched.images.to(device),
-            searched.labels.to(device),
+            [(part.images.to(device), part.labels.to(device)) for part in parts],
             self.algorithms[task.solution],
             seed=task.seed,
             budget=self.budget,
             points=self.points,
         )
-        return task.shard.contents(result, searched, self.dtype)
+        return [
+            shard.contents(result, part, self.dtype) for shard, result, part in zip(task.shards, results, parts, strict=True)
+        ]

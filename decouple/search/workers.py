@@ -15,8 +15,8 @@ from decouple.workers import Job, distribute, prepare
 
 __all__ = ["distribute_search", "prepare"]
 
-Keep = Callable[[Task, bytes], None]
-"""What is done with a task's file contents, in this process."""
+Keep = Callable[[Task, list[bytes]], None]
+"""What is done with the contents of a task's files, in this process."""
 
 
 def distribute_search(
@@ -35,12 +35,12 @@ def distribute_search(
         plan = replace(plan, judge=judge)
 
     def job(task: Task) -> Job:
-        def kept(contents: bytes) -> tuple[Job, ...]:
+        def kept(contents: list[bytes]) -> tuple[Job, ...]:
             keep(task, contents)
             return ()
 
-        name = f"searched {task.shard.path.parent.name}/{task.shard.path.stem}"
-        return Job(name, lambda: (task, split.subset(range(*task.shard.bounds))), kept)
+        name = f"searched {task.shards[0].path.parent.name}/{task.shards[0].path.stem}"
+        return Job(name, lambda: (task, split.subset(range(*task.bounds))), kept)
 
     distribute(
         _search,
@@ -54,7 +54,7 @@ def distribute_search(
     )
 
 
-def _search(plan: Plan, device: str, task: Task, images: Split) -> bytes:
+def _search(plan: Plan, device: str, task: Task, images: Split) -> list[bytes]:
     """Runs in a worker."""
     plan.judge.network.to(device)
     return plan.search(task, images)

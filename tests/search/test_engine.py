@@ -16,7 +16,7 @@ from decouple.networks import Stages
 from decouple.networks.factored import Factored
 from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch
 from decouple.search.algorithm import EsAlgorithm
-from decouple.search.engine import NOT_SEARCHED, search_points
+from decouple.search.engine import NOT_SEARCHED, search_batches, search_points
 from decouple.search.random_search import RandomSearch
 
 ES = EvolutionStrategy(EsConfig(population=8, generations=6, step=0.1, moments="own"))
@@ -125,7 +125,7 @@ def test_a_network_that_yields_nan_is_named(network: Stages, data: ImageData) ->
     scorer = Judge(network, statistics="batch", dtype=torch.float32)
     images = data.train.images[:4].clone()
     images[2] = torch.nan
-    with pytest.raises(NotFiniteError, match=r"output for image \d of the batch is not finite at 'block0'"):
+    with pytest.raises(NotFiniteError, match=r"output for image \d of those searched together is not finite at 'block0'"):
         search_batch(scorer, images, data.train.labels[:4], ES, seed=0)
 
 
@@ -275,3 +275,25 @@ def test_only_the_centres_and_directions_go_through_the_head(network: Stages, da
     assert sizes == [6 + 4 + 1]
     assert isinstance(candidates, Factored)
     assert candidates.described
+
+
+@pytest.mark.parametrize(
+    "algorithm", [replace(ES, shared_seed=5), replace(ES, config=EsConfig(generations=0), shared_seed=5)]
+)
+def test_batches_that_are_searched_together_find_what_each_finds(
+    network: Stages, data: ImageData, algorithm: EvolutionStrategy
+) -> None:
+    scorer = Judge(network, statistics="batch", dtype=torch.float64)
+    batches = [(data.train.images[start:end], data.train.labels[start:end]) for start, end in ((0, 12), (12, 19), (19, 40))]
+    assert algorithm.joins
+    assert not ES.joins
+    together = search_batches(scorer, batches, algorithm, seed=0, points="last")
+    for (images, labels), found in zip(batches, together, strict=True):
+        wanted = search_batch(scorer, images, labels, algorithm, seed=1, points="last")
+        for name in ("targets", "curves"):
+            for one, other in zip(getattr(found, name), getattr(wanted, name), strict=True):
+                torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+        for name in ("before", "after", "displacement", "cosine"):
+            torch.testing.assert_close(getattr(found, name), getattr(wanted, name), atol=1e-3, rtol=1e-3)
+        assert torch.equal(found.solved, wanted.solved)
+        assert (found.stops, found.evaluations, found.failed) == (wanted.stops, wanted.evaluations, wanted.failed)

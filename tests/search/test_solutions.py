@@ -1,6 +1,8 @@
 """A search that could only give targets of chance is refused; numbers of any type find the same targets again."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from decouple.config import EsConfig, NetworkConfig, SearchConfig
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DecoupleError, NetworkError, NotFiniteError
 from decouple.networks import Stages, paper_network
-from decouple.search import Execution, search_solution, search_solutions
+from decouple.search import BatchResult, Execution, Judge, search_solution, search_solutions, solutions, tasks
+from decouple.search.engine import search_batches
 
 CONFIG = SearchConfig(batch=36, es=EsConfig(population=4, generations=2))
 
@@ -47,7 +50,7 @@ def test_numbers_of_any_type_name_the_same_search(data: ImageData, tmp_path: Pat
             solution=kind(1),
             execution=Execution(kind(1), advance=done.append),
         )
-        assert done == [36, 36]
+        assert sum(done) == 72
         assert all(torch.equal(one, other) for one, other in zip(found.rows(everywhere), wanted, strict=True))
     assert len(list((tmp_path / "a").iterdir())) == 1, "they are found again, and not searched again elsewhere"
     apart = search_solutions(_network(), data.train, tmp_path / "b", config=CONFIG, seed=3, solutions=np.arange(1, 2))
@@ -115,3 +118,35 @@ def test_statistics_are_float32_whatever_the_default_is(data: ImageData, tmp_pat
     finally:
         torch.set_default_dtype(torch.float32)
     assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_batches_that_were_searched_together_are_again_so_that_one_which_was_lost_comes_back_to_the_bit(
+    data: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, batch=9)
+    sizes: list[list[int]] = []
+
+    def noted(judge: Judge, batches: list[Any], *args: Any, **options: Any) -> list[BatchResult]:
+        sizes.append([len(images) for images, _ in batches])
+        return search_batches(judge, batches, *args, **options)
+
+    monkeypatch.setattr(solutions, "JOINED", 3 * 9 * 5 * 8)  # three batches of 9 images, 5 candidates and 8 values
+    monkeypatch.setattr(tasks, "search_batches", noted)
+    store = search_solution(_network(), data.train, tmp_path, config=config, identity="x")
+    before = {shard.path: shard.path.read_bytes() for shard in store.shards}
+    assert sizes == [[9, 9, 9], [9, 9, 9], [9, 9]]
+    sizes.clear()
+    store.shards[4].path.unlink()
+    done: list[int] = []
+    search_solution(_network(), data.train, tmp_path, config=config, identity="x", execution=Execution(advance=done.append))
+    assert sizes == [[9, 9, 9]]
+    assert sum(done) == 72
+    assert {path: path.read_bytes() for path in before} == before
+    for alone in (
+        replace(config, target=0.9),
+        replace(config, es=replace(config.es, noise="image")),
+        replace(config, algorithm="paper"),
+    ):
+        sizes.clear()
+        search_solution(_network(), data.train, tmp_path, config=alone, identity=repr(alone))
+        assert sizes == [[9]] * 8
