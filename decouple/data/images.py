@@ -92,7 +92,8 @@ class Split:
     def subset(self, positions: Tensor | Sequence[int]) -> Split:
         """The images at `positions` (each in 0..N-1), in that order, as copies."""
         index = torch.as_tensor(positions, dtype=torch.int64, device="cpu")
-        return Split(self.images[index], self.labels[index], self.ids[index])
+        # index_select lays them out one way, whatever the layout of the source, on which the rounding of convolutions depends.
+        return Split(self.images.index_select(0, index), self.labels[index], self.ids[index])
 
 
 @dataclass(frozen=True, eq=False)
