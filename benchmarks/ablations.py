@@ -11,36 +11,31 @@ are chosen by validation accuracy; the test accuracy stands beside it. Writes fi
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, Size, by_place, key, label, named
-from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.common import STORED, Common, Parts, Size, by_place, key, label, leave
+from benchmarks.receipt import spread, write_table
+from benchmarks.rows import opened, trained
 from decouple import device as devices
 from decouple.config import (
+    CompareConfig,
     DataConfig,
     EsConfig,
     LearnConfig,
     LiveConfig,
     PaperConfig,
     RoundsConfig,
+    RunConfig,
     SearchConfig,
     SgdConfig,
 )
-from decouple.data import ImageData, load_data
-from decouple.learn import learn_targets, train_sgd
-from decouple.networks import Stages, paper_network
 from decouple.progress import Progress
-from decouple.search import search_solution
-from decouple.seeds import derive
-from decouple.settings import to_builtins
-from decouple.training.evaluate import accuracy
 
 NAME = "ablations"
 
@@ -94,7 +89,7 @@ class Row:
 def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
     """The base and what differs from it in one choice, by name."""
     es = size.es
-    base = SearchConfig(batch=size.batch, es=es)
+    base = SearchConfig(solutions=1, batch=size.batch, es=es)
     every = replace(base, points="all", es=replace(es, generations=by_place(size.layers)))
     alpha = 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
     # As many candidates as es has for all blocks: 44 new ones a generation.
@@ -135,36 +130,40 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
     }
 
 
-def measure(data: ImageData, size: AblationSize, source: str, seed: int, row: Row, device: str) -> Any:
-    """One row for one seed."""
-    place = devices.resolve(device)
+def base_of(size: AblationSize, source: str, seed: int) -> RunConfig:
+    """What all rows of a seed share; images differ between seeds."""
+    training: dict[str, Any] = {"epochs": size.epochs, "weight_decay": size.weight_decay.get(key(source), 2e-2)}
+    alpha = 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
+    return RunConfig(
+        seed=seed,
+        precision="mixed",
+        data=DataConfig(name=source, train=size.images, validation=size.validation, prior=20, seed=seed),
+        network=replace(size.network, groups=size.groups),
+        search=SearchConfig(solutions=1, batch=size.batch, es=size.es, paper=PaperConfig(alpha=alpha)),
+        learn=LearnConfig(**training, **STORED),
+        sgd=SgdConfig(**training, groups=(size.groups,)),
+        compare=CompareConfig(images=min(60, size.validation), records=2),
+    )
 
-    def network(groups: int, *what: str) -> Stages:
-        made = paper_network(data.train.images, data.num_classes, size.network, groups=groups, seed=derive(seed, *what))
-        return made.to(place)
 
-    base: dict[str, Any] = {"epochs": size.epochs, "weight_decay": size.weight_decay.get(key(source), 2e-2)}
-    learned = network(size.groups, "learned")
-    found: dict[str, Any] = {}
-    began = time.monotonic()
-    if row.search is None:
-        fit = train_sgd(learned, data.train, validation=data.validation, config=SgdConfig(**base), seed=seed)
-    for number in range(0 if row.search is None else 1 + row.rounds):
-        searched = network(1, "searched") if number == 0 else learned
-        search = row.search if number == 0 else SearchConfig(batch=size.batch, es=RoundsConfig().es)
-        with tempfile.TemporaryDirectory() as folder:
-            of_round = seed if number == 0 else derive(seed, "round", number)
-            dtype = getattr(torch, size.dtype)
-            targets = search_solution(searched, data.train, folder, config=search, seed=of_round, dtype=dtype)  # type: ignore[arg-type]
-            learning = LearnConfig(**(base | STORED | row.learn))
-            found = {
-                "cross_entropy": targets.diagnostics()["after"].mean(1).tolist(),
-                "cosine": targets.diagnostics()["cosine"].mean(1).tolist(),
-                "evaluations": targets.evaluations + learning.evaluations + found.get("evaluations", 0),
-            }
-            fit = learn_targets(learned, data.train, targets, validation=data.validation, config=learning, seed=of_round)
-    found |= {"validation": fit.best_validation, "test": accuracy(learned, data.test)}
-    return {**found, "seconds": time.monotonic() - began}
+def config_of(base: RunConfig, row: Row) -> RunConfig:
+    """The settings of a row."""
+    learn, rounds = replace(base.learn, **row.learn), RoundsConfig(count=row.rounds)
+    return replace(base, search=row.search or base.search, learn=learn, rounds=rounds)
+
+
+def every(
+    arguments: Common, name: str, size: Size, base: RunConfig, rows: Mapping[tuple[Any, ...], tuple[RunConfig, bool]]
+) -> dict[tuple[Any, ...], Any]:
+    """What `trained` gives for settings of a seed, by name, each with whether it is SGD's; kept if --out names a folder."""
+    parts, what = Parts(arguments.out, name, size), f"{key(base.data.name)}-seed{base.seed}"
+    with ExitStack() as stack:
+        folder = parts.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        run = stack.enter_context(opened(folder / what, base, progress=Progress(quiet=True), **arguments.place))
+        makers = {
+            (what, *words): partial(trained, replace(run, config=config), sgd=sgd) for words, (config, sgd) in rows.items()
+        }
+        return {words[1:]: found for words, found in parts.all(f"{name}, {what}", makers).items()}
 
 
 def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
@@ -179,19 +178,17 @@ def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
 
 def run(arguments: Arguments, size: AblationSize) -> list[dict[str, Any]]:
     """An entry for each data set."""
-    parts, found = Parts(arguments.out, NAME, size), []
+    found = []
     for source in arguments.data or size.data:
-        check_rows(arguments.rows, rows_of(size, source))
-        rows = {name: row for name, row in rows_of(size, source).items() if name in (arguments.rows or (name,))}
+        known = rows_of(size, source)
+        check_rows(arguments.rows, known)
+        rows = {name: row for name, row in known.items() if name in (arguments.rows or known)}
         seeds: dict[str, list[Any]] = {name: [] for name in rows}
-        with Progress().task(f"{NAME}, {key(source)}", len(rows) * len(size.seeds), "networks") as advance:
-            for seed in size.seeds:
-                wanted = DataConfig(name=source, train=size.images, validation=size.validation, prior=20, seed=seed)
-                data = load_data(wanted, data_root=arguments.data_root)
-                for name, row in rows.items():
-                    make: Callable[[], Any] = partial(measure, data, size, source, seed, row, arguments.device)
-                    seeds[name].append(parts.get(f"{key(source)}-{name}-seed{seed}", make))
-                    advance(1)
+        for seed in size.seeds:
+            base = base_of(size, source, seed)
+            settings = {(name,): (config_of(base, row), row.search is None) for name, row in rows.items()}
+            for (name,), row in every(arguments, NAME, size, base, settings).items():
+                seeds[name].append(row)
         entry = {"data": label(source, arguments.data_root), "rows": {name: _row(seeds[name]) for name in rows}}
         found.append(entry | {"seeds": seeds})
     return found
@@ -200,7 +197,7 @@ def run(arguments: Arguments, size: AblationSize) -> list[dict[str, Any]]:
 def _row(seeds: list[Any]) -> dict[str, Any]:
     """Mean and deviation over the seeds."""
     row: dict[str, Any] = {which: spread([100 * seed[which] for seed in seeds]) for which in ("validation", "test")}
-    if "evaluations" in seeds[0]:
+    if "cross_entropy" in seeds[0]:
         points = range(len(seeds[0]["cross_entropy"]))
         row |= {name: [spread([seed[name][p] for seed in seeds]) for p in points] for name in ("cross_entropy", "cosine")}
         row["evaluations"] = seeds[0]["evaluations"]
@@ -231,10 +228,7 @@ def main(arguments: Arguments) -> None:
     if arguments.seeds is not None:
         size = replace(size, seeds=arguments.seeds)
     entries = run(arguments, size)
-    name = scaled(NAME, arguments.scale)
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
-    path = write_receipt(name, {"data": entries}, settings=settings, device=arguments.device, folder=arguments.figures)
-    write_table(path, as_markdown(entries))
+    write_table(leave(NAME, arguments, size, {"data": entries}), as_markdown(entries))
 
 
 if __name__ == "__main__":

@@ -10,23 +10,19 @@ seeds of the best validation accuracy. Writes figures/accuracy_scaling.json, .pn
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import product
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from benchmarks.ablations import AblationSize, Row, measure
+from benchmarks.ablations import AblationSize, base_of, every
 from benchmarks.command import launch
-from benchmarks.common import LINES, Common, Parts, key, label, named, save_pictures
-from benchmarks.receipt import scaled, spread, write_receipt
+from benchmarks.common import Common, draw, label, leave
+from benchmarks.receipt import spread
 from decouple import device as devices
-from decouple.config import DataConfig, PaperConfig, SearchConfig
-from decouple.data import load_data
-from decouple.progress import Progress
-from decouple.report import style
-from decouple.settings import to_builtins
+from decouple.config import SearchConfig
 
 NAME = "accuracy_scaling"
 
@@ -34,15 +30,26 @@ ALGORITHMS = ("es", "paper")
 
 
 @dataclass(frozen=True, kw_only=True)
-class AccuracySize(AblationSize):
+class Grid:
+    """The searches of a figure."""
+
     populations: tuple[int, ...]
     """At `generations`."""
     generation_counts: tuple[int, ...]
-    """At `population`."""
+    """At `population`; of the block that has most."""
     population: int
     generations: int
-    logits: int = 10
-    """Generations at the logits, in all searches."""
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Population and generations of every search."""
+        across = [(population, self.generations) for population in self.populations]
+        return list(dict.fromkeys([*across, *((self.population, count) for count in self.generation_counts)]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracySize(AblationSize):
+    grid: Grid
 
 
 SCALES = {
@@ -53,21 +60,14 @@ SCALES = {
         validation=100,
         epochs=2,
         seeds=(0,),
-        populations=(12, 24),
-        generation_counts=(1, 2),
-        population=12,
-        generations=2,
-        logits=1,
+        grid=Grid(populations=(12, 24), generation_counts=(1, 2), population=12, generations=2),
     ),
     "small": AccuracySize(
         data=("mnist",),
         images=1000,
         batch=125,
         epochs=25,
-        populations=(12, 48, 192),
-        generation_counts=(3, 12, 48),
-        population=48,
-        generations=12,
+        grid=Grid(populations=(12, 48, 192), generation_counts=(3, 12, 48), population=48, generations=12),
     ),
 }
 
@@ -75,28 +75,32 @@ SCALES = {
 @dataclass(frozen=True)
 class Arguments(Common):
     scale: Literal["tiny", "small"] = "small"
-    """tiny: digits, to try the program; small: 1000 images, 32 channels."""
+    """tiny: digits, to try the program; small: 1000 images, 32 channels. The paper's: benchmarks.paper_scale."""
 
 
-def search_settings(size: AccuracySize, source: str, algorithm: str, population: int, generations: int) -> SearchConfig:
-    """A search of the last block; the paper's parents, explorers and refiners keep their proportions, 1 : 5 : 6."""
-    paper = PaperConfig(
-        population=population,
-        parents=population // 12,
-        explorers=5 * population // 12,
-        generations={"blocks": generations, "logits": size.logits},
-        alpha=0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha,
-        smoothing="noise",
-    )
-    es = replace(size.es, population=population, generations={"blocks": generations, "logits": size.logits})
-    return SearchConfig(algorithm=algorithm, batch=size.batch, es=es, paper=paper)
+def search_settings(search: SearchConfig, algorithm: str, population: int, generations: int) -> SearchConfig:
+    """A search with another population and other generations; the paper's parents, explorers and refiners keep their proportions,
+    1 : 5 : 6, and the generations of the blocks theirs."""
+
+    def counts(given: Any) -> dict[str, int]:
+        given = given if isinstance(given, dict) else {"blocks": given, "logits": given}
+        most = max(count for name, count in given.items() if name != "logits")
+        return {
+            name: count if name == "logits" else max(1, round(count * generations / most)) for name, count in given.items()
+        }
+
+    changed: dict[str, Any] = {"population": population, "generations": counts(getattr(search, algorithm).generations)}
+    if algorithm == "paper":
+        changed |= {"parents": population // 12, "explorers": 5 * population // 12}
+    section: Any = replace(getattr(search, algorithm), **changed)
+    return replace(search, algorithm=algorithm, **{algorithm: section})
 
 
-def curves_of(measured: dict[tuple[str, int, int], list[float]], size: AccuracySize, algorithm: str) -> list[dict[str, Any]]:
+def curves_of(measured: dict[tuple[str, int, int], list[float]], grid: Grid, algorithm: str) -> list[dict[str, Any]]:
     """Both axes of an algorithm, from accuracies by algorithm, population and generations, one for each seed."""
     axes = {
-        "population": [(population, size.generations) for population in size.populations],
-        "generations": [(size.population, count) for count in size.generation_counts],
+        "population": [(population, grid.generations) for population in grid.populations],
+        "generations": [(grid.population, count) for count in grid.generation_counts],
     }
     curves = []
     for axis, places in axes.items():
@@ -118,70 +122,36 @@ def curves_of(measured: dict[tuple[str, int, int], list[float]], size: AccuracyS
 
 def run(arguments: Arguments, size: AccuracySize) -> list[dict[str, Any]]:
     """A curve for each data set, algorithm and axis."""
-    parts, curves = Parts(arguments.out, NAME, size), []
-    places = dict.fromkeys(
-        [(population, size.generations) for population in size.populations]
-        + [(size.population, count) for count in size.generation_counts]
-    )
+    curves = []
     for source in arguments.data or size.data:
         measured: dict[tuple[str, int, int], list[float]] = {}
-        total = len(ALGORITHMS) * len(places) * len(size.seeds)
-        with Progress().task(f"{NAME}, {key(source)}", total, "networks") as advance:
-            for seed in size.seeds:
-                wanted = DataConfig(name=source, train=size.images, validation=size.validation, prior=20, seed=seed)
-                data = load_data(wanted, data_root=arguments.data_root)
-                for algorithm in ALGORITHMS:
-                    for population, generations in places:
-                        row = Row(search_settings(size, source, algorithm, population, generations))
-                        make = partial(measure, data, size, source, seed, row, arguments.device)
-                        found = parts.get(f"{key(source)}-{algorithm}-{population}-{generations}-seed{seed}", make)
-                        measured.setdefault((algorithm, population, generations), []).append(100 * found["validation"])
-                        advance(1)
-        for algorithm in ALGORITHMS:
-            name = label(source, arguments.data_root)
-            curves += [{"data": name, **curve} for curve in curves_of(measured, size, algorithm)]
+        for seed in size.seeds:
+            base = base_of(size, source, seed)
+            generations = {"blocks": size.grid.generations, "logits": 10}
+            paper = replace(base.search.paper, generations=generations, smoothing="noise")
+            base = replace(base, search=replace(base.search, paper=paper))
+            places = product(ALGORITHMS, size.grid.places)
+            rows = {(of, *at): (replace(base, search=search_settings(base.search, of, *at)), False) for of, at in places}
+            for place, found in every(arguments, NAME, size, base, rows).items():
+                measured.setdefault(place, []).append(100 * found["validation"])
+        name = label(source, arguments.data_root)
+        curves += [{"data": name, **curve} for of in ALGORITHMS for curve in curves_of(measured, size.grid, of)]
     return curves
 
 
-@style.styled
-def draw(curves: list[dict[str, Any]], size: AccuracySize) -> Figure:
-    """A row for each data set, a column for each axis; mean, and the standard deviation over the seeds."""
-    titles = {
-        "population": f"population ({size.generations} generations)",
-        "generations": f"generations (population {size.population})",
+def picture(curves: Sequence[dict[str, Any]], grid: Grid) -> Figure:
+    axes = {
+        "population": f"population ({grid.generations} generations)",
+        "generations": f"generations (population {grid.population})",
     }
-    sets = list(dict.fromkeys(curve["data"] for curve in curves))
-    figure = style.new_figure(0.9 + 2.2 * len(sets))
-    panels = figure.subplots(len(sets), 2, sharey="row", sharex="col", squeeze=False)
-    colors = {"es": style.BLUE, "paper": style.VERMILLION}
-    for row, name in zip(panels, sets, strict=True):
-        for axes, (axis, text) in zip(row, titles.items(), strict=True):
-            for curve in curves:
-                if (curve["data"], curve["axis"]) == (name, axis):
-                    _, line, marker = LINES[curve["algorithm"]]
-                    look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 3.5, "elinewidth": 0.8, "capsize": 1.5}
-                    axes.errorbar(curve["x"], curve["mean"], curve["std"], color=colors[curve["algorithm"]], **look)
-            axes.set_title(name)
-            axes.set_xscale("log", base=2)
-            ticks = next(curve["x"] for curve in curves if curve["axis"] == axis)
-            axes.set_xticks(ticks, [str(tick) for tick in ticks])
-            axes.minorticks_off()
-            if name == sets[-1]:
-                axes.set_xlabel(text)
-        row[0].set_ylabel("validation accuracy (%)")
-    handles = [Line2D([], [], color=colors[name], ls=LINES[name][1], marker=LINES[name][2], ms=3.5) for name in ALGORITHMS]
-    figure.legend(handles, [LINES[name][0] for name in ALGORITHMS], loc="outside upper left", ncols=2)
-    return figure
+    return draw(curves, axes, "algorithm", "validation accuracy (%)")
 
 
 def main(arguments: Arguments) -> None:
     devices.prepare()
     size = SCALES[arguments.scale]
     curves = run(arguments, size)
-    name = scaled(NAME, arguments.scale)
-    save_pictures(draw(curves, size), name, arguments.figures)
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
-    path = write_receipt(name, {"curves": curves}, settings=settings, device=arguments.device, folder=arguments.figures)
+    path = leave(NAME, arguments, size, {"curves": curves}, picture(curves, size.grid))
     for curve in curves:
         ends = f"{curve['mean'][0]:.1f} → {curve['mean'][-1]:.1f} %"
         gain = f"{curve['gain']['mean']:+.1f} ± {curve['gain']['std']:.1f}"

@@ -3,10 +3,7 @@
     python -m benchmarks.algorithms --data-root DATA                              # two CPU cores
     python -m benchmarks.algorithms --data-root DATA --data mnist folder:cifar10  # CIFAR-10 as a folder of images
 
-- table: every algorithm, layer by layer, with nearly the same number of evaluations at each search point.
-- smoothing: both readings of the paper's text, with the table's settings, on a batch.
-- precision: `es` scored in bfloat16 and in float32, on some batches; what both have found is judged in float32.
-
+Every algorithm goes layer by layer, with nearly the same number of evaluations at each search point.
 Cross-entropies are those of the kept activations of a batch, scored together. Each seed is another network, for the same
 images. Writes figures/algorithms.json, and the table as figures/algorithms.md. What `es` needs to be as good as the paper's
 search is in benchmarks.matching.
@@ -15,40 +12,36 @@ search is in benchmarks.matching.
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from benchmarks.command import launch
 from benchmarks.common import (
     Common,
     Parts,
     Problem,
-    Searched,
     Size,
     displacement,
     key,
     label,
-    named,
+    leave,
     problem_of,
-    search,
+    searched,
     settings_for,
+    starts_of,
 )
-from benchmarks.receipt import scaled, spread, write_receipt
+from benchmarks.receipt import spread, write_table
 from decouple import device as devices, registry
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig
-from decouple.files import write_text
-from decouple.progress import Progress
-from decouple.search.solutions import algorithm_of
-from decouple.seeds import derive
-from decouple.settings import to_builtins
 
 NAME = "algorithms"
 
@@ -59,8 +52,6 @@ class TableSize(Size):
     """Candidates of an image, by search point."""
     diverse: int = 1
     """Batches that are searched a second time, for N_eff."""
-    precision: int = 4
-    """Batches that are searched in both types."""
     population: int = 32
     paper_population: int = 24
     """Its own, 240, would leave one generation."""
@@ -80,39 +71,33 @@ class Arguments(Common):
     """Lines of the table."""
 
 
-def table_settings(size: TableSize, algorithm: str, source: str, *, smoothing: str = "noise") -> SearchConfig:
+def table_settings(size: TableSize, algorithm: str, source: str) -> SearchConfig:
     """Settings that use the table's evaluations: es and its like score a population and its centre each generation."""
     population = size.paper_population if algorithm == "paper" else size.population
     scored = population + (algorithm != "paper")
     updates = [max(0, evaluations // scored - 1) for evaluations in size.evaluations]
-    return settings_for(algorithm, source, population=population, updates=updates, smoothing=smoothing)
-
-
-def solution(problem: Problem, config: SearchConfig, number: int = 0) -> Searched:
-    """A solution: all search points, layer by layer."""
-    seed = derive(problem.seed, NAME, number)
-    return search(problem, algorithm_of(config, seed), seed=seed)
+    return settings_for(algorithm, source, population=population, updates=updates)
 
 
 def measure_table(problem: Problem, size: TableSize, algorithm: str) -> dict[str, Any]:
     """An algorithm's line for one seed; by search point, where there are lists."""
-    config = table_settings(size, algorithm, problem.source)
-    one, other = solution(problem, config), solution(_some(problem, size.diverse), config, 1)
-    targets, moves = [], []
-    for point in problem.blocks:
-        pair = [
-            (found.targets[point.index][: other.images], found.starts[point.index][: other.images]) for found in (one, other)
-        ]
-        targets.append(n_eff(torch.stack([target for target, _ in pair])))
-        moves.append(n_eff(torch.stack([displacement(target, start) for target, start in pair])))
+    config, began = replace(table_settings(size, algorithm, problem.source), points="all"), time.monotonic()
+    few = replace(problem, split=problem.split.subset(range(min(len(problem.split), size.diverse * size.batch))))
+    with tempfile.TemporaryDirectory() as folder:
+        (store,) = searched(problem, config, folder, solutions=[0])
+        seconds, found = time.monotonic() - began, store.diagnostics()
+        some = torch.arange(len(few.split))
+        pair = [store.rows(some), searched(few, config, folder, solutions=[1])[0].rows(some)]
+    starts = [starts_of(few, targets) for targets in pair]
+    moves = [[displacement(t, s.cpu()) for t, s in zip(*both, strict=True)] for both in zip(pair, starts, strict=True)]
     return {
-        "start": float(one.before[0].mean()),
-        "cross_entropy": one.after.mean(1).tolist(),
-        "cosine": one.cosine.mean(1).tolist(),
-        "evaluations": one.evaluations,
-        "seconds": one.seconds,
-        "n_eff_targets": targets,
-        "n_eff_displacements": moves,
+        "start": float(found["before"][0].mean()),
+        "cross_entropy": found["after"].mean(1).tolist(),
+        "cosine": found["cosine"].mean(1).tolist(),
+        "evaluations": store.evaluations,
+        "seconds": seconds,
+        "n_eff_targets": [n_eff(torch.stack([targets[point.index] for targets in pair])) for point in problem.blocks],
+        "n_eff_displacements": [n_eff(torch.stack([moved[point.index] for moved in moves])) for point in problem.blocks],
     }
 
 
@@ -122,64 +107,24 @@ def n_eff(solutions: Tensor) -> float:
     return float(solution_diversity(solutions[:, moved]).mean()) if moved.any() else 1.0
 
 
-def measure_smoothing(problem: Problem, size: TableSize) -> dict[str, list[float]]:
-    """Cross-entropy after each point, by reading of the paper's text."""
-    some = _some(problem, 1)
-    readings = {name: table_settings(size, "paper", problem.source, smoothing=name) for name in ("noise", "map")}
-    return {name: solution(some, config).after.mean(1).tolist() for name, config in readings.items()}
-
-
-def measure_precision(problem: Problem, exact: Problem, size: TableSize) -> dict[str, list[float]]:
-    """Cross-entropy after each point, judged in float32, by type of the search's arithmetic."""
-    config, found = table_settings(size, "es", problem.source), {}
-    for some in (_some(problem, size.precision), _some(exact, size.precision)):
-        targets = solution(some, config).targets
-        found[str(some.judge.dtype).removeprefix("torch.")] = [
-            _cross_entropy(exact, target, some.bounds, point) for point, target in enumerate(targets)
-        ]
-    return found
-
-
-@torch.no_grad()
-def _cross_entropy(problem: Problem, targets: Tensor, bounds: Sequence[tuple[int, int]], point: int) -> float:
-    logits = torch.cat([problem.judge.logits(problem.points[point], targets[start:end]) for start, end in bounds])
-    return float(functional.cross_entropy(logits, problem.labels[: len(logits)]))
-
-
-def _some(problem: Problem, batches: int) -> Problem:
-    """The first batches of the images alone."""
-    return replace(problem, bounds=problem.bounds[:batches])
-
-
 def run(arguments: Arguments, size: TableSize) -> list[dict[str, Any]]:
     """An entry for each data set."""
     parts, found = Parts(arguments.out, NAME, size), []
     for source in arguments.data or size.data:
         problems = [problem_of(arguments, size, source, seed) for seed in size.seeds]
-        exact = [problem_of(arguments, size, source, seed, dtype="float32") for seed in size.seeds]
-        makers: dict[str, list[Callable[[], Any]]] = {
-            **{f"table-{a}": [partial(measure_table, p, size, a) for p in problems] for a in arguments.algorithms},
-            "smoothing": [partial(measure_smoothing, problem, size) for problem in problems],
-            "precision": [partial(measure_precision, p, e, size) for p, e in zip(problems, exact, strict=True)],
+        makers = {
+            (key(source), algorithm, f"seed{problem.seed}"): partial(measure_table, problem, size, algorithm)
+            for algorithm, problem in product(arguments.algorithms, problems)
         }
-        made: dict[str, list[Any]] = {}
-        with Progress().task(f"{NAME}, {key(source)}", len(makers) * len(problems), "parts") as advance:
-            for name, of_seeds in makers.items():
-                made[name] = []
-                for seed, make in zip(size.seeds, of_seeds, strict=True):
-                    made[name].append(parts.get(f"{key(source)}-{name}-seed{seed}", make))
-                    advance(1)
+        made = list(parts.all(f"{NAME}, {key(source)}", makers).values())
+        of = {a: made[i * len(problems) : (i + 1) * len(problems)] for i, a in enumerate(arguments.algorithms)}
         names = [point.name for point in problems[0].points]
         found.append(
             {
                 "data": label(source, arguments.data_root),
                 "points": names,
-                "start": spread([entry["start"] for entry in made[f"table-{arguments.algorithms[0]}"]]),
-                "table": [{"algorithm": a, **_line(made[f"table-{a}"], names)} for a in arguments.algorithms],
-                "smoothing": {
-                    reading: _by_point([s[reading] for s in made["smoothing"]], names) for reading in ("noise", "map")
-                },
-                "precision": _precision(made["precision"], names),
+                "start": spread([entry["start"] for entry in made[: len(problems)]]),
+                "table": [{"algorithm": algorithm, **_line(seeds, names)} for algorithm, seeds in of.items()],
             }
         )
     return found
@@ -195,16 +140,6 @@ def _line(seeds: list[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
         **{name: _by_point([seed[name] for seed in seeds], names) for name in lists},
         "evaluations": statistics.mean(seed["evaluations"] for seed in seeds),
         "seconds": {"median": statistics.median(seed["seconds"] for seed in seeds), "all": [s["seconds"] for s in seeds]},
-    }
-
-
-def _precision(seeds: list[dict[str, list[float]]], names: Sequence[str]) -> dict[str, Any]:
-    ratios = [[a / b for a, b in zip(seed["bfloat16"], seed["float32"], strict=True)] for seed in seeds]
-    across = _by_point(ratios, names)
-    return {
-        **{dtype: _by_point([seed[dtype] for seed in seeds], names) for dtype in ("bfloat16", "float32")},
-        "bfloat16_over_float32": across,
-        "within_2_percent": {name: ratio["mean"] <= 1.02 for name, ratio in across.items()},
     }
 
 
@@ -250,30 +185,12 @@ def as_markdown(entries: list[dict[str, Any]], size: TableSize) -> str:
     return "\n".join(texts)
 
 
-def as_text(rows: list[list[str]]) -> str:
-    """The table in columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
 def main(arguments: Arguments) -> None:
     devices.prepare()
     size, began = SCALES[arguments.scale], time.monotonic()
     entries = run(arguments, size)
-    name = scaled(NAME, arguments.scale)
-    write_text(arguments.figures / f"{name}.md", as_markdown(entries, size))
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
-    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-    for entry in entries:
-        print(f"{entry['data']}\n{as_text(table(entry))}")
-        for reading, values in entry["smoothing"].items():
-            print(f"paper, smoothing the {reading}: " + " / ".join(f"{v['mean']:.3f}" for v in values.values()))
-        ratios = entry["precision"]["bfloat16_over_float32"]
-        print(
-            "es, bfloat16 over float32: " + " / ".join(f"{v['mean']:.3f} ± {v['std']:.3f}" for v in ratios.values()) + "\n"
-        )
-    print(path)
+    write_table(leave(NAME, arguments, size, figures), as_markdown(entries, size))
 
 
 if __name__ == "__main__":

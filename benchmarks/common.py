@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import functools
+import math
 import statistics
-import time
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from benchmarks.receipt import FIGURES, spread
+from benchmarks.receipt import FIGURES, scaled, spread, write_receipt
 from decouple import device as devices
 from decouple.config import DataConfig, EsConfig, LiveConfig, NetworkConfig, PaperConfig, SearchConfig
-from decouple.data import ImageData, as_float, load_data
+from decouple.data import ImageData, Split, as_float, load_data
 from decouple.files import save_record, try_record, write_bytes
-from decouple.networks import paper_network
+from decouple.networks import Stages, paper_network
 from decouple.pipeline.directory import commit
+from decouple.progress import Progress
 from decouple.report import style
-from decouple.search import Algorithm, Judge, SearchPoint, search_batch
-from decouple.search.engine import Observer
+from decouple.search import Algorithm, Judge, SearchPoint, TargetStore, search_batch, search_points, search_solutions
 from decouple.seeds import derive
-from decouple.settings import fingerprint
+from decouple.settings import fingerprint, to_builtins
+from decouple.torch_state import device_of
 from decouple.training.batches import even_batches
 
 LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 STORED: dict[str, Any] = {"target_weight": 1.0, "kl_weight": 0.3, "live": LiveConfig(weight=0.0)}
 """Settings of learning from stored targets alone, without live search."""
 EVERY = range(2**31)
-"""Marks of `search`: all generations."""
+"""Marks of `evolved`: all generations."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +53,41 @@ class Common:
     figures: Path = FIGURES
     """Folder of the receipt and the pictures."""
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where a run finds its data and computes."""
+        return {"device": self.device, "data_root": self.data_root}
+
 
 @dataclass(frozen=True)
 class Problem:
-    """Images to search for, and the network of a seed that judges."""
+    """Images to search for, in batches of fixed composition, and the network of a seed that judges."""
 
     source: str
     """As --data.name takes it."""
     seed: int
-    judge: Judge
-    images: Tensor
-    """(N, C, H, W) float32, searched in batches of fixed composition: `bounds`."""
-    labels: Tensor
-    bounds: list[tuple[int, int]]
+    network: Stages
+    dtype: torch.dtype
+    split: Split
+    batch: int
+
+    @functools.cached_property
+    def judge(self) -> Judge:
+        return Judge(self.network, dtype=self.dtype)
 
     @functools.cached_property
     def points(self) -> list[SearchPoint]:
-        with torch.no_grad():
-            return self.judge.points(self.images[:2])
+        return search_points(self.network, tuple(self.split.images.shape[1:]))
 
     @property
     def blocks(self) -> list[SearchPoint]:
         return self.points[:-1]
+
+    def batches(self) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+        """Bounds, images as float and labels of each batch, on the judge's device."""
+        place = device_of(self.network)
+        for start, end in even_batches(len(self.split), self.batch):
+            yield start, end, as_float(self.split.images[start:end]).to(place), self.split.labels[start:end].to(place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,20 +109,12 @@ PAPER_NETWORK = NetworkConfig(width=256, eps=1e-5, statistics="batch")
 """As in the preset cifar100."""
 
 
-def problem_of(
-    arguments: Common, size: Size, source: str, seed: int, *, first: int = 0, dtype: str | None = None
-) -> Problem:
+def problem_of(arguments: Common, size: Size, source: str, seed: int, *, first: int = 0) -> Problem:
     """The network initialised from `seed`, and training images from position `first` on."""
     data, place = load(source, arguments.data_root), devices.resolve(arguments.device)
     network = paper_network(data.train.images, data.num_classes, size.network, groups=1, seed=seed).to(place)
-    chosen = data.train.subset(range(first, first + size.images))
     return Problem(
-        source=source,
-        seed=seed,
-        judge=Judge(network, dtype=getattr(torch, dtype or size.dtype)),
-        images=as_float(chosen.images).to(place),
-        labels=chosen.labels.to(place),
-        bounds=even_batches(len(chosen), size.batch),
+        source, seed, network, getattr(torch, size.dtype), data.train.subset(range(first, first + size.images)), size.batch
     )
 
 
@@ -151,7 +156,6 @@ def settings_for(
     *,
     population: int,
     updates: Sequence[int],
-    smoothing: str = "noise",
     alpha: float | dict[str, float] | None = None,
 ) -> SearchConfig:
     """Settings of an algorithm for a budget.
@@ -160,7 +164,6 @@ def settings_for(
         population: candidates a generation. The paper's parents, explorers and refiners keep their proportions, 1 : 5 : 6.
         updates: by search point, how often the population is renewed after the first one was scored. The paper's search
             counts so; the others count the first generation too.
-        smoothing: the reading of the paper's text.
         alpha: the paper's mutation strengths; None: those that it has for the data set.
     """
     alpha = alpha or (0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha)
@@ -176,93 +179,53 @@ def settings_for(
             explorers=5 * population // 12,
             generations=by_place(updates),
             alpha=alpha,
-            smoothing=smoothing,  # type: ignore[arg-type]
+            smoothing="noise",
         ),
     )
 
 
-@dataclass(frozen=True)
-class Searched:
-    """What a search found for all images of a problem; N images, L search points."""
-
-    targets: list[Tensor]
-    """By point: (N, …)."""
-    starts: list[Tensor]
-    """By point: the network's activations there, given the targets before it."""
-    before: Tensor
-    """(L, N) cross-entropy before a point was evolved, nats; `after` and `cosine` as in `BatchResult`."""
-    after: Tensor
-    cosine: Tensor
-    notes: dict[int, dict[int, float]]
-    """By point and mark, the mean cross-entropy over the images: see `search`."""
-    evaluations: int
-    """Candidates scored for an image."""
-    seconds: float
-
-    @property
-    def images(self) -> int:
-        return self.after.shape[1]
+def searched(problem: Problem, config: SearchConfig, folder: str, *, solutions: Sequence[int]) -> list[TargetStore]:
+    """Solutions for all images of the problem."""
+    config = replace(config, batch=problem.batch, dtype="float32")
+    options: dict[str, Any] = {"solutions": solutions, "seed": problem.seed, "dtype": problem.dtype}
+    return search_solutions(problem.network, problem.split, folder, config=config, **options)
 
 
-def _noting(judge: Judge, labels: Tensor, marks: Container[int], notes: dict[int, dict[int, Tensor]]) -> Observer:
-    """Notes, by point and mark, the cross-entropy (B,) of the best."""
+@torch.no_grad()
+def starts_of(problem: Problem, targets: Sequence[Tensor]) -> list[Tensor]:
+    """By point: (N, …) where the search began, the network's activations given the targets (N, …) before it."""
+    starts: list[list[Tensor]] = [[] for _ in problem.points]
+    for start, end, values, _ in problem.batches():
+        for found, point in zip(starts, problem.points, strict=True):
+            found.append(problem.judge.advance(point.index, values).float())
+            values = targets[point.index][start:end].to(values.device)
+    return [torch.cat(found) for found in starts]
 
-    def note(point: SearchPoint, generation: int, best: Tensor) -> None:
-        if generation in marks:
-            dtype = torch.float32 if point.kind == "logits" else judge.dtype
-            fitness = judge.fitness(point, best.to(dtype).unsqueeze(1), labels).squeeze(1)
-            notes.setdefault(point.index, {})[generation] = -fitness
 
-    return note
+def evolved(
+    problem: Problem, algorithm: Algorithm, point: SearchPoint, *, seed: int, marks: Container[int] = EVERY
+) -> tuple[dict[int, float], int]:
+    """Mean cross-entropy of the best, after the updates in `marks`, where one point is evolved by itself; and the candidates scored
+    for an image.
 
-
-def search(
-    problem: Problem,
-    algorithm: Algorithm,
-    *,
-    seed: int,
-    points: Sequence[int] | None = None,
-    marks: Container[int] = (),
-) -> Searched:
-    """Search for all images of the problem.
-
-    Args:
-        points: indices of the points that are evolved; None: all. At others the network's own activations stay, and a population
-            (the paper's: noisy copies of the image) goes through the network as it is.
-        marks: updates after which to note what the best has reached, scored among the other images' best, as it will be used
-            (among the candidates of a generation, BatchNorm's batch statistics are others); 0: when the first was scored.
+    It is scored among the other images' best, as it will be used (among the candidates of a generation, BatchNorm's batch statistics
+    are others); 0: when the first was scored. Before the point are the network's own activations, through which a population (the
+    paper's: noisy copies of the image) goes as well.
     """
-    began = time.monotonic()
-    chosen = "all" if points is None else [problem.points[index].name for index in points]
-    results, notes = [], []
-    for number, (start, end) in enumerate(problem.bounds):
-        images, labels = problem.images[start:end], problem.labels[start:end]
-        noted: dict[int, dict[int, Tensor]] = {}
-        note = _noting(problem.judge, labels, marks, noted)
-        results.append(
-            search_batch(problem.judge, images, labels, algorithm, seed=derive(seed, number), points=chosen, observe=note)
-        )
-        notes.append(noted)
-    seconds = time.monotonic() - began
-    sizes = [end - start for start, end in problem.bounds]
-    values, starts = [problem.images[start:end] for start, end in problem.bounds], []
-    with torch.no_grad():
-        for point in problem.points:
-            starts.append(torch.cat([problem.judge.advance(point.index, part).float() for part in values]))
-            values = [result.targets[point.index] for result in results]
-    return Searched(
-        targets=[torch.cat([result.targets[point.index] for result in results]) for point in problem.points],
-        starts=starts,
-        before=torch.cat([result.before for result in results], dim=1),
-        after=torch.cat([result.after for result in results], dim=1),
-        cosine=torch.cat([result.cosine for result in results], dim=1),
-        notes={
-            point: {mark: float(torch.cat([note[point][mark] for note in notes]).mean()) for mark in of_point}
-            for point, of_point in notes[0].items()
-        },
-        evaluations=round(sum(r.evaluations * size for r, size in zip(results, sizes, strict=True)) / sum(sizes)),
-        seconds=seconds,
-    )
+    notes: dict[int, list[Tensor]] = {}
+    evaluations = 0
+    for number, (_, _, images, labels) in enumerate(problem.batches()):
+
+        def note(place: SearchPoint, generation: int, best: Tensor, labels: Tensor = labels) -> None:
+            if place.index == point.index and generation in marks:
+                dtype = torch.float32 if point.kind == "logits" else problem.dtype
+                fitness = problem.judge.fitness(point, best.to(dtype).unsqueeze(1), labels)
+                notes.setdefault(generation, []).append(-fitness.squeeze(1))
+
+        at = (point.name,)
+        found = search_batch(problem.judge, images, labels, algorithm, seed=derive(seed, number), points=at, observe=note)
+        evaluations += found.evaluations * len(images)
+    return {mark: float(torch.cat(values).mean()) for mark, values in notes.items()}, round(evaluations / len(problem.split))
 
 
 def falls(curves: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -312,11 +275,29 @@ class Parts:
             save_record(path, value, unit=unit)
         return value
 
+    def all(self, what: str, made: Mapping[tuple[Any, ...], Callable[[], Any]]) -> dict[tuple[Any, ...], Any]:
+        """`get` for each, by the words of its name; `what` is measured, for the progress bar."""
+        found = {}
+        with Progress().task(what, len(made), "parts") as advance:
+            for words, make in made.items():
+                found[words] = self.get("-".join(map(str, words)).replace(" ", "-"), make)
+                advance(1)
+        return found
+
 
 def save_pictures(figure: Figure, name: str, folder: Path) -> None:
     """The figure as `NAME.png` and `NAME.svg`."""
     for kind in ("png", "svg"):
         write_bytes(folder / f"{name}.{kind}", style.render(figure, kind))
+
+
+def leave(benchmark: str, arguments: Any, size: Size, figures: dict[str, Any], picture: Figure | None = None) -> Path:
+    """Write the receipt of a benchmark at a scale, and its picture; returns the receipt's path."""
+    name = scaled(benchmark, arguments.scale)
+    if picture is not None:
+        save_pictures(picture, name, arguments.figures)
+    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
+    return write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
 
 
 LINES = {"paper": ("genetic algorithm (paper)", (0, (4, 1.6)), "s"), "es": ("evolution strategy (es)", "-", "o")}
@@ -326,16 +307,45 @@ COLORS = (style.BLUE, style.VERMILLION, style.GREEN, style.GREY)
 """Of the blocks."""
 
 
-def plot(axes: Axes, curve: dict[str, Any], color: str) -> None:
-    """A curve of one algorithm, with x, mean and std."""
-    _, line, marker = LINES[curve["algorithm"]]
-    look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 3.5, "elinewidth": 0.8, "capsize": 1.5}
-    axes.errorbar(curve["x"], curve["mean"], curve["std"], color=color, **look)
+@style.styled
+def draw(curves: Sequence[dict[str, Any]], columns: Mapping[str, str], by: str, label: str, *, top: bool = False) -> Figure:
+    """Curves with their deviations: a row for each data set, a column for each "axis", colours by `by`, lines by algorithm.
 
-
-def legend(figure: Figure, blocks: Sequence[str], algorithms: Sequence[str]) -> None:
-    """What colours and lines stand for, above all panels."""
-    handles = [Line2D([], [], color=color, lw=3) for color, _ in zip(COLORS, blocks, strict=False)]
-    handles += [Line2D([], [], color=style.INK, ls=LINES[a][1], marker=LINES[a][2], ms=3.5) for a in algorithms]
-    texts = [*blocks, *(LINES[algorithm][0] for algorithm in algorithms)]
+    Args:
+        curves: each with data, axis, algorithm, what `by` names, x, mean and std; None where there is none.
+        columns: the text below each axis.
+        label: of the ordinate.
+        top: whether each row ends above its highest deviation, and begins at 0.
+    """
+    sets, kinds = ([*dict.fromkeys(curve[name] for curve in curves)] for name in ("data", by))
+    figure = style.new_figure(0.9 + 2.2 * len(sets))
+    panels = figure.subplots(len(sets), len(columns), sharey="row" if top else False, sharex="col", squeeze=False)
+    for row, data in zip(panels, sets, strict=True):
+        for axes, axis in zip(row, columns, strict=True):
+            shown = [curve for curve in curves if (curve["data"], curve["axis"]) == (data, axis)]
+            for curve in shown:
+                _, line, marker = LINES[curve["algorithm"]]
+                look: dict[str, Any] = {"ls": line, "marker": marker, "ms": 3.5, "elinewidth": 0.8, "capsize": 1.5}
+                mean, std = ([math.nan if v is None else v for v in curve[name]] for name in ("mean", "std"))
+                axes.errorbar(curve["x"], mean, std, color=COLORS[kinds.index(curve[by])], **look)
+            axes.set_title(data)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(shown[0]["x"], [str(tick) for tick in shown[0]["x"]])
+            axes.minorticks_off()
+            if data == sets[-1]:
+                axes.set_xlabel(columns[axis])
+        if top:
+            ends = [m + s for c in curves if c["data"] == data for m, s in zip(c["mean"], c["std"], strict=True)]
+            row[0].set_ylim(0, 1.05 * max(ends))
+        row[0].set_ylabel(label)
+    algorithms = list(dict.fromkeys(curve["algorithm"] for curve in curves))
+    handles = (
+        [Line2D([], [], color=color, lw=3) for color, _ in zip(COLORS, kinds, strict=False)] if by != "algorithm" else []
+    )
+    texts = [*map(str, kinds)] if by != "algorithm" else []
+    for algorithm in algorithms:
+        color = COLORS[kinds.index(algorithm)] if by == "algorithm" else style.INK
+        handles.append(Line2D([], [], color=color, ls=LINES[algorithm][1], marker=LINES[algorithm][2], ms=3.5))
+    texts += [LINES[algorithm][0] for algorithm in algorithms]
     figure.legend(handles, texts, loc="outside upper left", ncols=len(handles), columnspacing=1.3)
+    return figure

@@ -24,10 +24,10 @@ from matplotlib.figure import Figure
 from benchmarks import q0_images, q0_text
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, label, save_pictures
-from benchmarks.headline import Point
+from benchmarks.headline import Point, plot
 from benchmarks.populations import Measure
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
-from benchmarks.recipes import Recipe, alone
+from benchmarks.recipes import PopulationSize, Recipe, alone
 from decouple import device as devices
 from decouple.errors import ConfigError
 from decouple.files import read_json
@@ -55,15 +55,17 @@ class Case:
 
     name: str
     unit: str
-    q0: dict[str, Any]
-    """Where its learned prior's line ends."""
-    regime: Sequence[dict[str, Any]]
-    """The single networks on the same data."""
-    seeds: tuple[int, ...]
-    recipe: Callable[[dict[str, Any]], Recipe]
-    """Of a single network, as it was tuned."""
+    found: dict[str, Any]
+    """What its receipt holds."""
+    size: PopulationSize
     measure: Callable[[int], Measure]
     """With so many times as much data."""
+
+    @property
+    def q0(self) -> dict[str, Any]:
+        """Where its learned prior's line ends."""
+        end: dict[str, Any] = self.found["lines"]["q0, learned prior"][-1]
+        return end
 
 
 def cases(arguments: Arguments, folder: Path) -> Iterator[Case]:
@@ -78,39 +80,23 @@ def cases(arguments: Arguments, folder: Path) -> Iterator[Case]:
 
     images = receipt(q0_images.NAME)["data"]
     for source, size in q0_images.sizes_of(arguments.scale, arguments.data):
-        found = images[label(source, arguments.data_root)]
 
         def on_images(times: int, source: str = source, size: q0_images.ImageSize = size) -> Measure:
             more = replace(size, train=times * size.train)
             parts = Parts(arguments.out, NAME, more)
             return q0_images.Bench(source, more, arguments.data_root, arguments.device, parts).measure
 
-        yield Case(
-            name=label(source, arguments.data_root),
-            unit=q0_images.UNIT,
-            q0=found["lines"]["q0, learned prior"][-1],
-            regime=found["regime"],
-            seeds=size.seeds,
-            recipe=lambda of, base=size.base: single(base, of),  # type: ignore[misc]
-            measure=on_images,
-        )
-    if arguments.text is not None:
-        text, found, file = q0_text.SCALES[arguments.scale], receipt(q0_text.NAME), arguments.text
+        name = label(source, arguments.data_root)
+        yield Case(name, q0_images.UNIT, images[name], size, on_images)
+    if (file := arguments.text) is not None:
+        text = q0_text.SCALES[arguments.scale]
 
         def on_text(times: int) -> Measure:
             more = replace(text, corpus=replace(text.corpus, train=times * (text.corpus.train or 0)))
             parts = Parts(arguments.out, NAME, more)
             return q0_text.Bench(file, more, parts, folder / str(times), arguments.device).measure
 
-        yield Case(
-            name=file.stem,
-            unit=q0_text.UNIT,
-            q0=found["lines"]["q0, learned prior"][-1],
-            regime=found["regime"],
-            seeds=text.seeds,
-            recipe=lambda of: single(text.base, of),
-            measure=on_text,
-        )
+        yield Case(file.stem, q0_text.UNIT, receipt(q0_text.NAME), text, on_text)
 
 
 def single(base: Any, tuned: dict[str, Any]) -> Recipe:
@@ -138,16 +124,18 @@ def crossing(points: Sequence[tuple[float, float]], level: float) -> float | Non
 
 def of_case(case: Case, arguments: Arguments) -> dict[str, Any]:
     """The curve of single networks, and where it reaches what q0 has."""
-    tuned = [of for of in case.regime if of["epochs"] in arguments.lengths]
-    best = min(case.regime, key=lambda of: float(of["validation"]))
+    tuned = [of for of in case.found["regime"] if of["epochs"] in arguments.lengths]
+    best = min(case.found["regime"], key=lambda of: float(of["validation"]))
     curve = [{"times": 1, "epochs": best["epochs"], "test": best["test"], "test_of_seeds": best["test_of_seeds"]}]
-    with Progress().task(f"{NAME}, {case.name}", len(arguments.times) * len(tuned) * len(case.seeds), "networks") as advance:
+    with Progress().task(
+        f"{NAME}, {case.name}", len(arguments.times) * len(tuned) * len(case.size.seeds), "networks"
+    ) as advance:
         for times in arguments.times:
             measure, options = case.measure(times), []
             for of in tuned:
                 ends: list[Point] = []
-                for seed in case.seeds:
-                    ends.append(measure(case.recipe(of), seed)[-1])
+                for seed in case.size.seeds:
+                    ends.append(measure(single(case.size.base, of), seed)[-1])
                     advance(1)
                 options.append((spread([end["validation_uniform"] for end in ends])["mean"], of["epochs"], ends))
             _, epochs, ends = min(options, key=lambda option: option[0])
@@ -164,7 +152,7 @@ def of_case(case: Case, arguments: Arguments) -> dict[str, Any]:
         "efficiency": efficiency(lambda point: float(point["test"]["mean"])),
         "efficiency_of_seeds": [
             efficiency(lambda point, seed=seed: float(point["test_of_seeds"][seed]))  # type: ignore[misc]
-            for seed in range(len(case.seeds))
+            for seed in range(len(case.size.seeds))
         ],
     }
 
@@ -193,10 +181,7 @@ def draw(figures: dict[str, Any]) -> Figure:
     """Test figures of single networks by data, a panel for each data set, and the level of q0."""
     figure = style.new_figure(2.8)
     for axes, (name, found) in zip(figure.subplots(1, len(figures), squeeze=False)[0], figures.items(), strict=True):
-        tests = [point["test"] for point in found["curve"]]
-        times, means = [point["times"] for point in found["curve"]], [test["mean"] for test in tests]
-        look: dict[str, Any] = {"color": style.INK, "marker": "o", "ms": 3.5, "capsize": 1.5, "label": "single network"}
-        axes.errorbar(times, means, [test["std"] for test in tests], **look)
+        plot(axes, found["curve"], x="times", color=style.INK, marker="o", label="single network")
         axes.axhline(found["q0"]["test"]["mean"], color=style.VERMILLION, label="q0, on the least")
         axes.set(xlabel="times the training data", ylabel=f"test, {found['unit']}", title=name)
         axes.set_xscale("log", base=2)

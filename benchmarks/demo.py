@@ -8,21 +8,23 @@ Writes figures/demo-PRESET.json, and pictures of the first seed's run beside it.
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import decouple
 from benchmarks.command import launch
 from benchmarks.receipt import FIGURES, spread, write_receipt
-from decouple.files import write_bytes
-from decouple.pipeline import run
-from decouple.presets import preset
+from decouple.files import read_json, write_bytes
+from decouple.pipeline.seeds import run_seeds
+from decouple.results import Results
 from decouple.settings import to_builtins
 
 PICTURES = ("search", "training", "trajectories", "population")
+WAYS = ("single", "uniform", "learned_prior")
 
 
 @dataclass(frozen=True)
@@ -40,52 +42,39 @@ class Arguments:
 
 
 def main(arguments: Arguments) -> None:
-    found: list[dict[str, Any]] = []
-    pictures: dict[str, bytes] = {}
+    config = decouple.preset(arguments.preset)
     with tempfile.TemporaryDirectory() as scratch:
-        for seed in range(arguments.seeds):
-            folder = (arguments.out or Path(scratch)) / f"{arguments.preset}-seed{seed}"
-            config = replace(preset(arguments.preset), seed=seed)
-            results = run(config, folder, resume=folder.exists(), data_root=arguments.data_root, quiet=False)
-            stages = json.loads((folder / "run.json").read_text())["stages"]
-            found.append(
-                {
-                    "seed": seed,
-                    "sgd": results.test_accuracy.sgd,
-                    "search": results.test_accuracy.search,
-                    "q0_accuracy": to_plain(results.q0.scores["accuracy"]),
-                    "q0_nll": to_plain(results.q0.test_nll),
-                    "seconds": {name: stage["seconds"] for name, stage in stages.items()},
-                }
-            )
-            if seed == 0:
-                for name in PICTURES:
-                    pictures[name] = (folder / "figures" / f"{name}.png").read_bytes()
-    searched = [accuracy for entry in found for accuracy in entry["search"]]
-    totals = [sum(entry["seconds"].values()) for entry in found]
+        out, seeds = arguments.out or Path(scratch), range(arguments.seeds)
+        print(run_seeds(config, seeds, out, resume=True, data_root=arguments.data_root, quiet=False))
+        opened = [decouple.open(out / f"seed-{seed}").results for seed in seeds]
+        stages = [read_json(out / f"seed-{seed}" / "run.json")["stages"].values() for seed in seeds]
+        pictures = {name: (out / "seed-0" / "figures" / f"{name}.png").read_bytes() for name in PICTURES}
+    results = [found for found in opened if isinstance(found, Results)]
+    totals = [sum(stage["seconds"] for stage in of_seed) for of_seed in stages]
+    searched = [accuracy for found in results for accuracy in found.test_accuracy.search]
+    accuracies = over_seeds(found.q0.scores["accuracy"] for found in results)
     figures = {
-        "runs": found,
         "test_accuracy": {
-            "sgd": spread([entry["sgd"] for entry in found]),
+            "sgd": spread([found.test_accuracy.sgd for found in results]),
             "search": spread(searched),
             "lowest_search": min(searched),
-            **{f"q0_{way}": spread([entry["q0_accuracy"][way] for entry in found]) for way in found[0]["q0_accuracy"]},
+            **{f"q0_{way}": value for way, value in accuracies.items()},
         },
-        "test_nll": {way: spread([entry["q0_nll"][way] for entry in found]) for way in found[0]["q0_nll"]},
+        "test_nll": over_seeds(found.q0.test_nll for found in results),
         "seconds": {"median": statistics.median(totals), "all": totals},
     }
-    settings = to_builtins(preset(arguments.preset)) | {"seeds": arguments.seeds}
+    settings = to_builtins(config) | {"seeds": arguments.seeds}
     # The pictures last: they are files of the repository, whose state the receipt notes.
     path = write_receipt(f"demo-{arguments.preset}", figures, settings=settings, folder=arguments.figures)
     for name, contents in pictures.items():
         write_bytes(arguments.figures / f"{arguments.preset}-{name}.png", contents)
-    print(json.dumps({name: value for name, value in figures.items() if name != "runs"}, indent=2))
     print(path)
 
 
-def to_plain(ways: Any) -> dict[str, float]:
-    """The three ways of a q0 figure, by name."""
-    return {"single": ways.single, "uniform": ways.uniform, "learned_prior": ways.learned_prior}
+def over_seeds(ways: Iterable[Any]) -> dict[str, dict[str, float]]:
+    """A figure of q0 by the ways to weight its members."""
+    found = list(ways)
+    return {way: spread([getattr(each, way) for each in found]) for way in WAYS}
 
 
 if __name__ == "__main__":

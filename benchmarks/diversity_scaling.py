@@ -17,47 +17,39 @@ Each seed is another network, with runs of its own. Writes figures/diversity_sca
 
 from __future__ import annotations
 
-import math
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Literal
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.command import launch
 from benchmarks.common import (
-    COLORS,
     PAPER_NETWORK,
     Common,
     Parts,
     Problem,
     Size,
     displacement,
+    draw,
     key,
     label,
-    legend,
-    named,
-    plot,
+    leave,
     problem_of,
-    save_pictures,
-    search,
+    searched,
     settings_for,
+    starts_of,
 )
-from benchmarks.receipt import scaled, spread, write_receipt
+from benchmarks.receipt import spread
 from decouple import device as devices
 from decouple.analysis import effective_solutions
 from decouple.config import PaperConfig
-from decouple.progress import Progress
-from decouple.report import style
-from decouple.search.solutions import algorithm_of
-from decouple.seeds import derive
-from decouple.settings import to_builtins
 
 NAME = "diversity_scaling"
 ALGORITHMS = ("paper", "es")
@@ -76,7 +68,7 @@ class DiversitySize(Size):
 
 
 SCALES = {
-    "tiny": DiversitySize(data=("digits",), images=12, batch=12, population=24, generations=24, runs=(1, 2, 4)),
+    "tiny": DiversitySize(data=("digits",), images=12, batch=12, population=24, generations=12, runs=(1, 2, 4)),
     "small": DiversitySize(
         data=("mnist", "cifar10"), images=24, batch=24, population=48, generations=24, runs=(1, 2, 4, 8, 16)
     ),
@@ -103,17 +95,17 @@ def measure(problem: Problem, size: DiversitySize, algorithm: str, block: int) -
     config = settings_for(
         algorithm, problem.source, population=size.population, updates=(size.generations,), alpha=size.alpha
     )
-    targets, moved, probability = [], [], []
-    for number in range(max(size.runs)):
-        seed = derive(problem.seed, NAME, number)
-        found = search(problem, algorithm_of(config, seed), seed=seed, points=(block,))
-        targets.append(found.targets[block].cpu())
-        moved.append(displacement(found.targets[block], found.starts[block]).cpu())
-        probability.append((-found.after[block]).exp().cpu())
-    moves = torch.stack(moved)
-    kept = (torch.stack(probability) > 0.5) & (moves.flatten(2).norm(dim=2) > 0)
+    config = replace(config, points=(problem.points[block].name,))
+    every = torch.arange(len(problem.split))
+    with tempfile.TemporaryDirectory() as folder:
+        stores = searched(problem, config, folder, solutions=range(max(size.runs)))
+        targets = [store.rows(every)[block] for store in stores]
+        start = starts_of(problem, stores[0].rows(every))[block].cpu()
+        probability = torch.stack([(-store.diagnostics()["after"][block]).exp() for store in stores])
+    moves = torch.stack([displacement(target, start) for target in targets])
+    kept = (probability > 0.5) & (moves.flatten(2).norm(dim=2) > 0)
     return {
-        "probability": float(torch.stack(probability).mean()),
+        "probability": float(probability.mean()),
         "kept": float(kept.float().mean()),
         "targets": number_of_solutions(torch.stack(targets), kept, size.runs),
         "displacements": number_of_solutions(moves, kept, size.runs),
@@ -150,23 +142,22 @@ def number_of_solutions(solutions: Tensor, kept: Tensor, runs: Sequence[int]) ->
 
 def run(arguments: Arguments, size: DiversitySize) -> list[dict[str, Any]]:
     """All curves: an entry for each data set, algorithm, block and kind."""
-    sources = arguments.data or size.data
     parts = Parts(arguments.out, NAME, size)
     found = []
-    for source in sources:
+    for source in arguments.data or size.data:
         problems = [problem_of(arguments, size, source, seed) for seed in size.seeds]
-        blocks = problems[0].blocks
-        total = len(ALGORITHMS) * len(blocks) * len(problems)
-        with Progress().task(f"{NAME}, {key(source)}", total, f"parts of {max(size.runs)} searches") as advance:
-            for algorithm in ALGORITHMS:
-                for block in blocks:
-                    seeds = []
-                    for problem in problems:
-                        name = f"{key(source)}-{algorithm}-{block.name}-seed{problem.seed}"
-                        seeds.append(parts.get(name, partial(measure, problem, size, algorithm, block.index)))
-                        advance(1)
-                    about = {"data": label(source, arguments.data_root), "algorithm": algorithm, "block": block.name}
-                    found += [{**about, "kind": kind, **curve_of(seeds, kind, size.runs)} for kind in KINDS]
+        places = list(product(ALGORITHMS, problems[0].blocks))
+        makers = {
+            (key(source), algorithm, block.name, f"seed{problem.seed}"): partial(
+                measure, problem, size, algorithm, block.index
+            )
+            for (algorithm, block), problem in product(places, problems)
+        }
+        made = parts.all(f"{NAME}, {key(source)}", makers)
+        for algorithm, block in places:
+            seeds = [made[key(source), algorithm, block.name, f"seed{seed}"] for seed in size.seeds]
+            about = {"data": label(source, arguments.data_root), "algorithm": algorithm, "block": block.name}
+            found += [{**about, "kind": kind, **curve_of(seeds, kind, size.runs)} for kind in KINDS]
     return found
 
 
@@ -191,48 +182,15 @@ def curve_of(seeds: list[dict[str, Any]], kind: str, runs: Sequence[int]) -> dic
     }
 
 
-@style.styled
-def draw(curves: list[dict[str, Any]]) -> Figure:
-    """A row for each data set, a column for targets and one for displacements; mean, and std over the seeds."""
-    sets = list(dict.fromkeys(curve["data"] for curve in curves))
-    blocks = list(dict.fromkeys(curve["block"] for curve in curves))
-    figure = style.new_figure(0.9 + 2.2 * len(sets))
-    panels = figure.subplots(len(sets), len(KINDS), sharex=True, squeeze=False)
-    for row, name in zip(panels, sets, strict=True):
-        for axes, kind in zip(row, KINDS, strict=True):
-            for curve in curves:
-                if (curve["data"], curve["kind"]) == (name, kind):
-                    known = {n: [math.nan if v is None else v for v in curve[n]] for n in ("mean", "std")}
-                    plot(axes, {**curve, **known, "x": curve["runs"]}, COLORS[blocks.index(curve["block"])])
-            axes.set_title(f"{name}: {kind}")
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(curves[0]["runs"], [str(count) for count in curves[0]["runs"]])
-            axes.minorticks_off()
-        runs = curves[0]["runs"]
-        row[1].plot(runs, runs, color=style.GREY, lw=0.8, ls=":", zorder=0)
-        row[1].annotate(
-            "all differ", (runs[-2], runs[-2]), (-4, 4), textcoords="offset points", ha="right", color=style.GREY
-        )
-        row[0].set_ylabel("effective solutions, $N_\\mathrm{eff}$")
-    for axes in panels[-1]:
-        axes.set_xlabel("independent runs")
-    legend(figure, blocks, list(dict.fromkeys(curve["algorithm"] for curve in curves)))
-    return figure
-
-
 def main(arguments: Arguments) -> None:
     devices.prepare()
     size, began = SCALES[arguments.scale], time.monotonic()
     curves = run(arguments, size)
-    name = scaled(NAME, arguments.scale)
-    save_pictures(draw(curves), name, arguments.figures)
-    figures = {
-        "all_grow": all(c["grows"] for c in curves),
-        "seconds_of_last_sitting": time.monotonic() - began,
-        "curves": curves,
-    }
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
-    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+    seconds = time.monotonic() - began
+    figures = {"all_grow": all(c["grows"] for c in curves), "seconds_of_last_sitting": seconds, "curves": curves}
+    drawn = [{**curve, "axis": curve["kind"], "x": curve["runs"]} for curve in curves]
+    axes = {kind: f"independent runs ({kind})" for kind in KINDS}
+    path = leave(NAME, arguments, size, figures, draw(drawn, axes, "block", "effective solutions, $N_\\mathrm{eff}$"))
     for curve in curves:
         about = f"{curve['data']:<22} {curve['algorithm']:<6} {curve['block']:<7} {curve['kind']:<14}"
         about += f" kept {curve['kept']['mean']:4.0%}"

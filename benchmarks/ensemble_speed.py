@@ -1,27 +1,23 @@
-"""Time of an ensemble's answers: members batched, or as batched matrix products, over a Python loop.
+"""Time of an ensemble's answers: members batched, over a Python loop.
 
     python -m benchmarks.ensemble_speed          # a minute
     python -m benchmarks.ensemble_speed --device cuda
 
-Every figure is the ratio of the loop's median time to the other's, over interleaved repeats in one process. `unfolded` computes
-each member's convolutions as one matrix product of unfolded patches, batched over members. Writes figures/ensemble-speed-DEVICE.json.
+Every figure is the ratio of the loop's median time to the other's, over interleaved repeats in one process. Writes
+figures/ensemble-speed-DEVICE.json.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from benchmarks.command import launch
 from benchmarks.receipt import write_receipt
+from benchmarks.search_speed import medians
 from decouple import device as devices
 from decouple.config import NetworkConfig
 from decouple.networks import paper_network
@@ -50,18 +46,6 @@ def convolutional(seed: int) -> nn.Module:
     return paper_network(images, 10, NetworkConfig(width=16), groups=1, seed=seed)
 
 
-def unfolded(
-    values: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
-) -> Tensor:
-    """A convolution with stride 1, padded to the same size or not at all, as a matrix product."""
-    size = weight.shape[-1]
-    border = size // 2 if padding == "same" else 0
-    patches = functional.unfold(values, size, padding=border)
-    height, width = values.shape[-2] + 2 * border - size + 1, values.shape[-1] + 2 * border - size + 1
-    found = weight.flatten(1) @ patches
-    return found.unflatten(-1, (height, width))
-
-
 @torch.no_grad()
 def measure(ensemble: Ensemble, images: Tensor, repeats: int) -> dict[str, float]:
     """Loop's time over each way's, and the loop's seconds."""
@@ -73,27 +57,11 @@ def measure(ensemble: Ensemble, images: Tensor, repeats: int) -> dict[str, float
 
         return call
 
-    def as_products() -> Tensor:
-        with mock.patch("torch.nn.functional.conv2d", unfolded):
-            return way("batched")()
-
     calls = {name: way(name) for name in ("loop", "batched")}
-    if any(isinstance(layer, nn.Conv2d) for layer in ensemble.modules()):
-        calls["unfolded"] = as_products
-    expected = calls["loop"]()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            began = time.perf_counter()
-            found = call()
-            if images.device.type == "cuda":
-                torch.cuda.synchronize(images.device)
-            if repeat:
-                times[name].append(time.perf_counter() - began)
-            else:
-                torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    return {**{name: medians["loop"] / t for name, t in medians.items() if name != "loop"}, "loop_seconds": medians["loop"]}
+    for call in calls.values():
+        torch.testing.assert_close(call(), calls["loop"](), rtol=0, atol=1e-4)
+    seconds = dict(zip(calls, medians(list(calls.values()), images.device, repeats), strict=True))
+    return {**{name: seconds["loop"] / t for name, t in seconds.items() if name != "loop"}, "loop_seconds": seconds["loop"]}
 
 
 def main(arguments: Arguments) -> None:
@@ -106,15 +74,13 @@ def main(arguments: Arguments) -> None:
         for batch in arguments.batches:
             side = 8 if kind == "mlp" else 28
             images = torch.rand(batch, 1, side, side, generator=stream).to(device)
-            row = {
-                "kind": kind,
-                "members": arguments.members,
-                "batch": batch,
-                **measure(ensemble, images, arguments.repeats),
-            }
+            row = {"kind": kind, "members": arguments.members, "batch": batch}
+            row |= measure(ensemble, images, arguments.repeats)
             rows.append(row)
-            ratios = ", ".join(f"{n} {v:.2f}" for n, v in row.items() if n in ("batched", "unfolded"))
-            print(f"{kind}, {arguments.members} members, {batch} images: times faster than the loop: {ratios}", flush=True)
+            print(
+                f"{kind}, {arguments.members} members, {batch} images: batched {row['batched']:.2f} times as fast as the loop",
+                flush=True,
+            )
     settings = {"repeats": arguments.repeats, "members": arguments.members}
     print(write_receipt(f"ensemble-speed-{device.type}", {"rows": rows}, settings=settings, device=str(device)))
 

@@ -14,36 +14,29 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any, Literal
-
-from matplotlib.figure import Figure
 
 from benchmarks.command import launch
 from benchmarks.common import (
-    COLORS,
     PAPER_NETWORK,
     Common,
     Parts,
     Problem,
     Size,
+    draw,
+    evolved,
     falls,
     key,
     label,
-    legend,
-    named,
-    plot,
+    leave,
     problem_of,
-    save_pictures,
-    search,
     settings_for,
 )
-from benchmarks.receipt import scaled, spread, write_receipt
+from benchmarks.receipt import spread
 from decouple import device as devices
-from decouple.progress import Progress
-from decouple.report import style
 from decouple.search.solutions import algorithm_of
 from decouple.seeds import derive
-from decouple.settings import to_builtins
 
 NAME = "fitness_scaling"
 ALGORITHMS = ("paper", "es")
@@ -97,8 +90,8 @@ def measure(problem: Problem, size: FitnessSize, algorithm: str, block: int, pop
     marks = {*(mark for mark in size.marks if mark <= last), size.generations}
     config = settings_for(algorithm, problem.source, population=population, updates=(last,))
     seed = derive(problem.seed, NAME, population)
-    found = search(problem, algorithm_of(config, seed), seed=seed, points=(block,), marks=marks)
-    return {str(mark): value for mark, value in found.notes[block].items()}
+    notes, _ = evolved(problem, algorithm_of(config, seed), problem.points[block], seed=seed, marks=marks)
+    return {str(mark): value for mark, value in notes.items()}
 
 
 def curves_of(measured: dict[tuple[int, int], dict[str, float]], size: FitnessSize) -> dict[str, dict[str, Any]]:
@@ -125,68 +118,39 @@ def curves_of(measured: dict[tuple[int, int], dict[str, float]], size: FitnessSi
 
 def run(arguments: Arguments, size: FitnessSize) -> list[dict[str, Any]]:
     """All curves: an entry for each data set, algorithm, block and axis."""
-    sources = arguments.data or size.data
     parts = Parts(arguments.out, NAME, size)
     found = []
-    for source in sources:
+    for source in arguments.data or size.data:
         problems = [problem_of(arguments, size, source, seed) for seed in size.seeds]
         blocks = problems[0].blocks
-        total = len(ALGORITHMS) * len(blocks) * len(size.populations) * len(problems)
-        with Progress().task(f"{NAME}, {key(source)}", total, "searches") as advance:
-            for algorithm in ALGORITHMS:
-                for block in blocks:
-                    measured = {}
-                    for problem in problems:
-                        for population in size.populations:
-                            name = f"{key(source)}-{algorithm}-{block.name}-seed{problem.seed}-population{population}"
-                            make = partial(measure, problem, size, algorithm, block.index, population)
-                            measured[problem.seed, population] = parts.get(name, make)
-                            advance(1)
-                    about = {"data": label(source, arguments.data_root), "algorithm": algorithm, "block": block.name}
-                    found += [{**about, "axis": axis, **curve} for axis, curve in curves_of(measured, size).items()]
+        makers = {
+            (key(source), algorithm, block.name, f"seed{problem.seed}", f"population{population}"): partial(
+                measure, problem, size, algorithm, block.index, population
+            )
+            for algorithm, block, problem, population in product(ALGORITHMS, blocks, problems, size.populations)
+        }
+        made = parts.all(f"{NAME}, {key(source)}", makers)
+        for algorithm, block in product(ALGORITHMS, blocks):
+            measured = {
+                (seed, population): made[key(source), algorithm, block.name, f"seed{seed}", f"population{population}"]
+                for seed, population in product(size.seeds, size.populations)
+            }
+            about = {"data": label(source, arguments.data_root), "algorithm": algorithm, "block": block.name}
+            found += [{**about, "axis": axis, **curve} for axis, curve in curves_of(measured, size).items()]
     return found
-
-
-@style.styled
-def draw(curves: list[dict[str, Any]], axes_of: dict[str, str]) -> Figure:
-    """A row for each data set, a column for each axis; mean, and the standard deviation over the seeds."""
-    sets = list(dict.fromkeys(curve["data"] for curve in curves))
-    blocks = list(dict.fromkeys(curve["block"] for curve in curves))
-    figure = style.new_figure(0.9 + 2.2 * len(sets))
-    panels = figure.subplots(len(sets), len(axes_of), sharey="row", sharex="col", squeeze=False)
-    for row, name in zip(panels, sets, strict=True):
-        for axes, axis in zip(row, axes_of, strict=True):
-            for curve in curves:
-                if (curve["data"], curve["axis"]) == (name, axis):
-                    plot(axes, curve, COLORS[blocks.index(curve["block"])])
-            axes.set_title(name)
-            axes.set_xscale("log", base=2)
-            ticks = next(curve["x"] for curve in curves if curve["axis"] == axis)
-            axes.set_xticks(ticks, [str(tick) for tick in ticks])
-            axes.minorticks_off()
-        highest = max(mean + std for c in curves if c["data"] == name for mean, std in zip(c["mean"], c["std"], strict=True))
-        row[0].set_ylim(0, 1.05 * highest)
-        row[0].set_ylabel("cross-entropy (nats)")
-    for axes, text in zip(panels[-1], axes_of.values(), strict=True):
-        axes.set_xlabel(text)
-    legend(figure, blocks, list(dict.fromkeys(curve["algorithm"] for curve in curves)))
-    return figure
 
 
 def main(arguments: Arguments) -> None:
     devices.prepare()
     size, began = SCALES[arguments.scale], time.monotonic()
     curves = run(arguments, size)
-    name = scaled(NAME, arguments.scale)
     axes = {
         "population": f"population ({size.generations} generations)",
         "generations": f"generations (population {size.population})",
     }
-    save_pictures(draw(curves, axes), name, arguments.figures)
     verdict = all(curve["falls"]["within_spread"] for curve in curves)
     figures = {"all_fall_within_spread": verdict, "seconds_of_last_sitting": time.monotonic() - began, "curves": curves}
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
-    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+    path = leave(NAME, arguments, size, figures, draw(curves, axes, "block", "cross-entropy (nats)", top=True))
     for curve in curves:
         words = {True: "falls", False: "RISES"}[curve["falls"]["within_spread"]]
         words += " at every step" if curve["falls"]["strictly"] else ""

@@ -1,12 +1,14 @@
-"""How far learning from searched targets stays behind tuned SGD where the other tables do not look: with the paper's search at
-its full budget, and on all images of CIFAR-10.
+"""The paper's Tables 1 and 2: how far learning from searched targets stays behind tuned SGD, or passes it.
 
     python -m benchmarks.gap --data-root DATA --out RUNS                    # about two hours
     python -m benchmarks.gap --data-root DATA --out RUNS --case cifar10     # CIFAR-10 as a folder of images; four hours
+    python -m benchmarks.gap --data-root DATA --out RUNS --case mnist-1k    # a quarter of an hour
 
 Case `mnist`: 1000 images, 32 channels, the paper's genetic algorithm with all its 240 candidates and its 300, 100, 100 and 10
 generations. The paper's learner supervises all blocks, with both readings of the regression's norm; ours supervises the last.
 Case `cifar10`: 64 channels, the default search, the images that validation leaves of 50,000; tuned on 10,000 of them.
+The others, named by their images: 32 channels; the paper's algorithm with about as many candidates as es has, es, es with live search,
+and, if --rows asks for them, es with a round, and SGD and es with as many steps as that takes.
 
 Every row is tuned by `decouple.tune` on validation images of the first seed, with as many trials as SGD. What it chooses serves
 all seeds; each network keeps its best epoch on validation and is tested once. The run directories in --out are ordinary ones: a
@@ -20,9 +22,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import label
-from benchmarks.receipt import FIGURES, spread, write_receipt, write_table
+from benchmarks.receipt import FIGURES, write_receipt, write_table
+from benchmarks.rows import opened, summary, trained
 from decouple.config import (
     CompareConfig,
     DataConfig,
@@ -35,18 +39,18 @@ from decouple.config import (
     SgdConfig,
     TuneConfig,
 )
-from decouple.pipeline import RunDirectory, open_run
-from decouple.pipeline.learning import learn, networks_of
-from decouple.pipeline.searching import search
+from decouple.errors import ConfigError
+from decouple.pipeline import RunDirectory
 from decouple.pipeline.trials import Tuning, configured
 from decouple.pipeline.tune import tune
-from decouple.progress import Progress
 from decouple.settings import to_builtins
-from decouple.training.evaluate import accuracy
 
-STORED = {"live.weight": 0.0, "target_weight": 1.0}
+Rows = Mapping[str, Mapping[str, Any]]
+"""By row, the settings in which it differs and that are not tuned; those that are called SGD train on the labels."""
+
+STORED = {"learn.live.weight": 0.0, "learn.target_weight": 1.0, "learn.kl_weight": 0.3}
 """Settings of learning from stored targets only."""
-PAPER = STORED | {"supervise": "all", "kl_weight": 0.03}
+PAPER = STORED | {"learn.supervise": "all", "learn.kl_weight": 0.03}
 """The paper's learner."""
 
 
@@ -55,14 +59,15 @@ class Case:
     config: RunConfig
     tuned_on: int
     """Training images of the trials."""
-    rows: Mapping[str, Mapping[str, Any]]
-    """By row, settings of learning that are not tuned; SGD comes first."""
+    rows: Rows
     trials: int
     lr: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
     weight_decay: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2)
+    further: tuple[str, ...] = ()
+    """Rows that are measured only when they are asked for."""
 
 
-def case(data: DataConfig, search: SearchConfig, rows: Mapping[str, Mapping[str, Any]], **others: Any) -> Case:
+def case(data: DataConfig, search: SearchConfig, rows: Rows, **others: Any) -> Case:
     """A case with so many `width` channels, `groups`, `epochs` and `trials`, tuned on `tuned_on` images."""
     groups, epochs = others.pop("groups"), others.pop("epochs")
     config = RunConfig(
@@ -74,15 +79,17 @@ def case(data: DataConfig, search: SearchConfig, rows: Mapping[str, Mapping[str,
         sgd=SgdConfig(epochs=epochs, groups=(groups,)),
         compare=CompareConfig(images=30, records=2),
     )
+    augment = others.pop("augment", "none")
+    config = configured(config, {"learn.augment": augment, "sgd.augment": augment})
     return Case(config, rows={"SGD": {}, **rows}, **others)
 
 
-READINGS = {
-    "paper's learner, mean of the squares": PAPER | {"norm": "mean"},
-    "paper's learner, sum of the squares": PAPER | {"norm": "sum"},
-    "the last block supervised": STORED | {"supervise": "last", "kl_weight": 0.3},
+READINGS: dict[str, dict[str, Any]] = {
+    "paper's learner, mean of the squares": PAPER | {"learn.norm": "mean"},
+    "paper's learner, sum of the squares": PAPER | {"learn.norm": "sum"},
+    "the last block supervised": STORED | {"learn.supervise": "last"},
 }
-OURS = {"stored targets only": STORED | {"kl_weight": 0.3}, "with live search, the default": {}}
+OURS: dict[str, dict[str, Any]] = {"stored targets only": STORED, "with live search, the default": {}}
 
 
 def full_budget(name: str, train: int, validation: int, paper: PaperConfig, **others: Any) -> Case:
@@ -92,21 +99,53 @@ def full_budget(name: str, train: int, validation: int, paper: PaperConfig, **ot
     )
 
 
+ES = SearchConfig(solutions=1, batch=125, es=EsConfig(population=32))
+
+
 def all_images(groups: int) -> Case:
-    search = SearchConfig(solutions=1, batch=125, es=EsConfig(population=32))
     data = DataConfig(name="folder:cifar10", validation=2500, prior=20)
-    decays = (0.005, 0.01, 0.02, 0.05)
+    grid = {"lr": (0.05, 0.1, 0.2, 0.4), "weight_decay": (0.005, 0.01, 0.02, 0.05)}
+    return case(data, ES, OURS, tuned_on=10_000, width=64, groups=groups, epochs=20, trials=8, **grid)
+
+
+def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: str = "none") -> Case:
+    """Both searches with about as many candidates; the genetic algorithm takes long on many images."""
+    genetic: dict[str, Any] = {
+        **PAPER,
+        "search.algorithm": "paper",
+        "search.points": "all",
+        "search.paper.population": 48,
+        "search.paper.parents": 4,
+        "search.paper.explorers": 20,
+        "search.paper.smoothing": "noise",
+        "search.paper.generations": {"block0": 17, "blocks": 8, "logits": 7},
+        "search.paper.alpha": alpha or PaperConfig().alpha,
+    }
+    twice: dict[str, Any] = {"sgd.epochs": 2 * epochs, "learn.epochs": 2 * epochs}
+    again: dict[str, Any] = {
+        "rounds.count": 1,
+        **({} if train and train <= 3000 else {"rounds.lr": 0.05, "rounds.weight_decay": 0.002}),
+    }
+    further: dict[str, dict[str, Any]] = {
+        "SGD, steps of the rounds": twice,
+        "searched, es, steps of the rounds": STORED | twice,
+        "searched, es, rounds": STORED | again,
+    }
+    rows: dict[str, dict[str, Any]] = {"searched, paper's algorithm": genetic} if train and train <= 3000 else {}
+    rows |= {"searched, es": STORED, "searched, es, live": {}, **further}
     return case(
-        data,
-        search,
-        OURS,
-        tuned_on=10_000,
-        width=64,
-        groups=groups,
-        epochs=20,
-        trials=8,
+        DataConfig(name=name, train=train, validation=1000 if name == "mnist" else 2500, prior=20),
+        ES,
+        rows,
+        tuned_on=train or 10_000,
+        width=32,
+        groups=1,
+        epochs=epochs,
+        trials=12,
         lr=(0.05, 0.1, 0.2, 0.4),
-        weight_decay=decays,
+        weight_decay=(0.002, 0.005, 0.01, 0.02, 0.05),
+        further=tuple(further),
+        augment=augment,
     )
 
 
@@ -118,6 +157,13 @@ CASES = {
     ),
     "cifar10": all_images(1),
     "cifar10-deep": all_images(2),
+    "mnist-1k": few("mnist", 1000, 50, 0.1),
+    "mnist-3k": few("mnist", 3000, 40, 0.1),
+    "mnist-10k": few("mnist", 10_000, 20),
+    "mnist-58k": few("mnist", None, 10),
+    "cifar10-2k": few("folder:cifar10", 2000, 50),
+    "cifar10-10k": few("folder:cifar10", 10_000, 20),
+    "cifar10-10k-flip-crop": few("folder:cifar10", 10_000, 20, augment="flip-crop"),
 }
 
 
@@ -125,8 +171,11 @@ CASES = {
 class Arguments:
     out: Path
     """Folder of the runs, which a later call continues."""
-    case: Literal["tiny", "mnist", "cifar10", "cifar10-deep"] = "mnist"
-    """tiny: digits, to try the program; cifar10-deep: with two ConvGroups a block."""
+    case: str = "mnist"
+    """tiny (digits, to try the program), mnist, cifar10, cifar10-deep (two ConvGroups a block); mnist-1k, mnist-3k, mnist-10k,
+    mnist-58k, cifar10-2k, cifar10-10k or cifar10-10k-flip-crop (augmented)."""
+    rows: tuple[str, ...] = ()
+    """Names of the rows to measure beside SGD; default: those of the case but for rounds."""
     data_root: Path | None = None
     """Folder of the data sets."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -135,76 +184,56 @@ class Arguments:
     figures: Path = FIGURES
     """Folder of the receipt and the table."""
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where a run finds its data and computes."""
+        return {"device": self.device, "data_root": self.data_root}
+
+
+def method_of(row: str) -> Literal["sgd", "learn"]:
+    return "sgd" if row.startswith("SGD") else "learn"
+
 
 def tuned(arguments: Arguments, chosen: Case, row: str) -> Tuning:
-    """The trials of a row, on the first seed."""
-    data = replace(chosen.config.data, train=chosen.tuned_on)
-    config = replace(chosen.config, data=data, seed=arguments.seeds[0])
-    out = folder(arguments, chosen, config)
+    """The trials of a row, on the first seed; of rounds, those of the learning before them."""
+    data, method = replace(chosen.config.data, train=chosen.tuned_on), method_of(row)
+    config = replace(configured(chosen.config, chosen.rows[row]), data=data, seed=arguments.seeds[0])
+    out = folder(arguments, config)
     with RunDirectory(out) as directory:  # which holds the settings of the row that was trained last
         directory.write_config(config)
-    method: Literal["sgd", "learn"] = "sgd" if row == "SGD" else "learn"
-    grid: dict[str, tuple[int | float | str, ...]] = {
-        f"{method}.lr": chosen.lr,
-        f"{method}.weight_decay": chosen.weight_decay,
-    }
-    grid |= {f"learn.{name}": (value,) for name, value in chosen.rows[row].items()}
+    grid: dict[str, Any] = {f"{method}.lr": chosen.lr, f"{method}.weight_decay": chosen.weight_decay}
     tuning = TuneConfig(trials=chosen.trials, methods=(method,), grid=grid, extensions=0)
-    options: dict[str, Any] = {"device": arguments.device, "data_root": arguments.data_root, "quiet": False}
-    return tune(config, out, tuning=tuning, resume=True, **options)
+    return tune(config, out, tuning=tuning, resume=True, quiet=False, **arguments.place)
 
 
-def folder(arguments: Arguments, chosen: Case, config: RunConfig) -> Path:
+def folder(arguments: Arguments, config: RunConfig) -> Path:
     """Of a run: searches of the same images and seed are shared."""
     return arguments.out / arguments.case / f"{config.data.train or 'all'}-seed{config.seed}"
 
 
-def trained(arguments: Arguments, chosen: Case, row: str, values: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """A row's network of a seed, tested; and what its search has cost and reached."""
-    config = replace(configured(chosen.config, values), seed=seed)
-    with (
-        RunDirectory(folder(arguments, chosen, config)) as directory,
-        open_run(
-            directory, config, device=arguments.device, data_root=arguments.data_root, progress=Progress(quiet=False)
-        ) as run,
-    ):
-        directory.write_config(config)
-        stores = [] if row == "SGD" else search(run)
-        networks = [each for each in networks_of(run) if (each.kind == "sgd") == (row == "SGD")]
-        learn(run, stores, networks)
-        (network,) = networks
-        fit = network.result()
-        found: dict[str, Any] = {
-            "validation": fit.best_validation,
-            "test": accuracy(network.network(run), run.data.test),
-            "steps": fit.gradient_steps,
-            "images": len(run.data.train),
-            "evaluations": 0,
-        }
-        if stores:
-            found["evaluations"] = stores[0].evaluations + config.learn.evaluations
-            found["cross_entropy"] = stores[0].diagnostics()["after"].mean(1).tolist()
-            found["search_seconds"] = directory.read_run()["stages"]["search"]["seconds"]
-        return found
+def measured(arguments: Arguments, chosen: Case, row: str, values: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """A row's network of a seed, with the tuned `values`."""
+    config = replace(configured(chosen.config, {**chosen.rows[row], **values}), seed=seed)
+    with opened(folder(arguments, config), config, **arguments.place) as run:
+        return trained(run, sgd=method_of(row) == "sgd")
 
 
 def measure(arguments: Arguments, chosen: Case) -> dict[str, Any]:
     """Everything about a case: by row its trials, the chosen settings, and what came of them over the seeds."""
-    tunings = {row: tuned(arguments, chosen, row) for row in chosen.rows}
+    check_rows(arguments.rows, chosen.rows)
+    wanted = ["SGD", *arguments.rows] if arguments.rows else [row for row in chosen.rows if row not in chosen.further]
+    tunings = {row: tuned(arguments, chosen, row) for row in dict.fromkeys(wanted)}
     rows: dict[str, Any] = {}
     for row, tuning in tunings.items():
-        method = "sgd" if row == "SGD" else "learn"
-        values = tuning.best(method).values
-        seeds = [trained(arguments, chosen, row, values, seed) for seed in arguments.seeds]
+        best = tuning.best(method_of(row))
+        seeds = [measured(arguments, chosen, row, best.values, seed) for seed in arguments.seeds]
         rows[row] = {
-            "chosen": values,
-            "at_edge": [name for name, _ in tuning.beyond(tuning.best(method))],
+            "chosen": {**best.values, **chosen.rows[row]},
+            "at_edge": [name for name, _ in tuning.beyond(best)],
             "trials": [{**trial.values, "validation": trial.accuracy} for trial in tuning.trials],
             "seeds": seeds,
-            **{name: spread([100 * seed[name] for seed in seeds]) for name in ("validation", "test")},
+            **summary(seeds, rows["SGD"]["seeds"] if rows else seeds),
         }
-        gaps = [100 * (seed["test"] - sgd["test"]) for seed, sgd in zip(seeds, rows["SGD"]["seeds"], strict=True)]
-        rows[row]["against_sgd"] = spread(gaps)
     images = rows["SGD"]["seeds"][0]["images"]
     return {"data": label(chosen.config.data.name, arguments.data_root), "train": images, "rows": rows}
 
@@ -217,7 +246,8 @@ def as_markdown(figures: dict[str, Any]) -> str:
     for name, row in figures["rows"].items():
         test, gap = row["test"], row["against_sgd"]
         difference = "" if name == "SGD" else f"{gap['mean']:+.1f} ± {gap['std']:.1f}"
-        chosen = [value for setting, value in row["chosen"].items() if setting.endswith((".lr", ".weight_decay"))]
+        method = method_of(name)
+        chosen = [row["chosen"][f"{method}.{setting}"] for setting in ("lr", "weight_decay")]
         evaluations = row["seeds"][0]["evaluations"] or ""
         lines.append(
             f"| {name} | {test['mean']:.1f} ± {test['std']:.1f} | {difference} | {evaluations} | {chosen[0]:g}, {chosen[1]:g} |"
@@ -226,6 +256,8 @@ def as_markdown(figures: dict[str, Any]) -> str:
 
 
 def main(arguments: Arguments) -> None:
+    if arguments.case not in CASES:
+        raise ConfigError(f"--case {arguments.case}: expected one of {', '.join(CASES)}")
     chosen = CASES[arguments.case]
     figures = measure(arguments, chosen)
     settings = {

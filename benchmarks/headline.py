@@ -139,10 +139,10 @@ def draw(entries: Mapping[str, dict[str, Any]], unit: str) -> Figure:
         entries.items(), figure.subplots(len(entries), 2, sharey="row", squeeze=False), strict=True
     ):
         left.set(xlabel="epochs of one network", ylabel=f"test, {unit}", title=f"{title}one network")
-        _plot(left, figures["regime"], color=style.GREY, marker="o")
+        plot(left, figures["regime"], color=style.GREY, marker="o")
         right.set(xlabel="epochs in all", title="populations")
         for (label, points), look in zip(figures["lines"].items(), LOOKS, strict=True):
-            _plot(right, points, label=label, **look)
+            plot(right, points, label=label, **look)
         right.legend()
         for axes in (left, right):
             axes.set_xscale("log", base=2)
@@ -150,10 +150,11 @@ def draw(entries: Mapping[str, dict[str, Any]], unit: str) -> Figure:
     return figure
 
 
-def _plot(axes: Axes, points: Sequence[dict[str, Any]], **look: Any) -> None:
+def plot(axes: Axes, points: Sequence[dict[str, Any]], *, x: str = "epochs", **look: Any) -> None:
+    """Means of "test" by `x`; bars are deviations over the seeds."""
     tests = [point["test"] for point in points]
     means, stds = [test["mean"] for test in tests], [test["std"] for test in tests]
-    axes.errorbar([point["epochs"] for point in points], means, stds, ms=3.5, elinewidth=0.8, capsize=1.5, **look)
+    axes.errorbar([point[x] for point in points], means, stds, ms=3.5, elinewidth=0.8, capsize=1.5, **look)
 
 
 def as_markdown(figures: Mapping[str, Any], unit: str) -> str:

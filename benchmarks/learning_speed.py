@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -33,14 +32,13 @@ from benchmarks.command import launch
 from benchmarks.receipt import write_receipt
 from benchmarks.search_speed import SHAPES, say, wait
 from decouple import device as devices
-from decouple.config import LearnConfig, NetworkConfig, TrainConfig
+from decouple.config import EsConfig, LearnConfig, NetworkConfig, SearchConfig, TrainConfig
 from decouple.data import Split
 from decouple.data.images import as_float
-from decouple.files import write_bytes
 from decouple.learn import CrossEntropy, Regression
 from decouple.learn.objective import regression
 from decouple.networks import Stages, paper_network
-from decouple.search import BatchResult, TargetStore, store
+from decouple.search import TargetStore, search_solution, store
 from decouple.search.store import Shard
 from decouple.training.batches import epoch_batches
 from decouple.training.loop import Loop, Objective, fetch_of
@@ -72,20 +70,15 @@ class Arguments:
     """Of every measurement."""
     groups: tuple[int, ...] = (1, 2)
     """ConvGroups a block: the fewer, the less a step has beside its targets."""
-    inputs: tuple[str, ...] = ("28x28",)
-    """28x28 or 32x32 images."""
-    widths: tuple[int, ...] = (32, 256)
-    """Channels."""
 
 
 def main(arguments: Arguments) -> None:
     device = devices.resolve(arguments.device)
     devices.prepare()
-    sizes = [size for size in SIZES[device.type] if size.width in arguments.widths]
+    sizes = SIZES[device.type]
     rows = []
-    for size, shape, groups in itertools.product(sizes, arguments.inputs, arguments.groups):
-        for precision in ("float32", "bfloat16"):
-            rows += measure(size, shape, groups, precision, device, arguments.repeats)
+    for size, groups, precision in itertools.product(sizes, arguments.groups, ("float32", "bfloat16")):
+        rows += measure(size, "28x28", groups, precision, device, arguments.repeats)
     settings = {"repeats": arguments.repeats, "sizes": [size._asdict() for size in sizes]}
     figures = {"limit": LIMIT, "rows": rows}
     print(write_receipt(f"learning-speed-{device.type}", figures, settings=settings, device=str(device)))
@@ -97,7 +90,8 @@ def measure(size: Size, shape: str, groups: int, precision: str, device: torch.d
     network = paper_network(train.images, 10, NetworkConfig(width=size.width), groups=groups, seed=0).to(device)
     batches = epoch_batches(len(train), size.batch, seed=0, epoch=0)
     with tempfile.TemporaryDirectory() as folder:
-        shards = made_up_shards(Path(folder), network.shapes(SHAPES[shape]), len(train))
+        few = SearchConfig(points="all", batch=SHARD, es=EsConfig(population=2, generations=1))
+        shards = search_solution(network, train, folder, config=few).shards
         in_memory, on_disk = opened(shards, 2**40), opened(shards, 0)
         plain = functools.partial(_plain, copy.deepcopy(network), train, batches, precision)
         blocks = len(list(network)) - 1
@@ -149,34 +143,6 @@ def made_up(images: int, shape: Sequence[int]) -> Split:
     stream = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (images, *shape), dtype=torch.uint8, generator=stream)
     return Split(pixels, torch.arange(images) % 10, torch.arange(images))
-
-
-def made_up_shards(folder: Path, shapes: Sequence[tuple[int, ...]], images: int) -> list[Shard]:
-    """A solution on disk, with targets of these shapes."""
-    stream = torch.Generator().manual_seed(0)
-    shards = []
-    for start in range(0, images, SHARD):
-        count = min(SHARD, images - start)
-        zeros = torch.zeros(len(shapes), count)
-        targets = [torch.randn(count, *shape, generator=stream) for shape in shapes]
-        curves, stops = [torch.zeros(2)] * len(shapes), ["generations"] * len(shapes)
-        result = BatchResult(
-            targets,
-            zeros,
-            zeros.clone(),
-            zeros.bool(),
-            zeros.clone(),
-            zeros.clone(),
-            [c.clone() for c in curves],
-            stops,
-            1,
-            0,
-        )
-        searched = Split(torch.zeros(count, 1, 1, 1), torch.zeros(count, dtype=torch.int64), torch.arange(count) + start)
-        shard = Shard(folder / f"{start}.safetensors", f"{start}", (start, start + count))
-        write_bytes(shard.path, shard.contents(result, searched, torch.float16))
-        shards.append(shard)
-    return shards
 
 
 def opened(shards: Sequence[Shard], limit: int) -> TargetStore:

@@ -26,13 +26,13 @@ from matplotlib.figure import Figure
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, by_place, key, label, named, save_pictures
+from benchmarks.headline import plot
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from benchmarks.recipes import Recipe, cycles_in
 from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig, SgdConfig
 from decouple.learn import learn_targets, train_sgd
-from decouple.progress import Progress
 from decouple.report import style
 from decouple.search import search_solution
 from decouple.seeds import derive
@@ -115,34 +115,28 @@ def comparable(size: ImageSize, rows: Sequence[str]) -> list[str]:
 
 def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
     """The points of a population, and what its searches cost."""
-    recipe, size = recipe_of(start, bench.size.base, bench.size.budget), bench.size
+    size, train = bench.size, bench.data.train
     starts, seconds, evaluations = [], 0.0, 0
-    train, validation = bench.data.train, bench.data.validation
-    if start.labels:
-        for trajectory in range(2):
-            network, own = bench.new(seed, trajectory), derive(seed, NAME, trajectory)
-            training = start.training(size.base)
-            train_sgd(network, train, validation=validation, config=training, seed=own, precision=size.precision)
-            starts.append(network)
-    if not start.blocks:
-        return {"points": bench.train(recipe, seed, starts), "search_seconds": seconds, "evaluations": evaluations}
     judge = bench.network(derive(seed, NAME, "judge"))
-    for trajectory, blocks in enumerate(start.blocks):
+    for trajectory in range(2 if start.blocks or start.labels else 0):
+        # The network that the same trajectory of new networks begins with.
+        network, own = bench.new(seed, trajectory), derive(seed, NAME, trajectory)
+        how: dict[str, Any] = {"validation": bench.data.validation, "seed": own, "precision": size.precision}
+        starts.append(network)
+        if start.labels:
+            train_sgd(network, train, config=start.training(size.base), **how)
+            continue
+        blocks = start.blocks[trajectory]
         search = SearchConfig(batch=min(125, len(train)), points=blocks, es=ES[blocks])
-        began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            own = derive(seed, NAME, trajectory)
+            began = time.monotonic()
             targets = search_solution(judge, train, folder, config=search, seed=own, dtype=torch.bfloat16)
             seconds += time.monotonic() - began
-            # The network that the same trajectory of new networks begins with.
-            network = bench.new(seed, trajectory)
             learning = start.learning(size.base, blocks)
             evaluations += targets.evaluations + learning.evaluations
-            learn_targets(
-                network, train, targets, validation=validation, config=learning, seed=own, precision=size.precision
-            )
-        starts.append(network)
-    return {"points": bench.train(recipe, seed, starts), "search_seconds": seconds, "evaluations": evaluations}
+            learn_targets(network, train, targets, config=learning, **how)
+    points = bench.train(recipe_of(start, size.base, size.budget), seed, starts)
+    return {"points": points, "search_seconds": seconds, "evaluations": evaluations}
 
 
 def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
@@ -152,13 +146,14 @@ def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
     for source, size in sizes_of(arguments.scale, arguments.data):
         parts = Parts(arguments.out, NAME, size)
         bench = Bench(source, size, arguments.data_root, arguments.device, parts)
-        made: dict[str, list[Any]] = {row: [] for row in comparable(size, arguments.rows)}
-        with Progress().task(f"{NAME}, {key(source)}", len(made) * len(size.seeds), "populations") as advance:
-            for seed in size.seeds:
-                for row in made:
-                    name = f"{key(source)}-{row}-seed{seed}".replace(" ", "-")
-                    made[row].append(parts.get(name, partial(measure, bench, ROWS[row], seed)))
-                    advance(1)
+        rows = comparable(size, arguments.rows)
+        makers = {
+            (key(source), row, f"seed{seed}"): partial(measure, bench, ROWS[row], seed)
+            for seed in size.seeds
+            for row in rows
+        }
+        found = parts.all(f"{NAME}, {key(source)}", makers)
+        made = {row: [found[key(source), row, f"seed{seed}"] for seed in size.seeds] for row in rows}
         entries[label(source, arguments.data_root)] = {
             "train": size.train,
             "settings": to_builtins(size),
@@ -229,10 +224,7 @@ def draw(entries: dict[str, dict[str, Any]]) -> Figure:
     figure = style.new_figure(3.0)
     for axes, (data, entry) in zip(figure.subplots(1, len(entries), squeeze=False)[0], entries.items(), strict=True):
         for (name, row), look in zip(entry["rows"].items(), LOOKS, strict=False):
-            tests = [point["test"] for point in row["curve"]]
-            epochs, means = [point["epochs"] for point in row["curve"]], [test["mean"] for test in tests]
-            look = {**look, "ms": 3, "elinewidth": 0.7, "capsize": 1.5, "label": name}
-            axes.errorbar(epochs, means, [test["std"] for test in tests], **look)
+            plot(axes, row["curve"], **look, label=name)
         axes.set(
             xlabel="epochs in all, two trajectories", ylabel="test NLL (nats)", title=f"{data}, {entry['train']} images"
         )

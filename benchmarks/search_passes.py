@@ -71,16 +71,14 @@ class Arguments:
     """auto, cpu, cuda or cuda:n."""
     repeats: int = 5
     """Of every measurement."""
-    inputs: tuple[str, ...] = ("28x28",)
-    """28x28 or 32x32 images."""
 
 
 def main(arguments: Arguments) -> None:
     device = devices.resolve(arguments.device)
     devices.prepare()
     rows = [
-        measure(case, shape, dtype, device, arguments.repeats)
-        for case, shape, dtype in itertools.product(CASES, arguments.inputs, ("float32", "bfloat16"))
+        measure(case, "28x28", dtype, device, arguments.repeats)
+        for case, dtype in itertools.product(CASES, ("float32", "bfloat16"))
     ]
     figures = {"passes": rows, "networks": by_network()}
     settings = {"repeats": arguments.repeats, "cases": [case._asdict() for case in CASES]}

@@ -31,7 +31,7 @@ from benchmarks.plain import plain_search
 from benchmarks.receipt import write_receipt
 from decouple import device as devices
 from decouple.config import EsConfig, NetworkConfig, PaperConfig, SearchConfig
-from decouple.data import ImageData
+from decouple.data import Split
 from decouple.networks import Stages, paper_network
 from decouple.search import Judge, PaperSearch, SearchPoint, search_batch, search_solution
 
@@ -68,8 +68,8 @@ def main(arguments: Arguments) -> None:
     device = devices.resolve(arguments.device)
     devices.prepare()
     parts: dict[str, Callable[[], Any]] = {
-        "plain": lambda: against_plain(device, arguments.repeats),
-        "evotorch": lambda: against_evotorch(device, arguments.repeats),
+        "plain": lambda: compared("plain", device, arguments.repeats),
+        "evotorch": lambda: compared("evotorch", device, arguments.repeats),
         "memory": lambda: peak_memory(arguments.images),
     }
     figures = {name: parts[name]() for name in arguments.only}
@@ -77,51 +77,48 @@ def main(arguments: Arguments) -> None:
     print(write_receipt(f"search-speed-{device.type}", figures, settings=settings, device=str(device)))
 
 
-def against_plain(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """Time of the paper's pseudocode written plainly in float32, over ours in bfloat16 and in float32."""
-    rows = []
-    for size, shape in itertools.product(SIZES, SHAPES):
-        size = size._replace(images=size.images // size.fewer, share=size.share / 2)
-        network, images, labels = problem(size, SHAPES[shape], device)
-        algorithm = PaperSearch(PaperConfig(smoothing="noise", generations=_share(PaperConfig().generations, size.share)))
-        runs: list[Callable[[], Any]] = [functools.partial(_plain, network, images, labels, algorithm.config)]
-        for dtype in (torch.bfloat16, torch.float32):
-            runs.append(functools.partial(search_batch, Judge(network, dtype=dtype), images, labels, algorithm, seed=0))
-        plain, half, full = medians(runs, device, repeats)
-        rows.append({"width": size.width, "input": shape, "bfloat16": plain / half, "float32": plain / full, "limit": 8.0})
-        say(
-            f"plain, {size.width} channels, {shape}: {plain / half:.1f} x bfloat16, {plain / full:.1f} x float32 (at least 8)"
-        )
-    return rows
+def against_plain(size: Size, shape: str, device: torch.device, repeats: int) -> tuple[float, float, float]:
+    """Seconds of the paper's pseudocode written plainly in float32, and of ours in bfloat16 and in float32."""
+    size = size._replace(images=size.images // size.fewer, share=size.share / 2)
+    network, images, labels = problem(size, SHAPES[shape], device)
+    algorithm = PaperSearch(PaperConfig(smoothing="noise", generations=_share(PaperConfig().generations, size.share)))
+    runs: list[Callable[[], Any]] = [functools.partial(_plain, network, images, labels, algorithm.config)]
+    for dtype in (torch.bfloat16, torch.float32):
+        runs.append(functools.partial(search_batch, Judge(network, dtype=dtype), images, labels, algorithm, seed=0))
+    plain, half, full = medians(runs, device, repeats)
+    return plain, half, full
 
 
-def against_evotorch(device: torch.device, repeats: int) -> list[dict[str, Any]]:
-    """Time of EvoTorch's GeneticAlgorithm at block 0, one image at a time, over that of our `paper`.
+def against_evotorch(size: Size, shape: str, device: torch.device, repeats: int) -> tuple[float, float, float]:
+    """The same of EvoTorch's GeneticAlgorithm at block 0, one image at a time, and of our `paper`, by candidate scored.
 
-    By candidate scored. It is told not to score parents again, which it otherwise does in every generation.
+    It is told not to score parents again, which it otherwise does in every generation.
     """
+    network, images, labels = problem(size._replace(images=size.images // size.fewer), SHAPES[shape], device)
+    config = PaperConfig(smoothing="noise", generations=_share({"block0": 300, "blocks": 0, "logits": 0}, size.share))
+    theirs = Counting(network)
+    point = theirs.points(images[:2])[0]
+    start = theirs.advance(0, images[:1])[0]
+    judges = [theirs, *(Counting(network, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))]
+    runs: list[Callable[[], Any]] = [
+        functools.partial(stock_search, theirs, point, start, labels[:1], config.population, generations=5)
+    ]
+    runs += [functools.partial(search_batch, judge, images, labels, PaperSearch(config), seed=0) for judge in judges[1:]]
+    times = medians(runs, device, repeats)
+    stock, half, full = (t / (judge.evaluations / (repeats + 1)) for t, judge in zip(times, judges, strict=True))
+    return stock, half, full
+
+
+def compared(part: str, device: torch.device, repeats: int) -> list[dict[str, Any]]:
+    """How many times as long as ours the other search of a part takes, by size and input."""
+    search, limit = {"plain": (against_plain, 8.0), "evotorch": (against_evotorch, 10.0)}[part]
     rows = []
     for size, shape in itertools.product(SIZES, SHAPES):
-        size = size._replace(images=size.images // size.fewer)
-        network, images, labels = problem(size, SHAPES[shape], device)
-        config = PaperConfig(smoothing="noise", generations=_share({"block0": 300, "blocks": 0, "logits": 0}, size.share))
-        theirs = Counting(network)
-        point = theirs.points(images[:2])[0]
-        start = theirs.advance(0, images[:1])[0]
-        runs: list[Callable[[], Any]] = [
-            functools.partial(stock_search, theirs, point, start, labels[:1], config.population, generations=5)
-        ]
-        ours = []
-        for dtype in (torch.bfloat16, torch.float32):
-            ours.append(Counting(network, dtype=dtype))
-            runs.append(functools.partial(search_batch, ours[-1], images, labels, PaperSearch(config), seed=0))
-        times = medians(runs, device, repeats)
-        evaluations = [judge.evaluations / (repeats + 1) for judge in (theirs, *ours)]
-        stock, half, full = (seconds / count for seconds, count in zip(times, evaluations, strict=True))
-        rows.append({"width": size.width, "input": shape, "bfloat16": stock / half, "float32": stock / full, "limit": 10.0})
-        say(
-            f"EvoTorch, {size.width} channels, {shape}: {stock / half:.1f} x bfloat16, {stock / full:.1f} x float32 (at least 10)"
-        )
+        other, half, full = search(size, shape, device, repeats)
+        ratios = {"bfloat16": other / half, "float32": other / full}
+        rows.append({"width": size.width, "input": shape, **ratios, "limit": limit})
+        said = ", ".join(f"{ratio:.1f} x {dtype}" for dtype, ratio in ratios.items())
+        say(f"{part}, {size.width} channels, {shape}: {said} (at least {limit:.0f})")
     return rows
 
 
@@ -164,18 +161,14 @@ def peak_memory(sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def _peak(images: int) -> int:
-    size = Size(8, 1, 1.0)
     devices.prepare()
     stream = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (images + 40, 1, 28, 28), dtype=torch.uint8, generator=stream)
-    labels = torch.arange(images + 40) % 10
-    data = ImageData.from_tensors(
-        pixels[:images], labels[:images], test_images=pixels[images:], test_labels=labels[images:], validation=20, prior=20
-    )
-    network = paper_network(data.train.images[:256], 10, NetworkConfig(width=size.width), groups=1, seed=0)
+    pixels = torch.randint(256, (images, 1, 28, 28), dtype=torch.uint8, generator=stream)
+    split = Split(pixels, torch.arange(images) % 10, torch.arange(images))
+    network = paper_network(pixels[:256], 10, NetworkConfig(width=8), groups=1, seed=0)
     config = SearchConfig(es=EsConfig(population=8, generations=1))
     with tempfile.TemporaryDirectory() as folder:
-        search_solution(network, data.train, folder, config=config, dtype=torch.bfloat16)
+        search_solution(network, split, folder, config=config, dtype=torch.bfloat16)
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None, "the peak is read from Linux's /proc"
     return int(found[1]) * 1024

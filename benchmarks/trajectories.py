@@ -19,12 +19,11 @@ Writes figures/trajectories.json, the table as figures/trajectories.md, and pict
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -33,25 +32,28 @@ from typing import Any, Literal
 import msgspec
 import torch
 
+from benchmarks.ablations import AblationSize, base_of
 from benchmarks.command import launch
-from benchmarks.common import PAPER_NETWORK, STORED, Common, Parts, Size, by_place, key, label, named, save_pictures
-from benchmarks.receipt import scaled, spread, write_receipt
+from benchmarks.common import PAPER_NETWORK, Common, Parts, by_place, key, label, leave, save_pictures
+from benchmarks.receipt import scaled, spread, write_table
+from benchmarks.rows import opened
 from decouple import device as devices
 from decouple.analysis import collision_entropy
-from decouple.config import DataConfig, EsConfig, LearnConfig, SearchConfig, SgdConfig
-from decouple.data import ImageData, Split, as_float, load_data
-from decouple.files import write_text
-from decouple.learn import learn_targets, train_sgd
-from decouple.learn.fitting import recorded_epochs
-from decouple.networks import Stages, paper_network
+from decouple.config import CompareConfig, EsConfig, RunConfig, SgdConfig
+from decouple.data import as_float, load_data
+from decouple.learn import train_sgd
+from decouple.networks import paper_network
+from decouple.pipeline import Run
+from decouple.pipeline.comparing import probe_targets
+from decouple.pipeline.learning import Trained, learn, networks_of, probe_of
+from decouple.pipeline.searching import search
 from decouple.progress import Progress
 from decouple.report.figures import draw_comparison
 from decouple.report.figures.pairs import correlation_figure, headline_correlations
 from decouple.report.figures.trajectories import distances_figure, entropies_figure
 from decouple.results import Interval, TrajectoryCurve, to_json
-from decouple.search import TargetStore, search_solution
+from decouple.search import TargetStore
 from decouple.seeds import derive
-from decouple.settings import to_builtins
 from decouple.training.evaluate import accuracy
 from decouple.trajectories import Recorder, Recording, compare_recordings
 from decouple.trajectories.results import TrajectoryComparison
@@ -60,19 +62,14 @@ NAME = "trajectories"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrajectorySize(Size):
-    probe: int
-    """Validation images that are searched and recorded."""
-    epochs: int
+class TrajectorySize(AblationSize):
+    """`validation` is of the images that are searched and recorded."""
+
     records: int = 10
     step_factors: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Of the search's step: two solutions each."""
     sgd: int = 3
     """SGD networks, each from a start of its own."""
-    weight_decay: dict[str, float] = field(default_factory=lambda: {"mnist": 2e-2, "cifar10": 5e-2})
-    """By data set, for learning and SGD alike."""
-    groups: int = 1
-    """ConvGroups a block of the trained networks."""
     es: EsConfig = field(default_factory=lambda: EsConfig(population=32, generations=by_place((24, 12, 12, 10))))
     """All blocks are searched, and all are supervised, as in the paper."""
     timed_images: int
@@ -88,15 +85,25 @@ class TrajectorySize(Size):
 
 SCALES = {
     "tiny": TrajectorySize(
-        data=("digits",), images=60, batch=30, seeds=(0,), probe=40, epochs=3, timed_images=200, test=100, entropy=(400, 500)
+        data=("digits",),
+        images=60,
+        batch=30,
+        seeds=(0,),
+        validation=40,
+        epochs=3,
+        timed_images=200,
+        test=100,
+        entropy=(400, 500),
     ),
-    "small": TrajectorySize(data=("mnist", "cifar10"), images=1000, batch=125, probe=250, epochs=20, timed_images=10_000),
+    "small": TrajectorySize(
+        data=("mnist", "cifar10"), images=1000, batch=125, validation=250, epochs=20, timed_images=10_000
+    ),
     "paper": TrajectorySize(
         data=("mnist", "cifar10"),
         images=46_000,
         batch=64,
         network=PAPER_NETWORK,
-        probe=500,
+        validation=500,
         epochs=90,
         groups=2,
         es=EsConfig(),
@@ -114,149 +121,82 @@ class Arguments(Common):
     """Default: the scale's."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What the trainings of one seed share."""
-
-    size: TrajectorySize
-    source: str
-    seed: int
-    data: ImageData
-    device: torch.device
-    folder: Path
-
-    @property
-    def probe(self) -> Split:
-        return self.data.validation
-
-    def network(self, groups: int, *what: str | int) -> Stages:
-        """A new network, its start named by `what`."""
-        images, seed = self.data.train.images, derive(self.seed, *what)
-        return paper_network(images, self.data.num_classes, self.size.network, groups=groups, seed=seed).to(self.device)
-
-    def recorder(self, network: Stages, name: str, **about: Any) -> Recorder:
-        return Recorder(
-            {point: f"stages.{i}" for i, point in enumerate(network.names)},
-            as_float(self.probe.images),
-            self.folder / name,
-            ids=self.probe.ids,
-            labels=self.probe.labels,
-            at=recorded_epochs(self.size.epochs, self.size.records),
-            logits=network.names[-1],
-            **about,
-        )
-
-    @property
-    def training(self) -> dict[str, Any]:
-        return {"epochs": self.size.epochs, "weight_decay": self.size.weight_decay.get(key(self.source), 2e-2)}
-
-
-def setting_of(arguments: Arguments, size: TrajectorySize, source: str, seed: int, folder: Path, images: int) -> Setting:
-    wanted = DataConfig(name=source, train=images, validation=size.probe, prior=20, test=size.test, seed=seed)
-    data = load_data(wanted, data_root=arguments.data_root)
-    return Setting(size, source, seed, data, devices.resolve(arguments.device), folder)
+def settings_of(size: TrajectorySize, source: str, seed: int) -> RunConfig:
+    """What all trainings of a seed share."""
+    base = base_of(size, source, seed)
+    return replace(
+        base,
+        data=replace(base.data, test=size.test),
+        search=replace(base.search, points="all", solutions=2),
+        learn=replace(base.learn, supervise="all"),
+        compare=CompareConfig(images=size.validation, records=size.records),
+    )
 
 
 def measure(arguments: Arguments, size: TrajectorySize, source: str, seed: int) -> dict[str, Any]:
     """Search, train, record and compare for one seed."""
-    began = time.monotonic()
+    began, base, recordings, targets = time.monotonic(), settings_of(size, source, seed), [], {}
+    accuracies: dict[str, float] = {}
     # At the scale of the paper six solutions take 40 GB: they lie where the parts do, if that was said.
-    with tempfile.TemporaryDirectory(dir=arguments.out) as folder:
-        setting = setting_of(arguments, size, source, seed, Path(folder), size.images)
-        learned, targets, search_seconds = _solutions(setting)
-        recordings, accuracies = [], {}
-        trainings: list[tuple[str, int, str | None]] = [(f"{name}, start 0", 0, name) for name in learned]
-        trainings += [(f"{name}, start 1", 1, name) for name in learned if name.startswith("step ×1 ")]
-        trainings += [(f"SGD, start {start}", start, None) for start in range(size.sgd)]
-        for name, start, solution in trainings:
-            network = setting.network(size.groups, "start", start)
-            kind = "sgd" if solution is None else "search"
-            recorder = setting.recorder(network, name, kind=kind, solution=solution, start=str(start))
-            arguments_of_all: dict[str, Any] = {
-                "validation": setting.probe,
-                "seed": derive(seed, "batches", start),
-                "record": recorder,
-            }
-            if solution is None:
-                train_sgd(network, setting.data.train, config=SgdConfig(**setting.training), **arguments_of_all)
-            else:
-                config = LearnConfig(**setting.training, **STORED, supervise="all")
-                learn_targets(network, setting.data.train, learned[solution], config=config, **arguments_of_all)
-            recordings.append(Recording.open(recorder.folder))
-            accuracies[name] = accuracy(network, setting.data.test)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=arguments.out)))
+        run = stack.enter_context(opened(folder, base, progress=Progress(quiet=True), **arguments.place))
+
+        def add(run: Run, stores: list[TargetStore], trained: Trained, solution: str | None, start: int) -> None:
+            place = trained.folder / f"start-{start}"  # whose name decides the batches too
+            trained = replace(trained, seed=derive(seed, "start", start), folder=place)
+            learn(run, stores, [trained])
+            name = f"{solution or 'SGD'}, start {start}"
+            recordings.append(
+                replace(Recording.open(place), name=name, kind=trained.kind, solution=solution, start=str(start))
+            )
+            accuracies[name] = accuracy(trained.network(run), run.data.test)
+
+        for factor in size.step_factors:
+            assert isinstance(size.es.step, dict)
+            es = replace(size.es, step={point: factor * step for point, step in size.es.step.items()})
+            of_step = replace(run, config=replace(base, search=replace(base.search, es=es)))
+            stores, probed = search(of_step), probe_targets(of_step, probe_of(of_step))
+            for trained in (network for network in networks_of(of_step) if network.kind == "search"):
+                solution = f"step ×{factor:g} #{trained.solution}"
+                targets[solution] = probed[trained.name]
+                for start in (0, 1) if factor == 1 else (0,):
+                    add(of_step, stores, trained, solution, start)
+        (baseline,) = [network for network in networks_of(run) if network.kind == "sgd"]
+        for start in range(size.sgd):
+            add(run, [], baseline, None, start)
         compared = compare_recordings(recordings, targets=targets)
-    return {
-        "comparison": to_json(compared),
-        "test_accuracy": accuracies,
-        "search_seconds": search_seconds,
-        "seconds": time.monotonic() - began,
-    }
-
-
-def _solutions(setting: Setting) -> tuple[dict[str, TargetStore], dict[str, dict[str, torch.Tensor]], float]:
-    """By name: targets of the training images, and of the probe."""
-    began, size = time.monotonic(), setting.size
-    searched = setting.network(1, "searched")
-    learned, targets = {}, {}
-    for factor in size.step_factors:
-        assert isinstance(size.es.step, dict)
-        es = replace(size.es, step={point: factor * step for point, step in size.es.step.items()})
-        for number in range(2):
-            name = f"step ×{factor:g} #{number}"
-            stores = [
-                search_solution(
-                    searched,
-                    split,
-                    setting.folder / f"targets-{factor:g}-{what}",
-                    config=SearchConfig(batch=size.batch, points="all", es=es),
-                    seed=setting.seed,
-                    solution=number,
-                    dtype=getattr(torch, size.dtype),
-                )
-                for what, split in (("train", setting.data.train), ("probe", setting.probe))
-            ]
-            learned[name] = stores[0]
-            rows = stores[1].rows(torch.arange(len(setting.probe)))
-            targets[name] = {point: values.float() for point, values in zip(searched.names, rows, strict=True)}
-    return learned, targets, time.monotonic() - began
+    return {"comparison": to_json(compared), "test_accuracy": accuracies, "seconds": time.monotonic() - began}
 
 
 def time_recorder(arguments: Arguments, size: TrajectorySize, source: str) -> dict[str, Any]:
     """Time of SGD training with a record before the first epoch and after the last, and without any; in turns."""
     times: dict[str, list[float]] = {"plain": [], "recorded": []}
-    with tempfile.TemporaryDirectory() as folder:
-        setting = setting_of(arguments, size, source, 0, Path(folder), size.timed_images)
-        config = SgdConfig(**{**setting.training, "epochs": size.timed_epochs})
-        for number in range(1 + size.repeats):  # the first warms up
-            for what, found in times.items():
-                network = setting.network(size.groups, "timed")
-                extra: dict[str, Any] = {}
-                if what == "recorded":
-                    timed = replace(setting, size=replace(size, epochs=size.timed_epochs, records=2))
-                    extra["record"] = timed.recorder(network, f"r{number}")
+    base, device = settings_of(size, source, 0), devices.resolve(arguments.device)
+    data = load_data(replace(base.data, train=size.timed_images), data_root=arguments.data_root)
+    config = SgdConfig(epochs=size.timed_epochs, weight_decay=base.sgd.weight_decay)
+    for number in range(1 + size.repeats):  # the first warms up
+        for what, found in times.items():
+            network = paper_network(data.train.images, data.num_classes, size.network, groups=size.groups, seed=0).to(device)
+            with tempfile.TemporaryDirectory() as folder:
+                layers = {point: f"stages.{i}" for i, point in enumerate(network.names)}
+                recorder = Recorder(layers, as_float(data.validation.images), Path(folder), at=[0, size.timed_epochs])
+                extra: dict[str, Any] = {"record": recorder} if what == "recorded" else {}
                 began = time.monotonic()
-                train_sgd(network, setting.data.train, validation=setting.probe, config=config, **extra)
-                if setting.device.type == "cuda":
-                    torch.cuda.synchronize(setting.device)
-                if number:
-                    found.append(time.monotonic() - began)
+                train_sgd(network, data.train, validation=data.validation, config=config, **extra)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+            if number:
+                found.append(time.monotonic() - began)
     ratios = [recorded / plain for plain, recorded in zip(*times.values(), strict=True)]
-    return {
-        "images": size.timed_images,
-        "probe": size.probe,
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
-        "seconds": times,
-    }
+    about = {"images": size.timed_images, "probe": size.validation, "ratio": statistics.median(ratios)}
+    return about | {"ratios": ratios, "seconds": times}
 
 
-def time_entropy(shape: tuple[int, int], repeats: int, threads: int) -> dict[str, Any]:
-    """Time of a collision entropy over that of X·Xᵀ, in turns, and the memory that it takes beside its input."""
-    torch.set_num_threads(threads)
+def time_entropy(shape: tuple[int, int], repeats: int) -> dict[str, Any]:
+    """Time of a collision entropy over that of X·Xᵀ, in turns."""
     reps = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    before = _peak_bytes()
     collision_entropy(reps)
-    memory = _peak_bytes() - before
     times: dict[str, list[float]] = {"entropy": [], "product": []}
     for _ in range(repeats):
         began = time.monotonic()
@@ -266,47 +206,25 @@ def time_entropy(shape: tuple[int, int], repeats: int, threads: int) -> dict[str
         times["entropy"].append(middle - began)
         times["product"].append(time.monotonic() - middle)
     ratios = [entropy / product for entropy, product in zip(*times.values(), strict=True)]
-    return {
-        "shape": list(shape),
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
-        "seconds": times,
-        "extra_bytes": memory,
-        "input_bytes": reps.nbytes,
-        "gram_bytes": 4 * shape[0] ** 2,
-    }
+    return {"shape": list(shape), "ratio": statistics.median(ratios), "ratios": ratios, "seconds": times}
 
 
-def _peak_bytes() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _alone(shape: tuple[int, int], repeats: int) -> dict[str, Any]:
-    """In a process of its own, whose peak memory is its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(time_entropy, (shape, repeats, torch.get_num_threads()))
-
-
-def run(arguments: Arguments, size: TrajectorySize) -> dict[str, Any]:
-    parts = Parts(arguments.out, NAME, size)
+def run(arguments: Arguments, size: TrajectorySize) -> tuple[dict[str, Any], dict[str, list[TrajectoryComparison]]]:
+    """The figures of the receipt, and what the pictures show, by data set."""
+    parts, sources = Parts(arguments.out, NAME, size), arguments.data or size.data
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
-    sources = arguments.data or size.data
-    entries, pictures = [], {}
-    with Progress().task(NAME, len(sources) * (len(size.seeds) + 1) + 1, "parts") as advance:
-        for source in sources:
-            seeds = []
-            for seed in size.seeds:
-                seeds.append(parts.get(f"{key(source)}-seed{seed}", partial(measure, arguments, size, source, seed)))
-                advance(1)
-            timed = parts.get(f"{key(source)}-recorder", partial(time_recorder, arguments, size, source))
-            advance(1)
-            found = [msgspec.convert(seed["comparison"], TrajectoryComparison) for seed in seeds]
-            entries.append({"data": label(source, arguments.data_root), **summary(seeds, found), "recorder": timed})
-            pictures[key(source)] = found
-        entropy = parts.get("entropy", partial(_alone, size.entropy, size.repeats))
-        advance(1)
-    return {"data": entries, "entropy": entropy, "pictures": pictures}
+    makers: dict[tuple[str, ...], Any] = {("entropy",): partial(time_entropy, size.entropy, size.repeats)}
+    for source in sources:
+        makers |= {(key(source), f"seed{seed}"): partial(measure, arguments, size, source, seed) for seed in size.seeds}
+        makers[key(source), "recorder"] = partial(time_recorder, arguments, size, source)
+    made, entries, pictures = parts.all(NAME, makers), [], {}
+    for source in sources:
+        seeds = [made[key(source), f"seed{seed}"] for seed in size.seeds]
+        found = pictures[key(source)] = [msgspec.convert(seed["comparison"], TrajectoryComparison) for seed in seeds]
+        timed = made[key(source), "recorder"]
+        entries.append({"data": label(source, arguments.data_root), **summary(seeds, found), "recorder": timed})
+    return {"data": entries, "entropy": made["entropy",]}, pictures
 
 
 def summary(seeds: list[dict[str, Any]], found: list[TrajectoryComparison]) -> dict[str, Any]:
@@ -439,22 +357,14 @@ def main(arguments: Arguments) -> None:
     size, began = SCALES[arguments.scale], time.monotonic()
     if arguments.seeds is not None:
         size = replace(size, seeds=arguments.seeds)
-    found = run(arguments, size)
-    name = scaled(NAME, arguments.scale)
-    draw(arguments, name, found.pop("pictures"))
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
-    figures = {"seconds_of_last_sitting": time.monotonic() - began, **found}
-    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-    write_text(arguments.figures / f"{name}.md", as_markdown(found))
-    print(as_markdown(found))
+    found, pictures = run(arguments, size)
+    draw(arguments, scaled(NAME, arguments.scale), pictures)
+    path = leave(NAME, arguments, size, {"seconds_of_last_sitting": time.monotonic() - began, **found})
+    write_table(path, as_markdown(found))
     for entry in found["data"]:
         print(f"{entry['data']}: training with a recorder takes {entry['recorder']['ratio']:.3f} of the time without")
     entropy = found["entropy"]
-    print(
-        f"collision entropy of {'×'.join(map(str, entropy['shape']))}: {entropy['ratio']:.2f} of the time of X·Xᵀ, "
-        f"{entropy['extra_bytes'] / 2**20:.0f} MiB beside its input (the Gram matrix alone: {entropy['gram_bytes'] / 2**20:.0f} MiB)"
-    )
-    print(path)
+    print(f"collision entropy of {'×'.join(map(str, entropy['shape']))}: {entropy['ratio']:.2f} of the time of X·Xᵀ")
 
 
 if __name__ == "__main__":

@@ -124,7 +124,7 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     search_cost = _search_cost(config, searched, data, search, train_images)
     learn_cost, q0_cost = _training_costs(config, learned, data, train_images)
     # Candidates of live search pass through the head only.
-    of_live = float(live * config.search.solutions * train_images * _stage_flops(searched, data.image_shape)[-1])
+    of_live = float(live * config.search.solutions * train_images * stage_flops(searched, data.image_shape)[-1])
     learn_cost = dataclasses.replace(learn_cost, flops=learn_cost.flops + of_live)
     steps = _steps(config, train_images)
     batches = config.search.solutions * len(even_batches(train_images, config.search.batch))
@@ -166,7 +166,7 @@ def _trajectories(config: RunConfig) -> int:
 
 def _search_cost(config: RunConfig, network: Stages, data: ImageData, search: _Searching, images: int) -> StageCost:
     """Of all solutions, with the images of the comparison and later rounds, whose candidates cost about as much."""
-    behind = _stage_flops(network, data.image_shape)
+    behind = stage_flops(network, data.image_shape)
     flops = sum(scored * sum(behind[index + 1 :]) for index, scored in search.scored.items())
     again = 1 + config.compare.images / images + search.again / max(1, sum(search.scored.values()))
     times = config.search.solutions * images * again
@@ -178,7 +178,7 @@ def _training_costs(
 ) -> tuple[StageCost, StageCost]:
     """Of learning with the baselines, and of q0; `networks`: by their ConvGroups."""
     own = config.network.groups
-    forward = {groups: sum(_stage_flops(network, data.image_shape)) for groups, network in networks.items()}
+    forward = {groups: sum(stage_flops(network, data.image_shape)) for groups, network in networks.items()}
     seconds = {groups: _time_step(config, network, data) for groups, network in networks.items()}
     passes = {groups: float(config.sgd.epochs) for groups in config.baselines}
     learned = config.search.solutions * sum(learning.epochs for learning in _learnings(config))
@@ -261,7 +261,7 @@ def _stand_in(config: RunConfig, data_root: Path | None) -> tuple[ImageData, int
     return data, wanted, config.data.test or test
 
 
-def _stage_flops(network: Stages, image_shape: tuple[int, ...]) -> list[int]:
+def stage_flops(network: Stages, image_shape: tuple[int, ...]) -> list[int]:
     """FLOPs of each stage for one example."""
     device = next(network.parameters()).device
     values = torch.zeros(2, *image_shape, device=device)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import decouple
-from benchmarks import ablations, data_efficiency, headline, q0_images, q0_starts, q0_text, tables
+from benchmarks import ablations, data_efficiency, headline, q0_images, q0_starts, q0_text, rows
 from benchmarks.trajectories import as_markdown
 from decouple.cli import run_command
 from decouple.presets import PRESETS, TEXT_PRESETS
@@ -349,7 +349,7 @@ def test_the_tables_of_learning_are_the_benchmarks() -> None:
     text, files = RESULTS.read_text(), sorted([*FIGURES.glob("tables-*.md"), *FIGURES.glob("rounds-*.md")])
     assert len(files) == 10
     for file in files:
-        table = tables.as_markdown(json.loads(file.with_suffix(".json").read_text())["figures"]["entries"])
+        table = rows.as_markdown(json.loads(file.with_suffix(".json").read_text())["figures"]["entries"])
         assert file.read_text() == table
         assert "\n".join(table.splitlines()[2:]) in text
 

@@ -69,7 +69,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training keeps its state between epochs, so that a killed one goes on from there."""
+    """Where a training keeps its state between epochs, so that one that is killed, or that its `record` stops, resumes from there."""
 
     path: Path
     unit: str
@@ -197,10 +197,14 @@ class _Training:
             if self.fit.best_epoch == len(self.fit.losses):
                 self.best = copy.deepcopy(self.network.state_dict())
             if leads:
+                try:
+                    record(epoch + 1, self.network)
+                except BaseException:
+                    self.save()
+                    raise
                 if self.checkpoint is not None and time.monotonic() - written >= self.checkpoint.seconds:
                     self.save()
                     written = time.monotonic()
-                record(epoch + 1, self.network)
 
     def _before_step(self, taken: int, steps: int, *, first: bool) -> Callable[[int], None]:
         """What sets the rates of an epoch, before which so many of all `steps` were taken."""

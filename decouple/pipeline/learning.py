@@ -246,10 +246,10 @@ def _is_whole(run: Run, trained: Trained) -> bool:
 
 
 def learn_results(run: Run, networks: list[Trained]) -> tuple[dict[str, NetworkResult], dict[str, TrainingCurve]]:
-    """What each network reached; only the searched ones and the best baseline are tested, once."""
+    """What each of these networks reached; only the searched ones and the best baseline are tested, once."""
     fits = {trained.name: trained.result() for trained in networks}
     baselines = [trained.name for trained in networks if trained.kind == "sgd"]
-    best_baseline = max(baselines, key=lambda name: fits[name].best_validation)
+    best_baseline = max(baselines, key=lambda name: fits[name].best_validation, default=None)
     results, curves = {}, {}
     for trained in networks:
         found = fits[trained.name]

@@ -143,16 +143,15 @@ def search_solutions(
     check_workers(workers := whole_number(execution.workers, "workers"))
     execution = dataclasses.replace(execution, workers=workers)
     seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
-    points = _check_network(network, split, config)
-    seeds = [derive(seed, "search", solution) for solution in solutions]
+    points, seeds = _check_network(network, split, config), [derive(seed, "search", solution) for solution in solutions]
 
     def algorithms() -> tuple[Algorithm, ...]:  # only where something is missing: it may run code that the settings name
         return tuple(algorithm or algorithm_of(config, of_solution) for of_solution in seeds)
 
-    if execution.distributed:
-        from decouple.search import workers as pool  # it takes Ray, which one process does without
+    if execution.distributed:  # before EvoTorch imports Ray, which one process does without
+        from decouple.search.workers import prepare
 
-        pool.prepare(execution.ray_address)  # before EvoTorch imports Ray
+        prepare(execution.ray_address)
     if identity:
         names, folders = [identity] * len(seeds), [Path(folder)] * len(seeds)
     else:  # The targets of another network, seed or setting may be in the folder, and stay.
@@ -163,15 +162,14 @@ def search_solutions(
         for solution, place, name in zip(solutions, folders, names, strict=True)
     ]
     whole = [[shard.is_whole() for shard in of_solution] for of_solution in shards]
-    if not all(map(all, whole)):
-        size = target_bytes([point.shape for point in points], config)
+    if all(map(all, whole)):
+        execution.advance(len(split) * len(shards))
+    else:
         plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
-        joined = _joined(plan, config, points)
-        missing = _missing(shards, whole, seeds, joined, execution)
+        missing = _missing(shards, whole, seeds, _joined(plan, config, points), execution)
+        size = target_bytes([point.shape for point in points], config)
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
         _search_missing(plan, missing, split, execution, size)
-    else:
-        execution.advance(len(split) * len(shards))
     return [TargetStore(of_solution) for of_solution in shards]
 
 

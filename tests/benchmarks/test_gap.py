@@ -3,19 +3,24 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import gap
+from decouple.config import DataConfig, EsConfig, NetworkConfig
+from decouple.errors import ConfigError
 
 
 def test_a_stopped_measurement_continues_to_the_same_figures(tmp_path: Path) -> None:
     arguments = gap.Arguments(out=tmp_path / "runs", case="tiny", seeds=(0,), figures=tmp_path)
     chosen = gap.CASES["tiny"]
     gap.tuned(arguments, chosen, "SGD")
-    gap.trained(arguments, chosen, "the last block supervised", {"learn.lr": 0.1}, 0)  # other settings than a trial's
+    gap.measured(arguments, chosen, "the last block supervised", {"learn.lr": 0.1}, 0)  # other settings than a trial's
     gap.main(arguments)
     once = json.loads((tmp_path / "gap-tiny.json").read_text())["figures"]
     again = gap.measure(arguments, chosen)
     for row in (*once["rows"].values(), *again["rows"].values()):
-        row["seeds"][0].pop("search_seconds", None)
+        for name in ("search_seconds", "learn_seconds"):
+            row["seeds"][0].pop(name, None)
     assert again == once
     assert [len(row["trials"]) for row in once["rows"].values()] == [2] * 4
     searches = list((tmp_path / "runs").rglob("search/*/*"))
@@ -23,3 +28,29 @@ def test_a_stopped_measurement_continues_to_the_same_figures(tmp_path: Path) -> 
     mean, summed, last = (row["chosen"] for name, row in once["rows"].items() if name != "SGD")
     assert (mean["learn.norm"], summed["learn.norm"], last["learn.supervise"]) == ("mean", "sum", "last")
     assert once["rows"]["SGD"]["against_sgd"]["mean"] == 0
+
+
+def test_rounds_take_the_steps_of_the_row_beside_them(tmp_path: Path) -> None:
+    es = gap.replace(gap.ES, batch=30, es=EsConfig(population=12, generations=2))
+    small = gap.few("mnist", 60, 2, 0.1)
+    config = gap.replace(
+        small.config, search=es, data=DataConfig(train=60, validation=60), network=NetworkConfig(width=8, groups=1)
+    )
+    names = ("searched, es", *small.further)
+    arguments = gap.Arguments(out=tmp_path, case="tiny", rows=names, seeds=(0,), device="cpu")
+    rows = gap.measure(arguments, gap.replace(small, config=config, tuned_on=60, trials=2))["rows"]
+    steps = {name: row["steps"] for name, row in rows.items()}
+    assert list(rows) == ["SGD", *names]
+    assert {steps[name] for name in small.further} == {2 * steps["SGD"]} == {2 * steps["searched, es"]}
+    evaluations = {name: row["evaluations"] for name, row in rows.items()}
+    assert (
+        evaluations["searched, es, steps of the rounds"] == evaluations["searched, es"] < evaluations["searched, es, rounds"]
+    )
+    assert rows["searched, es"]["against_sgd"]["mean"] == pytest.approx(
+        rows["searched, es"]["test"]["mean"] - rows["SGD"]["test"]["mean"]
+    )
+
+
+def test_what_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="case mnist-2k: expected one of tiny, mnist"):
+        gap.main(gap.Arguments(out=Path("never"), case="mnist-2k"))

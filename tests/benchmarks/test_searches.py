@@ -9,9 +9,23 @@ import pytest
 import torch
 
 from benchmarks import algorithms, diversity_scaling, fitness_scaling, matching
-from benchmarks.common import EVERY, Common, Parts, Problem, Size, displacement, falls, problem_of, search, settings_for
+from benchmarks.common import (
+    Common,
+    Parts,
+    Problem,
+    Size,
+    displacement,
+    evolved,
+    falls,
+    problem_of,
+    searched,
+    settings_for,
+    starts_of,
+)
 from decouple.config import NetworkConfig
+from decouple.search import search_batch
 from decouple.search.solutions import algorithm_of
+from decouple.seeds import derive
 
 SMALL = Size(data=("digits",), images=8, batch=4, seeds=(0, 1), network=NetworkConfig(width=8), dtype="float32")
 
@@ -29,26 +43,39 @@ def settings(algorithm: str, updates: tuple[int, ...] = (4,)) -> Any:
 
 
 @pytest.mark.parametrize("algorithm", ["paper", "es", "pgpe"])
-def test_a_block_evolved_alone_leaves_the_others_as_the_network_has_them(problem: Problem, algorithm: str) -> None:
-    found = search(problem, settings(algorithm), seed=0, points=(1,), marks=EVERY)
+def test_a_block_evolved_alone_leaves_the_others_as_the_network_has_them(
+    problem: Problem, algorithm: str, tmp_path: Path
+) -> None:
+    config = replace(settings_for(algorithm, "digits", population=12, updates=(4,)), points=("block1",))
+    (store,) = searched(problem, config, str(tmp_path), solutions=[0])
+    targets, found = store.rows(torch.arange(8)), store.diagnostics()
+    starts = starts_of(problem, targets)
     own = [
-        torch.cat(parts)
-        for parts in zip(*(problem.judge.network.activations(i) for i in problem.images.split(4)), strict=True)
+        torch.cat(parts) for parts in zip(*(problem.network.activations(i) for _, _, i, _ in problem.batches()), strict=True)
     ]
-    assert torch.equal(found.targets[0], own[0])
-    assert torch.allclose(found.starts[1], own[1], atol=1e-6)
-    assert (displacement(found.targets[1], found.starts[1]).flatten(1).norm(dim=1) > 1e-3).all()
-    assert found.after[1].mean() < found.before[1].mean()
-    assert torch.allclose(found.before[2], found.after[1], atol=1e-5), "nothing is evolved behind it"
-    assert list(found.notes) == [1]
-    assert list(found.notes[1]) == [0, 1, 2, 3, 4]
-    assert found.notes[1][4] == pytest.approx(float(found.after[1].mean()), abs=1e-5)
+    assert torch.allclose(targets[0], own[0], atol=1e-6)
+    assert torch.allclose(starts[1], own[1], atol=1e-6)
+    assert (displacement(targets[1], starts[1]).flatten(1).norm(dim=1) > 1e-3).all()
+    assert found["after"][1].mean() < found["before"][1].mean()
+    assert torch.allclose(found["before"][2], found["after"][1], atol=1e-5), "nothing is evolved behind it"
+
+
+@pytest.mark.parametrize("algorithm", ["paper", "es", "pgpe"])
+def test_what_is_noted_is_scored_as_it_will_be_used(problem: Problem, algorithm: str) -> None:
+    notes, evaluations = evolved(problem, settings(algorithm), problem.points[1], seed=0)
+    assert list(notes) == [0, 1, 2, 3, 4]
+    after, counts = [], []
+    for number, (_, _, images, labels) in enumerate(problem.batches()):
+        result = search_batch(problem.judge, images, labels, settings(algorithm), seed=derive(0, number), points=("block1",))
+        after.append(result.after[1])
+        counts.append(result.evaluations)
+    assert notes[4] == pytest.approx(float(torch.cat(after).mean()), abs=1e-5)
+    assert set(counts) == {evaluations}
 
 
 def test_more_updates_go_on_from_fewer(problem: Problem) -> None:
     for algorithm in ("paper", "es"):
-        short = search(problem, settings(algorithm, (2,)), seed=0, points=(0,), marks=EVERY).notes[0]
-        long = search(problem, settings(algorithm, (4,)), seed=0, points=(0,), marks=EVERY).notes[0]
+        short, long = (evolved(problem, settings(algorithm, (n,)), problem.points[0], seed=0)[0] for n in (2, 4))
         # In its last generation es scores its centre alone, so that what is best there may be another.
         marks = [mark for mark in short if mark < max(short)]
         assert marks
@@ -82,33 +109,23 @@ def test_identical_solutions_count_as_one_and_orthogonal_ones_all() -> None:
     assert algorithms.n_eff(torch.zeros(2, 2, 3)) == 1
 
 
-def test_the_paper_is_charged_what_the_engine_counts(problem: Problem) -> None:
+def test_searches_are_charged_what_the_engine_counts(problem: Problem) -> None:
     size = replace(matching.SCALES["tiny"], full=settings("paper").config)
     for point in problem.points:
-        found = search(problem, settings("paper"), seed=0, points=(point.index,), marks=EVERY)
-        curve = matching.paper_curve(problem, size, point, found.notes[point.index])
-        assert curve.evaluations[-1] == found.evaluations
-
-
-def test_es_is_charged_what_the_engine_counts(problem: Problem) -> None:
-    size = matching.SCALES["tiny"]
-    alone = matching.es_curve(problem, size, "es", problem.points[1], None, 3)
-    config = settings_for("es", "digits", population=size.population, updates=(0, 3))
-    found = search(problem, algorithm_of(config, 0), seed=0, points=(1,))
-    assert alone.evaluations[-1] == found.evaluations
-    after = matching.es_curve(problem, size, "es", problem.points[1], [3], 3)
-    assert after.cross_entropy[0] < alone.cross_entropy[0], "the block before it was evolved"
+        _, evaluations = evolved(problem, settings("paper", (4, 4, 4)), point, seed=0)
+        assert matching.paper_curve(problem, size, point).evaluations[-1] == evaluations
+        config = settings_for("es", "digits", population=size.population, updates=[0] * point.index + [3])
+        _, evaluations = evolved(problem, algorithm_of(config, 0), point, seed=0)
+        assert matching.es_curve(problem, size, point, 3).evaluations[-1] == evaluations
 
 
 def test_what_is_not_reached_has_no_ratio() -> None:
     curve = matching.Curve([10, 20, 30], [2.0, 1.0, 0.5])
     reached, missed = curve.against(1.0, 100), curve.against(0.1, 100)
     assert (reached["es_evaluations"], reached["ratio"]) == (20, 0.2)
-    assert (missed["es_evaluations"], missed["ratio"], missed["es_at_a_quarter"]) == (None, None, 1.0)
-    assert matching.summary([reached, reached])["at_most_a_quarter"]
-    both = matching.summary([reached, missed])
-    assert (both["reached"], both["at_most_a_quarter"]) == ("1 of 2", False)
-    assert curve.thinned() == {"evaluations": [10, 20, 30], "cross_entropy": [2.0, 1.0, 0.5]}
+    assert (missed["es_evaluations"], missed["ratio"]) == (None, None)
+    assert matching.summary([missed])["ratio"] is None
+    assert matching.summary([reached, missed])["reached"] == "1 of 2"
 
 
 def test_finished_parts_are_not_made_again(tmp_path: Path) -> None:
@@ -135,6 +152,6 @@ def test_a_benchmark_leaves_receipt_and_pictures(
     receipt = json.loads((tmp_path / f"{benchmark.NAME}-tiny.json").read_text())
     assert receipt["settings"]["seeds"] == [0, 1]
     assert {"commit", "versions", "threads"} <= set(receipt["made"])
-    kinds = ["md"] if benchmark is algorithms else ["png", "svg"]
+    kinds = {algorithms: ["md"], matching: ["json"]}.get(benchmark, ["png", "svg"])
     assert all((tmp_path / f"{benchmark.NAME}-tiny.{kind}").stat().st_size > 100 for kind in kinds)
     assert "digits" in capsys.readouterr().out

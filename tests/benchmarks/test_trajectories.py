@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks import trajectories
 from decouple.config import EsConfig, NetworkConfig
@@ -18,7 +17,7 @@ def test_it_leaves_receipt_table_and_pictures(
         trajectories.SCALES["tiny"],
         images=20,
         batch=10,
-        probe=30,
+        validation=30,
         records=2,
         network=NetworkConfig(width=8),
         es=EsConfig(population=4, generations=2),
@@ -27,10 +26,9 @@ def test_it_leaves_receipt_table_and_pictures(
         timed_images=20,
         timed_epochs=1,
         repeats=1,
+        entropy=(60, 40),
     )
     monkeypatch.setitem(trajectories.SCALES, "tiny", size)
-    shape = (60, 40)
-    monkeypatch.setattr(trajectories, "_alone", lambda *_: trajectories.time_entropy(shape, 1, torch.get_num_threads()))
     monkeypatch.setattr(trajectories, "draw", lambda *_: None)  # tests/report draws these figures
     trajectories.main(trajectories.Arguments(scale="tiny", device="cpu", figures=tmp_path))
     receipt = json.loads((tmp_path / "trajectories-tiny.json").read_text())
