@@ -43,7 +43,7 @@ from decouple.search.store import Shard
 from decouple.training.batches import epoch_batches
 from decouple.training.loop import Loop, Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
-from decouple.training.stream import ImageLoader
+from decouple.training.stream import ImageLoader, Rows
 
 LIMIT = 1.10
 """Ratio that the project sets itself."""
@@ -104,7 +104,8 @@ def measure(size: Size, shape: str, groups: int, precision: str, device: torch.d
         }
         found = []
         for name, objective in objectives.items():
-            ours = functools.partial(_ours, copy.deepcopy(network), train, batches, objective, precision)
+            fetch = fetch_of(objective, device)
+            ours = functools.partial(_ours, copy.deepcopy(network), train, batches, objective, fetch, precision)
             row = {"step": name, "width": size.width, "input": shape, "groups": groups, "precision": precision}
             row |= compared(ours, plain, device, repeats, size.steps)
             found.append(row)
@@ -170,10 +171,12 @@ def _plain(network: Stages, train: Split, batches: Sequence[Tensor], precision: 
         optimizer.step()
 
 
-def _ours(network: Stages, train: Split, batches: Sequence[Tensor], objective: Objective, precision: str) -> None:
+def _ours(
+    network: Stages, train: Split, batches: Sequence[Tensor], objective: Objective, fetch: Rows | None, precision: str
+) -> None:
     settings = TrainConfig()
     loop = Loop(network, make_optimizer(network, settings, batch=len(batches[0])), objective, settings.clip, precision)
-    loader = ImageLoader(network, train, fetch_of(objective), augmentation=settings.augment, precision=precision, seed=0)
+    loader = ImageLoader(network, train, fetch, augmentation=settings.augment, precision=precision, seed=0)
     loop.epoch(loader, batches, before_step=lambda step: None, seed=0, what="benchmark")
 
 

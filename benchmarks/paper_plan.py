@@ -11,9 +11,9 @@ import torch
 
 from benchmarks.accuracy_scaling import Grid, search_settings
 from benchmarks.common import STORED, key
-from decouple import estimate
 from decouple.config import CompareConfig, LearnConfig, RunConfig, SearchConfig
 from decouple.errors import ConfigError
+from decouple.estimate import GPUS, SIZES, Work, stage_flops
 from decouple.networks.build import build_network
 from decouple.pipeline.trials import configured
 from decouple.presets import preset
@@ -22,6 +22,11 @@ from decouple.search.algorithm import chosen
 from decouple.search.solutions import algorithm_of
 from decouple.settings import fingerprint
 from decouple.training.batches import even_batches
+
+GPU = GPUS["h100"]
+"""What the times are expected on."""
+SEARCH_KERNELS, STEP_KERNELS = 15, 60
+"""Of a generation and of a training step, by search point: rough counts of the code."""
 
 DEFAULT, ES, PAPER, SUMMED, EVERY = (
     "es, live (the default)",
@@ -210,24 +215,23 @@ def figure_of(base: RunConfig, scale: Scale) -> dict[tuple[str, int, int], Piece
 @functools.cache
 def flops(name: str, width: int, groups: int) -> list[int]:
     """Of a forward pass of one image, by stage."""
-    shape, classes, _, _ = estimate.SIZES[name]
+    shape, classes, _, _ = SIZES[name]
     config = replace(preset("cifar10").network, width=width)
     images = torch.rand(64, *shape, generator=torch.Generator().manual_seed(0))
-    return estimate.stage_flops(build_network(config, images, classes, groups=groups, seed=0), shape)
+    return stage_flops(build_network(config, images, classes, groups=groups, seed=0), shape)
 
 
 def expected(piece: Piece) -> dict[str, float]:
     """Seconds by stage on an H100: see the text above."""
     config, training = piece.config, piece.training
-    shape, classes, whole, _ = estimate.SIZES[key(config.data.name)]
+    shape, classes, whole, _ = SIZES[key(config.data.name)]
     images = config.data.train or whole - config.data.validation - config.data.prior
     groups = config.baselines[0] if piece.sgd else config.network.groups
-    once, rate = flops(key(config.data.name), config.network.width, groups), estimate.GPU_RATES["bfloat16"]
+    once = flops(key(config.data.name), config.network.width, groups)
     live = 0 if piece.sgd else config.learn.evaluations
     steps = training.epochs * len(even_batches(images, training.batch))
     operations = images * (3.0 * training.epochs * sum(once) + live * once[-1])
-    kernels = steps * estimate.STEP_KERNELS * len(once) * groups
-    found = {"learn": max(operations / rate, kernels * estimate.GPU_LAUNCH)}
+    found = {"learn": GPU.seconds(Work(operations, kernels=steps * STEP_KERNELS * len(once) * groups), "bfloat16")}
     if not piece.sgd:
         behind = flops(key(config.data.name), config.network.width, 1)
         network = build_network(replace(config.network, width=1), torch.rand(64, *shape), classes, groups=1, seed=0)
@@ -235,5 +239,5 @@ def expected(piece: Piece) -> dict[str, float]:
         scored = {point.index: algorithm.evaluations(point, coupled=True) for point in points}
         operations = images * sum(float(count) * sum(behind[index + 1 :]) for index, count in scored.items())
         kernels = len(even_batches(images, config.search.batch)) * sum(map(algorithm.generations, points)) * len(behind)
-        found["search"] = max(operations / rate, kernels * estimate.SEARCH_KERNELS * estimate.GPU_LAUNCH)
+        found["search"] = GPU.seconds(Work(operations, kernels=kernels * SEARCH_KERNELS), "bfloat16")
     return found

@@ -17,7 +17,7 @@ call ends before its time is over, between two batches or epochs. The order:
 7. Fig. 4, on the last data set: accuracy by population and generations of the paper's algorithm, on 2000 images and then on all
 8. MNIST with the paper's 1000 epochs
 
-Expected times are counts, as those of `decouple estimate`: operations at 400 TFLOP/s (bfloat16, half of an H100's data sheet), but at
+Expected times are counts, as those of `decouple estimate`: operations at 396 TFLOP/s (bfloat16, 40 % of an H100's data sheet), but at
 least 8 µs a kernel. Once pieces are done, the times are multiplied by what these took over what was expected of them. Rows have the
 settings of the presets and are not tuned. Writes paper_scale.json, .md, .png and .svg into --out.
 """
@@ -36,10 +36,10 @@ from typing import Any, Literal
 from benchmarks.accuracy_scaling import curves_of, picture
 from benchmarks.command import launch
 from benchmarks.common import key, label, named, save_pictures
-from benchmarks.paper_plan import EVERY, PAPER, SCALES, Piece, Scale, base_of, expected, few_of, figure_of, plain, plan
+from benchmarks.paper_plan import EVERY, GPU, PAPER, SCALES, Piece, Scale, base_of, expected, few_of, figure_of, plain, plan
 from benchmarks.receipt import write_receipt, write_table
 from benchmarks.rows import as_markdown, opened, summary, trained
-from decouple import device as devices, estimate
+from decouple import device as devices
 from decouple.cli.signals import Interrupted, on_signal, unwind
 from decouple.config import RunConfig
 from decouple.errors import DataError
@@ -180,7 +180,7 @@ def left(arguments: Arguments, pieces: Sequence[Piece], stopped: Stopped | None 
             lines.append(f"  {rough_duration(sum(seconds.values())):>8}  {piece.name}")
     if not lines:
         return "Nothing is left."
-    how = "as those that are done" if taken else f"on an {estimate.GPU_NAME}, not measured"
+    how = "as those that are done" if taken else f"on an {GPU.name}, not measured"
     return "\n".join([f"Left: {len(lines)} of {len(pieces)} pieces, about {rough_duration(total)} ({how})", *lines])
 
 

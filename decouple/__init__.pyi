@@ -48,6 +48,7 @@ from .errors import (
     DamagedFileError as DamagedFileError,
     DataError as DataError,
     DecoupleError as DecoupleError,
+    MemoryLimitError as MemoryLimitError,
     NetworkError as NetworkError,
     NotFiniteError as NotFiniteError,
     RunDirectoryError as RunDirectoryError,

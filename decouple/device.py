@@ -1,4 +1,4 @@
-"""Devices, arithmetic and what must be set for equal seeds to give equal results."""
+"""Devices, their memory and arithmetic, and what must be set for equal seeds to give equal results."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import contextlib
 import ctypes
 import os
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from torch import Tensor
 
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, MemoryLimitError, first_line, is_out_of_memory
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt."""
@@ -31,6 +33,17 @@ def resolve(name: str = "auto") -> torch.device:
         found = f"{count} GPU{'s' if count > 1 else ''} (cuda:0 to cuda:{count - 1})" if count else "no GPU"
         raise ConfigError(f"device '{name}' is not there: torch sees {found} on this machine; give --device auto")
     return torch.device("cuda", int(index or 0))
+
+
+_share = 1.0
+"""Of a GPU's memory that this process may take."""
+
+
+def limit(share: float) -> None:
+    """Let this process take at most a share of its GPU's memory, above 0 and at most 1."""
+    global _share
+    torch.cuda.set_per_process_memory_fraction(share)
+    _share = share
 
 
 def prepare() -> None:
@@ -61,6 +74,53 @@ def name_of(device: torch.device) -> str:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return "CPU"
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`. To a GPU it goes from pinned memory, so that this process does not wait for the copy."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def whole_bytes(device: torch.device) -> int:
+    """All memory of a GPU."""
+    return torch.cuda.get_device_properties(device).total_memory
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a GPU that this process may still take, with what torch keeps there for its next tensors."""
+    free, total = torch.cuda.mem_get_info(device)
+    taken = torch.cuda.memory_allocated(device)
+    return max(0, min(free + torch.cuda.memory_reserved(device) - taken, int(_share * total) - taken))
+
+
+def room(device: torch.device, on_cpu: int, share: float = 0.25) -> int:
+    """Bytes that one operation may write at once: on a GPU this share of its free memory, on the CPU what its caches hold."""
+    return int(share * free_bytes(device)) if device.type == "cuda" else on_cpu
+
+
+@contextmanager
+def memory_for(what: str, mend: str) -> Iterator[None]:
+    """Where the memory does not suffice for what is inside, one line that names the remedy.
+
+    Args:
+        what: is computed, for the message: "a search batch".
+        mend: what to lower.
+
+    Raises:
+        MemoryLimitError: it does not.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryLimitError) or not is_out_of_memory(error):
+            raise
+        beside = " or --workers" if _share < 1 else ""
+        raise MemoryLimitError(
+            f"out of memory: {what} needs more than there is ({first_line(error)[:120]}); lower {mend}{beside}. Finished work "
+            "is kept"
+        ) from None
 
 
 def search_dtype(precision: str) -> torch.dtype:

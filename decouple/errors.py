@@ -70,6 +70,10 @@ class NotFiniteError(DecoupleError, ArithmeticError):
     """A loss or an activation became NaN or infinite; the message names the step."""
 
 
+class MemoryLimitError(DecoupleError, MemoryError):
+    """The memory, of the device or of the machine, does not suffice; the message names what to lower."""
+
+
 class WorkerError(DecoupleError):
     """Worker processes died, or the Ray cluster that they are part of failed."""
 
@@ -95,6 +99,19 @@ def first_line(error: BaseException) -> str:
     ('one', 'KeyError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch raises a class of its own on a GPU, and a RuntimeError that only its text tells from others on a CPU."""
+    known = (
+        "alloc_cpu",
+        "DefaultCPUAllocator",
+        "out of memory",
+        "can't allocate memory",
+        "Storage size calculation overflowed",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    )
+    return isinstance(error, MemoryError) or any(text in str(error) for text in known)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -32,7 +32,21 @@ ATTEMPTS = 3
 STORE_BYTES = 2**27
 """Of Ray's object store, beside the results. Ray asks for 75 MiB, and its default, a third of the memory, is not needed."""
 
+SHARED_MEMORY = 0.9
+"""Of a GPU's memory that its workers divide among themselves; the rest is for what CUDA takes for each process."""
+
 _LOG = logging.getLogger("decouple")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a worker takes of the machines."""
+
+    threads: int
+    memory: float
+    """Share of its GPU's."""
+    resources: dict[str, float]
+    """Of Ray's, so that as many workers as asked for run at once."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +83,8 @@ def distribute(
     """Call `function(shared, device, *arguments)` for every job and keep each result; the only worker of this machine is this process.
 
     Args:
-        function: of a module that workers can import.
-        shared: what all jobs take, on the CPU.
-        device: such as "cpu" or "cuda:1"; a worker has a GPU of its own, whose number is not this process's.
+        function, shared: of a module that workers can import; what all jobs take, on the CPU.
+        device: such as "cpu" or "cuda:1"; workers share out the GPUs, whose numbers are not this process's, and their memory.
         workers, address: jobs at once, and a Ray cluster to do them; None: this machine.
         result_bytes, mend: size of a job's result, about; what to lower where the memory does not suffice, for a message.
 
@@ -80,18 +93,19 @@ def distribute(
         WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays. What a job raised comes as itself."""
     if not jobs or (workers == 1 and address is None):
         return _do_here(function, shared, jobs, device)
-    device = torch.device(device).type
+    device, waiting = torch.device(device).type, deque((job, 1) for job in jobs)
     with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
-        threads, resources = _share(ray, workers, device, started)
-        remote = ray.remote(max_retries=0, **resources)(_work)
+        part = _part(ray, workers, device, started)
+        remote = ray.remote(max_retries=0, **part.resources)(_work)
+        if device == "cuda" and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # what this process keeps for its next tensors the workers can use
         shipped = ray.put(shared)
-        waiting = deque((job, 1) for job in jobs)
         running: dict[Any, tuple[Job, int]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < workers:
                     job, attempt = waiting.popleft()
-                    started_with = (device, job.arguments(), threads, torch.get_default_dtype(), _versions(), sys.argv)
+                    started_with = (device, job.arguments(), part, torch.get_default_dtype(), _versions(), sys.argv)
                     running[remote.remote(function, shipped, *started_with)] = job, attempt
                 # The time limit lets Ctrl-C and SIGTERM through.
                 for reference in ray.wait(list(running), timeout=1.0)[0]:
@@ -119,7 +133,7 @@ def _work(
     shared: Any,
     device: str,
     arguments: tuple[Any, ...],
-    threads: int,
+    part: Part,
     dtype: torch.dtype,
     versions: dict[str, str],
     argv: list[str],
@@ -131,9 +145,11 @@ def _work(
             "same versions on every node"
         )
     sys.argv = argv  # a run notes the command that it was made by
-    torch.set_num_threads(threads)
+    torch.set_num_threads(part.threads)
     torch.set_default_dtype(dtype)  # on which a network's own forward may rely
     devices.prepare()
+    if device == "cuda":
+        devices.limit(part.memory)
     return (function(shared, device, *arguments),)
 
 
@@ -227,17 +243,19 @@ def _handlers_kept() -> Iterator[None]:
             signal.raise_signal(signal.SIGTERM)
 
 
-def _share(ray: Any, workers: int, device: str, started: bool) -> tuple[int, dict[str, float]]:
-    """Threads of a worker, and what it takes of Ray's resources so that as many as asked for run at once."""
-    there = ray.cluster_resources()
-    gpus = int(there.get("GPU", 0))
+def _part(ray: Any, workers: int, device: str, started: bool) -> Part:
+    """What each of so many workers at once takes; `started`: Ray's processes are ours."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cuda" and gpus == 0:
         raise ConfigError("the Ray cluster has no GPU; give --device cpu")
-    resources = {"num_gpus": 1 / -(-workers // gpus)} if device == "cuda" else {}
+    together = -(-workers // max(1, gpus))
+    memory = SHARED_MEMORY / together if together > 1 else 1.0
+    # Ray rounds to four digits, and must not round up.
+    resources = {"num_gpus": 10_000 // together / 10_000} if device == "cuda" else {}
     if started:
-        return threads_of(workers), {"num_cpus": 1, **resources}
+        return Part(threads_of(workers), memory, {"num_cpus": 1, **resources})
     cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     if max(cores, default=0) < 1:
         raise ConfigError("the Ray cluster has no CPU to work with")
     threads = min(torch.get_num_threads(), max(1, sum(cores) // workers), max(cores))
-    return threads, {"num_cpus": threads, **resources}
+    return Part(threads, memory, {"num_cpus": threads, **resources})

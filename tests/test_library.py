@@ -91,6 +91,29 @@ def test_parts_are_reached_without_an_import() -> None:
     assert done.stdout.split() == [f"decouple.{part}" for part in parts]
 
 
+WITHOUT_RAY = """
+import sys
+sys.modules["evotorch"] = sys.modules["ray"] = None  # to import them fails
+import torch, decouple
+from decouple import EsConfig, LearnConfig, NetworkConfig, Q0Config, SearchConfig, SgdConfig
+import decouple.cli, decouple.pipeline
+
+folder, images, labels = sys.argv[1], torch.rand(60, 1, 8, 8), torch.arange(60) % 3
+data = decouple.ImageData.from_tensors(images, labels, test_images=images, test_labels=labels, validation=9, prior=9)
+network, validation = decouple.paper_network(data.train.images, 3, NetworkConfig(width=4), groups=1, seed=0), data.validation
+targets = decouple.search_solution(network, data.train, folder, config=SearchConfig(es=EsConfig(population=4, generations=2)))
+decouple.learn_targets(network, data.train, targets, validation=validation, config=LearnConfig(epochs=1))
+decouple.train_sgd(network, data.train, validation=validation, config=SgdConfig(epochs=1))
+print(decouple.q0.train_population([network], data, folder, config=Q0Config(cycles=2, epochs=1))(images).shape)
+"""
+
+
+def test_search_learning_and_q0_need_neither_evotorch_nor_ray(tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", WITHOUT_RAY, str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.stdout == "torch.Size([60, 3])\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -12,7 +12,7 @@ from typing import NoReturn
 from decouple.cli.commands import commands
 from decouple.cli.options import CODE, STAGE_SECTIONS, CompareOptions, StageOptions
 from decouple.cli.signals import Interrupted, on_signal
-from decouple.errors import OPTION, ConfigError, DecoupleError, did_you_mean
+from decouple.errors import OPTION, ConfigError, DecoupleError, did_you_mean, is_out_of_memory
 
 USAGE = """usage: decouple COMMAND ...
 
@@ -60,7 +60,7 @@ def run_command(argv: list[str]) -> int:
     except DecoupleError as error:
         return _fail(explained(error, command, arguments), 1)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         full = DecoupleError(
             f"out of memory ({(str(error).splitlines() or ['no more is known'])[0][:120]}); lower --search.batch, the population, "
@@ -113,15 +113,3 @@ def _how_to_continue(command: str, argv: list[str]) -> str:
     if (command in ("run", "tune") or argv[:1] == ["text"]) and "--resume" not in argv:
         argv = [*argv, "--resume"]
     return "; finished work is kept: continue with  " + shlex.join(["decouple", command, *argv])
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """torch raises a class of its own on a GPU, and a RuntimeError that only its text tells from others on a CPU."""
-    known = (
-        "alloc_cpu",
-        "DefaultCPUAllocator",
-        "out of memory",
-        "can't allocate memory",
-        "Storage size calculation overflowed",
-    )
-    return isinstance(error, MemoryError) or any(text in str(error) for text in known)

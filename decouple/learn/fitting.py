@@ -13,6 +13,7 @@ from torch import Tensor
 
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split, check_scale, in_unit_scale
+from decouple.device import memory_for
 from decouple.errors import ConfigError, expect
 from decouple.files import save_tensors, try_tensors
 from decouple.formats import percent, plural
@@ -112,26 +113,36 @@ def fit(
         DataError: no images, or a negative label.
         NetworkError: the network does not fit the images, or nothing in it can be trained.
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
+        MemoryLimitError: the device's memory does not suffice.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    if not callable(record):
-        raise ConfigError(f"record must be a function of the epoch and the network, not a {type(record).__name__}")
     seed = whole_number(seed, "seed")
-    _check(network, train, validation, settings, objective)
+    _check(network, train, validation, settings, objective, record)
     network.train_on(train.images)
     training = _Training(network, objective, settings, checkpoint)
     training.begin(optimizer, len(train))
     group = Group.current(device_of(network))
-    with group.sharing(network, objective, len(training.fit.losses)) as shared:
+    shares = group.sharing(network, objective, len(training.fit.losses))
+    with memory_for("a training step", _mend(settings)), shares as shared:
         loop = Loop(network, training.optimizer, shared, settings.clip, precision, group)
         training.run(loop, train, validation, seed, record)
     network.load_state_dict(training.best)
     return training.fit
 
 
-def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig, objective: Objective) -> None:
-    """Refuse before the first step what cannot be trained."""
+def _mend(settings: TrainConfig) -> str:
+    """What to lower where the memory does not suffice."""
+    sections: dict[type, str] = {SgdConfig: "sgd.", LearnConfig: "learn."}
+    return f"--{sections.get(type(settings), '')}batch or --network.width"
+
+
+def _check(
+    network: Stages, train: Split, validation: Split, settings: TrainConfig, objective: Objective, record: object
+) -> None:
+    """Refuse before the first step what cannot be trained, or recorded."""
+    if not callable(record):
+        raise ConfigError(f"record must be a function of the epoch and the network, not a {type(record).__name__}")
     shapes = check_fit(network, train)
     if isinstance(objective, Regression):
         objective.check(train, shapes)
@@ -176,14 +187,14 @@ class _Training:
             self.save()  # what cannot be kept or written shows now
             record(len(self.fit.losses), self.network)
         written = time.monotonic()
-        began = len(self.fit.losses)
+        began, fetch = len(self.fit.losses), fetch_of(self.objective, loop.group.device)
         for epoch in range(began, settings.epochs):
             drawn = derive(seed, "epoch", epoch)
             batches = epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle)
             loader = ImageLoader(
                 self.network,
                 train,
-                fetch_of(self.objective),
+                fetch,
                 augmentation=settings.augment,
                 precision=loop.precision,
                 seed=drawn,

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from decouple.config import LiveConfig
+from decouple.device import room
 from decouple.networks.factored import Factored, Mix, log_likelihood, through
 from decouple.seeds import generator
 from decouple.torch_state import evaluated
@@ -29,8 +30,8 @@ from decouple.training.stream import Batch
 GUIDES_NOISE = 0.01
 """Noise on a guide, as a share of its length."""
 
-CANDIDATE_VALUES = 2**24
-"""Activations of candidates that may be written out at once, as a head that is not affine needs them."""
+CANDIDATE_BYTES = 2**26
+"""Of activations of candidates that a CPU writes out at once, as a head that is not affine needs them."""
 
 
 class LiveSearch:
@@ -38,6 +39,7 @@ class LiveSearch:
 
     def __init__(self, config: LiveConfig) -> None:
         self.config = config
+        self._room: int | None = None
         self.guides: Tensor | None = None
         """(D, G) float32, combinations of the last step's displacements: what goes on from step to step."""
 
@@ -70,12 +72,15 @@ class LiveSearch:
             # The deviation over the sample; Tensor.std takes ten times as long on a CPU.
             deviation = torch.linalg.vector_norm(centers - centers.mean(1, keepdim=True), dim=1, keepdim=True)
             radius = self.config.radius * deviation  # of a step of one deviation in every element
-            candidates = Factored.of(centers, directions, Mix.mirrored(radius, count))
-            scores = [
-                log_likelihood(through(head, part.flatten(0, 1).unflatten(1, values.shape[1:])), batch.labels)
-                for part in candidates.parts(max(1, CANDIDATE_VALUES // centers.numel()))
-            ]
-            up, down = torch.cat(scores, dim=1)[:, 1:].split(count, dim=1)
+            if self._room is None:
+                self._room = room(centers.device, on_cpu=CANDIDATE_BYTES)
+            size = max(1, self._room // ((2 * count + 1) * centers[0].nbytes))
+            scores = []
+            for part in (slice(first, first + size) for first in range(0, images, size)):
+                candidates = Factored.of(centers[part], directions, Mix.mirrored(radius[part], count))
+                shaped = candidates.flatten(0, 1).unflatten(1, values.shape[1:])
+                scores.append(log_likelihood(through(head, shaped), batch.labels[part]))
+            up, down = torch.cat(scores)[:, 1:].split(count, dim=1)
             slopes = (up - down) / (2 * radius).clamp_min(torch.finfo(torch.float32).tiny)
             found = torch.nan_to_num(slopes, 0.0, 0.0, 0.0) @ directions
             # Drawn for all images of the step, so that processes which share it combine the same.

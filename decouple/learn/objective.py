@@ -16,7 +16,7 @@ from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError
 from decouple.learn.live import LiveSearch
 from decouple.networks.stages import Stages, apply_stage
-from decouple.training.stream import Batch
+from decouple.training.stream import Batch, Rows
 
 
 class Targets(Protocol):
@@ -97,6 +97,12 @@ class Regression:
     def fetch(self, positions: Tensor) -> list[Tensor]:
         """The targets of the supervised blocks and of the logits."""
         return self.targets.rows(positions)[self.skip :]
+
+    def rows_on(self, device: torch.device, limit: int) -> Rows | None:
+        """As `fetch`, from copies on `device`; None: they would take more than `limit` bytes, or these targets have no such
+        copies (see `TargetStore.rows_on`)."""
+        rows_on = getattr(self.targets, "rows_on", None)
+        return None if rows_on is None else rows_on(device, limit, self.skip)
 
     def memory(self) -> dict[str, Tensor]:
         """What live search has learned, for a checkpoint."""

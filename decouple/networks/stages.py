@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from weakref import WeakKeyDictionary
 
 import torch
@@ -62,6 +63,20 @@ def channels_hint(network: nn.Module, image_shape: Sequence[int]) -> str:
         f"; its first convolution takes {first.in_channels} channels, the images have {image_shape[0]}: give a network that takes "
         "them, as timm's do, or a function of your own that replaces this convolution"
     )
+
+
+@contextmanager
+def trusting(*networks: nn.Module) -> Iterator[None]:
+    """Inside, the networks do not check the scale of images, for which one would have to wait for a GPU: of views that a
+    training has made, say."""
+    scales = {part: part.unit_scale for network in networks for part in network.modules() if isinstance(part, Stages)}
+    for part in scales:
+        part.unit_scale = None
+    try:
+        yield
+    finally:
+        for part, scale in scales.items():
+            part.unit_scale = scale
 
 
 class Stages(nn.Module):

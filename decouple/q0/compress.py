@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from decouple.config import Q0Config
+from decouple.device import memory_for
 from decouple.errors import expect
 from decouple.networks.checks import check_trainable
+from decouple.networks.stages import trusting
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import ChainObjective, train_cycle, undecayed
@@ -57,7 +59,8 @@ def distill(
     config = replace(config, cycles=1, first_epochs=None)
     optimizer = undecayed(student, task, config)
     loop = Loop(student, optimizer, ChainObjective(task, ensemble, alpha, config.temperature), config.clip, precision)
-    train_cycle(loop, task, config, 0, seed, "distillation", advance)
+    with memory_for("a training step", "--q0.batch"), trusting(ensemble):
+        train_cycle(loop, task, config, 0, seed, "distillation", advance)
     same = first_difference([ensemble.members[0], student], certain=True) is None
     with torch_defaults():
         return Ensemble([student], torch.ones(1), architecture=ensemble.architecture if same else None)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from decouple.device import memory_for
 from decouple.errors import ConfigError, DamagedFileError, NetworkError, first_line
 from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record
 from decouple.formats import html_table, plural
@@ -118,11 +119,13 @@ class Ensemble(nn.Module):
         shape = (-1, *([1] * (logits.dim() - 1)))
         return torch.logsumexp(log_probabilities + self.weights.to(log_probabilities).log().view(shape), 0)
 
+    @memory_for("an ensemble's answer", "the number of images that are given at once, or of members")
     def member_logits(self, images: Tensor) -> Tensor:
         """(M, B, C): each member's own.
 
         Raises:
             NetworkError: a member's answer is no tensor of logits.
+            MemoryLimitError: the device's memory does not suffice.
         """
         images = as_tensor(images, "images")
         if isinstance(self.architecture, ImageArchitecture):

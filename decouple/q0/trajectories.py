@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from decouple.config import Q0Config
+from decouple.device import memory_for
 from decouple.files import load_tensors, pack_tensors, try_tensors, write_bytes
+from decouple.networks.stages import trusting
 from decouple.networks.state import load_state, on_cpu, own_copy, state_of
 from decouple.q0.perturb import perturb_, perturbation_scale
 from decouple.seeds import derive, generator
@@ -94,6 +96,7 @@ class Chain:
     compile: bool = False
     """Train a network compiled by torch.compile."""
 
+    @memory_for("a training step of q0", "--q0.batch or --network.width")
     def cycle(
         self, number: int, before: State | None, group: Group, advance: Callable[[int], None] = lambda epochs: None
     ) -> tuple[State, list[float]]:
@@ -127,7 +130,7 @@ class Chain:
             config.temperature,
             _compiled(network) if self.compile else None,
         )
-        with group.sharing(network, objective, number) as shared:
+        with trusting(*([] if teacher is None else [teacher])), group.sharing(network, objective, number) as shared:
             loop = Loop(network, optimizer, shared, config.clip, self.precision, group)
             losses = train_cycle(loop, self.task, config, number, self.seed, f"q0, cycle {number + 1}", advance)
         weights = {f"{PREFIX}{name}": value for name, value in on_cpu(state_of(network)).items()}
@@ -258,6 +261,7 @@ def train_trajectory(
 
     Raises:
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
+        MemoryLimitError: the device's memory does not suffice.
     """
     group = group or Group.current(device_of(chain.network))
     done = missing_from(snapshots)

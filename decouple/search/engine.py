@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from decouple.data.images import as_float
+from decouple.device import memory_for
 from decouple.errors import ConfigError, NotFiniteError
 from decouple.networks.stages import Stages
 from decouple.search import operators
@@ -24,6 +25,8 @@ from decouple.seeds import derive
 from decouple.torch_state import plain_torch
 
 NOT_SEARCHED = "not searched"
+NEEDED = "a search batch", "--search.batch, the population or --network.width"
+"""What may need more memory than there is, and what is then to be lowered."""
 
 Observer = Callable[[SearchPoint, int, Tensor], None]
 """Called after each generation with the search point, the generation's number from 0 on, and the best so far, (B, …)."""
@@ -71,6 +74,7 @@ def search_points(network: Stages, image_shape: tuple[int, ...]) -> list[SearchP
     return points_of(network.names, network.shapes(image_shape))
 
 
+@memory_for(*NEEDED)
 @plain_torch()
 @torch.no_grad()
 def search_batch(
@@ -91,12 +95,12 @@ def search_batch(
         labels: (B,) int64.
         algorithm: how.
         seed: of this solution; with the batch's contents it decides the result.
-        budget: when to stop early.
         points: what is evolved, as `SearchConfig.points`; elsewhere activations follow from what is before them.
 
     Raises:
         ConfigError: there is no such search point.
         NotFiniteError: the network's own output is not finite for some image.
+        MemoryLimitError: the memory does not suffice.
     """
     batches = [(images, labels)]
     return search_batches(judge, batches, algorithm, seed=seed, budget=budget, points=points, observe=observe)[0]
@@ -147,7 +151,7 @@ def search_batches(
             found.append(evolution.run(allowance))
             population = algorithm.population(evolution.state)
         verdict = found[-1].verdict
-    return _results(found, sizes)
+    return _results(found, sizes, everywhere)
 
 
 def _activations(judge: Judge, values: Tensor) -> list[Tensor]:
@@ -230,8 +234,17 @@ class _Found:
     """(B,) generations."""
 
 
-def _results(found: list[_Found], sizes: Sequence[int]) -> list[BatchResult]:
-    """What was found at all points, for each batch of so many images."""
+def _results(found: list[_Found], sizes: Sequence[int], points: Sequence[SearchPoint]) -> list[BatchResult]:
+    """What was found at all points, for each batch of so many images. Here a search waits for its device, and before only where
+    `Budget.target` asks for it.
+
+    Raises:
+        NotFiniteError: the network's output is not finite for some image.
+    """
+    for point, loss, searched in zip(points, torch.stack([f.before for f in found]).cpu(), found, strict=True):
+        if searched.stop != NOT_SEARCHED:
+            _check_finite(loss, point)
+    failed = torch.stack([f.failed for f in found]).sum(0).cpu()
     results, start = [], 0
     for size in sizes:
         of_batch = slice(start, start + size)
@@ -246,11 +259,20 @@ def _results(found: list[_Found], sizes: Sequence[int]) -> list[BatchResult]:
                 curves=[f.curve[:, of_batch].mean(1) for f in found],
                 stops=[f.stop for f in found],
                 evaluations=sum(f.evaluations for f in found),
-                failed=int(sum(f.failed[of_batch].sum() for f in found)),
+                failed=int(failed[of_batch].sum()),
             )
         )
         start += size
     return results
+
+
+def _check_finite(loss: Tensor, point: SearchPoint) -> None:
+    """Raise NotFiniteError if the cross-entropy (B,) of what a search at this point starts from is not finite for some image."""
+    if not (finite := torch.isfinite(loss)).all():
+        raise NotFiniteError(
+            f"the network's output for image {int(finite.logical_not().nonzero()[0])} of those searched together is not finite at "
+            f"'{point.name}': check the network and the scale of the images"
+        )
 
 
 @dataclass(frozen=True)
@@ -267,21 +289,6 @@ class _Place:
     def fitness(self, candidates: Tensor) -> Tensor:
         return self.judge.fitness(self.point, candidates, self.labels)
 
-    def initial(self) -> Tensor:
-        """(B,) fitness of the start.
-
-        Raises:
-            NotFiniteError: it is not finite for some image.
-        """
-        initial = -self.verdict.loss
-        if not torch.isfinite(initial).all():
-            image = int(torch.isfinite(initial).logical_not().nonzero()[0])
-            raise NotFiniteError(
-                f"the network's output for image {image} of those searched together is not finite at '{self.point.name}': check "
-                "the network and the scale of the images"
-            )
-        return initial
-
     def left_alone(self) -> _Found:
         """What there is to say of a point that is not searched."""
         loss = self.verdict.loss
@@ -295,7 +302,7 @@ class _Place:
             curve=loss.unsqueeze(0),
             stop=NOT_SEARCHED,
             evaluations=0,
-            failed=nothing,
+            failed=torch.zeros_like(loss, dtype=torch.int64),
         )
 
 
@@ -306,12 +313,15 @@ class _Evolution:
         self, place: _Place, algorithm: Algorithm, population: Tensor | None, seed: int, observe: Observer | None
     ) -> None:
         self._place, self._algorithm, self._observe = place, algorithm, observe
-        self._initial = place.initial()
+        if place.start.device.type == "cpu":  # elsewhere this would wait for the device
+            _check_finite(place.verdict.loss, place.point)
+        self._initial = -place.verdict.loss
+        """(B,) fitness of the start."""
         self.state = algorithm.init(place.start, place.point, seed, population, place.fitness)
         self.best, self._curve = self._initial, [self._initial]
         self.generations = self.evaluations = 0
         self._scored = 0
-        self._highest: list[Tensor] = []
+        self._failed = torch.zeros_like(self._initial, dtype=torch.int64)
 
     def run(self, allowance: _Allowance) -> _Found:
         """Evolve until the allowance ends it."""
@@ -345,7 +355,7 @@ class _Evolution:
         fitness = operators.masked(self._place.fitness(fresh))
         if known is not None:  # their score cannot have changed
             fitness = torch.cat([known, fitness], dim=1)
-        self._highest.append(fitness.amax(1))
+        self._failed = self._failed + fitness.amax(1).isinf()
         self.state = self._algorithm.tell(self.state, candidates, fitness)
         best, reached = self._algorithm.best(self.state)
         self.best = torch.maximum(self.best, reached)
@@ -377,5 +387,5 @@ class _Evolution:
             curve=-torch.stack(self._curve),
             stop=stop,
             evaluations=self.evaluations,
-            failed=torch.stack([torch.zeros_like(self._initial), *self._highest]).isinf().sum(0),
+            failed=self._failed,
         )

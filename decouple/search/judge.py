@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from decouple.data.images import as_float
-from decouple.errors import ConfigError, DataError
+from decouple.errors import ConfigError, DataError, is_out_of_memory
 from decouple.networks.factored import Factored, log_likelihood, through
 from decouple.networks.stages import Stages, apply_stage
 from decouple.search.algorithm import SearchPoint, points_of
@@ -46,6 +47,8 @@ class Judge:
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.dtype = dtype
         self._factored = factored
+        self._at_once: dict[int, int] = {}
+        """By search point, candidates of an image that the memory has room for, where it had none for all of them."""
         norms = [module for module in self.network.modules() if isinstance(module, _Norm)]
         if statistics == "frozen" and norms:
             if pilot is None:
@@ -81,10 +84,20 @@ class Judge:
         return through(self.network.stages[-1], values.float())
 
     def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
-        """log p(true class), (B, P) float32, of candidates (B, P, …)."""
+        """log p(true class), (B, P) float32, of candidates (B, P, …); where the memory has no room for all of them and they do not
+        influence each other, of half as many at a time."""
         if isinstance(candidates, Factored) and not self._factored:
             candidates = candidates.whole()
-        return log_likelihood(self.logits(point, candidates.flatten(0, 1)), labels)
+        count = min(candidates.shape[1], self._at_once.get(point.index, candidates.shape[1]))
+        while True:
+            try:
+                split = candidates.parts if isinstance(candidates, Factored) else partial(candidates.split, dim=1)
+                parts = [candidates] if count == candidates.shape[1] else split(count)
+                return torch.cat([log_likelihood(self.logits(point, part.flatten(0, 1)), labels) for part in parts], 1)
+            except (MemoryError, RuntimeError) as error:
+                if count == 1 or not is_out_of_memory(error) or self.couples(point):
+                    raise
+            count = self._at_once[point.index] = -(-count // 2)
 
     def couples(self, point: SearchPoint) -> bool:
         """Whether candidates at this point influence each other's fitness, through batch statistics behind it."""

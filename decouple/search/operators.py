@@ -67,10 +67,10 @@ def smooth(values: Tensor, passes: int, point: SearchPoint) -> Tensor:
     """
     if passes == 0 or point.kind in ("vector", "logits"):
         return values
-    rows = _mean_matrix(point.shape[-2], passes).to(values)
+    rows = _mean_matrix(point.shape[-2], passes, values.device).to(values.dtype)
     if point.kind == "tokens":
         return rows @ values
-    columns = _mean_matrix(point.shape[-1], passes).to(values)
+    columns = _mean_matrix(point.shape[-1], passes, values.device).to(values.dtype)
     return rows @ values @ columns.T
 
 
@@ -80,8 +80,9 @@ def smooth_noise(count: tuple[int, ...], passes: int, point: SearchPoint, genera
     if passes == 0 or point.kind in ("vector", "logits"):
         return noise
     smoothed = smooth(noise, passes, point)
-    rows = _mean_matrix(point.shape[-2], passes).square().sum(1)
-    columns = _mean_matrix(point.shape[-1], passes).square().sum(1) if point.kind == "map" else rows.new_ones(())
+    matrices = [_mean_matrix(size, passes, noise.device) for size in point.shape[-2:]]
+    rows = matrices[0].square().sum(1)
+    columns = matrices[1].square().sum(1) if point.kind == "map" else rows.new_ones(())
     return smoothed * (rows[:, None] * columns).rsqrt().to(smoothed)
 
 
@@ -179,7 +180,7 @@ def masked(fitness: Tensor) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _mean_matrix(size: int, passes: int) -> Tensor:
+def _mean_matrix(size: int, passes: int, device: torch.device) -> Tensor:
     ones = torch.ones(size, size, dtype=torch.float64, device="cpu")
     once = ones.tril(1).triu(-1) / 3
-    return torch.linalg.matrix_power(once, passes)
+    return torch.linalg.matrix_power(once, passes).to(device)

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from decouple import registry
 from decouple.config import SearchConfig
 from decouple.data.images import Split, as_float
-from decouple.device import check_workers
+from decouple.device import check_workers, memory_for, whole_bytes
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.networks.state import state_of
 from decouple.search.algorithm import Algorithm, SearchPoint, chosen, points_of
-from decouple.search.engine import Budget
+from decouple.search.engine import NEEDED, Budget
 from decouple.search.judge import Judge
 from decouple.search.store import Shard, TargetStore
 from decouple.search.tasks import Execution, Plan, Task
@@ -34,7 +34,9 @@ from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import even_batches
 
 JOINED = 2**24
-"""Values of candidates of the batches that are searched together, at most; more would leave a core's cache, to no gain."""
+"""Values of candidates of the batches that a CPU searches together, at most; more would leave a core's cache, to no gain."""
+JOINED_SHARE = 1 / 32
+"""Of all memory of a GPU (not of what is free, for a resumed search joins the same), what these values may take there."""
 PILOT = 32
 """Images that tell whether the network can judge candidates at all."""
 
@@ -103,7 +105,7 @@ def search_solution(
         NetworkError: the network does not take such images, has too few logits for the labels, gives something other than a tensor
             with a row an image, or other values each time.
         NotFiniteError: the network's own output is not finite.
-        RunDirectoryError: the folder cannot be written, or its disk is too small.
+        RunDirectoryError, MemoryLimitError: the folder cannot be written, its disk is too small, or the memory is.
         WorkerError: a batch's workers died again and again.
     """
     return search_solutions(
@@ -120,6 +122,7 @@ def search_solution(
     )[0]
 
 
+@memory_for(*NEEDED)
 @plain_torch()
 def search_solutions(
     network: Stages,
@@ -199,7 +202,9 @@ def _joined(plan: Plan, config: SearchConfig, points: list[SearchPoint]) -> int:
         return 1
     elements = max(math.prod(point.shape) for point in points[first.index :])
     candidates = max(each.candidates(first) for each in plan.algorithms)
-    return max(1, JOINED // (elements * candidates * config.batch))
+    device = device_of(plan.judge.network)
+    values = int(JOINED_SHARE * whole_bytes(device)) // 4 if device.type == "cuda" else JOINED
+    return max(1, values // (elements * candidates * config.batch))
 
 
 def _plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -138,6 +138,17 @@ class TargetStore:
         places = [(shard := bisect_right(ends, p), p - self.shards[shard].bounds[0]) for p in positions.tolist()]
         with plain_torch():  # under autocast torch stacks no float16
             return [torch.stack([parts[shard][row] for shard, row in places]) for parts in self._on_disk]
+
+    @plain_torch()
+    def rows_on(self, device: torch.device, limit: int, first: int = 0) -> Callable[[Tensor], list[Tensor]] | None:
+        """`rows` from search point `first` on, for positions on `device` and from copies there; None: they would take more than
+        `limit` bytes."""
+        shards = [shard.read(checked=False)[0] for shard in self.shards]
+        parts = [[tensors[f"target.{point}"] for tensors in shards] for point in range(first, self._points)]
+        if sum(part.nbytes for of_point in parts for part in of_point) > limit:
+            return None
+        copies = [torch.cat([_channels_last(part).to(device) for part in of_point]) for of_point in parts]
+        return lambda positions: [_channels_first(copy.index_select(0, positions)) for copy in copies]
 
     def diagnostics(self) -> dict[str, Tensor]:
         """(L, N) tensors `before`, `after`, `solved`, `displacement`, `cosine` (see `BatchResult`), joined over the shards."""

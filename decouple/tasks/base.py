@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from decouple.device import send
 from decouple.errors import ConfigError
 from decouple.tasks.distill import IGNORED, distillation_loss
 from decouple.torch_state import device_of
@@ -120,8 +121,8 @@ class RowLoader:
         counted = labels != IGNORED
         return Batch(
             positions[part],
-            inputs[part].to(self.device),
-            labels[part].to(self.device),
+            send(inputs[part], self.device),
+            send(labels[part], self.device),
             [],
             group=self.group,
             size=len(positions),

@@ -19,9 +19,8 @@ def distillation_loss(
 ) -> Tensor:
     """(1 − α)·CE + α·T²·KL(teacher ‖ student), both sides softened by T in the second term; mean over what counts.
 
-    CE is at temperature 1; T² keeps the size of the second term's gradient when T changes (Hinton et al. 2015). Logits
-    in half precision are computed in float32. Source: Mandal et al., arXiv 2606.03938, whose public code takes α = 0.45
-    and T = 1.2.
+    CE is at temperature 1; T² keeps the size of the second term's gradient when T changes (Hinton et al. 2015). Logits in half
+    precision are computed in float32. Source: Mandal et al., arXiv 2606.03938, whose public code takes α = 0.45 and T = 1.2.
 
     >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     >>> labels = torch.tensor([0, 1])
@@ -41,15 +40,17 @@ def distillation_loss(
 
     Raises:
         ValueError: shapes that do not fit, or an argument out of its range.
-        DataError: no label counts.
+        DataError: no label counts. On a GPU the loss is then NaN.
     """
     _check(student_logits, teacher_logits, labels, alpha, temperature)
     student, teacher, labels = student_logits.flatten(0, -2), teacher_logits.flatten(0, -2).detach(), labels.flatten()
     counted = labels != IGNORED
-    count = int(counted.sum())
-    if count == 0:
+    count = counted.sum()
+    if labels.device.type != "cpu":  # to ask how many count is to wait for the device
+        student, teacher = (torch.where(counted[:, None], each, 0) for each in (student, teacher))
+    elif not count:
         raise DataError(f"none of the {len(labels)} labels counts: every one is {IGNORED}, or there are none")
-    if count < len(labels):
+    elif count < len(labels):
         student, teacher, labels = student[counted], teacher[counted], labels[counted]
     student = student.to(torch.promote_types(student.dtype, torch.float32))
     teacher = teacher.to(student.dtype)
@@ -59,10 +60,10 @@ def distillation_loss(
     divergence = functional.kl_div(
         functional.log_softmax(student / temperature, -1),
         functional.log_softmax(teacher / temperature, -1),
-        reduction="batchmean",
+        reduction="sum",
         log_target=True,
     )
-    return (1 - alpha) * cross_entropy + alpha * temperature**2 * divergence
+    return (1 - alpha) * cross_entropy + alpha * temperature**2 * (divergence / count)
 
 
 def _check(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, alpha: float, temperature: float) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from decouple.device import send
 from decouple.errors import ConfigError
 
 PADDING = 2
@@ -31,13 +32,13 @@ def augment(
             f"augment = {mode} pads images by {PADDING} reflected pixels: {height}×{width} are too few; use augment = none"
         )
     count = batch or len(images)
-    shifts = torch.randint(0, 2 * PADDING + 1, (2, count), generator=generator, device="cpu")[:, part].to(images.device)
+    shifts = send(torch.randint(0, 2 * PADDING + 1, (2, count), generator=generator, device="cpu")[:, part], images.device)
     padded = functional.pad(images, [PADDING] * 4, mode="reflect")
     rows = shifts[0, :, None] + torch.arange(height, device=images.device)
     columns = shifts[1, :, None] + torch.arange(width, device=images.device)
     if mode == "flip-crop":
-        flips = torch.rand(count, generator=generator, dtype=torch.float32, device="cpu")[part].to(images.device) < 0.5
-        columns = torch.where(flips[:, None], columns.flip(1), columns)
+        drawn = torch.rand(count, generator=generator, dtype=torch.float32, device="cpu")[part]
+        columns = torch.where(send(drawn, images.device)[:, None] < 0.5, columns.flip(1), columns)
     each = torch.arange(len(images), device=images.device)[:, None, None]
     # Advanced indices apart from a slice put their dimensions first: (B, H, W, C).
     return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()

@@ -11,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from decouple import device as devices
+from decouple.device import room
 from decouple.errors import NetworkError, NotFiniteError
 from decouple.seeds import derive
 from decouple.torch_state import generators_kept, plain_torch
 from decouple.training.processes import ALONE, Group
-from decouple.training.stream import AHEAD, Batch, Loader, made_ahead
+from decouple.training.stream import AHEAD, Batch, HeldRows, Loader, Rows, made_ahead
+
+Make = Callable[[tuple[int, Tensor]], Batch]
+"""See `Loader.make`."""
 
 
 class Objective(Protocol):
@@ -37,6 +41,15 @@ class Fetching(Objective, Protocol):
 
 
 @runtime_checkable
+class Holding(Fetching, Protocol):
+    """One that can keep what it fetches on a GPU."""
+
+    def rows_on(self, device: torch.device, limit: int) -> Rows | None:
+        """As `fetch`, for positions on `device` from copies there; None: they would take more than `limit` bytes."""
+        ...
+
+
+@runtime_checkable
 class Remembering(Objective, Protocol):
     """An objective that carries something from step to step: kept where the training's state is kept."""
 
@@ -49,9 +62,13 @@ class Remembering(Objective, Protocol):
         ...
 
 
-def fetch_of(objective: Objective) -> Callable[[Tensor], Sequence[Tensor]]:
-    """What a loader fetches for the objective."""
-    return objective.fetch if isinstance(objective, Fetching) else lambda positions: []
+def fetch_of(objective: Objective, device: torch.device) -> Rows | None:
+    """What a loader fetches for the objective: from a GPU, if all of it takes at most a quarter of its free memory."""
+    if device.type == "cuda" and isinstance(objective, Holding):
+        rows = objective.rows_on(device, room(device, on_cpu=0))
+        if rows is not None:
+            return HeldRows(rows, device)
+    return objective.fetch if isinstance(objective, Fetching) else None
 
 
 @dataclass(frozen=True)
@@ -89,28 +106,31 @@ class Loop:
 
         Raises:
             NetworkError: the loss does not depend on any weight that is trained.
-            NotFiniteError: at the step where the loss or the gradient became NaN or infinite."""
+            NotFiniteError: the loss or the gradient became NaN or infinite; names the step. On a GPU it is raised after the
+                epoch, since to read a value is to wait for all that was queued before."""
         self.network.train()
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         device = parameters[0].device
         total, counted = torch.zeros((), dtype=torch.float32, device=device), 0
-        drawn = derive(seed, "network", self.group.rank)
-        with _global_generators(drawn, device), closing(made_ahead(loader.make, list(enumerate(batches)), ahead)) as ready:
+        drawn, at_once = derive(seed, "network", self.group.rank), device.type == "cpu"
+        seen: list[tuple[Tensor, Tensor]] = []
+        make = _in_order(loader.make, device)
+        with _global_generators(drawn, device), closing(made_ahead(make, list(enumerate(batches)), ahead)) as ready:
             for step, batch in enumerate(ready):
                 before_step(step)
                 batch = loader.received(batch)
                 loss = self._backward(batch, device, what)
                 norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-                if not torch.isfinite(norm):
-                    raise NotFiniteError(
-                        f"{what}: the {'gradient' if torch.isfinite(loss) else 'loss'} is not finite at step {step + 1} of the "
-                        "epoch; lower lr, raise network.eps or set clip"
-                    )
-                if 0 < self.clip < norm:
+                seen.append((loss, norm))
+                if at_once and not torch.isfinite(norm):
+                    _refuse_not_finite(seen, what)
+                if self.clip > 0 and (not at_once or self.clip < norm):
                     torch.nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
                 self.optimizer.step()
                 total += loss * batch.counted
                 counted += batch.counted_by_all
+        if not at_once:
+            _refuse_not_finite(seen, what)
         return float(self.group.sum(total)) / counted
 
     def _backward(self, batch: Batch, device: torch.device, what: str) -> Tensor:
@@ -125,6 +145,30 @@ class Loop:
         self.network.zero_grad(set_to_none=True)  # all of them: what the optimiser leaves alone counts for the norm too
         (loss * (batch.counted * self.group.size / batch.counted_by_all)).backward()  # gradients are averaged over processes
         return loss.detach()
+
+
+def _in_order(make: Make, device: torch.device) -> Make:
+    """`make` for another thread: what it queues on a GPU comes before what the caller queues once it has the batch."""
+    if device.type != "cuda":
+        return make
+    stream = torch.cuda.current_stream(device)
+
+    def queued(item: tuple[int, Tensor]) -> Batch:
+        with torch.cuda.stream(stream):
+            return make(item)
+
+    return queued
+
+
+def _refuse_not_finite(seen: Sequence[tuple[Tensor, Tensor]], what: str) -> None:
+    """Raise NotFiniteError for the first step whose gradient norm, the second of what was seen after the loss, is not finite."""
+    losses, norms = (torch.stack(values).isfinite().tolist() for values in zip(*seen, strict=True))
+    if not all(norms):
+        step = norms.index(False)
+        raise NotFiniteError(
+            f"{what}: the {'gradient' if losses[step] else 'loss'} is not finite at step {step + 1} of the epoch; lower lr, raise "
+            "network.eps or set clip"
+        )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from decouple.config import StepConfig
 from decouple.errors import ConfigError, NetworkError, expect
+from decouple.training.state import load_state
 
 Factory = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 """Makes an optimiser of the user's own from the trainable parameters."""
@@ -50,13 +51,19 @@ def make_optimizer(
     if settings.optimizer == "airbench":
         decay, lr = decay / lr, lr * batch / (1024 * (1 + 1 / (1 - momentum)))
     if settings.optimizer in ("sgd", "airbench"):
-        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, nesterov=momentum > 0, weight_decay=decay)
+        options = _kernels(parameters) | {"nesterov": momentum > 0}
+        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=decay, **options)
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay)
+        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay, **_kernels(parameters))
     chosen = {id(p) for p in (parameters if hidden is None else hidden) if p.dim() >= 2}
     matrices = [p for p in parameters if id(p) in chosen]
     others = [p for p in parameters if id(p) not in chosen]
     return MuonAndAdamW(matrices, others, lr=lr, momentum=momentum, betas=betas, weight_decay=decay)
+
+
+def _kernels(parameters: Sequence[nn.Parameter]) -> dict[str, bool]:
+    """On a GPU a step of all weights is one kernel."""
+    return {"fused": True} if all(p.device.type == "cuda" and p.is_floating_point() for p in parameters) else {}
 
 
 def _check_own(optimizer: object, parameters: list[nn.Parameter]) -> None:
@@ -135,7 +142,8 @@ class MuonAndAdamW(torch.optim.Optimizer):
             )
             self.inner.append(muon)
         if rest:
-            self.inner.append(torch.optim.AdamW(list(rest), lr=lr, betas=betas, weight_decay=weight_decay))
+            options = _kernels(rest)
+            self.inner.append(torch.optim.AdamW(list(rest), lr=lr, betas=betas, weight_decay=weight_decay, **options))
 
     def state_dict(self) -> dict[str, Any]:
         """The learning rates, and the state of both."""
@@ -145,7 +153,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         """Put back what `state_dict` gave."""
         own = dict(state_dict)
         for optimizer, state in zip(self.inner, own.pop("inner"), strict=True):
-            optimizer.load_state_dict(state)
+            load_state(optimizer, state)
         super().load_state_dict(own)
 
     @torch.no_grad()

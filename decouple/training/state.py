@@ -13,6 +13,9 @@ from decouple.errors import ConfigError
 PREFIX = "optimizer."
 """Of the tensors' names."""
 
+KERNELS = ("foreach", "fused")
+"""Options of torch's optimisers that decide how a step is computed."""
+
 
 def pack_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any]:
     """What `optimizer.state_dict()` holds: its tensors by name, and the rest as what JSON holds. Raises ConfigError: it
@@ -24,7 +27,21 @@ def pack_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any
 
 def restore_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Any) -> None:
     """Put back what `pack_state` gave, into a new optimiser over the same parameters."""
-    optimizer.load_state_dict(_decoded(rest, tensors))
+    load_state(optimizer, _decoded(rest, tensors))
+
+
+def load_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """`optimizer.load_state_dict(state)` of a state that may come from another device: the choice of kernels stays, and what has
+    the shape of a weight lies in memory as the weight does, which fused kernels ask for."""
+    kernels = [{name: own[name] for name in KERNELS if name in own} for own in optimizer.param_groups]
+    groups = state.get("param_groups", [])
+    if len(groups) == len(kernels):  # torch refuses others
+        state = {**state, "param_groups": [group | own for group, own in zip(groups, kernels, strict=True)]}
+    optimizer.load_state_dict(dict(state))
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _encoded(value: Any, tensors: dict[str, Tensor], owner: str) -> Any:

@@ -1,16 +1,23 @@
-"""The batches of an epoch, made ready in a thread of their own while the preceding steps are taken."""
+"""The batches of an epoch, made ready in a thread of their own while the preceding steps are taken.
+
+On a GPU they are gathered there from copies of the images and targets, where these fit; what does not fit comes from the CPU,
+through pinned memory and a CUDA stream of its own, so that copies run beside the steps. Nobody waits for the GPU.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from decouple.data.images import Split, as_float
+from decouple.device import room, send
 from decouple.errors import DataError
 from decouple.seeds import derive, generator
 from decouple.training.augment import augment
@@ -18,6 +25,35 @@ from decouple.training.processes import ALONE, Group
 
 AHEAD = 2
 """Batches that are ready or being made ready while a step is taken: what a stream holds in memory, at most."""
+
+LEAD = 4
+"""Steps that may be queued on a GPU behind the one it is at, where their batches come from the CPU and take up memory."""
+
+Rows = Callable[[Tensor], Sequence[Tensor]]
+"""Of the examples at positions (B,): tensors (B, …)."""
+
+_HELD: WeakKeyDictionary[Split, dict[torch.device, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
+def held(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images and labels: copies on a GPU, for as long as the split lives, if they take at most a quarter of its free memory;
+    else those of the split."""
+    copies = _HELD.setdefault(split, {})
+    if device not in copies and split.images.nbytes + split.labels.nbytes <= room(device, on_cpu=0):
+        copies[device] = split.images.to(device), split.labels.to(device)
+    return copies.get(device, (split.images, split.labels))
+
+
+@dataclass(frozen=True)
+class HeldRows:
+    """Rows that are gathered on a GPU."""
+
+    rows: Rows
+    """Takes positions on the device, and gives tensors there."""
+    device: torch.device
+
+    def __call__(self, positions: Tensor) -> Sequence[Tensor]:
+        return self.rows(send(positions, self.device))
 
 
 class Batch(NamedTuple):
@@ -39,6 +75,8 @@ class Batch(NamedTuple):
     """Examples of them all together; 0: B."""
     tokens: tuple[int, int] | None = None
     """Labels that count, here and in all processes together; None: every example is one."""
+    ready: torch.cuda.Event | None = None
+    """After which a GPU has it, where it comes there on a stream of its own."""
 
     @property
     def part(self) -> slice:
@@ -75,10 +113,9 @@ class Loader(Protocol):
 class ImageLoader:
     """Makes a batch from positions: gathers images, labels and rows, moves and converts them, and draws the views.
 
-    On a GPU all of this is queued on a stream of its own from pinned memory, so that copies run beside the steps.
-
     Args:
-        fetch: rows by position, on the CPU; stored types and layouts are converted to float32 in the network's layout.
+        fetch: rows by position, from the CPU or `HeldRows`; stored types and layouts are converted to float32 in the network's
+            layout. None: there are none.
         precision: "bfloat16" rounds rows that are maps to the type that autocast gives the network's own maps.
         seed: of this epoch's views, and of what objectives draw."""
 
@@ -86,7 +123,7 @@ class ImageLoader:
         self,
         network: nn.Module,
         split: Split,
-        fetch: Callable[[Tensor], Sequence[Tensor]] = lambda positions: [],
+        fetch: Rows | None = None,
         *,
         augmentation: str,
         precision: str,
@@ -97,12 +134,16 @@ class ImageLoader:
             raise DataError(
                 f"augment = {augmentation} is for images (N, C, H, W), not {tuple(split.images.shape)}: use none"
             )
-        self._split, self._fetch, self._group = split, fetch, group
+        self._fetch, self._group = fetch, group
         self._augmentation, self._seed, self._generator = augmentation, seed, generator(seed, "augment")
         self._device = next(network.parameters()).device
+        self._images, self._labels = held(split, self._device)
         self._layout = layout(network)
         self._maps = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        held_rows = fetch is None or isinstance(fetch, HeldRows)
+        beside = self._device.type == "cuda" and not (held_rows and self._images.device == self._device)
+        self._stream = torch.cuda.Stream(self._device) if beside else None
+        self._begun: deque[torch.cuda.Event] = deque()
 
     def make(self, item: tuple[int, Tensor]) -> Batch:
         """See `Loader`."""
@@ -111,32 +152,31 @@ class ImageLoader:
         part = self._group.part(size)
         positions = positions[part]
         with torch.no_grad(), torch.cuda.stream(self._stream):
-            rows = [self._moved(rows) for rows in self._fetch(positions)]
-            images = as_float(self._moved(self._split.images.index_select(0, positions)))
-            batch = Batch(
+            place = send(positions, self._images.device)
+            rows = [] if self._fetch is None else [send(rows, self._device) for rows in self._fetch(positions)]
+            images = as_float(send(self._images.index_select(0, place), self._device))
+            return Batch(
                 positions,
                 augment(images, self._augmentation, self._generator, batch=size, part=part),
-                self._moved(self._split.labels.index_select(0, positions)),
+                send(self._labels.index_select(0, place), self._device),
                 [each.to(self._maps, memory_format=self._layout) if each.dim() == 4 else each.float() for each in rows],
                 seed=derive(self._seed, "step", step),
                 group=self._group,
                 size=size,
+                ready=None if self._stream is None else self._stream.record_event(),
             )
-        if self._stream is not None:
-            self._stream.synchronize()  # this thread waits, not the one that takes the steps
-        return batch
 
     def received(self, batch: Batch) -> Batch:
-        """See `Loader`; the batch's memory is not used anew before that work is done."""
-        if self._stream is not None:
+        """See `Loader`; the batch's memory is not used anew before the step is done."""
+        if batch.ready is not None:
+            stream = torch.cuda.current_stream(self._device)
+            self._begun.append(stream.record_event())
+            stream.wait_event(batch.ready)
             for tensor in (batch.inputs, batch.labels, *batch.rows):
-                tensor.record_stream(torch.cuda.current_stream(self._device))
+                tensor.record_stream(stream)
+            if len(self._begun) > LEAD:
+                self._begun.popleft().synchronize()
         return batch
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        if self._stream is None:
-            return tensor.to(self._device)
-        return tensor.pin_memory().to(self._device, non_blocking=True)
 
 
 def layout(network: nn.Module) -> torch.memory_format:

@@ -75,7 +75,7 @@ def test_an_affine_head_is_scored_as_its_candidates_are(values: Tensor, radius: 
 
 def test_candidates_are_scored_in_parts(values: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = LiveSearch(LiveConfig(weight=1)).displacement(_head(Unknown()), values, _batch())
-    monkeypatch.setattr("decouple.learn.live.CANDIDATE_VALUES", 5 * values.numel())
+    monkeypatch.setattr("decouple.learn.live.CANDIDATE_BYTES", 7 * values.nbytes)
     parts = LiveSearch(LiveConfig(weight=1)).displacement(_head(Unknown()), values, _batch())
     assert torch.allclose(parts, whole, rtol=1e-4, atol=1e-5)
 

@@ -277,6 +277,36 @@ def test_only_the_centres_and_directions_go_through_the_head(network: Stages, da
     assert candidates.described
 
 
+@pytest.mark.parametrize("described", [True, False])
+def test_where_memory_is_short_half_as_many_candidates_are_scored_at_a_time(
+    network: Stages, data: ImageData, monkeypatch: pytest.MonkeyPatch, described: bool
+) -> None:
+    """Only where they do not influence each other, and from then on at once."""
+    point, labels = search_points(network, data.image_shape)[0], data.train.labels[:4]
+    judges = {kind: Judge(network, statistics=kind, pilot=data.train.images[:32]) for kind in ("frozen", "batch")}
+    start = judges["frozen"].advance(0, data.train.images[:4])
+    candidates, _ = ES.ask(ES.init(start, point, 0, None, torch.sum))
+    assert isinstance(candidates, Factored)
+    candidates = candidates if described else candidates.whole()
+    whole, passes = judges["frozen"].fitness(point, candidates, labels), []
+    logits = Judge.logits
+
+    def limited(judge: Judge, point: Any, values: Tensor) -> Tensor:
+        passes.append(len(values))
+        if len(values) > 12:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return logits(judge, point, values)
+
+    monkeypatch.setattr(Judge, "logits", limited)
+    for tried in ([36, 20, 12, 12, 12], [12, 12, 12]):
+        passes.clear()
+        found = judges["frozen"].fitness(point, candidates, labels)
+        assert passes == tried
+        assert torch.allclose(found, whole, atol=1e-5)
+    with pytest.raises(torch.OutOfMemoryError):
+        judges["batch"].fitness(point, candidates, labels)
+
+
 @pytest.mark.parametrize(
     "algorithm", [replace(ES, shared_seed=5), replace(ES, config=EsConfig(generations=0), shared_seed=5)]
 )

@@ -38,6 +38,12 @@ def test_rows_come_by_position_from_memory_and_from_disk(
     whole = in_memory.rows(torch.arange(72))
     assert torch.equal(whole[0][positions], in_memory.rows(positions)[0])
     assert in_memory.nbytes == on_disk.nbytes
+    for targets in (in_memory, on_disk):
+        size = sum(rows[0].nbytes for rows in expected[1:]) * 72
+        taken = targets.rows_on(torch.device("cpu"), size, first=1)
+        assert taken is not None
+        assert all(torch.equal(a, b) for a, b in zip(expected[1:], taken(positions), strict=True))
+        assert targets.rows_on(torch.device("cpu"), size - 1, first=1) is None, "they take more than they may"
 
 
 def test_a_single_shard_may_stay_on_disk_too(

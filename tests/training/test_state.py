@@ -1,6 +1,7 @@
 """Any optimiser's state survives a file without pickle."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,6 +41,38 @@ def test_what_cannot_be_kept_is_named() -> None:
     optimizer.param_groups[0]["schedule"] = len
     with pytest.raises(ConfigError, match="state of SGD holds a builtin_function_or_method, which a checkpoint cannot keep"):
         pack_state(optimizer)
+
+
+@pytest.mark.parametrize("fused", [(True, None), (None, True)])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_state_serves_an_optimiser_with_other_kernels(tmp_path: Path, fused: tuple[bool | None, ...], kind: Any) -> None:
+    """As that of a GPU does on a CPU, and the other way round; a file does not keep how a tensor lies in memory."""
+    options = {"momentum": 0.9, "nesterov": True} if kind is torch.optim.SGD else {}
+    stream, gradient = torch.Generator().manual_seed(0), torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    start = torch.randn(4, 3, 2, 2, generator=stream).to(memory_format=torch.channels_last)
+
+    def step(optimizer: torch.optim.Optimizer) -> None:
+        (weight,) = optimizer.param_groups[0]["params"]
+        weight.grad = torch.empty_like(weight).copy_(gradient)
+        optimizer.step()
+
+    first = kind([nn.Parameter(start.clone())], lr=0.1, fused=fused[0], **options)
+    step(first)
+    tensors, rest = pack_state(first)
+    save_tensors(tmp_path / "s", tensors, {"optimizer": rest}, unit="u")
+    (weight,) = first.param_groups[0]["params"]
+    other = kind([nn.Parameter(weight.detach().clone())], lr=0.5, fused=fused[1], **options)
+    found, meta = load_tensors(tmp_path / "s", unit="u")
+    restore_state(other, found, meta["optimizer"])
+    (copy,) = other.param_groups[0]["params"]
+    assert (other.param_groups[0]["fused"], other.param_groups[0]["lr"]) == (fused[1], 0.1)
+    kept = [value for value in other.state[copy].values() if value.shape == copy.shape]
+    assert kept
+    assert all(value.stride() == copy.stride() for value in kept)
+    for optimizer in (first, other):
+        step(optimizer)
+    assert torch.allclose(copy, weight, atol=1e-6)
+    assert not torch.allclose(copy, start, atol=1e-3)
 
 
 def test_settings_name_the_optimiser() -> None:

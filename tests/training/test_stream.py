@@ -54,7 +54,8 @@ def _network(data: ImageData) -> Stages:
 
 def _epoch(network: Stages, data: ImageData, objective: Objective, *, ahead: int, precision: str = "float32") -> float:
     loop = Loop(network, make_optimizer(network, TrainConfig(), batch=10), objective, 1.0, precision)
-    loader = ImageLoader(network, data.train, fetch_of(objective), augmentation="flip-crop", precision=precision, seed=0)
+    fetch = fetch_of(objective, torch.device("cpu"))
+    loader = ImageLoader(network, data.train, fetch, augmentation="flip-crop", precision=precision, seed=0)
     batches = epoch_batches(len(data.train), 10, seed=0, epoch=0)
     return loop.epoch(loader, batches, before_step=lambda step: None, seed=0, what="test", ahead=ahead)
 

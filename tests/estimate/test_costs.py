@@ -1,0 +1,96 @@
+"""What is counted on a few images is what the whole computation does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from decouple.config import EsConfig, LearnConfig, NetworkConfig, Q0Config, RunConfig, SearchConfig, SgdConfig
+from decouple.data import ImageData
+from decouple.errors import ConfigError
+from decouple.estimate import GPUS, Gpu, Work, estimate
+from decouple.estimate.gpus import LAUNCH, REACHED, STREAMED, named
+from decouple.estimate.stages import Searching, training_work
+from decouple.estimate.work import counted, of_images
+from decouple.learn.objective import CrossEntropy
+from decouple.networks import Stages
+from decouple.search import EvolutionStrategy, Judge, search_batch, search_points
+from decouple.training.stream import Batch
+
+CONFIG = RunConfig(
+    network=NetworkConfig(width=8, groups=1),
+    search=SearchConfig(
+        points="all", batch=24, solutions=2, es=EsConfig(population=32, generations={"blocks": 6, "logits": 3})
+    ),
+    learn=LearnConfig(epochs=3, batch=24),
+    sgd=SgdConfig(epochs=2, batch=12, groups=(1,)),
+    q0=Q0Config(cycles=2, epochs=2, batch=18, alpha=0.0),
+)
+DIGITS = replace(CONFIG, data=replace(CONFIG.data, name="digits", validation=100, prior=30, train=48))
+
+
+def test_a_search_is_counted_as_it_is_done(network: Stages, data: ImageData) -> None:
+    """With directions that the images of a batch share, whose cost does not grow with them."""
+    points = search_points(network, data.image_shape)
+    search = Searching.of(CONFIG, network, data, points)
+    judge = Judge(network, pilot=data.train.images[:24])
+    images, labels = data.train.images[:24], data.train.labels[:24]
+    search_batch(judge, images, labels, EvolutionStrategy(EsConfig(generations=0)), seed=0)
+    batch = counted(lambda: search_batch(judge, images, labels, EvolutionStrategy(CONFIG.search.es), seed=0))
+    batches, again = 3, 2 * (1 + CONFIG.compare.images / 72)
+    found = search.work(CONFIG, network, data, 72)
+    assert found.flops == pytest.approx(batch.flops * batches * again, rel=0.02)
+    assert found.moved == pytest.approx(batch.moved * batches * again, rel=0.2)
+    in_full = Judge(network, pilot=data.train.images[:24], factored=False)
+    with FlopCounterMode(display=False) as counter:
+        search_batch(in_full, images, labels, EvolutionStrategy(CONFIG.search.es), seed=0)
+    assert found.flops < 0.8 * counter.get_total_flops() * batches * again
+
+
+def test_a_training_is_counted_as_it_is_done(network: Stages, data: ImageData) -> None:
+    own = replace(CONFIG, learn=LearnConfig(epochs=1, batch=24))
+    batch = Batch(torch.arange(12), data.train.images[:12], data.train.labels[:12], [])
+    network.train().zero_grad()
+    CrossEntropy()(network, batch)
+    step = counted(lambda: CrossEntropy()(network, batch).backward())
+    learned, q0 = training_work(own, {1: network}, data, 72)
+    without, _ = training_work(replace(own, sgd=replace(own.sgd, epochs=1)), {1: network}, data, 72)
+    baseline = learned - without
+    assert baseline.flops == pytest.approx(6 * step.flops, rel=1e-6)
+    assert baseline.moved == pytest.approx(6 * step.moved, rel=0.02)
+    assert 6 * step.kernels <= baseline.kernels <= 6 * (step.kernels + 40)
+    assert q0.flops == pytest.approx(2 * 4 * 6 * step.flops, rel=1e-6), "two trajectories of two cycles of two epochs"
+
+
+def test_what_images_share_is_counted_once() -> None:
+    weights = torch.ones(7, 5)
+    for images in (2, 3, 40):
+        direct = counted(lambda number=images: torch.ones(number, 7) @ weights + weights.sum())  # type: ignore[misc]
+        assert of_images(lambda number: counted(lambda: torch.ones(number, 7) @ weights + weights.sum()), images) == direct
+
+
+def test_the_slowest_of_computing_moving_and_starting_decides() -> None:
+    gpu = Gpu("made up", float32=1e12, bfloat16=4e12, bandwidth=1e11, memory=1e9)
+    assert gpu.seconds(Work(flops=1e12), "float32") == pytest.approx(1 / REACHED)
+    assert gpu.seconds(Work(flops=1e12), "mixed") == pytest.approx(0.25 / REACHED)
+    assert gpu.seconds(Work(flops=1e12, moved=1e13), "bfloat16") == pytest.approx(100 / STREAMED)
+    assert gpu.seconds(Work(1e9, 1e9, kernels=1e6), "bfloat16") == pytest.approx(1e6 * LAUNCH)
+
+
+def test_a_named_gpu_is_estimated_without_timing_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("decouple.estimate.stages._seconds", lambda run, device: pytest.fail("it is timed"))
+    found = estimate(DIGITS, device="A100")
+    assert found.gpu is GPUS["a100"]
+    assert [cost.seconds for cost in (found.search, found.learn, found.q0)] == [None] * 3
+    lines = found.text().splitlines()
+    assert lines[0].split() == ["stage", "FLOPs", "bytes", "moved", "NVIDIA", "A100"]
+    assert not any("this machine" in line or "time here" in line for line in lines)
+    assert "not measured: 40% of 312 TFLOP/s (bfloat16) or 156 (float32, as TF32), 60% of 2.04 TB/s" in lines[-1]
+    assert any("on a GPU about" in line and "of its 74.5 GiB" in line for line in lines)
+
+
+def test_a_device_that_is_neither_is_refused() -> None:
+    assert named("cuda:3") is None
+    with pytest.raises(ConfigError, match=r"device 'h10' is unknown; did you mean 'h100'\?"):
+        estimate(DIGITS, device="h10")
