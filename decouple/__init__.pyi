@@ -34,6 +34,7 @@ from .config import (
     RoundsConfig as RoundsConfig,
     RunConfig as RunConfig,
     SearchConfig as SearchConfig,
+    SearchedNetwork as SearchedNetwork,
     SgdConfig as SgdConfig,
     TextConfig as TextConfig,
     TuneConfig as TuneConfig,

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, did_you_mean
 
 FROM_FILE = "decouple_own_"
 """What the names of modules begin with that were read from a FILE.py."""
@@ -51,9 +51,11 @@ def load(name: str, setting: str) -> Any:
     where, _, what = name.rpartition(":")
     try:
         module = _module_of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
-        return getattr(module, what)
     except Exception as error:  # whatever the user's code raises
         raise ConfigError(f"{setting} = {name} cannot be loaded ({type(error).__name__}: {error})") from error
+    if not hasattr(module, what):
+        raise ConfigError(f"{setting} = {name}: {where} defines no '{what}'{did_you_mean(what, vars(module))}")
+    return getattr(module, what)
 
 
 def digest_of(name: str, setting: str, loader: Callable[[], Any] | None = None) -> str:
@@ -69,7 +71,9 @@ def digest_of(name: str, setting: str, loader: Callable[[], Any] | None = None) 
     try:
         file = where if where.endswith(".py") else inspect.getsourcefile(loader() if loader else load(name, setting))
         return hashlib.blake2b(Path(str(file)).expanduser().read_bytes(), digest_size=8).hexdigest()
-    except (OSError, TypeError):
+    except (OSError, TypeError) as error:
+        if where.endswith(".py"):
+            raise ConfigError(f"{setting} = {name}: {where} cannot be read ({getattr(error, 'strerror', error)})") from None
         raise ConfigError(
             f"{setting} = {name}: there is no file to read that defines it, and so none to tell by when it changes"
         ) from None

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from decouple._version import __version__
+from decouple.errors import DamagedFileError, RunDirectoryError
+from decouple.files import read_json
 from decouple.formats import html_table, plural
 
 Row = tuple[str, str, str]
@@ -326,6 +330,30 @@ class TextResults(Headlines):
 
 FORMAT = 2
 """Of results.json and curves.json."""
+
+RUN_FORMAT = 2
+"""Of a run directory. 1 was written by decouple 0.1."""
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The run.json of a run directory; nothing, if it is missing or damaged."""
+    try:
+        run = read_json(folder / "run.json")
+    except DamagedFileError:
+        return {}
+    return run if isinstance(run, dict) else {}
+
+
+def expect_format(folder: Path) -> None:
+    """Raise RunDirectoryError if run.json tells that another format's version has written the directory."""
+    run = read_run(folder)
+    if (found := run.get("format", RUN_FORMAT)) != RUN_FORMAT:
+        versions = run.get("versions")
+        writer = versions.get("decouple") if isinstance(versions, dict) else None
+        raise RunDirectoryError(
+            f"{folder} has run-directory format {found}, written by decouple {writer or '(unknown)'}; decouple {__version__} reads "
+            f"format {RUN_FORMAT}: continue this run with the version that wrote it, or start it anew in another folder"
+        )
 
 
 def to_json(record: Record) -> Any:

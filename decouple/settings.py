@@ -70,12 +70,16 @@ def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
     data = own_code.located(config.data.name) if config.data.is_code else config.data.name
     if data.startswith(PLACES) and path:
         data = f"{kind}:{os.path.realpath(os.path.join(data_root or '.', os.path.expanduser(path)))}"
-    network = own_code.located(config.network.name) if config.network.is_code else config.network.name
-    return dataclasses.replace(
+    return with_values(
         config,
-        search=dataclasses.replace(config.search, algorithm=registry.located(config.search.algorithm)),
-        network=dataclasses.replace(config.network, name=network),
-        data=dataclasses.replace(config.data, name=data),
+        {
+            "search": {
+                "algorithm": registry.located(config.search.algorithm),
+                "network": {"name": own_code.located(config.search.network.name)},
+            },
+            "network": {"name": own_code.located(config.network.name)},
+            "data": {"name": data},
+        },
     )
 
 

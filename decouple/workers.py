@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -79,32 +80,32 @@ def distribute(
     result_bytes: int,
     mend: str,
 ) -> None:
-    """Call `function(shared, device, *arguments)` in a worker for every job, and keep each result as it comes.
+    """Call `function(shared, device, *arguments)` for every job and keep each result; the only worker of this machine is this process.
 
     Args:
-        function: of a module that workers can import.
-        shared: what all jobs take, on the CPU.
-        device: "cpu" or "cuda"; the workers share out the GPUs, whose numbers are not this process's, and the memory of each.
-        workers, address: jobs at once, and a Ray cluster to do them; None: processes of our own.
-        result_bytes: of a job's result, about.
-        mend: what to lower where the memory does not suffice, for a message.
+        function, shared: of a module that workers can import; what all jobs take, on the CPU.
+        device: such as "cpu" or "cuda:1"; workers share out the GPUs, whose numbers are not this process's, and their memory.
+        workers, address: jobs at once, and a Ray cluster to do them; None: this machine.
+        result_bytes, mend: size of a job's result, about; what to lower where the memory does not suffice, for a message.
 
     Raises:
         ConfigError: no Ray cluster at `address`, one without what is needed, or with other versions of decouple or torch.
         WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays. What a job raised comes as itself."""
+    if not jobs or (workers == 1 and address is None):
+        return _do_here(function, shared, jobs, device)
+    device, waiting = torch.device(device).type, deque((job, 1) for job in jobs)
     with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
         part = _part(ray, workers, device, started)
         remote = ray.remote(max_retries=0, **part.resources)(_work)
         if device == "cuda" and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # what this process keeps for its next tensors the workers can use
         shipped = ray.put(shared)
-        waiting = deque((job, 1) for job in jobs)
         running: dict[Any, tuple[Job, int]] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < workers:
                     job, attempt = waiting.popleft()
-                    started_with = (device, job.arguments(), part, torch.get_default_dtype(), _versions())
+                    started_with = (device, job.arguments(), part, torch.get_default_dtype(), _versions(), sys.argv)
                     running[remote.remote(function, shipped, *started_with)] = job, attempt
                 # The time limit lets Ctrl-C and SIGTERM through.
                 for reference in ray.wait(list(running), timeout=1.0)[0]:
@@ -120,6 +121,13 @@ def distribute(
                     ray.cancel(reference, force=True)
 
 
+def _do_here(function: Callable[..., Any], shared: Any, jobs: Sequence[Job], device: str) -> None:
+    waiting = deque(jobs)
+    while waiting:
+        job = waiting.popleft()
+        waiting.extend(job.keep(function(shared, device, *job.arguments())))
+
+
 def _work(
     function: Callable[..., Any],
     shared: Any,
@@ -128,6 +136,7 @@ def _work(
     part: Part,
     dtype: torch.dtype,
     versions: dict[str, str],
+    argv: list[str],
 ) -> tuple[Any]:
     """Runs in a worker."""
     if (own := _versions()) != versions:
@@ -135,6 +144,7 @@ def _work(
             f"the worker on {socket.gethostname()} has {own}, and this process {versions}: results would differ; install the "
             "same versions on every node"
         )
+    sys.argv = argv  # a run notes the command that it was made by
     torch.set_num_threads(part.threads)
     torch.set_default_dtype(dtype)  # on which a network's own forward may rely
     devices.prepare()

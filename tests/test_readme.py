@@ -12,7 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import decouple
 from benchmarks import ablations, data_efficiency, headline, q0_images, q0_starts, q0_text, rows
@@ -60,10 +62,11 @@ PRINTED: dict[str, Callable[[str], bool]] = {
     ),
     "decouple/networks/README.md 2": lambda printed: printed == "",
     "decouple/pipeline/README.md 0": lambda printed: printed == "60 (3,)\n",
-    "decouple/pipeline/README.md 1": lambda printed: (
+    "decouple/pipeline/README.md 1": lambda printed: printed == "",
+    "decouple/pipeline/README.md 2": lambda printed: (
         len(_percentages(printed)) == 4 and printed.endswith("[(8, 3, 3), (8, 1, 1), (10,)] (0, 1, 2) 2\n")
     ),
-    "decouple/pipeline/README.md 2": lambda printed: printed.startswith("learn sgd 1 {'loss': "),
+    "decouple/pipeline/README.md 3": lambda printed: printed.startswith("learn sgd 1 {'loss': "),
     "decouple/q0/README.md 0": lambda printed: float(re.findall(r"accuracy ([\d.]+) %", printed)[-1]) > 90,
     "decouple/q0/README.md 1": lambda printed: float(re.findall(r"tensor\(([\d.]+)\)", printed)[-1]) > 0.9,
     "decouple/q0/README.md 2": lambda printed: printed.endswith("True\n"),
@@ -89,6 +92,81 @@ def test_the_python_examples_run(
     exec(compile(code, name, "exec"), {"__name__": "example"})
     printed = capsys.readouterr().out
     assert PRINTED[name](printed), printed
+
+
+AFTERNOON = [
+    *(
+        "--data.train",
+        "60",
+        "--data.validation",
+        "40",
+        "--data.prior",
+        "40",
+        "--data.test",
+        "20",
+        "--network.args",
+        "width=2",
+    ),
+    *("--search.es.population", "4", "--search.es.generations", "2", "--search.batch", "30", "--search.solutions", "1"),
+    *("--compare.images", "20", "--compare.records", "2", "--q0.cycles", "2", "--q0.epochs", "1", "--quiet"),
+]
+"""Settings by which the transcript takes seconds."""
+
+
+def _images(kind: str) -> str:
+    """A data set of four classes in the current folder; gives its name."""
+    labels = np.arange(160) % 4
+    images = np.random.default_rng(0).integers(0, 128, (160, 8, 8, 3), dtype=np.uint8)
+    for label in range(4):
+        images[labels == label, 2 * label : 2 * label + 2] += 100
+    parts = {"train": slice(140), "test": slice(140, 160)}
+    if kind == "npz":
+        np.savez("data.npz", x_train=images[:140], y_train=labels[:140], x_test=images[140:], y_test=labels[140:])
+    elif kind == "hf":
+        datasets = pytest.importorskip("datasets")
+        kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(4)})
+        columns = {name: {"image": list(images[part]), "label": labels[part].tolist()} for name, part in parts.items()}
+        datasets.DatasetDict(
+            {name: datasets.Dataset.from_dict(values, features=kinds) for name, values in columns.items()}
+        ).save_to_disk("data")
+    else:
+        for name, part in parts.items():
+            for number, (image, label) in enumerate(zip(images[part], labels[part], strict=True)):
+                folder = Path("cifar10") / name / str(label)
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(folder / f"{number}.png")
+    return {"npz": "npz:data.npz", "hf": "hf:data", "folder": "folder:cifar10"}[kind]
+
+
+@pytest.mark.parametrize("kind", ["folder", "npz", "hf"])
+def test_the_afternoons_table_is_made(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files and commands of the guide, with the table's own methods in the transcript."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("decouple.report.build_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("decouple.report.style.render", lambda figure, kind: b"")
+    guide = GUIDES["decouple/pipeline/README.md"].split("## An afternoon's table")[1].split("\n## ")[0]
+    blocks: dict[str, str] = dict(BLOCK.findall(guide))
+    Path("resnet.py").write_text(blocks["python"])
+    Path("cifar.yaml").write_text(blocks["yaml"].replace("folder:cifar10", _images(kind)))
+    shown = []
+    for line in blocks["sh"].replace("--workers 2", "").splitlines():  # Ray takes seconds to start
+        words = shlex.split(line, comments=True)
+        if words[1] == "tune":
+            words[words.index("--trials") + 1] = "2"
+            words += ["--epochs", "2", "--extensions", "0"]
+        if words[1] in ("estimate", "tune", "run"):
+            words += AFTERNOON
+        assert run_command(words[1:]) == 0, words
+        shown.append(capsys.readouterr().out)
+    assert "Proposed (*): --network.points 1 2 4.0 4" in shown[0]
+    assert "sgd: lr = " in shown[2]
+    head, *rows = blocks["text"].split("\n\n")[-1].strip().splitlines()
+    assert shown[-1].splitlines()[0].split() == head.split()
+    assert [re.split(r"  +", row)[:2] for row in shown[-1].splitlines()[1:]] == [re.split(r"  +", row)[:2] for row in rows]
+    assert Path("runs/table/table.tex").is_file()
 
 
 def test_every_example_is_checked() -> None:

@@ -1,5 +1,6 @@
 """What a worker does, called here without Ray."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ def _computed(shared: float, device: str, power: int) -> torch.Tensor:
 
 def test_a_worker_computes_in_the_callers_default_type() -> None:
     for dtype in (torch.float64, torch.float32):
-        (found,) = workers._work(_computed, 3.0, "cpu", (2,), PART, dtype, workers._versions())
+        (found,) = workers._work(_computed, 3.0, "cpu", (2,), PART, dtype, workers._versions(), sys.argv)
         assert (found.dtype, found.tolist()) == (dtype, [9.0])
 
 
@@ -53,6 +54,23 @@ def test_a_worker_keeps_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[float] = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
     monkeypatch.setattr(devices, "_share", 1.0)
-    workers._work(lambda shared, device: None, None, "cuda", (), PART, torch.float32, workers._versions())
+    workers._work(lambda shared, device: None, None, "cuda", (), PART, torch.float32, workers._versions(), sys.argv)
     devices.prepare()  # as a run does that the worker carries out
     assert (limits, devices._share) == ([0.3], 0.3)
+
+
+def test_one_worker_is_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_ray", lambda *_: pytest.fail("Ray was started"))
+    kept: list[float] = []
+
+    def job(power: int) -> workers.Job:
+        def keep(found: torch.Tensor) -> list[workers.Job]:
+            kept.append(found.item())
+            return [job(power + 2)] if power < 3 else []
+
+        return workers.Job("powers", lambda: (power,), keep)
+
+    limits = {"address": None, "result_bytes": 0, "mend": ""}
+    workers.distribute(_computed, 3.0, [job(1), job(2)], device="cpu", workers=1, **limits)  # type: ignore[arg-type]
+    assert kept == [3, 9, 27, 81], "those that can be done after others too"
+    workers.distribute(_computed, 3.0, [], device="cpu", workers=2, **limits)  # type: ignore[arg-type]

@@ -154,16 +154,16 @@ def _repeat(stage: str, path: Path, argv: list[str]) -> None:
         named = _named(stage, options, before)
         _execute(directory, group, config, options, stage, named=named)
         # Only now: settings that are refused, or that fail, must not become the run's.
-        from decouple.pipeline.stages import OUTDATED, set_aside
+        from decouple.pipeline.stages import set_aside
 
-        outdated = group.first and config != before and stage != "report" and set_aside(path)
+        outdated = set_aside(path) if group.first and config != before and stage != "report" else None
         directory.write_config(config)
     if not group.first:
         return
     if stage != "report":
         print(f"{stage}: done. 'decouple report {path}' brings the results and the report up to date.")
         if outdated:
-            print(f"Those of the earlier settings are in {path / OUTDATED}.")
+            print(f"Those of the earlier settings are in {outdated}.")
     if stage == "compare":
         out = path / "comparison"
         code = tuple(config.code[setting] for setting in named if setting in config.code)
@@ -174,12 +174,13 @@ def _named(stage: str, options: SearchCodeOptions | ExportOptions, config: RunCo
     """The settings that name code and that the user has given, which is that of the run; those of a search may be new."""
     given = {
         "search.algorithm": options.search.algorithm if isinstance(options, SearchCodeOptions) else None,
+        "search.network.name": options.search.network.name if isinstance(options, SearchCodeOptions) else None,
         "network.name": options.network.name,
         "data.name": options.data.name,
     }
     for setting, name in given.items():
         own = config.code.get(setting)
-        if name and own and own_code.located(name) != own and (stage, setting) != ("search", "search.algorithm"):
+        if name and own and own_code.located(name) != own and not setting.startswith(f"{stage}."):
             raise ConfigError(f"the run was made with {own}, which 'decouple {stage}' cannot change: give --{setting} {own}")
     return [setting for setting, name in given.items() if name]
 

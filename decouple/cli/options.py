@@ -21,7 +21,7 @@ STAGE_SECTIONS = {
 """The sections that each stage command may change."""
 
 
-CODE = ("search.algorithm", "network.name", "data.name")
+CODE = ("search.algorithm", "search.network.name", "network.name", "data.name")
 """The settings that may name code, which a stage takes where the run has such."""
 
 
@@ -80,15 +80,16 @@ class TuneOptions(TuneConfig):
 
 
 @dataclass(frozen=True)
-class NamedAlgorithm(Section):
-    algorithm: Name | None = None
-    """The algorithm that this run searches with: code, which is only run when you name it."""
-
-
-@dataclass(frozen=True)
 class NamedCode(Section):
     name: Name | None = None
     """That of this run: code, which is only run when you name it."""
+
+
+@dataclass(frozen=True)
+class NamedInSearch(Section):
+    algorithm: Name | None = None
+    """The algorithm that this run searches with: code, which is only run when you name it."""
+    network: NamedCode = field(default_factory=NamedCode)
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,9 @@ class CodeOptions(StageOptions):
 
 @dataclass(frozen=True)
 class SearchCodeOptions(CodeOptions):
-    """Of a stage that cannot change the algorithm."""
+    """Of a stage that cannot change the search."""
 
-    search: NamedAlgorithm = field(default_factory=NamedAlgorithm)
+    search: NamedInSearch = field(default_factory=NamedInSearch)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from decouple.cli.options import STAGE_SECTIONS
 from decouple.config import Section
 from decouple.config.base import hints
 from decouple.errors import ConfigError, SettingError, did_you_mean
@@ -31,7 +32,7 @@ from decouple.settings import Config, flattened, from_builtins, with_values
 Options = TypeVar("Options", bound=Section)
 
 
-SHORT = {"--network": "--network.name"}
+SHORT = {"--network": "--network.name", "--search.network": "--search.network.name"}
 """Settings that have a short name."""
 
 
@@ -70,8 +71,11 @@ def parse_settings(usage: str, argv: list[str], options: Section, base: Config, 
     about = f"Every setting, with its value in {'this run' if 'RUN_DIR' in usage else 'this preset'}."
     values, unknown = _given(spelled_out(argv), [*_fields(options), *_fields(base, shown)], usage=usage, about=about)
     kept = [name for name in _names(base, set(hints(type(base))) - set(shown)) if name != "--preset"]
-    if unknown and _option(unknown[0]) in kept:
-        raise ConfigError(f"the run keeps its {_option(unknown[0])}")
+    if unknown and (option := _option(unknown[0])) in kept:
+        section, own = option[2:].partition(".")[0], usage.partition(" ")[0]
+        stage = next((stage for stage, sections in STAGE_SECTIONS.items() if section in sections), None)
+        other = f"'decouple {stage} RUN_DIR {option} …'" if stage else "'decouple run' with another --out"
+        raise ConfigError(f"'decouple {own}' does not change {option}, which the run keeps; {other} does")
     _refuse_unknown(unknown, [*_names(options), *_names(base, shown)], form="settings are given as --section.name value")
     with _named_as_options():
         return from_builtins({name: values[name] for name in hints(type(base)) if name in shown}, base)

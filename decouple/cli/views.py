@@ -8,6 +8,7 @@ from pathlib import Path
 from decouple.cli.options import PlanOptions, PointsOptions, TableOptions
 from decouple.cli.parsing import parse_options
 from decouple.config import NetworkConfig
+from decouple.config.base import inside
 from decouple.config.images import PAPER
 from decouple.errors import ConfigError
 from decouple.presets import PRESETS
@@ -43,7 +44,8 @@ def points(argv: list[str]) -> None:
             f"the {PAPER}'s network is cut at its blocks: give torchvision:NAME, timm:NAME or FILE.py:FUNCTION"
         )
     options = parse_options("points NETWORK", argv if argv[0].startswith("-") else argv[1:], PointsOptions())
-    network = NetworkConfig(name=argv[0], args=options.args)
+    with inside("network"):
+        network = NetworkConfig(name=argv[0], args=options.args)
     from decouple.networks.build import build_module
     from decouple.networks.points import cut_points
 

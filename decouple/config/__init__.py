@@ -2,7 +2,7 @@
 at once."""
 
 from decouple.config.base import NO_IDENTITY, Section, identity
-from decouple.config.images import DataConfig, NetworkConfig
+from decouple.config.images import DataConfig, NetworkConfig, SearchedNetwork
 from decouple.config.q0 import TEXT_Q0, Q0Config
 from decouple.config.runs import CorpusConfig, GptConfig, RunConfig, TextConfig
 from decouple.config.search import EsConfig, PaperConfig, SearchConfig
@@ -25,6 +25,7 @@ __all__ = [
     "RoundsConfig",
     "RunConfig",
     "SearchConfig",
+    "SearchedNetwork",
     "Section",
     "SgdConfig",
     "StepConfig",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from decouple import own_code
 from decouple.config.base import Name, Positive, Section, Seed, Share
 
 PAPER = "paper"
 """The name of the paper's network."""
+LEARNED = "learned"
+"""The name by which the network that learns is searched too."""
 COLLECTIONS = ("torchvision:", "timm:")
 """What the names of networks of these packages begin with."""
 PLACES = ("folder:", "npz:", "safetensors:")
@@ -41,7 +43,12 @@ class DataConfig(Section):
 
 
 @dataclass(frozen=True)
-class NetworkConfig(Section):
+class NamedNetwork(Section):
+    """A network by name."""
+
+    settled: ClassVar[dict[str, str]] = {PAPER: "settings and points of its own"}
+    """Names that take neither arguments nor points, and what they have instead."""
+
     name: Name = PAPER
     """paper, torchvision:NAME, timm:NAME, or your own: FILE.py:FUNCTION or package.module:FUNCTION, which returns an nn.Module. The
     settings from width on are the paper's. Also --network."""
@@ -49,6 +56,38 @@ class NetworkConfig(Section):
     """Arguments of the function that builds the network; num_classes and in_chans are the data's unless given."""
     points: tuple[Name, ...] = ()
     """Search points, names of layers, the network's output last; none: those that 'decouple points NETWORK' proposes."""
+
+    @property
+    def is_code(self) -> bool:
+        """Whether a function of the user's own builds it."""
+        return own_code.is_address(self.name) and not self.name.startswith(COLLECTIONS)
+
+    def _check(self) -> None:
+        if self.name in self.settled and (self.args or self.points):
+            self._refuse("args" if self.args else "points", f"none for {self.name}, which has {self.settled[self.name]}")
+        if self.name not in self.settled and not self.name.startswith(COLLECTIONS) and not self.is_code:
+            known = ", ".join(self.settled)
+            self._refuse(
+                "name", f"{known}, torchvision:NAME, timm:NAME, or code, FILE.py:FUNCTION or package.module:FUNCTION"
+            )
+
+
+@dataclass(frozen=True)
+class SearchedNetwork(NamedNetwork):
+    """The network whose representations are searched. Its search points must have the shapes of those of the network that
+    learns, whose names they take."""
+
+    settled: ClassVar[dict[str, str]] = NamedNetwork.settled | {LEARNED: "those of the network that learns"}
+
+    name: Name = LEARNED
+    """learned: as the network that learns, of the paper's with one ConvGroup a block; or another by its name, as --network.name.
+    Also --search.network."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig(NamedNetwork):
+    """The network that learns, and of which the paper's is made wherever it is named."""
+
     width: Positive = 32
     """Channels of each block (paper: 256)."""
     blocks: Positive = 3
@@ -61,18 +100,3 @@ class NetworkConfig(Section):
     """BatchNorm's epsilon. 1e-5 makes gradients explode where a Dirac channel is nearly constant (MNIST)."""
     statistics: Literal["running", "batch"] = "running"
     """What normalises at evaluation: running averages, or the evaluated batch itself (paper)."""
-
-    @property
-    def is_code(self) -> bool:
-        """Whether a function of the user's own builds it."""
-        return own_code.is_address(self.name) and not self.name.startswith(COLLECTIONS)
-
-    def _check(self) -> None:
-        if self.name == PAPER and (self.args or self.points):
-            self._refuse(
-                "args" if self.args else "points", "none for the paper's network, which has settings and points of its own"
-            )
-        if self.name != PAPER and not self.name.startswith(COLLECTIONS) and not self.is_code:
-            self._refuse(
-                "name", f"{PAPER}, torchvision:NAME, timm:NAME, or code, FILE.py:FUNCTION or package.module:FUNCTION"
-            )

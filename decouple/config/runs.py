@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from decouple import registry
 from decouple.config.base import NO_IDENTITY, BelowOne, Positive, Section, Seed, at_least, inside
-from decouple.config.images import PAPER, DataConfig, NetworkConfig
+from decouple.config.images import LEARNED, PAPER, DataConfig, NamedNetwork, NetworkConfig
 from decouple.config.q0 import TEXT_Q0, Q0Config
 from decouple.config.search import SearchConfig
 from decouple.config.training import CompareConfig, LearnConfig, RoundsConfig, SgdConfig
@@ -40,8 +40,17 @@ class RunConfig(CommandConfig):
     def code(self) -> dict[str, str]:
         """The addresses of the user's own code, by the settings that name it."""
         found = {"search.algorithm": self.search.algorithm} if registry.is_code(self.search.algorithm) else {}
-        found |= {"network.name": self.network.name} if self.network.is_code else {}
-        return found | ({"data.name": self.data.name} if self.data.is_code else {})
+        own: dict[str, NamedNetwork | DataConfig]
+        own = {"search.network.name": self.search.network, "network.name": self.network, "data.name": self.data}
+        return found | {setting: section.name for setting, section in own.items() if section.is_code}
+
+    @property
+    def network_to_search(self) -> NetworkConfig:
+        """That of the network which is searched."""
+        other = self.search.network
+        if other.name == LEARNED:
+            return self.network
+        return replace(self.network, name=other.name, args=other.args, points=other.points)
 
     @property
     def baselines(self) -> list[int]:

@@ -9,6 +9,7 @@ import msgspec
 
 from decouple import registry
 from decouple.config.base import NO_IDENTITY, Batch, BelowOne, Count, Name, Positive, Rate, Section, at_least
+from decouple.config.images import SearchedNetwork
 
 CountByPoint = Count | Annotated[dict[str, Count], msgspec.Meta(min_length=1)]
 """One value for all search points, or values by the names of points (see `SearchPoint.setting`)."""
@@ -91,6 +92,7 @@ class SearchConfig(Section):
     """Leave a search point when every image of the batch has this probability of its class; None: never."""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """Type of the stored targets."""
+    network: SearchedNetwork = field(default_factory=SearchedNetwork)
     es: EsConfig = field(default_factory=EsConfig)
     paper: PaperConfig = field(default_factory=PaperConfig)
 

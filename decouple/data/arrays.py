@@ -41,7 +41,16 @@ def read_npz(path: Path) -> Source:
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} cannot be read as an .npz file: {first_line(error)}") from None
+        raise DataError(f"{path} cannot be read as an .npz file: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Why NumPy cannot read a file; its own words advise to load Python objects unsafely."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if "allow_pickle" in str(error):
+        return "it holds Python objects, whose loading can run code, or no arrays; save arrays of numbers with np.savez"
+    return first_line(error)
 
 
 def read_safetensors(path: Path) -> Source:
@@ -101,5 +110,9 @@ def _images(values: Any, what: str) -> Tensor:
 
 def _labels(values: Any, what: str) -> Tensor:
     """(N,) from that or (N, 1)."""
+    if getattr(getattr(values, "dtype", None), "kind", None) in ("U", "S", "O"):
+        raise DataError(
+            f"{what} are texts: expected whole numbers from 0; np.unique(labels, return_inverse=True) gives them"
+        )
     labels = as_tensor(values, what)
     return labels[:, 0] if labels.dim() == 2 and labels.shape[1] == 1 else labels

@@ -94,7 +94,8 @@ class Split:
     def subset(self, positions: Tensor | Sequence[int]) -> Split:
         """The images at `positions` (each in 0..N-1), in that order, as copies."""
         index = torch.as_tensor(positions, dtype=torch.int64, device="cpu")
-        return Split(self.images[index], self.labels[index], self.ids[index], self.classes)
+        # index_select lays them out one way, whatever the layout of the source, on which the rounding of convolutions depends.
+        return Split(self.images.index_select(0, index), self.labels[index], self.ids[index], self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -290,8 +291,15 @@ def _checked(images: object, labels: object, what: str) -> tuple[Tensor, Tensor]
         raise DataError(f"{what} images must have shape (N, C, H, W), or (N, D) of vectors, not {tuple(images.shape)}{hint}")
     if images.numel() == 0:
         raise DataError(f"{what} images are empty: their shape is {tuple(images.shape)}; give at least one image")
+    if labels.ndim == 2 and len(labels) == len(images) and labels.shape[1] > 1:
+        raise DataError(
+            f"{what} labels must have shape (N,) = ({len(images)},), not {tuple(labels.shape)}; of one-hot labels take the positions "
+            "of the ones with labels.argmax(1)"
+        )
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
-        raise DataError(f"{what} labels must be integers, not {_type(labels)}; convert them with .long()")
+        raise DataError(
+            f"{what} labels must be integers, not {_type(labels)}; convert them with .long() (numpy: .astype('int64'))"
+        )
     if labels.ndim != 1 or len(labels) != len(images):
         raise DataError(
             f"{what} labels must have shape (N,) = ({len(images)},), one for each image, not {tuple(labels.shape)}"

@@ -25,7 +25,7 @@ from decouple.estimate.stages import (
 from decouple.estimate.work import Work
 from decouple.formats import count, magnitude, plural, rough_duration, size
 from decouple.networks import Stages
-from decouple.networks.build import build_network
+from decouple.networks.build import build_network, network_to_search
 from decouple.search import SearchPoint, search_points
 from decouple.search.store import IN_MEMORY_BYTES
 
@@ -108,7 +108,8 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
     def network(groups: int) -> Stages:
         return build_network(config.network, data.train.images, data.num_classes, groups=groups, seed=0)
 
-    searched, own = network(1), config.network.groups
+    searched = network_to_search(config, data.train.images, data.num_classes, seed=0)
+    own = config.network.groups
     learned = {groups: network(groups) for groups in sorted({own, *config.baselines})}
     points = search_points(searched, data.image_shape)
     search = Searching.of(config, searched, data, points)

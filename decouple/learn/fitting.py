@@ -9,18 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split, check_scale, in_unit_scale
 from decouple.device import memory_for
-from decouple.errors import ConfigError, NetworkError, expect
+from decouple.errors import ConfigError, expect
 from decouple.files import save_tensors, try_tensors
 from decouple.formats import percent, plural
-from decouple.learn.objective import CrossEntropy, Targets, regression
+from decouple.learn.objective import CrossEntropy, Regression, Targets, regression
 from decouple.loggers import LoggerLike, Loggers
-from decouple.networks.checks import check_batches, check_fit, check_trainable
+from decouple.networks.checks import check_batches, check_fit, check_trainable, expect_stages
 from decouple.networks.stages import Stages
 from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive
@@ -137,7 +136,7 @@ def fit(
     if precision not in PRECISIONS:
         raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
     seed = whole_number(seed, "seed")
-    _check(network, train, validation, settings)
+    _check(network, train, validation, settings, objective)
     network.train_on(train.images, train.classes)
     training = _Training(network, objective, settings, checkpoint)
     training.begin(optimizer, len(train))
@@ -156,9 +155,11 @@ def _mend(settings: TrainConfig) -> str:
     return f"--{sections.get(type(settings), '')}batch or --network.width"
 
 
-def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig) -> None:
+def _check(network: Stages, train: Split, validation: Split, settings: TrainConfig, objective: Objective) -> None:
     """Refuse before the first step what cannot be trained."""
-    check_fit(network, train)
+    shapes = check_fit(network, train)
+    if isinstance(objective, Regression):
+        objective.check(train, shapes)
     check_fit(network, validation, "validation")
     check_scale(validation.images, in_unit_scale(train.images), "the images of validation")
     check_trainable(network)
@@ -304,27 +305,14 @@ def learn_targets(
         NotFiniteError: see `fit`.
     """
     expect(config, LearnConfig, "config")
-    objective = regression(targets, config, _check_targets(network, train, targets))
-    watch = Watch(record, logger, "search")
-    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "watch": watch}
-    return fit(network, train, validation, objective, config, **options)
-
-
-def _check_targets(network: Stages, train: Split, targets: Targets) -> int:
-    """The number of blocks, if the targets are those of these images and of the shapes at the network's search points."""
-    shapes = check_fit(network, train)
+    expect_stages(network)
     if not all(hasattr(targets, name) for name in ("check", "rows", "first_searched")):
         raise ConfigError(
             f"targets must be those of one solution, as search_solution gives them, not a {type(targets).__name__}"
         )
-    targets.check(train)
-    searched = [tuple(rows.shape[1:]) for rows in targets.rows(torch.tensor([0], device="cpu"))]
-    if shapes != searched:
-        raise NetworkError(
-            f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
-            "with the same points, or cut this one elsewhere"
-        )
-    return len(shapes) - 1
+    objective, watch = regression(targets, config, len(network) - 1), Watch(record, logger, "search")
+    options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "watch": watch}
+    return fit(network, train, validation, objective, config, **options)
 
 
 def train_sgd(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from decouple.config import LearnConfig
 from decouple.data.images import Split
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, NetworkError
 from decouple.learn.live import LiveSearch
 from decouple.networks.stages import Stages, apply_stage
 from decouple.training.stream import Batch, Rows
@@ -83,6 +83,16 @@ class Regression:
     live: LiveSearch | None = None
     norm: str = "mean"
     """mean: as above; sum: the squared error of a block is summed over its elements, and averaged over images."""
+
+    def check(self, train: Split, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Raise DataError of targets of other images, NetworkError of targets whose shapes are not those of the search points."""
+        self.targets.check(train)
+        searched = [tuple(rows.shape[1:]) for rows in self.targets.rows(torch.tensor([0], device="cpu"))]
+        if shapes != searched:
+            raise NetworkError(
+                f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
+                "with the same points, or cut this one elsewhere"
+            )
 
     def fetch(self, positions: Tensor) -> list[Tensor]:
         """The targets of the supervised blocks and of the logits."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from decouple import own_code
-from decouple.config import NetworkConfig
+from decouple.config import NetworkConfig, RunConfig
 from decouple.config.images import COLLECTIONS, PAPER
 from decouple.errors import ConfigError, DecoupleError, NetworkError, did_you_mean, first_line
 from decouple.networks.paper import paper_network
@@ -42,6 +42,34 @@ def build_network(config: NetworkConfig, images: Tensor, classes: int, *, groups
     network = cut_module(module, config.points, shape)
     network.train_on(images)
     return network
+
+
+def network_to_search(config: RunConfig, images: Tensor, classes: int, *, seed: int) -> Stages:
+    """A new network for the search of a run; of the paper's with one ConvGroup a block. Its search points have the names of those
+    of the network that learns.
+
+    Args:
+        images, classes, seed: as in `build_network`.
+
+    Raises:
+        ConfigError, NetworkError: as `build_network`; or the points of the two networks have other shapes.
+    """
+    searched = build_network(config.network_to_search, images, classes, groups=1, seed=seed)
+    if config.network_to_search == config.network:
+        return searched
+    learned = build_network(config.network, images, classes, groups=config.network.groups, seed=seed)
+    shapes = [network.shapes(images.shape[1:]) for network in (searched, learned)]
+    if shapes[0] != shapes[1]:
+        one, other = (
+            ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in zip(network.names, own, strict=True))
+            for network, own in zip((searched, learned), shapes, strict=True)
+        )
+        raise NetworkError(
+            f"the network to search has the search points {one}, and the network that learns {other}: expected as many of the same "
+            "shapes; choose them with --search.network.points and --network.points"
+        )
+    searched.names = learned.names
+    return searched
 
 
 @torch_defaults()

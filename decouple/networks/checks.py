@@ -25,7 +25,7 @@ def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[
         NetworkError: weights that hold no values or lie on several devices, an output that is no tensor of a row an image,
             images or labels that do not fit.
     """
-    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
+    expect_stages(network)
     expect(split, Split, what, f"pass data.{what}, say")
     if len(split) == 0:
         raise DataError(f"{what} has no images: expected at least one")
@@ -34,6 +34,11 @@ def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[
     _check_weights(network)
     with plain_torch():
         return network.check(split.images.shape[1:], split.labels)
+
+
+def expect_stages(network: object) -> None:
+    """Raise ConfigError if the network is not cut."""
+    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
 
 
 def check_trainable(network: nn.Module, what: str = "the network") -> None:

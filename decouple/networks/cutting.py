@@ -197,9 +197,7 @@ class Trace:
                 place = self.order[node]
                 if node in needed and not any(a < place < b for a, b in spans):
                     found[node] = min(path, found.get(node, path), key=len)
-        result = output.args[0]
-        if isinstance(result, torch.fx.Node):
-            found.setdefault(result, self.name(result))
+        found.setdefault(output.args[0], self.name(output.args[0]))
         return [found[node] for node in sorted(found, key=self.order.__getitem__)]
 
     def name(self, node: torch.fx.Node) -> str:
@@ -232,6 +230,11 @@ def trace(module: nn.Module, training: bool) -> Trace:
         raise NetworkError(
             f"{name}.forward {changed} whatever its input is, and a cut network would do so only once; write its parts as an "
             "nn.Sequential and use Stages.from_sequential, or pass them to Stages"
+        )
+    result = next(node for node in graph.nodes if node.op == "output").args[0]
+    if not isinstance(result, torch.fx.Node):
+        raise NetworkError(
+            f"{name} returns a {type(result).__name__}: expected one tensor of logits; wrap it to return only them"
         )
     return Trace(graph, {node: path for node, path in tracer.node_to_qualname.items() if path}, tracer.outputs, unmoved)
 
@@ -278,8 +281,7 @@ def _graphs(trace: Trace, points: Sequence[str]) -> list[torch.fx.Graph]:
         raise NetworkError(f"search points {list(points)} must be given in the order of the network, each once")
     output = next(node for node in trace.graph.nodes if node.op == "output").args[0]
     if output is not ends[-1]:
-        got = f"'{trace.name(output)}'" if isinstance(output, torch.fx.Node) else f"a {type(output).__name__}"
-        raise NetworkError(f"the last search point must be the network's output {got}, not '{points[-1]}'")
+        raise NetworkError(f"the last search point must be the network's output '{trace.name(output)}', not '{points[-1]}'")
     begins = [next(node for node in trace.graph.nodes if node.op == "placeholder"), *ends[:-1]]
     spans = [range(*span) for span in zip([0, *counts[:-1]], [*counts[:-1], len(trace.order)], strict=True)]
     return [_between(trace, *each) for each in zip(begins, ends, points, spans, strict=True)]

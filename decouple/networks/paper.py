@@ -90,7 +90,7 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
         raise NetworkError(f"groups = {groups}, num_classes = {num_classes}: expected at least 1 and at least 2")
     if images.dim() != 4:
         raise NetworkError(
-            f"the paper's network takes images (N, C, H, W), not {tuple(images.shape)}; vectors need a network of your own"
+            f"the paper's network takes images (N, C, H, W), not {tuple(images.shape)}; vectors need a network of your own (--network)"
         )
     channels, height, width = images.shape[1:]
     values = as_float(images[:FITTED_IMAGES]).double()  # splits are in random order

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, takewhile
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from decouple.errors import NetworkError, expect, first_line
 from decouple.networks.cutting import Trace, trace
+from decouple.networks.stages import channels_hint
 from decouple.torch_state import device_of, evaluated
 
 BLOCKS = 4
@@ -33,7 +35,8 @@ def cut_points(network: nn.Module, image_shape: Sequence[int]) -> list[CutPoint]
     """Every layer whose output alone decides all that follows, from input to output; the last one is the network's output.
 
     Proposed are, of each of the last four map sizes that parameters lead to, the last layer that is nested least, and the output;
-    in a network of one size, four layers at even distances.
+    in a network of one size, four layers at even distances. Where the last of them is pooled before the next parameters, the pooled
+    values take its place: few numbers are searched better than many, and a network learns them sooner.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
     >>> [(point.name, point.shape, point.proposed) for point in cut_points(net, (1, 4, 4))]
@@ -80,10 +83,11 @@ def _outputs(network: nn.Module, names: Sequence[str], image_shape: Sequence[int
         with torch.no_grad(), evaluated(network), torch.random.fork_rng(devices=[]):
             images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
             outputs[names[-1]] = network(images.to(device_of(network)))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # whatever a module of the user's raises
         shape = ", ".join(map(str, image_shape))
         raise NetworkError(
             f"{type(network).__name__} does not take images of shape ({shape}): {first_line(error)}"
+            f"{channels_hint(network, image_shape)}"
         ) from error
     finally:
         for hook in hooks:
@@ -121,8 +125,8 @@ def _same(one: Tensor, other: Tensor) -> bool:
 def _proposed(
     names: Sequence[str], shapes: Sequence[tuple[int, ...]], sizes: Sequence[int], idle: Sequence[bool]
 ) -> list[bool]:
-    """Of each size of maps (of vectors: each width) that parameters lead to, the last point that is nested least, `BLOCKS` of them;
-    and the output."""
+    """Of each size of maps (of vectors: each width) that parameters lead to, the last point that is nested least, `BLOCKS` of them,
+    the last one after pooling; and the output."""
     last = len(names) - 1
     kinds = [shape[1:] if len(shape) == 3 else shape for shape in shapes]
     depths = [name.count(".") for name in names]
@@ -134,6 +138,9 @@ def _proposed(
     else:
         grown_groups = [group for group in groups if any(sizes[i] for i in group)]
         blocks = [max(group, key=lambda i: (not idle[i], -depths[i], i)) for group in grown_groups][-BLOCKS:]
+    if blocks:
+        unchanged = takewhile(lambda place: not sizes[place], range(blocks[-1] + 1, last))
+        blocks[-1] = min([blocks[-1], *unchanged], key=lambda place: math.prod(shapes[place]))
     chosen = {*(blocks or [last - 1] * (last > 0)), last}
     return [i in chosen for i in range(len(names))]
 

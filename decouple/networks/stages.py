@@ -54,6 +54,17 @@ def apply_stage(stage: nn.Module, values: Tensor) -> Tensor:
     return found
 
 
+def channels_hint(network: nn.Module, image_shape: Sequence[int]) -> str:
+    """How to mend, at the end of a message, that images have not the channels that the first convolution takes; empty: they have."""
+    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is None or len(image_shape) != 3 or first.in_channels == image_shape[0]:
+        return ""
+    return (
+        f"; its first convolution takes {first.in_channels} channels, the images have {image_shape[0]}: give a network that takes "
+        "them, as timm's do, or a function of your own that replaces this convolution"
+    )
+
+
 @contextmanager
 def trusting(*networks: nn.Module) -> Iterator[None]:
     """Inside, the networks do not check the scale of images, for which one would have to wait for a GPU: of views that a
@@ -190,7 +201,7 @@ class Stages(nn.Module):
             hint = (
                 f"; its weights are {', '.join(sorted(kinds))}, and images are given to it as float32; call network.float()"
                 if kinds
-                else ""
+                else channels_hint(self, image_shape)
             )
             shape = "×".join(map(str, image_shape))
             raise NetworkError(

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from decouple.data import load_data
 from decouple.data.images import as_float
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, DataError
 from decouple.files import try_tensors
 from decouple.pipeline.comparing import probe_targets
 from decouple.pipeline.context import Run, open_run
-from decouple.pipeline.directory import RunDirectory, SharedDirectory
-from decouple.pipeline.learning import Trained, networks_of, probe_of
+from decouple.pipeline.directory import RunDirectory
+from decouple.pipeline.learning import Trained, networks_of, probe_of, recorder_of
 from decouple.pipeline.population import image_population
 from decouple.pipeline.searching import search_identity
 from decouple.pipeline.stages import run_stages
 from decouple.progress import Progress
+from decouple.search import search_points
+from decouple.search.algorithm import chosen
 from decouple.seeds import derive
 from decouple.settings import fingerprint
-from decouple.trajectories import Recorder, Recording, check_same_samples, compare_recordings
+from decouple.trajectories import Recorder, Recording, compare_recordings
+from decouple.trajectories.compare import check_comparable
 from decouple.trajectories.curves import ByLayer
 
 
@@ -46,7 +52,7 @@ def compare_runs(
 
     Raises:
         ConfigError: a run is given twice.
-        DataError: the runs have different validation images (`data.*`, `compare.images`).
+        DataError: the runs have different validation images (`data.*`, `compare.images`), or targets of other shapes.
         RunDirectoryError: a folder is not a run directory, or is in use.
     """
     from decouple.report import answers, write_comparison  # matplotlib takes a while to import
@@ -63,20 +69,13 @@ def _collected(
     folders: Sequence[Path], device: str, data_root: Path | str | None, code: Collection[str], progress: Progress
 ) -> tuple[list[Recording], dict[str, ByLayer]]:
     """The recordings of all runs, and the targets by the names that their networks give them; runs what is missing."""
-    labels = _labels(folders)
     recordings: list[Recording] = []
     targets: dict[str, ByLayer] = {}
     known: dict[tuple[str, int], str] = {}
     """Solutions by what decides them: runs may share one."""
-    for folder in folders:
-        SharedDirectory(folder).read_config()  # before any of them is brought up to date
-    for folder, label in zip(folders, labels, strict=True):
-        with RunDirectory.open(folder) as directory, ExitStack() as stack:
-            config = directory.read_config()
-            named = [setting for setting, address in config.code.items() if address in code]
-            run = stack.enter_context(
-                open_run(directory, config, device=device, data_root=data_root, progress=progress, named=named)
-            )
+    with ExitStack() as stack:
+        runs = _opened(stack, folders, device=device, data_root=data_root, code=code, progress=progress)
+        for label, run in runs.items():
             run_stages(run, "compare")
             names = {}
             for number, (name, solution) in enumerate(probe_targets(run, probe_of(run)).items()):
@@ -85,8 +84,45 @@ def _collected(
             for found in recordings_of(run):
                 solution_name = None if found.solution is None else names[found.solution]
                 recordings.append(replace(found, name=label + found.name, solution=solution_name))
-                check_same_samples(recordings)  # before the next run is brought up to date
     return recordings, targets
+
+
+def _opened(stack: ExitStack, folders: Sequence[Path], *, code: Collection[str], **how: Any) -> dict[str, Run]:
+    """All runs by their labels, once it is clear that they can be compared; `how` as in `open_run`."""
+    labels = _labels(folders)
+    directories = [stack.enter_context(RunDirectory.open(folder)) for folder in folders]
+    configs = [directory.read_config() for directory in directories]
+    load, runs = cache(load_data), {}  # most runs have the same data
+    for label, directory, config in zip(labels, directories, configs, strict=True):
+        named = [setting for setting, address in config.code.items() if address in code]
+        runs[label] = stack.enter_context(open_run(directory, config, named=named, load=load, **how))
+    _check(runs)
+    return runs
+
+
+def _check(runs: Mapping[str, Run]) -> None:
+    """Refuse runs whose recordings could not be compared."""
+    names = [label.rstrip("/") or "the run" for label in runs]
+    check_comparable(
+        [
+            replace(recorder_of(run, networks_of(run)[0]).planned(), name=name)
+            for name, run in zip(names, runs.values(), strict=True)
+        ]
+    )
+    first, *others = map(_searched_shapes, runs.values())
+    for name, shapes in zip(names[1:], others, strict=True):
+        for layer, shape in first.items():
+            if shapes.get(layer, shape) != shape:
+                raise DataError(
+                    f"'{names[0]}' and '{name}' cannot be compared: what is searched at '{layer}' has the shape {shape} in one and "
+                    f"{shapes[layer]} in the other"
+                )
+
+
+def _searched_shapes(run: Run) -> dict[str, tuple[int, ...]]:
+    """By search point: the shape of a target."""
+    points = search_points(run.network_to_search, run.data.image_shape)
+    return {point.name: point.shape for point in points[chosen(points, run.config.search.points)[0].index :]}
 
 
 def recordings_of(run: Run) -> list[Recording]:

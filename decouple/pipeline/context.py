@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +21,7 @@ from decouple.errors import ConfigError, RunDirectoryError
 from decouple.learn.objective import blocks_without_target
 from decouple.loggers import Logger, LoggerLike, Loggers, check_logger, opened
 from decouple.networks import Stages
-from decouple.networks.build import build_network
+from decouple.networks.build import build_network, network_to_search
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
 from decouple.search import Execution, search_points
@@ -121,8 +121,9 @@ class Run(Sitting):
 
     @cached_property
     def network_to_search(self) -> Stages:
-        """The untrained network: one ConvGroup a block."""
-        return self.network(self.config.network, groups=1, seed=derive(self.config.seed, "network"))
+        """The untrained network, whose representations are searched."""
+        seed, images = derive(self.config.seed, "network"), self.data.train.images
+        return network_to_search(self.config, images, self.data.num_classes, seed=seed).to(self.device)
 
     def network(self, settings: NetworkConfig, *, groups: int, seed: int) -> Stages:
         """A new network for the run's data, on its device."""
@@ -142,18 +143,18 @@ def open_run(
     logger: str | LoggerLike = None,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
     named: Collection[str] | None = None,
+    load: Callable[..., ImageData] | None = None,
 ) -> Iterator[Run]:
     """Load the data, note how the run is made, and give the `Run`.
 
     Args:
         group: the processes of a torchrun, each with its device; every one calls this. None: this process alone, on `device`.
         logger: see `decouple.run`.
-        named: settings of `RunConfig.code` whose code may be run, because the user has given them; None: all. Others are named
-            only by the run directory.
+        named: settings of `RunConfig.code` whose code the user has given, so that it may be run; None: all.
+        load: in place of `load_data`.
 
     Raises:
-        ConfigError: the device, a logger or a worker is not there, or the network does not fit the images.
-        DataError: the data cannot be loaded.
+        ConfigError, DataError: device, logger, workers or data are not there, or the network does not fit the images.
         RunDirectoryError: the directory's results were made from other data, or with another version of the algorithm's file.
     """
     devices.check_workers(execution.workers)
@@ -163,7 +164,7 @@ def open_run(
     with group.first_alone():  # it may download, and what it has found about the directory holds for the others
         named = config.code if named is None else named
         code = code_of(directory, config, named)
-        data = _data_of(directory, config, data_root, group, execution, code)
+        data = _data_of(directory, config, data_root, group, execution, code, load or load_data)
     with logging_to(logger if group.first else None, directory.path, config) as loggers:
         run = Run(
             directory=directory,
@@ -224,11 +225,12 @@ def _data_of(
     group: Group,
     execution: Execution,
     code: dict[str, dict[str, str | None]],
+    load: Callable[..., ImageData],
 ) -> ImageData:
     """The data, if they are those that the directory's results were made from; noted in run.json."""
     known = directory.read_run().get("data", {})
     root = data_root if data_root is not None else known.get("root")
-    data = load_data(config.data, data_root=root)
+    data = load(config.data, data_root=root)
     settings = fingerprint(config.data)
     check_data(directory, settings, data.digest, f"images than '{config.data.name}' holds")
     where = os.path.realpath(root) if root is not None else None

@@ -33,9 +33,7 @@ from decouple.config import RunConfig, TextConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import FULL, TEMPORARY, read_json, remove_partial, why_not_written, write_bytes, write_json
 from decouple.loggers import LOGGED
-
-RUN_FORMAT = 2
-"""Of a run directory. 1 was written by decouple 0.1."""
+from decouple.results import RUN_FORMAT, expect_format, read_run
 
 _WORK = ("search", "learn", "compare", "q0", "tune", "results.json")
 """What shows that a run has begun."""
@@ -114,34 +112,39 @@ class RunDirectory:
         """Open a new run directory, or with `resume` one that holds the same configuration. Raises RunDirectoryError: it
         holds something else; for another configuration, the differing fields are named."""
         path = Path(path)
-        found = {entry.name for entry in _entries(path) if not entry.name.startswith(TEMPORARY)}
-        begun = not found.isdisjoint(_WORK)
-        if not begun and not found.issubset(_SETTINGS):
-            raise RunDirectoryError(f"{path} is not empty, and it is no run directory; choose another --out")
-        if begun and not resume:
-            raise RunDirectoryError(f"{path} is not empty: continue it with --resume, or choose another --out")
-        if begun:
-            _expect_format(path)
+        cls.check(path, config, resume=resume)
         directory = cls(path, otherwise="choose another --out")
         try:
-            # Settings alone, of a run that ended before it did anything, bind nobody.
-            if begun and (path / "config.json").exists():
-                other = directory.read_config(type(config))
-                if changed := settings.differences(other, config):
-                    own = (
-                        f", or go on with its own: decouple report {shlex.quote(str(path))}"
-                        if isinstance(other, RunConfig)
-                        else ""
-                    )
-                    raise RunDirectoryError(
-                        f"{path} holds a run of another configuration ({'; '.join(changed)}); give the same settings, choose "
-                        f"another --out{own}"
-                    )
             directory.write_config(config)
         except BaseException:
             directory._leave(undo=True)
             raise
         return directory
+
+    @classmethod
+    def check(cls, path: Path, config: RunConfig | TextConfig, *, resume: bool) -> None:
+        """Refuse what `create` would refuse, and change nothing."""
+        found = {entry.name for entry in _entries(path) if not entry.name.startswith(TEMPORARY)}
+        begun = not found.isdisjoint(_WORK)
+        if not begun and not found.issubset(_SETTINGS):
+            raise RunDirectoryError(f"{path} is not empty, and it is no run directory; choose another --out")
+        if not begun:  # settings by themselves, of a run that ended before it did anything, bind nobody
+            return
+        if not resume:
+            raise RunDirectoryError(f"{path} is not empty: continue it with --resume, or choose another --out")
+        expect_format(path)
+        if (path / "config.json").exists():
+            other = SharedDirectory(path).read_config(type(config))
+            if changed := settings.differences(other, config):
+                own = (
+                    f", or go on with its own: decouple report {shlex.quote(str(path))}"
+                    if isinstance(other, RunConfig)
+                    else ""
+                )
+                raise RunDirectoryError(
+                    f"{path} holds a run of another configuration ({'; '.join(changed)}); give the same settings, choose "
+                    f"another --out{own}"
+                )
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -198,7 +201,7 @@ class RunDirectory:
 
     def read_run(self) -> dict[str, Any]:
         """run.json, or the beginning of a new one when it is missing or damaged: nothing in it decides a result."""
-        return _read_run(self.path)
+        return read_run(self.path)
 
     def describe(
         self,
@@ -286,32 +289,16 @@ def _expect_run(path: Path) -> None:
     try:
         os.stat(path / "config.json")
     except (FileNotFoundError, NotADirectoryError):
+        if inner := sorted(config.parent.name for config in path.glob("*/config.json")):
+            raise RunDirectoryError(
+                f"{path} is a folder of runs ({', '.join(inner[:5])}{', …' * (len(inner) > 5)}), not one: give {path / inner[0]}, say"
+            ) from None
         raise RunDirectoryError(
             f"{path} is not a run directory (it has no config.json); make one with 'decouple run PRESET'"
         ) from None
     except OSError as error:
         raise RunDirectoryError(f"{path} cannot be read ({error.strerror})") from None
-    _expect_format(path)
-
-
-def _expect_format(path: Path) -> None:
-    """Raise RunDirectoryError if run.json says that another format's version has written the directory."""
-    run = _read_run(path)
-    if (found := run.get("format", RUN_FORMAT)) != RUN_FORMAT:
-        versions = run.get("versions")
-        writer = versions.get("decouple") if isinstance(versions, dict) else None
-        raise RunDirectoryError(
-            f"{path} has run-directory format {found}, written by decouple {writer or '(unknown)'}; decouple {__version__} reads "
-            f"format {RUN_FORMAT}: continue this run with the version that wrote it, or start it anew in another folder"
-        )
-
-
-def _read_run(path: Path) -> dict[str, Any]:
-    try:
-        run = read_json(path / "run.json")
-    except DamagedFileError:
-        return {}
-    return run if isinstance(run, dict) else {}
+    expect_format(path)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -189,7 +189,7 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
         seed=derive(run.config.seed, "learn", trained.folder.name),
         precision=run.config.precision,
         checkpoint=Checkpoint(trained.folder / "checkpoint.safetensors", trained.unit),
-        watch=Watch(_recorder(run, trained), run.watchers, trained.name),
+        watch=Watch(recorder_of(run, trained), run.watchers, trained.name),
     )
     if not run.group.first:
         return
@@ -198,7 +198,7 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
     (trained.folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _recorder(run: Run, trained: Trained) -> Recorder:
+def recorder_of(run: Run, trained: Trained) -> Recorder:
     """Keeps the activations on the comparison's images, at the moments that the settings ask for."""
     probe = probe_of(run)
     names = run.network_to_search.names
@@ -226,7 +226,7 @@ def probe_of(run: Run) -> Split:
 def _is_whole(run: Run, trained: Trained) -> bool:
     """Whether the network and all its records are there and sound."""
     epochs = recorded_epochs(trained.settings.epochs, run.config.compare.records)
-    records = _recorder(run, trained)
+    records = recorder_of(run, trained)
     files = [(trained.path, trained.unit), *((records.path(epoch), records.unit_of(epoch)) for epoch in epochs)]
     return all(try_tensors(path, unit=unit) is not None for path, unit in files)
 

@@ -25,7 +25,7 @@ from decouple.pipeline.searching import search_identity
 from decouple.q0.architecture import ImageArchitecture
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.members import INDEX
-from decouple.report.inputs import Inputs, RunInfo, TextInputs, read_inputs
+from decouple.report.inputs import Inputs, RunInfo, TextInputs, bringing, read_inputs
 from decouple.results import Curves, Results, TextResults
 from decouple.search.solutions import shards_of
 from decouple.search.store import TargetStore
@@ -205,12 +205,7 @@ class OpenedRun:
             )
 
     def _command(self, stage: str) -> str:
-        path = shlex.quote(str(self.path))
-        return (
-            f"decouple q0 text --data FILE --out {path} --resume"
-            if self._directory.is_text()
-            else f"decouple {stage} {path}"
-        )
+        return bringing(stage, self.path, self.config)
 
     @property
     def _about(self) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import torch
 
 from decouple import registry
 from decouple.analysis import solution_diversity
-from decouple.config import SearchConfig, identity
+from decouple.config import SearchConfig, SearchedNetwork, identity
 from decouple.data.images import Split
 from decouple.device import search_dtype
 from decouple.errors import ConfigError
@@ -37,10 +37,10 @@ def search_identity(run: Placed) -> str:
 
 
 def used_settings(config: SearchConfig) -> dict[str, object]:
-    """The settings that decide a solution: those of another algorithm do not."""
+    """The settings that decide a solution: those of another algorithm do not, nor another network that there is none of."""
     sections = Algorithm.sections  # of code that may not be loaded here, any may be used
     used = sections if registry.is_code(config.algorithm) else registry.load(config.algorithm).sections
-    unused = set(sections) - set(used)
+    unused = set(sections) - set(used) | ({"network"} if config.network == SearchedNetwork() else set())
     return {name: value for name, value in identity(config).items() if name not in unused}
 
 

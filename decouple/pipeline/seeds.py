@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from decouple import device as devices
+from decouple import device as devices, settings
 from decouple.config import RunConfig
-from decouple.errors import ConfigError, expect
+from decouple.errors import ConfigError, RunDirectoryError, expect
 from decouple.loggers import check_logger
 from decouple.pipeline import run
-from decouple.progress import Advance, Progress
+from decouple.pipeline.directory import RunDirectory
+from decouple.progress import Progress
 from decouple.tensors import whole_number
 from decouple.training.processes import refuse_launch
 from decouple.workers import Job, distribute
@@ -41,12 +42,11 @@ def run_seeds(
         seeds: each once; all runs have the same data and splits (`config.data.seed`).
         resume: continue what `out` holds; seeds may be added.
         workers: runs side by side, each in a process of its own with its share of the cores.
-        device, data_root, quiet: as in `decouple.run`.
         logger: names, as in `decouple.run`: each run has its own.
 
     Raises:
-        ConfigError: no seeds, or one twice; under torchrun, which shares one run among processes.
-        DecoupleError: what a run raises; see `decouple.run`.
+        ConfigError: no seeds, or one twice; or under torchrun.
+        DecoupleError: what `decouple.run` raises.
     """
     from decouple.report.table import read_table  # matplotlib takes a while to import
 
@@ -55,36 +55,45 @@ def run_seeds(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds = {seeds}: expected at least one, and each once")
     refuse_launch("torchrun shares one run among its processes, and --seeds makes several runs: use --workers, or one seed")
-    folders = {seed: Path(out) / f"seed-{seed}" for seed in seeds}
     check_logger(logger)
-    shared = (config, folders, resume, data_root, logger)
+    folders = _folders(settings.located(config, data_root), seeds, Path(out), resume)
     with Progress(quiet=quiet).task("seeds", len(seeds), "runs") as advance:
-        if workers > 1:
-            _side_by_side(shared, seeds, devices.resolve(device).type, workers, advance)
-        else:
-            for seed in seeds:
-                _run_seed(shared, device, seed, quiet=quiet)
-                advance(1)
+
+        def keep(_: None) -> tuple[Job, ...]:
+            advance(1)
+            return ()
+
+        distribute(
+            _run_seed,
+            (config, folders, resume, data_root, logger, quiet or workers > 1),
+            [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in seeds],
+            device=str(devices.resolve(device)),
+            workers=workers,
+            address=None,
+            result_bytes=1000,
+            mend="--workers or --search.batch",
+        )
     table = read_table(list(folders.values()))
     table.write(out)
     return table
 
 
-Shared = tuple[RunConfig, dict[int, Path], bool, Path | str | None, str]
+def _folders(config: RunConfig, seeds: Sequence[int], out: Path, resume: bool) -> dict[int, Path]:
+    """By seed, once it is clear that a run can be made in each."""
+    if (out / "config.json").exists():
+        raise RunDirectoryError(f"{out} is a run, and not a folder for several; choose another --out")
+    folders = {seed: out / f"seed-{seed}" for seed in seeds}
+    for seed, folder in folders.items():
+        RunDirectory.check(folder, replace(config, seed=seed), resume=resume)
+    return folders
 
 
-def _side_by_side(shared: Shared, seeds: Sequence[int], device: str, workers: int, advance: Advance) -> None:
-    def keep(_: None) -> tuple[Job, ...]:
-        advance(1)
-        return ()
-
-    jobs = [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in seeds]
-    limits: dict[str, Any] = {"result_bytes": 1000, "mend": "--workers or --search.batch"}
-    distribute(_run_seed, shared, jobs, device=device, workers=workers, address=None, **limits)
+Shared = tuple[RunConfig, dict[int, Path], bool, Path | str | None, str, bool]
 
 
-def _run_seed(shared: Shared, device: str, seed: int, quiet: bool = True) -> None:
-    config, folders, resume, data_root, logger = shared
+def _run_seed(shared: Shared, device: str, seed: int) -> None:
+    """May run in a worker."""
+    config, folders, resume, data_root, logger, quiet = shared
     again = resume and (folders[seed] / "config.json").exists()
     run(
         replace(config, seed=seed),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+from itertools import count
 from pathlib import Path
 
 from decouple import results
@@ -100,25 +100,23 @@ def _record(
 
 
 OUTDATED = "outdated"
-"""The folder of a run that takes its results and report when settings have changed since."""
+"""The folder of a run that takes its results and report when settings have changed since: into 1, 2, …"""
 
 
-def set_aside(folder: Path) -> bool:
+def set_aside(folder: Path) -> Path | None:
     """Move the results and the report of earlier settings out of the way, so that nobody takes them for those of the new ones.
 
     Returns:
-        Whether there were any.
+        Where they are; None: there were none.
     """
     found = [folder / name for name in ("results.json", "curves.json", "report.html", "figures") if (folder / name).exists()]
     if not found:
-        return False
-    shutil.rmtree(folder / OUTDATED, ignore_errors=True)
+        return None
+    place = next(place for number in count(1) if not (place := folder / OUTDATED / str(number)).exists())
     try:
-        (folder / OUTDATED).mkdir()
+        place.mkdir(parents=True)
         for path in found:
-            path.rename(folder / OUTDATED / path.name)
+            path.rename(place / path.name)
     except OSError as error:
-        raise RunDirectoryError(
-            f"the earlier results in {folder} cannot be moved to {folder / OUTDATED}: {error.strerror}"
-        ) from None
-    return True
+        raise RunDirectoryError(f"the earlier results in {folder} cannot be moved to {place}: {error.strerror}") from None
+    return place

@@ -225,21 +225,16 @@ def _train(run: Run, shared: _Shared, trials: Sequence[Trial]) -> list[Trial]:
             advance(1)
             return ()
 
-        if run.execution.workers > 1 and missing:
-            jobs = [Job(f"trained {plan.unit}", partial(tuple, [plan]), partial(keep, plan)) for plan in missing]
-            distribute(
-                _score,
-                shared,
-                jobs,
-                device=run.device.type,
-                workers=run.execution.workers,
-                address=None,
-                result_bytes=10_000,
-                mend="--workers or a batch",
-            )
-        else:
-            for plan in missing:
-                keep(plan, _score(shared, str(run.device), plan))
+        distribute(
+            _score,
+            shared,
+            [Job(f"trained {plan.unit}", partial(tuple, [plan]), partial(keep, plan)) for plan in missing],
+            device=str(run.device),
+            workers=run.execution.workers,
+            address=None,
+            result_bytes=10_000,
+            mend="--workers or a batch",
+        )
     scores = [load_record(plan.path, unit=plan.unit) for plan in plans]
     return [replace(trial, accuracy=max(score, default=None)) for trial, score in zip(trials, scores, strict=True)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,10 +10,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from decouple.config import RunConfig, TextConfig
-from decouple.errors import ConfigError, DamagedFileError
+from decouple.errors import ConfigError, DamagedFileError, RunDirectoryError
 from decouple.files import read_json
 from decouple.formats import duration
-from decouple.results import FORMAT, Curves, Results, TextResults
+from decouple.results import FORMAT, Curves, Results, TextResults, expect_format
 from decouple.settings import from_builtins
 
 Schema = TypeVar("Schema")
@@ -78,9 +79,23 @@ class TextInputs:
     curves: Curves
 
 
+def bringing(stage: str, folder: Path, config: RunConfig | TextConfig) -> str:
+    """The command that brings a stage of a run up to date, with the user's own code that it needs named."""
+    path = shlex.quote(str(folder))
+    if isinstance(config, TextConfig):
+        return f"decouple q0 text --out {path} --resume"
+    named = [f"--{setting} {shlex.quote(address)}" for setting, address in config.code.items()]
+    return " ".join([f"decouple {stage} {path}", *named])
+
+
 def read_inputs(folder: Path) -> Inputs | TextInputs:
-    """The four files of a finished run, on images or on text. Raises DamagedFileError: names the file and the command that
-    makes it again."""
+    """The four files of a finished run, on images or on text.
+
+    Raises:
+        RunDirectoryError: it is not finished, and the command that finishes it is named; or another version has written it.
+        DamagedFileError: names the file and the command that makes it again.
+    """
+    expect_format(folder)
     again = f"'decouple report {folder}' makes it again from the run's finished stages"
     config_path = folder / "config.json"
     try:
@@ -91,6 +106,12 @@ def read_inputs(folder: Path) -> Inputs | TextInputs:
         raise DamagedFileError(
             f"{config_path} is missing or damaged ({error}); repeat the 'decouple run' command with its settings and --resume"
         ) from error
+    if not (folder / "results.json").exists():
+        if (folder / "tune").is_dir():
+            best = shlex.quote(str(folder / "best.json"))
+            raise RunDirectoryError(f"{folder} is a tuning, not a run; 'decouple run PRESET --config {best}' makes one")
+        command = bringing("report", folder, config)
+        raise RunDirectoryError(f"{folder} is not finished, since it has no results.json; '{command}' finishes it")
     run = _read(folder / "run.json", RunInfo, again)
     curves = _read(folder / "curves.json", Curves, again)
     if isinstance(config, TextConfig):

@@ -212,8 +212,8 @@ def read_table(folders: Sequence[Path | str] | Path | str) -> Table:
         folders: run directories, all on images or all on text; or folders of such, as `decouple run --seeds` makes.
 
     Raises:
-        RunDirectoryError: a folder is none of these.
-        DamagedFileError: a run is not finished, or a file of it is damaged.
+        RunDirectoryError: a folder is none of these, or a run is not finished.
+        DamagedFileError: a file of a run is damaged.
         DataError: see `make_table`.
     """
     runs: list[Run] = []

@@ -91,7 +91,7 @@ def search_solution(
         network: untrained, and left as it is; evaluated on the device that it is on.
         split: images and labels.
         folder: where the targets go, a file a batch; those of another search in it stay.
-        config: search points, batch size, BatchNorm mode, stored type, the algorithm and its settings.
+        config: search points, batch size, BatchNorm mode, stored type, the algorithm and its settings; not its network.
         algorithm: an object in place of the algorithm that `config` names.
         seed: of the run.
         solution: number of this solution: other numbers, other solutions.

@@ -55,18 +55,7 @@ def compare_recordings(
         DataError: different samples, or in a different order; no layer in common; targets that do not fit; activations that
             cannot be compared, such as those of a network that has collapsed.
     """
-    check_same_samples(recordings)
-    first = recordings[0]
-    layers = [layer for layer in first.layers if all(layer in other.layers for other in recordings)]
-    if not layers:
-        raise DataError(
-            f"the recordings share no layer: '{first.name}' has {', '.join(first.layers)}; give layers the same "
-            "names in each Recorder, with a mapping where the modules are called otherwise"
-        )
-    if len(first.ids) < FEWEST:
-        raise DataError(
-            f"there are {len(first.ids)} recorded samples: expected at least {FEWEST}, half of which can be compared"
-        )
+    layers = check_comparable(recordings)
     draws = whole_number(draws, "draws", least=1)
     solutions: dict[str, ByLayer] = {
         name: {layer: as_tensor(values, f"targets of '{layer}'").cpu() for layer, values in target.items()}
@@ -80,6 +69,24 @@ def compare_recordings(
         raise
     except (ValueError, ArithmeticError) as error:
         raise DataError(f"the trajectories cannot be compared ({error}): {_cause(recordings, layers)}") from error
+
+
+def check_comparable(recordings: Sequence[Recording]) -> list[str]:
+    """The layers that all recordings have; their activations are not looked at. Raises ConfigError, DataError: see
+    `compare_recordings`."""
+    check_same_samples(recordings)
+    first = recordings[0]
+    layers = [layer for layer in first.layers if all(layer in other.layers for other in recordings)]
+    if not layers:
+        raise DataError(
+            f"the recordings share no layer: '{first.name}' has {', '.join(first.layers)}; give layers the same "
+            "names in each Recorder, with a mapping where the modules are called otherwise"
+        )
+    if len(first.ids) < FEWEST:
+        raise DataError(
+            f"there are {len(first.ids)} recorded samples: expected at least {FEWEST}, half of which can be compared"
+        )
+    return layers
 
 
 def _cause(recordings: Sequence[Recording], layers: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ from decouple.networks.state import check_values
 from decouple.settings import fingerprint
 from decouple.tensors import as_tensor, digest_of, whole_number
 from decouple.torch_state import device_of, evaluated, generators_kept
-from decouple.trajectories.recording import About, record_path
+from decouple.trajectories.recording import About, Recording, record_path
 
 BATCH = 500
 """Samples that go through the network together."""
@@ -121,6 +121,11 @@ class Recorder:
             samples=digest_of(("", tensor) for tensor in (self._samples, *self._known.values())),
         )
         self.unit = f"recording/{fingerprint(named, self._about.values())}"
+
+    def planned(self) -> Recording:
+        """What it is going to write, without steps yet."""
+        values = {**self._about.values(), "layers": tuple(self._about.layers), "ids": self._known["ids"]}
+        return Recording(self.folder, self.unit, architecture="", labels=self._known.get("labels"), steps=(), **values)
 
     def path(self, step: int) -> Path:
         """The file of a step."""

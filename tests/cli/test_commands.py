@@ -245,10 +245,10 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     changed = _error(capsys, "run", "digits", "--out", out, *TINY, "--resume", "--learn.lr", "0.3", status=1)
     assert "another configuration (learn.lr: 0.2 → 0.3)" in changed
     foreign = _error(capsys, "q0", out, "--learn.lr", "0.3")
-    assert (
-        "the run keeps its --learn.lr ('decouple q0' does not take --learn.lr; 'decouple run' with another --out does)"
-        in foreign
-    )
+    other = "'decouple learn RUN_DIR --learn.lr …' does"
+    assert f"'decouple q0' does not change --learn.lr, which the run keeps; {other}\n" in foreign
+    kept = _error(capsys, "q0", out, "--data.train", "50")
+    assert "not change --data.train, which the run keeps; 'decouple run' with another --out does\n" in kept
 
     assert run_command(["learn", out, "--quiet"]) == 0
     learned = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(("search-", "sgd-"))]
@@ -259,11 +259,11 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     assert run_command(["q0", out, "--q0.cycles", "3", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert f"'decouple report {out}' brings the results" in printed
-    assert f"Those of the earlier settings are in {tmp_path / 'run' / 'outdated'}." in printed
+    assert f"Those of the earlier settings are in {tmp_path / 'run' / 'outdated' / '1'}." in printed
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert not left & {"results.json", "curves.json", "report.html", "figures"}, "they are not those of the new settings"
-    assert json.loads((tmp_path / "run" / "outdated" / "results.json").read_text()) == first
-    assert (tmp_path / "run" / "outdated" / "figures").is_dir()
+    assert json.loads((tmp_path / "run" / "outdated" / "1" / "results.json").read_text()) == first
+    assert (tmp_path / "run" / "outdated" / "1" / "figures").is_dir()
     population = [line for line in printed.splitlines() if line.startswith("q0: ") and "%" in line]
     assert len(population) == 4, "best member, uniform, learned prior, greedy"
     assert run_command(["report", out, "--quiet"]) == 0
@@ -272,6 +272,11 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     second = json.loads((tmp_path / "run" / "results.json").read_text())
     assert (len(first["q0"]["members"]), len(second["q0"]["members"])) == (4, 6)
     assert second["test_accuracy"] == first["test_accuracy"]
+
+    assert run_command(["q0", out, "--q0.cycles", "2", "--quiet"]) == 0
+    outdated = [json.loads((tmp_path / "run" / "outdated" / n / "results.json").read_text()) for n in ("1", "2")]
+    assert outdated == [first, second], "none replaces another"
+    assert run_command(["q0", out, "--q0.cycles", "3", "--quiet"]) == 0
 
     again = tmp_path / "again"
     config = str(tmp_path / "run" / "config.json")
@@ -325,6 +330,11 @@ from torch import nn
 
 def small(num_classes, width):
     return nn.Sequential(nn.Conv2d(1, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36 * width, num_classes))
+
+
+def taller(num_classes, width):
+    body = [nn.Conv2d(1, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, width, 3), nn.ReLU()]
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(36 * width, num_classes))
 """
 
 
@@ -388,6 +398,19 @@ def test_tables_of_runs_and_what_makes_none(
         == (tmp_path / "seeds" / "table.csv").read_text()
     )
     assert "'decouple table' needs run directories first" in _error(capsys, "table")
+    for stage in ("learn", "compare", "q0", "report"):
+        assert f"{out} is a folder of runs (seed-0, seed-1), not one: give {out}/seed-0, say" in _error(
+            capsys, stage, out, status=1
+        )
+    with pytest.raises(decouple.RunDirectoryError, match="is a folder of runs"):
+        decouple.open(out)
+    (tmp_path / "seeds" / "seed-1" / "results.json").unlink()
+    unfinished = f"{out}/seed-1 is not finished, since it has no results.json; 'decouple report {out}/seed-1' finishes it"
+    assert unfinished in _error(capsys, "table", out, status=1)
+    assert run_command(["report", f"{out}/seed-1", "--quiet"]) == 0
+    capsys.readouterr()
+    assert run_command(["table", out]) == 0
+    assert printed.startswith(capsys.readouterr().out)
     assert "--seeds = []: expected one or more values" in _error(capsys, "run", "digits", "--seeds", "--out", out)
     assert "--seed and --seeds are both given" in _error(
         capsys, "run", "digits", "--seeds", "0", "--seed", "1", "--out", out
@@ -398,7 +421,8 @@ def test_tables_of_runs_and_what_makes_none(
 def test_points_lists_where_a_network_can_be_cut(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["points", "torchvision:resnet18", "--shape", "3", "64", "64", "--classes", "7"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == "Proposed (*): --network.points layer1 layer2 layer3 layer4 fc"
+    assert printed[-1] == "Proposed (*): --network.points layer1 layer2 layer3 avgpool fc"
+    assert "network.name = 'resnet18': expected paper, torchvision:NAME" in _error(capsys, "points", "resnet18")
     assert printed[-2].split() == ["*", "fc", "7", "3,591"]
     assert "needs a network first" in _error(capsys, "points")
     assert "--network.name" not in _error(capsys, "points", "resnet18")

@@ -103,6 +103,8 @@ def contradictions(values: Values) -> bool:
             given("learn.target_weight") == 0 and given("learn.live.weight") == 0,
             given("compare.images") > given("data.validation"),
             given("network.name") == "paper" and bool(given("network.args") or given("network.points")),
+            given("search.network.name") in ("paper", "learned")
+            and bool(given("search.network.args") or given("search.network.points")),
         ]
     if trajectories and given("q0.members") is not None:
         rules.append(given("q0.members") > trajectories * given("q0.cycles"))
@@ -112,11 +114,14 @@ def contradictions(values: Values) -> bool:
 def pool(base: Section, name: str) -> tuple[list[Any], list[Any]]:
     if name == "search.algorithm":
         return ["es", "cem", "evotorch:SNES", "mine.py:Mine"], ["cma", "", None, 3]
+    named = ["paper", "torchvision:resnet18", "timm:vit", "mine.py:net", "package.module:Net"]
     if name == "network.name" and isinstance(base, RunConfig):
-        return ["paper", "torchvision:resnet18", "timm:vit", "mine.py:net", "package.module:Net"], ["resnet18", "", None, 3]
-    if name == "network.args":
+        return named, ["resnet18", "learned", "", None, 3]
+    if name == "search.network.name":
+        return [*named, "learned"], ["resnet18", "", None, 3]
+    if name.endswith("network.args"):
         return [{}, {"width": 3, "rate": 0.5, "kind": "a", "bias": True}], [None, 3, {"a": None}, {"a": [1]}, {1: 2}]
-    if name == "network.points":
+    if name.endswith("network.points"):
         return [[], ["a", "b"]], [None, 3, "a", [3], [""]]
     return edges(hint_of(type(base), name))
 

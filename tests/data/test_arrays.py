@@ -68,8 +68,13 @@ def test_the_usual_layouts_and_types_are_understood(tmp_path: Path, values: np.n
     [
         ({"x_train": IMAGES}, "holds x_test, x_train, y_test: expected labels as one of train_labels, y_train, labels, y"),
         ({"x_train": IMAGES, "images": IMAGES, "y": LABELS}, "holds x_train and images, both of which may be the images"),
-        ({"x_train": np.array([{}, {}]), "y": LABELS}, "cannot be read as an .npz file: Object arrays cannot be loaded"),
+        ({"x_train": np.array([{}, {}]), "y": LABELS}, "cannot be read as an .npz file: it holds Python objects"),
         ({"x_train": IMAGES.astype(np.int64) * 9, "y": LABELS}, "images must be uint8 or float32, not int64"),
+        ({"x_train": IMAGES, "y": LABELS.astype(str)}, "labels are texts: expected whole numbers from 0; np.unique"),
+        (
+            {"x_train": IMAGES, "y": np.eye(3)[LABELS]},
+            r"not \(24, 3\); of one-hot labels take the positions of the ones with",
+        ),
         ({"x_train": IMAGES, "y": LABELS[:5]}, r"labels must have shape \(N,\) = \(24,\)"),
     ],
 )

@@ -106,6 +106,10 @@ FLOATS = {"test_images": torch.rand(12, 2, 4, 3)}
         ({"images": torch.rand(30, 12)}, r"training images are \(12,\) float32, test images \(2, 4, 3\) uint8"),
         ({"test_images": torch.rand(0, 2, 4, 3)}, r"test images are empty: their shape is \(0, 2, 4, 3\)"),
         ({"labels": torch.rand(30)}, "training labels must be integers, not float32; convert them with .long()"),
+        (
+            {"labels": torch.eye(30)},
+            r"must have shape \(N,\) = \(30,\), not \(30, 30\); of one-hot labels take the positions",
+        ),
         ({"labels": torch.ones(30, dtype=torch.bool)}, "training labels must be integers, not bool"),
         (
             {"labels": torch.arange(29) % 3},
@@ -265,3 +269,12 @@ def test_test_images_on_another_scale_are_refused() -> None:
     for factor in (0.5, 1.2):
         ImageData.from_tensors(images, labels, test_images=images * factor, test_labels=labels, **sizes)
     ImageData.from_tensors(images * 255, labels, test_images=images, test_labels=labels, **sizes)
+
+
+def test_the_layout_of_the_source_in_memory_leaves_no_trace() -> None:
+    rows = torch.rand(12, 6, 5, 1)
+    for images in (rows.permute(0, 3, 1, 2), rows.expand(-1, -1, -1, 3).permute(0, 3, 1, 2)):
+        labels = torch.arange(12) % 2
+        data = ImageData.from_tensors(images, labels, test_images=images, test_labels=labels, validation=2, prior=2)
+        channels = images.shape[1]
+        assert data.train.images.stride() == (30 * channels, 30, 5, 1), "of one channel torch takes either layout for both"

@@ -366,5 +366,5 @@ def test_a_function_of_the_users_own_gives_the_data(tmp_path):
     ):
         with pytest.raises(DataError, match=message):
             load_data(DataConfig(f"{tmp_path / 'mine.py'}:{function}"))
-    with pytest.raises(ConfigError, match=r"data.name = .*:none cannot be loaded \(AttributeError"):
+    with pytest.raises(ConfigError, match=r"data.name = .*:none: .* defines no 'none'"):
         load_data(DataConfig(f"{tmp_path / 'mine.py'}:none"))

@@ -8,7 +8,8 @@ from torch import nn
 
 from decouple.errors import ConfigError, NetworkError
 from decouple.networks import Stages
-from decouple.networks.build import build_module, cut_module
+from decouple.networks.build import build_module, cut_module, network_to_search
+from decouple.settings import from_builtins
 
 DATA = {"classes": 7, "channels": 1, "seed": 3}
 OWN = """
@@ -18,6 +19,11 @@ from torch import nn
 
 def small(num_classes, width=4):
     return nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.ReLU(), nn.Linear(width, num_classes))
+
+
+def deeper(num_classes, width=4):
+    hidden = [nn.Linear(16, 9), nn.ReLU(), nn.Linear(9, width), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes))
 
 
 def images_in(in_chans):
@@ -67,7 +73,7 @@ def test_functions_of_the_users_own(own: str) -> None:
     for function, error, message in (
         ("nothing", NetworkError, "must return an nn.Module, not NoneType"),
         ("number", ConfigError, "must be a function that returns an nn.Module, not int"),
-        ("missing", ConfigError, r"cannot be loaded \(AttributeError"),
+        ("missing", ConfigError, r"nets\.py defines no 'missing'"),
     ):
         with pytest.raises(error, match=message):
             build_module(f"{own}:{function}", {}, **DATA)
@@ -81,3 +87,26 @@ def test_cut_where_it_was_said_or_proposed(own: str) -> None:
     assert cut_module(chosen, [], (1, 4, 4)) is chosen
     assert isinstance(chosen, Stages)
     assert isinstance(module, nn.Sequential)
+
+
+def test_another_network_is_searched_where_the_shapes_agree(own: str) -> None:
+    images = torch.rand(4, 1, 4, 4)
+
+    def built(**searched: object) -> Stages:
+        learned = {"name": f"{own}:small", "points": ["1", "3"]}
+        return network_to_search(from_builtins({"network": learned, "search": {"network": searched}}), images, 7, seed=0)
+
+    assert built().names == ("1", "3")
+    other = built(name=f"{own}:deeper", points=["3", "5"])
+    assert other.names == ("1", "3"), "those of the network that learns"
+    assert sum(p.numel() for p in other.parameters()) > sum(p.numel() for p in built().parameters())
+    assert other.shapes((1, 4, 4)) == [(4,), (7,)]
+    wide = r"to search has the search points 3 5, 5 7, and the network that learns 1 4, 3 7: expected as many of the same shapes"
+    with pytest.raises(NetworkError, match=wide):
+        built(name=f"{own}:deeper", points=["3", "5"], args={"width": 5})
+    with pytest.raises(
+        ConfigError, match=r"search.network.points = \['3'\]: expected none for learned, which has those of the net"
+    ):
+        built(points=["3"])
+    with pytest.raises(ConfigError, match=r"search.network.name = 'learnt': expected paper, learned, torchvision:NAME"):
+        built(name="learnt")

@@ -36,7 +36,7 @@ def test_a_skip_connection_leaves_no_cut_inside_it() -> None:
 @pytest.mark.parametrize(
     ("name", "proposed"),
     [
-        ("resnet18", ["layer1", "layer2", "layer3", "layer4", "fc"]),
+        ("resnet18", ["layer1", "layer2", "layer3", "avgpool", "fc"]),
         ("squeezenet1_1", ["features.1", "features.4", "features.7", "features", "flatten"]),
     ],
 )
@@ -64,8 +64,21 @@ def test_inputs_that_do_not_fit_are_named() -> None:
         cut_points(Residual(), (3, 6, 6))
     with pytest.raises(NetworkError, match="cannot be traced"):
         cut_points(torch.nn.Sequential(Branching()), (4,))
+    with pytest.raises(NetworkError, match="Two returns a tuple: expected one tensor of logits"):
+        cut_points(Two(), (4,))
+    grey = "its first convolution takes 3 channels, the images have 1: give a network that takes them, as timm's do"
+    network = torchvision.models.resnet18(num_classes=5)
+    with pytest.raises(NetworkError, match=grey):
+        cut_points(network, (1, 64, 64))
+    with pytest.raises(NetworkError, match=grey):
+        Stages.from_module(network, ["layer4", "fc"]).shapes((1, 64, 64))
 
 
 class Branching(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         return values if values.sum() > 0 else -values
+
+
+class Two(nn.Module):
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        return values, values

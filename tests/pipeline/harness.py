@@ -16,11 +16,16 @@ from pathlib import Path
 
 from decouple.cli import run_command
 
-STAGES = ("search", "learn", "compare", "q0")
+STAGES = ("search", "learn", "compare", "q0", "tune")
+COMMANDS = {
+    "tune": ["tune", "digits", "--trials", "3", "--epochs", "3", "--extensions", "0"],
+    "seeds": ["run", "digits", "--seeds", "0", "1"],
+}
+"""What is disturbed, by how the folder's name begins; else a run."""
 
 
 def prepare() -> None:
-    for name in ("pipeline.stages", "pipeline.context", "pipeline.learning", "report", "presets"):
+    for name in ("pipeline.stages", "pipeline.context", "pipeline.tune", "pipeline.seeds", "report.table", "presets"):
         importlib.import_module(f"decouple.{name}")
     import sklearn.datasets  # noqa: F401
     import torch
@@ -37,8 +42,9 @@ def start(folder: Path, out: str, *, file_limit: int | None = None, ends: bool =
     os.dup2(errors, 2)
     os.dup2(errors, 1)
     # Checkpoints after every epoch, and writes slow enough to be hit.
-    learning = importlib.import_module("decouple.pipeline.learning")
-    learning.Checkpoint = functools.partial(learning.Checkpoint, seconds=0)
+    for name in ("learning", "tune"):
+        module = importlib.import_module(f"decouple.pipeline.{name}")
+        module.Checkpoint = functools.partial(module.Checkpoint, seconds=0)
     files = importlib.import_module("decouple.files")
     replace = files.os.replace
 
@@ -50,10 +56,19 @@ def start(folder: Path, out: str, *, file_limit: int | None = None, ends: bool =
     # Pictures are not what is tested here, and take longer than all else.
     report = importlib.import_module("decouple.report")
     report.build_report = lambda folder: folder / "report.html" if ends else signal.pause()
+    importlib.import_module("decouple.report.style").render = lambda figure, kind: b""
     if file_limit is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-    argv = ["run", "digits", "--config", str(folder / "tiny.json"), "--out", str(folder / out), "--resume", "--quiet"]
+    argv = [
+        *COMMANDS.get(out.partition("-")[0], ["run", "digits"]),
+        "--config",
+        str(folder / "tiny.json"),
+        "--out",
+        str(folder / out),
+        "--resume",
+        "--quiet",
+    ]
     status = run_command(argv)
     sys.stderr.flush()
     os._exit(status)
@@ -72,10 +87,10 @@ def stage_of(run: Path) -> str:
 def main() -> dict[str, object]:
     folder, kills = Path(sys.argv[1]), int(sys.argv[2])
     prepare()
-    if wait(start(folder, "whole")) != 0:
-        raise SystemExit((folder / "whole.stderr").read_text())
     return {
         "kill": kill(folder, kills),
+        "tune": kill(folder, 3, "tune-"),
+        "seeds": kill(folder, 3, "seeds-"),
         "SIGINT": interrupt(folder, "SIGINT"),
         "SIGTERM": interrupt(folder, "SIGTERM"),
         "full": resumed(folder, "full", wait(start(folder, "full", file_limit=30_000))),
@@ -97,28 +112,35 @@ def resumed(folder: Path, out: str, status: int) -> dict[str, object]:
     return {"status": status, "stderr": stderr, "resumed": wait(start(folder, out))}
 
 
-def kill(folder: Path, wanted: int) -> dict[str, object]:
-    """Kill a run `wanted` times on its way, evenly spread over the files that it writes, at random moments there."""
-    moments = random.Random(0)
-    total = len(units(folder / "whole"))
+def finish(folder: Path, out: str) -> None:
+    if wait(start(folder, out)) != 0:
+        raise SystemExit((folder / f"{out}.stderr").read_text())
+
+
+def kill(folder: Path, wanted: int, prefix: str = "") -> dict[str, object]:
+    """Kill a command `wanted` times on its way, evenly spread over the files that it writes, at random moments there."""
+    moments, killed = random.Random(0), f"{prefix}killed"
+    finish(folder, f"{prefix}whole")
+    total = len(units(folder / f"{prefix}whole"))
     kills, stages = 0, []
     for number in range(wanted):
-        pid = start(folder, "killed", ends=False)  # or the last kill may come too late
-        while len(units(folder / "killed")) < (number + 0.5) * total / wanted and not has_ended(pid):
+        pid = start(folder, killed, ends=bool(prefix))  # or the last kill of a run may come too late
+        while len(units(folder / killed)) < (number + 0.5) * total / wanted and not has_ended(pid):
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.05))
         os.kill(pid, signal.SIGKILL)
         if wait(pid) == -signal.SIGKILL:
             kills += 1
-            stages.append(stage_of(folder / "killed"))
-    if wait(start(folder, "killed")) != 0:
-        raise SystemExit((folder / "killed.stderr").read_text())
+            stages.append(stage_of(folder / killed))
+    finish(folder, killed)
     return {"kills": kills, "stages_at_kill": stages}
 
 
 def units(run: Path) -> list[Path]:
     """The files that the stages of a run have finished."""
-    found = [path for stage in STAGES for path in (run / stage).rglob("*") if path.is_file()]
+    found = [
+        path for stage in STAGES for path in run.glob(f"**/{stage}/**/*") if path.is_file() and path.parent.name != "work"
+    ]
     return [path for path in found if not path.name.startswith(".") and path.name != "checkpoint.safetensors"]
 
 

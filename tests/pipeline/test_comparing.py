@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from decouple.cli import run_command
 from decouple.config import RunConfig
-from decouple.pipeline import run
+from decouple.pipeline import RunDirectory, run
 from decouple.pipeline.compare_runs import _labels
 from decouple.settings import from_builtins
 
@@ -80,12 +80,22 @@ def test_runs_of_one_seed_share_their_solutions(finished: Path, tiny: RunConfig,
 
 
 def test_other_images_and_other_mistakes_are_answered_in_a_line(
-    finished: Path, tiny: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path,
+    tiny: RunConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run(from_builtins({"compare": {"images": 24}}, tiny), tmp_path / "more")
-    capsys.readouterr()
+    begun = {"more": {"compare": {"images": 24}}, "wide": {"network": {"width": 9}}}
+    for name, values in begun.items():  # of which nothing is done yet
+        with RunDirectory.create(tmp_path / name, from_builtins(values, tiny), resume=False) as directory:
+            directory.log("begun")
+    monkeypatch.setattr("decouple.search.tasks.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
     assert run_command(["compare", str(finished), str(tmp_path / "more"), "--quiet"]) == 1
-    assert "'run/search-0' and 'more/search-0' cannot be compared: 20 samples against 24" in capsys.readouterr().err
+    assert "'run' and 'more' cannot be compared: 20 samples against 24" in capsys.readouterr().err
+    assert run_command(["compare", str(finished), str(tmp_path / "wide"), "--quiet"]) == 1
+    shapes = "what is searched at 'block0' has the shape (8, 3, 3) in one and (9, 3, 3) in the other"
+    assert f"'run' and 'wide' cannot be compared: {shapes}" in capsys.readouterr().err
     assert run_command(["compare", str(finished), str(finished), "--quiet"]) == 2
     assert "is given twice" in capsys.readouterr().err
     assert run_command(["compare", str(finished), str(tmp_path / "nowhere"), "--quiet"]) == 1

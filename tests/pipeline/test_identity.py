@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from decouple.config import NO_IDENTITY, RunConfig, Section, TextConfig, identity
+from decouple.config import NO_IDENTITY, RunConfig, SearchConfig, Section, TextConfig, identity
 from decouple.config.base import hints
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import networks_of
 from decouple.pipeline.population import q0_identity
-from decouple.pipeline.searching import search_identity
+from decouple.pipeline.searching import search_identity, used_settings
 from decouple.pipeline.text import TextRun
 from decouple.settings import from_builtins
 
@@ -21,6 +21,9 @@ OTHERS = {
     "network.args": {"zero_init_residual": True},
     "network.points": ["layer4", "fc"],
     "network.width": 64,
+    "search.network.name": "timm:resnet18",
+    "search.network.args": {"zero_init_residual": True},
+    "search.network.points": ["layer4", "fc"],
     "search.target": 0.5,
     "search.points": "all",
     "search.algorithm": "random",
@@ -94,10 +97,14 @@ def folders(config: RunConfig) -> dict[str, str]:
     }
 
 
+def test_a_network_that_is_not_searched_names_no_folder() -> None:
+    assert "network" not in used_settings(SearchConfig()), "as before there was another to search"
+
+
 @pytest.mark.parametrize("algorithm", ["es", "paper"])
 def test_a_folder_is_named_by_the_settings_that_decide_what_is_in_it(algorithm: str) -> None:
-    named = {"network": {"name": "torchvision:resnet18"}}  # which has arguments and points, and is not built here
-    base = from_builtins({"search": {"algorithm": algorithm}, "rounds": {"count": 1}, **named})
+    named = {"name": "torchvision:resnet18"}  # which has arguments and points, and is not built here
+    base = from_builtins({"search": {"algorithm": algorithm, "network": named}, "rounds": {"count": 1}, "network": named})
     before = folders(base)
     for name in fields(base):
         expected = set() if name in NONE else DECIDED[name.partition(".")[0]]

@@ -55,6 +55,15 @@ def test_killed_at_random_moments_and_resumed_the_results_are_equal(disturbed: t
         json.loads(line)
 
 
+@pytest.mark.parametrize(("name", "table"), [("tune", "tune"), ("seeds", "table")])
+def test_a_tuning_and_seeds_that_are_killed_make_the_same_table(disturbed: tuple[Path, Seen], name: str, table: str) -> None:
+    folder, seen = disturbed[0], disturbed[1][name]
+    assert int(str(seen["kills"])) >= 2
+    for kind in ("json", "csv", "txt", "md"):
+        whole, killed = ((folder / f"{name}-{which}" / f"{table}.{kind}").read_bytes() for which in ("whole", "killed"))
+        assert killed == whole
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_an_interrupted_run_says_how_to_go_on(disturbed: tuple[Path, Seen], name: str, status: int) -> None:
     seen = disturbed[1][name]

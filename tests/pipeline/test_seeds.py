@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from decouple.config import RunConfig
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, RunDirectoryError
 from decouple.pipeline.seeds import run_seeds
 
 RESULTS = "results.json"
@@ -22,6 +22,19 @@ def test_each_seed_is_the_run_of_that_seed_and_is_not_run_twice(tiny: RunConfig,
     assert again.json() == table.json()
     assert (tmp_path / "seeds" / "seed-3" / "learn").stat().st_mtime_ns == before
     assert (tmp_path / "seeds" / "table.json").read_text() == table.json()
+
+
+def test_every_folder_is_checked_before_the_first_run(
+    tiny: RunConfig, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("decouple.search.tasks.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
+    with pytest.raises(RunDirectoryError, match="is a run, and not a folder for several"):
+        run_seeds(tiny, [1], finished)
+    finished.rename(tmp_path / "seed-2")
+    with pytest.raises(RunDirectoryError, match="seed-2 is not empty: continue it with resume"):
+        run_seeds(tiny, [1, 2], tmp_path)
+    with pytest.raises(RunDirectoryError, match=r"seed-2 holds a run of another configuration \(seed: 0 → 2\)"):
+        run_seeds(tiny, [1, 2], tmp_path, resume=True)
 
 
 def test_seeds_that_make_no_runs_are_named(tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

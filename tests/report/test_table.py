@@ -117,6 +117,20 @@ def test_folders_of_runs_become_files_and_a_picture(tmp_path: Path) -> None:
     assert read_table(str(tmp_path)).json() == table.json(), "folders of folders of runs"
     with pytest.raises(RunDirectoryError, match="is neither a run directory nor a folder of some"):
         read_table([tmp_path / "table"])
+    run = tmp_path / "runs" / "run-0"
+    (run / "results.json").unlink()
+    with pytest.raises(
+        RunDirectoryError, match=r"run-0 is not finished, since it has no results.json; 'decouple report .*run-0'"
+    ):
+        read_table(run)
+    (run / "tune").mkdir()
+    with pytest.raises(
+        RunDirectoryError, match=r"run-0 is a tuning, not a run; 'decouple run PRESET --config .*best.json' makes"
+    ):
+        read_table(run)
+    (run / "run.json").write_text('{"format": 1, "versions": {"decouple": "0.1.0"}}')
+    with pytest.raises(RunDirectoryError, match=r"has run-directory format 1, written by decouple 0.1.0"):
+        read_table(run)
 
 
 def test_a_method_without_a_figure_leaves_its_cell_empty() -> None:

@@ -130,7 +130,7 @@ def test_an_installed_package_may_bring_one(monkeypatch: pytest.MonkeyPatch) -> 
         ("", "algorithm = '': expected one of es, paper"),
         ("pape", "expected one of es, paper.*did you mean 'paper'"),
         ("{file}:", "expected one of es, paper"),
-        ("{file}:Missing", r"mine\.py:Missing cannot be loaded \(AttributeError: "),
+        ("{file}:Missing", r"mine\.py defines no 'Missing'"),
         ("{file}:nothing", r"mine\.py:nothing is not a subclass of decouple\.search\.Algorithm"),
         ("{file}x.py:Nudge", r"cannot be loaded \(FileNotFoundError: "),
         ("no.such.module:Nudge", r"cannot be loaded \(ModuleNotFoundError: No module named 'no'\)"),
