@@ -59,6 +59,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         """
+        >>> import torch
         >>> evaluate(nn.Flatten(), [(torch.eye(4)[:, None], torch.tensor([0, 1, 2, 2]))])
         Evaluation(4 images: accuracy 75.0 %, NLL 0.9937, ECE 0.2746, Brier 0.5172)
         """

@@ -75,7 +75,7 @@ def of_images(run: Callable[[int], Work], images: int) -> Work:
     """The work for so many images at once, from that for a few: what they share, such as a search's directions, is done once.
 
     >>> of_images(lambda images: Work(flops=100 + 7 * images, kernels=5), 50)
-    Work(flops=450.0, moved=0.0, kernels=5.0)
+    Work(flops=450.0, moved=0.0, kernels=5)
     """
     few, more = (run(count) for count in COUNTED)
     found = few + (more - few) * ((images - COUNTED[0]) / (COUNTED[1] - COUNTED[0]))

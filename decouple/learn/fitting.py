@@ -32,7 +32,7 @@ from decouple.training.optimizers import Factory, make_optimizer, rates, set_rat
 from decouple.training.processes import Group
 from decouple.training.schedules import multiplier
 from decouple.training.state import pack_state, restore_state
-from decouple.training.stream import ImageLoader
+from decouple.training.stream import ImageLoader, Rows
 
 PRECISIONS = ("float32", "bfloat16", "mixed")
 
@@ -200,11 +200,11 @@ class _Training:
         if leads:
             self.save()  # what cannot be kept or written shows now
             watch.record(began, self.network)
-        written = time.monotonic()
+        written, fetch = time.monotonic(), fetch_of(self.objective, loop.group.device)
         with logger.task(f"learn, {watch.unit}", self.settings.epochs, "epochs") as advance:
             advance(began)
             for epoch in range(began, self.settings.epochs):
-                self._epoch(loop, train, epoch, seed, first=epoch == began)
+                self._epoch(loop, train, fetch, epoch, seed, first=epoch == began)
                 self.fit.validation.append(accuracy(self.network, validation))
                 if self.fit.best_epoch == len(self.fit.losses):
                     self.best = copy.deepcopy(self.network.state_dict())
@@ -213,22 +213,22 @@ class _Training:
                         figures = {"loss": self.fit.losses[-1], "validation_accuracy": self.fit.validation[-1]}
                         logger.log("learn", watch.unit, epoch + 1, figures)
                         watch.record(epoch + 1, self.network)
+                        advance(1)
                     except BaseException:
                         self.save()
                         raise
                     if self.checkpoint is not None and time.monotonic() - written >= self.checkpoint.seconds:
                         self.save()
                         written = time.monotonic()
-                advance(1)
 
-    def _epoch(self, loop: Loop, train: Split, epoch: int, seed: int, *, first: bool) -> None:
+    def _epoch(self, loop: Loop, train: Split, fetch: Rows | None, epoch: int, seed: int, *, first: bool) -> None:
         """Take the steps of an epoch."""
         settings, drawn = self.settings, derive(seed, "epoch", epoch)
         batches = epoch_batches(len(train), settings.batch, seed=seed, epoch=epoch, shuffle=settings.shuffle)
         loader = ImageLoader(
             self.network,
             train,
-            fetch_of(self.objective, loop.group.device),
+            fetch,
             augmentation=settings.augment,
             precision=loop.precision,
             seed=drawn,

@@ -51,28 +51,19 @@ def run_seeds(
     from decouple.report.table import read_table  # matplotlib takes a while to import
 
     expect(config, RunConfig, "config", "such as decouple.preset('digits')")
-    seeds = [whole_number(seed, "a seed", least=0) for seed in seeds]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds = {seeds}: expected at least one, and each once")
     refuse_launch("torchrun shares one run among its processes, and --seeds makes several runs: use --workers, or one seed")
     check_logger(logger)
     folders = _folders(settings.located(config, data_root), seeds, Path(out), resume)
-    with Progress(quiet=quiet).task("seeds", len(seeds), "runs") as advance:
+    shared = (config, folders, resume, data_root, logger, quiet or workers > 1)
+    with Progress(quiet=quiet).task("seeds", len(folders), "runs") as advance:
 
         def keep(_: None) -> tuple[Job, ...]:
             advance(1)
             return ()
 
-        distribute(
-            _run_seed,
-            (config, folders, resume, data_root, logger, quiet or workers > 1),
-            [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in seeds],
-            device=str(devices.resolve(device)),
-            workers=workers,
-            address=None,
-            result_bytes=1000,
-            mend="--workers or --search.batch",
-        )
+        jobs = [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in folders]
+        place, mend = str(devices.resolve(device)), "--workers or --search.batch"
+        distribute(_run_seed, shared, jobs, device=place, workers=workers, address=None, result_bytes=1000, mend=mend)
     table = read_table(list(folders.values()))
     table.write(out)
     return table
@@ -80,6 +71,9 @@ def run_seeds(
 
 def _folders(config: RunConfig, seeds: Sequence[int], out: Path, resume: bool) -> dict[int, Path]:
     """By seed, once it is clear that a run can be made in each."""
+    seeds = [whole_number(seed, "a seed", least=0) for seed in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds = {seeds}: expected at least one, and each once")
     if (out / "config.json").exists():
         raise RunDirectoryError(f"{out} is a run, and not a folder for several; choose another --out")
     folders = {seed: out / f"seed-{seed}" for seed in seeds}
