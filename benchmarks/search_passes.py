@@ -9,7 +9,8 @@ stores them. A ratio below 1 says that the search needs less than they do: candi
 layers as these (`decouple.networks.factored`). Multiply-adds show where from: those of a scored candidate, counted by torch.
 
 Every ratio is the median, over repeats, of the ratio of two runs taken one after the other; `cpu_ratio` is the same for the
-processor time, and `beyond_images` compares what is left of both without the pass of the images themselves. Images are noise: speed does not depend on them. Writes figures/search-passes-DEVICE.json.
+processor time, and `beyond_images` compares what is left of both without the pass of the images themselves. Images are noise:
+speed does not depend on them. Writes figures/search-passes-DEVICE.json.
 """
 
 from __future__ import annotations
