@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_map
 
 from decouple.networks.stages import apply_stage
 
-WRITTEN_AT_ONCE = 2**18
-"""Values of candidates that are combined before the next images follow: what stays in a core's cache."""
+WRITTEN_AT_ONCE, ON_GPU = 2**18, 2**26
+"""Values of candidates that are combined before the next images follow: what stays in a core's cache, or fills a GPU."""
 
 _TAKES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 """By stage: whether it can be called with described candidates."""
@@ -150,7 +150,8 @@ class Factored(Tensor):
         out = self._rows.new_empty(images, count, windows[0][0].numel())
         weights, *factors = (each.to(out.dtype).unsqueeze(2) for each in (self._mix.weights, *self._mix.own))
         terms = [self._terms(rows.flatten(1)) for rows in windows]
-        step = images if len(windows) == 1 else max(1, WRITTEN_AT_ONCE // max(1, out[0].numel()))
+        size = ON_GPU if out.is_cuda else WRITTEN_AT_ONCE
+        step = images if len(windows) == 1 else max(1, size // max(1, out[0].numel()))
         spare = torch.empty_like(out[:step]) if len(windows) > 1 else out
         for start in range(0, images, step):
             part = slice(start, start + step)
