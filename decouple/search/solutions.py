@@ -36,7 +36,7 @@ from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import even_batches
 
 JOINED = 2**24
-"""Values of candidates of the batches that a CPU searches together, at most; more would leave a core's cache, to no gain."""
+"""Values of candidates of the batches that a CPU searches together, at most: few enough to be written out if they have to be."""
 JOINED_SHARE = 1 / 32
 """Of all memory of a GPU (not of what is free, for a resumed search joins the same), what these values may take there."""
 PILOT = 32

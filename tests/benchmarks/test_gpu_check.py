@@ -22,7 +22,7 @@ def test_a_difference_is_named() -> None:
     assert gpu_check.near("it", values * 1.0005, values) == pytest.approx(5e-4, rel=0.01)
     with pytest.raises(CheckError, match=r"it differs from the CPU's by 0.1 of its size: expected at most 0.001"):
         gpu_check.near("it", values * 1.1, values)
-    with pytest.raises(CheckError):
+    with pytest.raises(CheckError, match="it differs from the CPU's by nan of its size"):
         gpu_check.near("it", values * torch.nan, values)
 
 
@@ -47,7 +47,7 @@ def test_it_goes_on_where_it_was(
     figures = read_json(tmp_path / "gpu-check.json")["figures"]
     assert figures["second"]["failed"] == "RuntimeError: no kernel image is available"
     assert figures["first"]["value"] == 1.0
-    with pytest.raises(CheckError):
+    with pytest.raises(CheckError, match="not as on the CPU: second"):
         gpu_check.main(Arguments(tmp_path, device="cpu", scale="tiny"))
     assert calls[3:] == ["broken"], "what failed is tried again, the rest is there"
     capsys.readouterr()
