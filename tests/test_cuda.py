@@ -1,7 +1,7 @@
 """On a GPU every stage gives what it gives on the CPU, and waits for nothing. Skipped where there is none.
 
-What is checked stands in `benchmarks.gpu_check`, which is run there by hand; its own test runs it on the CPU. That nothing waits is
-also shown without a GPU (`test_no_waiting.py` in training and in search).
+What is checked stands in `benchmarks.gpu_correctness`, which is run there by hand; its own test runs it on the CPU. That nothing
+waits is also shown without a GPU (`test_no_waiting.py` in training and in search).
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu_check
+from benchmarks.gpu_correctness import CHECKS, Setting, in_float32, near, weights
 from decouple import device as devices
 from decouple.config import SgdConfig
 from decouple.data import ImageData
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 CUDA = torch.device("cuda", 0)
 
 
-@pytest.mark.parametrize("name", gpu_check.CHECKS)
+@pytest.mark.parametrize("name", CHECKS)
 def test_a_gpu_gives_what_the_cpu_gives(name: str) -> None:
-    with gpu_check.in_float32():
-        gpu_check.CHECKS[name](gpu_check.Setting(CUDA))
+    with in_float32():
+        CHECKS[name](Setting(CUDA))
 
 
 def test_what_does_not_fit_is_streamed_to_the_same_result(
@@ -58,13 +58,13 @@ def test_a_checkpoint_of_one_device_resumes_on_the_other(network: Stages, data: 
             fit(trained, data.train, data.validation, CrossEntropy(), config, seed=0, checkpoint=checkpoint, record=record)
         return trained
 
-    with gpu_check.in_float32():
+    with in_float32():
         whole = train(torch.device("cpu"), Checkpoint(tmp_path / "whole", "unit"), -1)
         for first, then in ((torch.device("cpu"), CUDA), (CUDA, torch.device("cpu"))):
             checkpoint = Checkpoint(tmp_path / first.type, "unit", seconds=0)
             train(first, checkpoint, 2)
             found = train(then, checkpoint, -1)
-            gpu_check.near(f"from {first} to {then}", gpu_check.weights(found), gpu_check.weights(whole), 0.01)
+            near(f"from {first} to {then}", weights(found), weights(whole), 0.01)
 
 
 def test_the_failing_step_is_named_after_the_epoch(network: Stages, data: ImageData) -> None:

@@ -93,7 +93,8 @@ class Judge:
             try:
                 split = candidates.parts if isinstance(candidates, Factored) else partial(candidates.split, dim=1)
                 parts = [candidates] if count == candidates.shape[1] else split(count)
-                return torch.cat([log_likelihood(self.logits(point, part.flatten(0, 1)), labels) for part in parts], 1)
+                scores = [log_likelihood(self.logits(point, part.flatten(0, 1)), labels) for part in parts]
+                return scores[0] if len(scores) == 1 else torch.cat(scores, 1)
             except (MemoryError, RuntimeError) as error:
                 if count == 1 or not is_out_of_memory(error) or self.couples(point):
                     raise

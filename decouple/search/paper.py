@@ -179,8 +179,8 @@ def _finished(rows: Tensor, point: SearchPoint) -> Tensor:
 
 
 def _taken(noise: Tensor, window: Tensor) -> Tensor:
-    """Noise (b, n, …) of windows (b, n) into (N, …); a view for a single image."""
-    if len(window) == 1:
+    """Noise (b, n, …) of windows (b, n) into (N, …); on a CPU a view for a single image."""
+    if len(window) == 1 and not window.is_cuda:  # a GPU would be waited for
         start = int(window[0, 0])
         return noise[None, start : start + window.shape[1]]
     return noise[window]
