@@ -101,7 +101,6 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
         "es, the last block": Row(base),
         "es, one more round": Row(base, rounds=1),
         "es, live": Row(base, LIVE),
-        "es, live, all directions new": Row(base, {**LIVE, "live": LiveConfig(guided=0.0)}),
         "es, live, 128 directions": Row(base, {**LIVE, "live": LiveConfig(directions=128)}),
         "es, live, radius 1": Row(base, {**LIVE, "live": LiveConfig(radius=1.0)}),
         "es, live, full weight of the stored targets": Row(base, {**LIVE, "target_weight": 1.0}),

@@ -19,6 +19,7 @@ LAYERS = (
     {"settings", "presets"},
     {"data"},
     {"networks"},
+    {"fitness"},
     {"training"},
     {"analysis"},
     {"tasks"},

@@ -9,6 +9,7 @@ import msgspec
 
 from decouple import registry
 from decouple.config.base import NO_IDENTITY, Batch, BelowOne, Count, Name, Positive, Rate, Section, at_least
+from decouple.config.fitness import FitnessConfig
 from decouple.config.images import SearchedNetwork
 
 CountByPoint = Count | Annotated[dict[str, Count], msgspec.Meta(min_length=1)]
@@ -71,7 +72,7 @@ class PaperConfig(Section):
 
 
 @dataclass(frozen=True)
-class SearchConfig(Section):
+class SearchConfig(FitnessConfig):
     algorithm: str = "es"
     """es: our evolution strategy; paper: the paper's genetic algorithm; pgpe, cem: EvoTorch's, with es's settings. For
     reference: random (the floor: no selection) and gradient (the oracle: along the true gradient, by backpropagation). Your own:
@@ -98,5 +99,7 @@ class SearchConfig(Section):
 
     def _check(self) -> None:
         registry.check(self.algorithm)
+        if self.similarity and self.target is not None:
+            self._refuse("target", "none with similarity, which makes the fitness more than a probability")
         if self.algorithm == "cem" and self.es.population < 4:
             self._refuse("es.population", "at least 4 for cem: half of it are parents, and a single one has no deviation")

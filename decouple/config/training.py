@@ -12,13 +12,13 @@ from decouple.config.base import (
     Batch,
     BelowOne,
     Count,
-    Fraction,
     NonNegative,
     Positive,
     Rate,
     Section,
     at_least,
 )
+from decouple.config.fitness import FitnessConfig
 from decouple.config.search import EsConfig
 
 
@@ -45,7 +45,7 @@ class StepConfig(Section):
 
 
 @dataclass(frozen=True)
-class TrainConfig(StepConfig):
+class TrainConfig(FitnessConfig, StepConfig):
     epochs: Positive = 40
     """Passes over the training images."""
     schedule: Literal["triangle", "constant"] = "triangle"
@@ -65,8 +65,6 @@ class LiveConfig(Section):
     beside it have learn.target_weight; with 0 there, only live search teaches the blocks."""
     directions: Positive = 32
     """Directions that a step tries, back and forth; all of its images share them. More find more of what can be gained."""
-    guided: Fraction = 0.5
-    """Share of the directions that combine what the step before has found; the rest are new at random."""
     radius: Rate = 0.3
     """Distance of a candidate from the network's own activations, in standard deviations of the sample."""
 

@@ -2,6 +2,17 @@
 
 from decouple.learn.fitting import Checkpoint, Fit, Watch, fit, learn_targets, train_sgd
 from decouple.learn.live import LiveSearch
-from decouple.learn.objective import CrossEntropy, Regression
+from decouple.learn.objective import CrossEntropy, Regression, regression
 
-__all__ = ["Checkpoint", "CrossEntropy", "Fit", "LiveSearch", "Regression", "Watch", "fit", "learn_targets", "train_sgd"]
+__all__ = [
+    "Checkpoint",
+    "CrossEntropy",
+    "Fit",
+    "LiveSearch",
+    "Regression",
+    "Watch",
+    "fit",
+    "learn_targets",
+    "regression",
+    "train_sgd",
+]

@@ -9,7 +9,8 @@ What makes a few dozen directions do in hundreds of dimensions:
 - they are orthonormal, so that the displacement is the gradient of the smoothed fitness within their span, and no noise comes
   from outside it;
 - the search learns where to look: part of them are random combinations of the displacements that the step before has found, for
-  all its images; the rest are new at random, and find what those miss.
+  all its images; the rest are new at random, and find what those miss;
+- what terms beside the log-probability ask for is looked for where few directions suffice, in the means over space.
 
 Sources: Sehnke et al., "Parameter-exploring policy gradients" (2010), symmetric sampling; Maheswaranathan et al., "Guided
 evolutionary strategies" (2019), the subspace that guides.
@@ -22,11 +23,14 @@ from torch import Tensor, nn
 
 from decouple.config import LiveConfig
 from decouple.device import room
-from decouple.networks.factored import Factored, Mix, log_likelihood, through
+from decouple.fitness import Candidates, Company, Terms, fitness
+from decouple.networks.factored import Factored, Mix, through
 from decouple.seeds import generator
 from decouple.torch_state import evaluated
 from decouple.training.stream import Batch
 
+GUIDED = 0.5
+"""Share of the directions that combine what the step before has found; the rest are new at random."""
 GUIDES_NOISE = 0.01
 """Noise on a guide, as a share of its length."""
 
@@ -35,17 +39,17 @@ CANDIDATE_BYTES = 2**26
 
 
 class LiveSearch:
-    """See the module's text."""
+    """See the module's text; `terms`: what is asked for beside the log-probability of the true class."""
 
-    def __init__(self, config: LiveConfig) -> None:
-        self.config = config
+    def __init__(self, config: LiveConfig, terms: Terms = ()) -> None:
+        self.config, self.terms = config, tuple(terms)
         self._room: int | None = None
         self.guides: Tensor | None = None
         """(D, G) float32, combinations of the last step's displacements: what goes on from step to step."""
 
     @torch.no_grad()
     def displacement(self, head: nn.Module, values: Tensor, batch: Batch) -> Tensor:
-        """Where the activations should go for the head to answer better.
+        """Where the activations should go for the head to answer better, and for what the terms ask for.
 
         Args:
             head: the last stage; it is evaluated as in eval mode, and left as it is.
@@ -53,43 +57,66 @@ class LiveSearch:
             batch: their labels, and the seed of the directions.
 
         Returns:
-            (B, …) float32, log p(true class) for a unit of activation: along each direction the difference of a mirrored
-            pair of candidates over their distance, and nothing across the directions.
+            (B, …) float32, fitness for a unit of activation: along each direction the difference of a mirrored pair of
+            candidates over their distance, and nothing across the directions.
         """
         with torch.autocast(values.device.type, enabled=False), evaluated(head):
-            centers = values.float().flatten(1)
-            images, elements = centers.shape
-            count = min(self.config.directions, elements)
-            stream = generator(batch.seed, "live", device=centers.device)
-            drawn = torch.randn(elements, count, generator=stream, dtype=centers.dtype, device=centers.device)
-            if self.guides is not None:
-                guides = self.guides.to(drawn)
-                # They span no more dimensions than there are classes; what rounding would choose beyond these is drawn.
-                share = GUIDES_NOISE * torch.linalg.vector_norm(guides, dim=0).clamp_min(1e-20) / elements**0.5
-                drawn[:, : guides.shape[1]] *= share
-                drawn[:, : guides.shape[1]] += guides
-            directions = torch.linalg.qr(drawn)[0].T
+            values = values.float()
+            centers, stream = values.flatten(1), generator(batch.seed, "live", device=values.device)
+            directions = self._directions(values, stream)
             # The deviation over the sample; Tensor.std takes ten times as long on a CPU.
             deviation = torch.linalg.vector_norm(centers - centers.mean(1, keepdim=True), dim=1, keepdim=True)
             radius = self.config.radius * deviation  # of a step of one deviation in every element
-            if self._room is None:
-                self._room = room(centers.device, on_cpu=CANDIDATE_BYTES)
-            size = max(1, self._room // ((2 * count + 1) * centers[0].nbytes))
-            scores = []
-            for part in (slice(first, first + size) for first in range(0, images, size)):
-                candidates = Factored.of(centers[part], directions, Mix.mirrored(radius[part], count))
-                shaped = candidates.flatten(0, 1).unflatten(1, values.shape[1:])
-                scores.append(log_likelihood(through(head, shaped), batch.labels[part]))
-            up, down = torch.cat(scores)[:, 1:].split(count, dim=1)
+            up, down = self._scores(head, values, directions, radius, batch)[:, 1:].split(len(directions), dim=1)
             slopes = (up - down) / (2 * radius).clamp_min(torch.finfo(torch.float32).tiny)
             found = torch.nan_to_num(slopes, 0.0, 0.0, 0.0) @ directions
             # Drawn for all images of the step, so that processes which share it combine the same.
             weights = torch.randn(
-                batch.size or images,
-                round(self.config.guided * count),
+                batch.size or len(values),
+                round(GUIDED * min(self.config.directions, centers.shape[1])),
                 generator=stream,
                 dtype=found.dtype,
                 device=found.device,
             )
             self.guides = batch.total(found.T @ weights[batch.part])
             return found.view(values.shape)
+
+    def _directions(self, values: Tensor, stream: torch.Generator) -> Tensor:
+        """(K, D) orthonormal directions: what guides, what is new at random, and for terms the means over space."""
+        elements = values[0].numel()
+        count = min(self.config.directions, elements)
+        drawn = torch.randn(elements, count, generator=stream, dtype=torch.float32, device=values.device)
+        if self.guides is not None:
+            guides = self.guides.to(drawn)
+            # They span no more dimensions than there are classes; what rounding would choose beyond these is drawn.
+            share = GUIDES_NOISE * torch.linalg.vector_norm(guides, dim=0).clamp_min(1e-20) / elements**0.5
+            drawn[:, : guides.shape[1]] *= share
+            drawn[:, : guides.shape[1]] += guides
+        if self.terms:
+            drawn = torch.cat([_means(values.shape[1:], count, stream), drawn], dim=1)[:, :elements]
+        return torch.linalg.qr(drawn)[0].T
+
+    def _scores(self, head: nn.Module, values: Tensor, directions: Tensor, radius: Tensor, batch: Batch) -> Tensor:
+        """Fitness (B, 2K + 1) of the activations, then of a step of `radius` (B, 1) along each direction, then of one back."""
+        count, centers = len(directions), values.flatten(1)
+        if self._room is None:
+            self._room = room(centers.device, on_cpu=CANDIDATE_BYTES)
+        size = max(1, self._room // ((2 * count + 1) * centers[0].nbytes))
+        company, scores = Company(values, batch.labels, batch.total), []
+        for part in (slice(first, first + size) for first in range(0, len(values), size)):
+            candidates = Factored.of(centers[part], directions, Mix.mirrored(radius[part], count))
+            flat = candidates.flatten(0, 1).unflatten(1, values.shape[1:])
+            scores.append(fitness(Candidates(flat, through(head, flat), batch.labels[part], company), self.terms))
+        return torch.cat(scores)
+
+
+def _means(shape: torch.Size, count: int, stream: torch.Generator) -> Tensor:
+    """(D, min(count, C)) orthonormal directions at random that move the means over space of activations (C, H, W) or (T, C), all
+    places alike; none for (D,), which have no places."""
+    if len(shape) == 1:
+        return torch.empty(shape[0], 0, dtype=torch.float32, device=stream.device)
+    channels = shape[0] if len(shape) == 3 else shape[-1]
+    drawn = torch.randn(channels, min(count, channels), generator=stream, dtype=torch.float32, device=stream.device)
+    places = shape.numel() // channels
+    mixed = torch.linalg.qr(drawn)[0] / places**0.5
+    return mixed.repeat_interleave(places, 0) if len(shape) == 3 else mixed.repeat(places, 1)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from decouple.config import LearnConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError
+from decouple.fitness import Candidates, Company, Terms, fitness, terms_of
 from decouple.learn.live import LiveSearch
 from decouple.networks.stages import Stages, apply_stage
 from decouple.training.stream import Batch, Rows
@@ -134,11 +135,11 @@ class Regression:
         return loss + self.live.config.weight / 2 * values[0].numel() * _SquaredError.apply(values, better)
 
 
-def regression(targets: Targets, config: LearnConfig, blocks: int) -> Regression:
-    """The objective that `config` asks for, of a network with so many blocks before the logits. Raises ConfigError: no
-    block has a target, or one that should have was not evolved."""
+def regression(targets: Targets, config: LearnConfig, blocks: int, terms: Terms = ()) -> Regression:
+    """The objective that `config` asks for, of a network with so many blocks before the logits; `terms`: further ones of live
+    search. Raises ConfigError: no block has a target, or one that should have was not evolved."""
     skip = blocks_without_target(config.supervise, blocks, targets.first_searched)
-    live = LiveSearch(config.live) if config.live.weight else None
+    live = LiveSearch(config.live, (*terms_of(config), *terms)) if config.live.weight else None
     return Regression(targets, config.kl_weight, skip, config.target_weight, live, config.norm)
 
 
@@ -167,7 +168,13 @@ class _SquaredError(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """The baseline's loss."""
+    """The baseline's loss: the cross-entropy; with terms, minus the fitness that live search has with them."""
+
+    terms: Terms = ()
 
     def __call__(self, network: Stages, batch: Batch) -> Tensor:
-        return functional.cross_entropy(network(batch.inputs).float(), batch.labels)
+        if not self.terms:
+            return functional.cross_entropy(network(batch.inputs).float(), batch.labels)
+        *_, values, logits = network.activations(batch.inputs)
+        company = Company(values.float(), batch.labels, batch.total)
+        return -fitness(Candidates(values, logits.float(), batch.labels, company), self.terms).mean()

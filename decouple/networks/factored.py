@@ -142,6 +142,17 @@ class Factored(Tensor):
             found = torch.addcmul(found, factor.view(*factor.shape, *[1] * (rows.dim() - 1)), term - rows[-1])
         return found
 
+    def products(self, rows: Tensor) -> Tensor:
+        """x·r, (B, P), of candidates x (B·P, D) without terms of their own and a row r (B, D) of each image."""
+        centers, _, directions = self._terms(self._rows)
+        return (centers * rows).sum(1, keepdim=True) + self._mix.weights * (rows @ directions.T)
+
+    def quadratic(self, matrix: Tensor) -> Tensor:
+        """xᵀMx, (B, P), of such candidates and a symmetric M (D, D)."""
+        centers, _, directions = self._terms(self._rows)
+        turned, bent = centers @ matrix, (directions @ matrix * directions).sum(1)
+        return self.products(turned) + self._mix.weights * (turned @ directions.T + self._mix.weights * bent)
+
     def largest(self, windows: Sequence[Tensor]) -> Tensor:
         """The candidates that rows (M, …) make up, written out: of several such rows, elementwise the largest."""
         maps = self._rows.dim() == 4
@@ -208,15 +219,6 @@ def through(stage: nn.Module, values: Tensor) -> Tensor:
         except Exception:  # of code that wants a tensor with memory, say; what is wrong anyway is raised below
             _TAKES[stage] = False
     return apply_stage(stage, values.whole())
-
-
-def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """log p(true class), (B, P), of the logits (B·P, C) of P candidates of each of B images."""
-    if isinstance(logits, Factored) and logits.described:
-        scores = logits.by_element()
-    else:
-        scores = _plain(logits).unflatten(0, (len(labels), -1)).movedim(2, 0)
-    return scores.log_softmax(0)[labels, torch.arange(len(labels), device=labels.device)]
 
 
 def _plain(value: Any) -> Any:
@@ -353,9 +355,7 @@ def _max_pooled(
     return values.largest([rows[:, :, i::height, j::width] for i in range(height) for j in range(width)])
 
 
-def _dropout(
-    func: Callable[..., Tensor], values: Factored, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> Any:
+def _dropout(func: Any, values: Factored, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     return NotImplemented if training else values
 
 

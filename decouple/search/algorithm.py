@@ -16,9 +16,10 @@ from torch import Tensor
 
 from decouple.config import EsConfig, SearchConfig
 from decouple.errors import ConfigError, did_you_mean
+from decouple.fitness import Terms
 
 Fitness = Callable[[Tensor], Tensor]
-"""Candidates (B, P, …) to log p(true class), (B, P) float32; differentiable."""
+"""Candidates (B, P, …) to their fitness, (B, P) float32: log p(true class), and terms beside it; differentiable."""
 
 Kind = Literal["map", "tokens", "vector", "logits"]
 Value = TypeVar("Value", int, float)
@@ -108,6 +109,8 @@ class Algorithm(ABC):
     """Whether it uses gradients of the fitness, which a search does not."""
     sections: ClassVar[tuple[str, ...]] = ("es", "paper")
     """The sections of `SearchConfig` that `create` reads; a change of the others makes no other targets."""
+    terms: ClassVar[Terms] = ()
+    """What it asks of activations beside what the settings do, with weights (see `decouple.fitness`)."""
     float_populations: ClassVar[int] = 1
     """Copies of a population in float32 that are alive at once, for the estimate of the memory."""
 

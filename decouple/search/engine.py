@@ -60,7 +60,8 @@ class BatchResult:
     cosine: Tensor
     """(L, B) cosine of the displacement with the negative gradient of the loss at the start: how much of it is signal."""
     curves: list[Tensor]
-    """By search point: (G + 1,) mean cross-entropy of the best so far, before the first generation and after each."""
+    """By search point: (G + 1,) minus the mean fitness of the best so far, before the first generation and after each: without further
+    terms of the fitness, the cross-entropy."""
     stops: list[str]
     """By search point: what ended it, "generations", "evaluations" or "target"; or `NOT_SEARCHED`."""
     evaluations: int
@@ -289,6 +290,10 @@ class _Place:
     def fitness(self, candidates: Tensor) -> Tensor:
         return self.judge.fitness(self.point, candidates, self.labels)
 
+    def initial(self) -> Tensor:
+        """(B,) fitness of the start."""
+        return self.fitness(self.start.unsqueeze(1)).squeeze(1) if self.judge.terms else -self.verdict.loss
+
     def left_alone(self) -> _Found:
         """What there is to say of a point that is not searched."""
         loss = self.verdict.loss
@@ -315,7 +320,7 @@ class _Evolution:
         self._place, self._algorithm, self._observe = place, algorithm, observe
         if place.start.device.type == "cpu":  # elsewhere this would wait for the device
             _check_finite(place.verdict.loss, place.point)
-        self._initial = -place.verdict.loss
+        self._initial = place.initial()
         """(B,) fitness of the start."""
         self.state = algorithm.init(place.start, place.point, seed, population, place.fitness)
         self.best, self._curve = self._initial, [self._initial]
@@ -380,7 +385,7 @@ class _Evolution:
         length = start.float().flatten(1).norm(dim=1)
         return _Found(
             target=target,
-            before=-self._initial,
+            before=place.verdict.loss,
             verdict=_Verdict.of(logits, place.labels),
             displacement=torch.where(size == 0, size, size / length),  # a start may be zero throughout
             cosine=functional.cosine_similarity(moved, downhill, dim=1),

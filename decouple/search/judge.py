@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from decouple.data.images import as_float
 from decouple.errors import ConfigError, DataError, is_out_of_memory
-from decouple.networks.factored import Factored, log_likelihood, through
+from decouple.fitness import Candidates, Company, Terms, couples, fitness, log_likelihood
+from decouple.networks.factored import Factored, through
 from decouple.networks.stages import Stages, apply_stage
 from decouple.search.algorithm import SearchPoint, points_of
 
@@ -18,7 +20,7 @@ _Norm = nn.modules.batchnorm._BatchNorm
 
 
 class Judge:
-    """A frozen copy of a network that scores candidates: fitness is the log-probability of the true class.
+    """A frozen copy of a network that scores candidates: fitness is the log-probability of the true class, and terms beside it.
 
     Args:
         network: untrained, or trained in a later round; left as it is.
@@ -27,6 +29,7 @@ class Judge:
         dtype: of the arithmetic. The last stage, the head, stays float32: differences of fitness live there.
         pilot: (N, C, H, W) images for "frozen".
         factored: whether candidates that are described (see `decouple.networks.factored`) go through the network like that.
+        terms: what is asked of a block's activations beside; at the logits nothing is.
 
     Raises:
         ConfigError: other statistics.
@@ -41,11 +44,13 @@ class Judge:
         dtype: torch.dtype = torch.float32,
         pilot: Tensor | None = None,
         factored: bool = True,
+        terms: Terms = (),
     ) -> None:
         if statistics not in ("batch", "frozen"):
             raise ConfigError(f"statistics = {statistics!r}: expected 'batch' or 'frozen'")
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
         self.dtype = dtype
+        self.terms = tuple(terms)
         self._factored = factored
         self._at_once: dict[int, int] = {}
         """By search point, candidates of an image that the memory has room for, where it had none for all of them."""
@@ -84,16 +89,19 @@ class Judge:
         return through(self.network.stages[-1], values.float())
 
     def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
-        """log p(true class), (B, P) float32, of candidates (B, P, …); where the memory has no room for all of them and they do not
-        influence each other, of half as many at a time."""
+        """Fitness (B, P) float32 of candidates (B, P, …), where terms compare an image with the first candidates of the others.
+
+        Where the memory has no room for all candidates and they do not influence each other, half as many are scored at a time.
+        """
         if isinstance(candidates, Factored) and not self._factored:
             candidates = candidates.whole()
+        score = self._scorer(point, candidates, labels)
         count = min(candidates.shape[1], self._at_once.get(point.index, candidates.shape[1]))
         while True:
             try:
                 split = candidates.parts if isinstance(candidates, Factored) else partial(candidates.split, dim=1)
                 parts = [candidates] if count == candidates.shape[1] else split(count)
-                scores = [log_likelihood(self.logits(point, part.flatten(0, 1)), labels) for part in parts]
+                scores = [score(part.flatten(0, 1)) for part in parts]
                 return scores[0] if len(scores) == 1 else torch.cat(scores, 1)
             except (MemoryError, RuntimeError) as error:
                 if count == 1 or not is_out_of_memory(error) or self.couples(point):
@@ -101,9 +109,22 @@ class Judge:
             count = self._at_once[point.index] = -(-count // 2)
 
     def couples(self, point: SearchPoint) -> bool:
-        """Whether candidates at this point influence each other's fitness, through batch statistics behind it."""
+        """Whether candidates at this point influence each other's fitness, through batch statistics behind it or a term."""
         behind = list(self.network)[point.index + 1 :]
-        return any(isinstance(module, _Norm) and module.training for stage in behind for module in stage.modules())
+        norms = any(isinstance(module, _Norm) and module.training for stage in behind for module in stage.modules())
+        return norms or couples(self._terms_at(point))
+
+    def _scorer(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """What gives the fitness (B, P) of some (B·P, …) of the candidates."""
+        terms = self._terms_at(point)
+        if not terms:
+            return lambda flat: log_likelihood(self.logits(point, flat), labels)
+        each = torch.arange(len(labels), device=labels.device)
+        company = Company(candidates[each, torch.zeros_like(each)], labels)
+        return lambda flat: fitness(Candidates(flat, self.logits(point, flat), labels, company), terms)
+
+    def _terms_at(self, point: SearchPoint) -> Terms:
+        return () if point.kind == "logits" else self.terms
 
 
 def _measure_statistics(network: Stages, norms: list[_Norm], pilot: Tensor) -> None:

@@ -19,6 +19,7 @@ from decouple.data.images import Split, as_float
 from decouple.device import check_workers, memory_for, whole_bytes
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
+from decouple.fitness import terms_of
 from decouple.formats import plural
 from decouple.loggers import Loggers
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
@@ -215,7 +216,8 @@ def _plan(
     candidates apart."""
     check_repeatable(network, split.images[:16].to(device_of(network)))
     pilot = split.images[: config.batch].to(device_of(network))
-    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored)
+    terms = (*terms_of(config), *algorithms[0].terms)
+    judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored, terms=terms)
     _check_judge(judge, pilot[:PILOT], config.points)
     budget = Budget(evaluations=config.max_evaluations, target=config.target)
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)

@@ -48,14 +48,14 @@ def test_scalars_arrays_and_paths_are_taken() -> None:
                 generations={"blocks": np.int32(4), "logits": torch.tensor(5)},
             )  # type: ignore[arg-type]
         ),
-        learn=LearnConfig(epochs=torch.tensor(7), lr=np.float32(0.1), live=LiveConfig(guided=torch.tensor(0.3))),  # type: ignore[arg-type]
+        learn=LearnConfig(epochs=torch.tensor(7), lr=np.float32(0.1), live=LiveConfig(radius=torch.tensor(0.3))),  # type: ignore[arg-type]
         sgd=SgdConfig(groups=torch.tensor([1, 2]), lr=1, weight_decay=-0.0),  # type: ignore[arg-type]
     )
     plain = RunConfig(
         seed=3,
         data=DataConfig(name="folder:x", train=100),
         search=SearchConfig(es=EsConfig(step={"blocks": 0.1, "logits": 0.5}, generations={"blocks": 4, "logits": 5})),
-        learn=LearnConfig(epochs=7, lr=0.1, live=LiveConfig(guided=0.3)),
+        learn=LearnConfig(epochs=7, lr=0.1, live=LiveConfig(radius=0.3)),
         sgd=SgdConfig(groups=(1, 2), lr=1.0, weight_decay=0.0),
     )
     assert repr(config) == repr(plain)

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from decouple.config import EsConfig, LearnConfig, LiveConfig, NetworkConfig, SearchConfig
 from decouple.data import ImageData
-from decouple.learn import Checkpoint, Watch, fit
+from decouple.fitness import Candidates, Company, fitness, similarity
+from decouple.learn import Checkpoint, CrossEntropy, Watch, fit
 from decouple.learn.live import LiveSearch
 from decouple.learn.objective import Regression, regression
 from decouple.networks import Stages, paper_network
@@ -96,12 +97,13 @@ def test_the_difference_is_that_of_a_mirrored_pair_of_candidates(values: Tensor)
     assert torch.allclose(found @ direction, slope, rtol=1e-3, atol=1e-4)
 
 
-def test_it_learns_where_to_look(values: Tensor) -> None:
+def test_it_learns_where_to_look(values: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """The head reads 4 of 36 dimensions; the displacements of one step guide the next to them."""
     head, wanted = _head(), _gradient(_head(), values)
 
     def captured(guided: float) -> list[float]:
-        search = LiveSearch(LiveConfig(weight=1, directions=8, guided=guided, radius=1e-3))
+        monkeypatch.setattr("decouple.learn.live.GUIDED", guided)
+        search = LiveSearch(LiveConfig(weight=1, directions=8, radius=1e-3))
         found = [search.displacement(head, values, _batch(seed=step)) for step in range(40)]
         return [float(functional.cosine_similarity(f.flatten(), wanted.flatten(), dim=0)) for f in found]
 
@@ -205,3 +207,58 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(data: ImageData, store:
     assert again == losses
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
     assert all(a != b for a, b in pairwise(losses))
+
+
+@pytest.mark.parametrize("head", [_head(), _head(Unknown())])
+def test_a_term_is_followed_as_its_gradient_would_be(head: nn.Module, values: Tensor) -> None:
+    leaf, labels = values.clone().requires_grad_(), _batch().labels
+    candidates = Candidates(leaf, head(leaf), labels, Company(values, labels))
+    terms = [(10.0, similarity)]
+    (wanted,) = torch.autograd.grad(fitness(candidates, terms).sum(), leaf)
+    found = LiveSearch(EVERY, terms).displacement(head, values, _batch())
+    assert torch.allclose(found, wanted, rtol=0.02, atol=2e-3)
+    assert not torch.allclose(found, LiveSearch(EVERY).displacement(head, values, _batch()), atol=0.1)
+
+
+def test_terms_are_looked_for_in_the_means(values: Tensor) -> None:
+    """As many further directions as there are means suffice for a term that reads nothing else."""
+    terms = [(1.0, similarity)]
+    search = LiveSearch(LiveConfig(directions=6, radius=1e-3), terms)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES))
+    nn.init.zeros_(flat[1].weight)
+    found = search.displacement(flat, values, _batch())
+    leaf, labels = values.clone().requires_grad_(), _batch().labels
+    candidates = Candidates(leaf, flat(leaf), labels, Company(values, labels))
+    (wanted,) = torch.autograd.grad(fitness(candidates, terms).sum(), leaf)
+    assert functional.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > 0.999
+
+
+def test_similarity_is_a_setting_of_learning_and_of_the_baseline(data: ImageData, store: TargetStore) -> None:
+    """With every direction, and nothing else to learn from, the bodies of both move alike."""
+    images, labels, terms = data.train.images.float(), data.train.labels, [(3.0, similarity)]
+    config = LearnConfig(target_weight=0.0, live=EVERY, similarity=3.0)
+    network = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=1)
+    objective, gradients = regression(store, config, 2), []
+    batch = Batch(torch.arange(len(labels)), images, labels, [r.float() for r in objective.fetch(torch.arange(len(labels)))])
+    for each in (objective, CrossEntropy(terms)):
+        network.zero_grad()
+        each(network, batch).backward()
+        body = [p.grad.flatten() for stage in list(network)[:-1] for p in stage.parameters() if p.grad is not None]
+        gradients.append(torch.cat(body))
+    assert functional.cosine_similarity(*gradients, dim=0) > 0.999
+    assert float(gradients[0].norm() / gradients[1].norm()) == pytest.approx(1, abs=0.03)
+
+
+def test_terms_of_a_users_own_are_learned_with(data: ImageData, store: TargetStore) -> None:
+    def small(candidates: Candidates) -> Tensor:
+        return -candidates.features().square().mean(2)
+
+    config, sizes = LearnConfig(epochs=3, batch=24), []
+    for terms in ([], [(100.0, small)]):
+        for objective in (regression(store, config, 2, terms), CrossEntropy(terms)):
+            network = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=1)
+            fit(network, data.train, data.validation, objective, config, seed=0)
+            with torch.no_grad():
+                sizes.append(float(network.eval().activations(data.train.images)[-2].mean((2, 3)).square().mean()))
+    assert sizes[2] < 0.7 * sizes[0]
+    assert sizes[3] < 0.7 * sizes[1]

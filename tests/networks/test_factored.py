@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet18
 
+from decouple.fitness import log_likelihood
 from decouple.networks import Stages
-from decouple.networks.factored import Factored, Mix, log_likelihood, through
+from decouple.networks.factored import Factored, Mix, through
 
 IMAGES, DIRECTIONS = 3, 4
 SHAPE = (6, 5, 4)

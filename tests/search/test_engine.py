@@ -1,20 +1,22 @@
 """The layerwise search over a batch."""
 
 import copy
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from decouple.config import EsConfig, PaperConfig
+from decouple.config import EsConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DataError, NotFiniteError
+from decouple.fitness import Candidates, Company, Terms, similarity
 from decouple.networks import Stages
 from decouple.networks.factored import Factored
-from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch
+from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch, search_solution
 from decouple.search.algorithm import EsAlgorithm
 from decouple.search.engine import NOT_SEARCHED, search_batches, search_points
 from decouple.search.random_search import RandomSearch
@@ -327,3 +329,52 @@ def test_batches_that_are_searched_together_find_what_each_finds(
             torch.testing.assert_close(getattr(found, name), getattr(wanted, name), atol=1e-3, rtol=1e-3)
         assert torch.equal(found.solved, wanted.solved)
         assert (found.stops, found.evaluations, found.failed) == (wanted.stops, wanted.evaluations, wanted.failed)
+
+
+@pytest.mark.parametrize("factored", [True, False])
+def test_a_search_follows_the_terms_of_its_fitness(network: Stages, data: ImageData, factored: bool) -> None:
+    images, labels = data.train.images[:20], data.train.labels[:20]
+    algorithm = EvolutionStrategy(EsConfig(population=32, generations=30))
+    found = {
+        weight: search_batch(
+            Judge(network, terms=[(weight, similarity)], factored=factored), images, labels, algorithm, seed=0, points="last"
+        )
+        for weight in (0.0, 30.0)
+    }
+    alike = [float(_similarity_of(result.targets[1], labels)) for result in found.values()]
+    assert alike[1] > alike[0] + 0.1, "the higher, the more alike are features of a class"
+    assert found[30.0].solved[-1].all()
+    curve = found[30.0].curves[1]
+    assert curve[0] > 25, "which holds the fitness"
+    assert curve[-1] < 2
+
+
+def _similarity_of(values: Tensor, labels: Tensor) -> Tensor:
+    return similarity(Candidates(values, torch.zeros(len(labels), 3), labels, Company(values, labels))).mean()
+
+
+def test_a_term_that_looks_at_other_images_couples_them(network: Stages, data: ImageData) -> None:
+    """So parents are scored again, and batches are searched one by one; at the logits there are no terms."""
+    point, logits = search_points(network, data.image_shape)[1:]
+    assert not Judge(network).couples(point)
+    assert Judge(network, terms=[(1.0, similarity)]).couples(point)
+    assert not Judge(network, terms=[(1.0, similarity)]).couples(logits)
+
+
+def test_an_algorithm_may_bring_terms(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Alike(EvolutionStrategy):
+        terms: ClassVar[Terms] = ((30.0, similarity),)
+
+    config = SearchConfig(batch=24, es=EsConfig(population=8, generations=6))
+    own, setting, without = (
+        search_solution(network, data.train, tmp_path / name, config=each, algorithm=algorithm(each.es, shared_seed=1))
+        for name, each, algorithm in (
+            ("own", config, Alike),
+            ("setting", replace(config, similarity=30.0), EvolutionStrategy),
+            ("without", config, EvolutionStrategy),
+        )
+    )
+    rows = [store.rows(torch.arange(24))[1] for store in (own, setting, without)]
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.equal(rows[0], rows[2])

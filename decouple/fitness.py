@@ -1,0 +1,174 @@
+"""What is asked of activations: the log-probability of the true class, and terms beside it.
+
+A term is a small function on candidates. It may look at the representation itself, needs no head, and may compare an image with
+the others of its step. It is written once: a search for stored targets and live search score candidates by it, and the SGD baseline
+follows its gradient, so that whatever a search gains by a term can be compared with what SGD gains by the same term.
+
+>>> def spread(candidates: Candidates) -> Tensor:
+...     "Features that are far from 0."
+...     return candidates.features().square().mean(2).sqrt()
+>>> terms = [(0.1, spread), (10.0, similarity)]
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from decouple.config.fitness import FitnessConfig
+from decouple.errors import ConfigError
+from decouple.networks.factored import Factored
+
+Term = Callable[["Candidates"], Tensor]
+"""Candidates to what they are worth, (B, P) float32, more being better. Written with operations that autograd follows, it serves SGD
+too. It counts as one that looks at other images, unless it has an attribute `couples` that is False."""
+Terms = Sequence[tuple[float, Term]]
+"""Terms with their weights."""
+
+
+@dataclass(frozen=True)
+class Company:
+    """The images that are searched together, or learned in one step, as they are now."""
+
+    values: Tensor
+    """(N, …) activations."""
+    labels: Tensor
+    """(N,)."""
+    total: Callable[[Tensor], Tensor] = lambda value: value
+    """The sum of something over all processes that share the step."""
+
+    @functools.cached_property
+    def features(self) -> Tensor:
+        """(N, F), see `pooled`; without gradient."""
+        return pooled(self.values.detach())
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """P candidates for each of B images at a search point, as a term sees them."""
+
+    flat: Tensor
+    """(B·P, …) activations. It may be a `Factored`, which behaves as any tensor."""
+    logits: Tensor
+    """(B·P, C) what the rest of the network makes of them."""
+    labels: Tensor
+    """(B,)."""
+    company: Company
+    """The images, and those beside them."""
+
+    @functools.cached_property
+    def pooled(self) -> Tensor:
+        """(B·P, F) as `pooled`, a `Factored` if `flat` is one."""
+        return pooled(self.flat)
+
+    def values(self) -> Tensor:
+        """(B, P, …) activations, written out."""
+        return _plain(self.flat).unflatten(0, (len(self.labels), -1))
+
+    def features(self) -> Tensor:
+        """(B, P, F) features, written out: means over space, or over tokens."""
+        return _plain(self.pooled).unflatten(0, (len(self.labels), -1))
+
+    def log_probabilities(self) -> Tensor:
+        """(B, P, C) float32."""
+        return _plain(self.logits).float().unflatten(0, (len(self.labels), -1)).log_softmax(2)
+
+
+def fitness(candidates: Candidates, terms: Terms = ()) -> Tensor:
+    """log p(true class) + Σ weight · term, (B, P) float32.
+
+    Raises:
+        ConfigError: a term gives something of another shape.
+    """
+    found = log_likelihood(candidates.logits, candidates.labels)
+    for weight, term in terms:
+        worth = term(candidates)
+        if not isinstance(worth, Tensor) or worth.shape != found.shape:
+            given = tuple(worth.shape) if isinstance(worth, Tensor) else type(worth).__name__
+            raise ConfigError(
+                f"the term {getattr(term, '__name__', term)} gives {given}: expected a tensor with a value for each candidate, "
+                f"(images, candidates) = {tuple(found.shape)}"
+            )
+        found = found + weight * worth
+    return found
+
+
+def couples(terms: Terms) -> bool:
+    """Whether what an image's candidates are worth depends on other images."""
+    return any(getattr(term, "couples", True) for _, term in terms)
+
+
+def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """log p(true class), (B, P), of the logits (B·P, C) of P candidates of each of B images."""
+    if isinstance(logits, Factored) and logits.described:
+        scores = logits.by_element()
+    else:
+        scores = _plain(logits).unflatten(0, (len(labels), -1)).movedim(2, 0)
+    return scores.log_softmax(0)[labels, torch.arange(len(labels), device=labels.device)]
+
+
+def similarity(candidates: Candidates) -> Tensor:
+    """How well an image's features lie with those of its class and apart from the others: −2 · mean over the images j of the step of
+    (cos(f, f_j) − [same class])², (B, P) in about −2 … 0; 2, since a pair counts for both of its images.
+
+    f is the mean over space of the activations, centred over channels. The other images enter by sums over them alone: a matrix F×F,
+    and a vector for each class.
+
+    Source: Nøkland and Eidnes, "Training neural networks with local error signals" (2019), similarity matching, whose features are
+    deviations over space.
+    """
+    company, labels = candidates.company, candidates.labels
+    unit = functional.normalize(_centred(company.features), dim=1)
+    of_class = functional.one_hot(company.labels, candidates.logits.shape[1]).to(unit)
+    gram, sums, counts = (company.total(each) for each in (unit.T @ unit, of_class.T @ unit, of_class.sum(0)))
+    features = _centred(candidates.pooled)
+    length = quadratic(features, torch.eye(len(gram), dtype=gram.dtype, device=gram.device), len(labels))
+    length = length.clamp_min(torch.finfo(torch.float32).tiny)
+    squares = quadratic(features, gram, len(labels)) / length
+    own = products(features, sums[labels]) * length.rsqrt()
+    return -2 * (squares - 2 * own + counts[labels, None]) / counts.sum()
+
+
+def terms_of(config: FitnessConfig) -> Terms:
+    """Those that the settings ask for."""
+    return ((config.similarity, similarity),) if config.similarity else ()
+
+
+def pooled(values: Tensor) -> Tensor:
+    """(N, F) float32: the mean over space of maps (N, F, H, W), over tokens (N, T, F); vectors as they are."""
+    axes = {4: (2, 3), 3: (1,)}.get(values.dim())
+    return (values.mean(axes) if axes else values).float()
+
+
+def quadratic(features: Tensor, matrix: Tensor, images: int) -> Tensor:
+    """fᵀMf, (B, P), of the features f (B·P, F) of each image's candidates and a symmetric M (F, F)."""
+    if _shared(features):
+        return features.quadratic(matrix)
+    plain = _plain(features)
+    return ((plain @ matrix) * plain).sum(1).view(images, -1)
+
+
+def products(features: Tensor, rows: Tensor) -> Tensor:
+    """f·r, (B, P), of the features f (B·P, F) of each image's candidates and a row r (B, F) of the image."""
+    if _shared(features):
+        return features.products(rows)
+    return (_plain(features).unflatten(0, (len(rows), -1)) @ rows.unsqueeze(2)).squeeze(2)
+
+
+def _centred(features: Tensor) -> Tensor:
+    return features - features.mean(1, keepdim=True)
+
+
+def _shared(features: Tensor) -> TypeGuard[Factored]:
+    """Whether these are described by shared directions alone."""
+    return isinstance(features, Factored) and features.described and not features._mix.own
+
+
+def _plain(values: Tensor) -> Tensor:
+    return values.whole() if isinstance(values, Factored) else values

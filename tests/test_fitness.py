@@ -1,0 +1,169 @@
+"""Terms of a fitness: against loops over pairs of images, and the same for described candidates as for plain ones."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from decouple.errors import ConfigError
+from decouple.fitness import Candidates, Company, Terms, couples, fitness, log_likelihood, pooled, similarity
+from decouple.networks.factored import Factored, Mix, through
+
+IMAGES, CLASSES, DIRECTIONS = 9, 4, 5
+LABELS = torch.arange(IMAGES) % 3
+SHAPES = [(6, 3, 2), (5, 6), (7,)]
+"""A map, tokens, a vector."""
+
+
+def _head(shape: tuple[int, ...]) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), CLASSES)).requires_grad_(False)
+
+
+def _values(shape: tuple[int, ...]) -> Tensor:
+    return 1 + torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def _described(shape: tuple[int, ...]) -> Factored:
+    stream = torch.Generator().manual_seed(2)
+    directions = torch.randn(DIRECTIONS, *shape, generator=stream)
+    return Factored.of(_values(shape), directions, Mix.mirrored(torch.rand(IMAGES, generator=stream), DIRECTIONS))
+
+
+def _candidates(flat: Tensor, shape: tuple[int, ...]) -> Candidates:
+    return Candidates(flat, through(_head(shape), flat), LABELS, Company(_values(shape), LABELS))
+
+
+def _cosines(candidates: Tensor, others: Tensor) -> Tensor:
+    """Of the centred features of (B, F) with those of (N, F)."""
+    one, other = ((each - each.mean(1, keepdim=True)).double() for each in (candidates, others))
+    return functional.normalize(one, dim=1) @ functional.normalize(other, dim=1).T
+
+
+def _by_hand(shape: tuple[int, ...]) -> Tensor:
+    """Similarity (B, P), an image and a candidate at a time."""
+    whole, found = _described(shape).whole(), []
+    for candidate in whole.unbind(1):
+        squares = (_cosines(pooled(candidate), pooled(_values(shape))) - (LABELS[:, None] == LABELS).double()).square()
+        found.append(-2 * squares.mean(1))
+    return torch.stack(found, 1).float()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_similarity_is_that_of_all_pairs(shape: tuple[int, ...]) -> None:
+    described = _described(shape)
+    for flat in (described.flatten(0, 1), described.whole().flatten(0, 1)):
+        assert torch.allclose(similarity(_candidates(flat, shape)), _by_hand(shape), atol=2e-5)
+
+
+def test_described_candidates_stay_so() -> None:
+    flat = _described((6, 3, 2)).flatten(0, 1)
+    candidates = _candidates(flat, (6, 3, 2))
+    similarity(candidates)
+    assert isinstance(candidates.pooled, Factored)
+    assert candidates.pooled.described
+    assert isinstance(flat, Factored)
+    assert flat.described
+
+
+def test_candidates_with_terms_of_their_own_are_scored_too() -> None:
+    """Those of a momentum, say: the image's own directions beside the shared ones."""
+    stream = torch.Generator().manual_seed(3)
+    values, own, directions = (torch.randn(n, 6, generator=stream) for n in (IMAGES, IMAGES, DIRECTIONS))
+    mix = replace(
+        Mix.mirrored(torch.rand(IMAGES, generator=stream), DIRECTIONS), own=(torch.rand(IMAGES, 11, generator=stream),)
+    )
+    described = Factored.of(values, directions, mix, own=[own])
+    one, other = (similarity(_candidates(each.flatten(0, 1), (6,))) for each in (described, described.whole()))
+    assert torch.allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_extremes_of_similarity(apart: bool) -> None:
+    """0 if classes lie at right angles and each in one place; 2 · the share of other classes if all images lie there."""
+    corners = torch.tensor([[1.0, -1, 0, 0], [0, 0, 1, -1], [1, 1, -1, -1]])
+    features = corners[LABELS if apart else torch.zeros_like(LABELS)]
+    candidates = Candidates(features, torch.zeros(IMAGES, CLASSES), LABELS, Company(features, LABELS))
+    expected = 0.0 if apart else -2 * (1 - 3 / IMAGES)
+    assert torch.allclose(similarity(candidates), torch.full((IMAGES, 1), expected), atol=1e-5)
+
+
+def test_its_gradient_is_that_of_the_mean_over_pairs() -> None:
+    """The other images stand still in the term, and a pair counts twice: together that is the gradient of the whole."""
+    values = _values((6, 3, 2)).double().requires_grad_()
+    same = LABELS[:, None] == LABELS
+    unit = functional.normalize(values.mean((2, 3)) - values.mean((1, 2, 3))[:, None], dim=1)
+    (expected,) = torch.autograd.grad((unit @ unit.T - same.double()).square().mean(), values)
+    term = similarity(Candidates(values, torch.zeros(IMAGES, CLASSES), LABELS, Company(values, LABELS)))
+    (found,) = torch.autograd.grad(-term.mean(), values)
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_processes_that_share_a_step_find_what_one_would() -> None:
+    shape, parts = (7,), (slice(0, 4), slice(4, IMAGES))
+    values, head = _values(shape), _head(shape)
+    whole = similarity(Candidates(values, head(values), LABELS, Company(values, LABELS)))
+    sums: list[list[Tensor]] = []
+    for part in parts:
+        own: list[Tensor] = []
+        similarity(_of_part(values, head, part, lambda each, own=own: own.append(each) or each))  # type: ignore[misc, func-returns-value]
+        sums.append(own)
+    totals = [sum(each) for each in zip(*sums, strict=True)]
+    for part in parts:
+        left = iter(totals)
+        found = similarity(_of_part(values, head, part, lambda each, left=left: next(left)))  # type: ignore[misc]
+        assert torch.allclose(found, whole[part], atol=1e-6)
+
+
+def _of_part(values: Tensor, head: nn.Module, part: slice, total: Callable[[Tensor], Tensor]) -> Candidates:
+    return Candidates(values[part], head(values[part]), LABELS[part], Company(values[part], LABELS[part], total))
+
+
+def spread(candidates: Candidates) -> Tensor:
+    """One of a user's own."""
+    return candidates.features().square().mean(2)
+
+
+def test_a_fitness_is_the_sum_of_its_terms() -> None:
+    shape = (6, 3, 2)
+    described = _described(shape)
+    terms: Terms = [(0.5, spread), (2.0, similarity)]
+    found = fitness(_candidates(described.flatten(0, 1), shape), terms)
+    whole = described.whole()
+    logits = _head(shape)(whole.flatten(0, 1)).unflatten(0, whole.shape[:2])
+    label = functional.cross_entropy(logits.movedim(2, 1), LABELS[:, None].expand(whole.shape[:2]), reduction="none")
+    assert torch.allclose(found, -label + 0.5 * whole.mean((3, 4)).square().mean(2) + 2 * _by_hand(shape), atol=1e-4)
+    assert torch.allclose(fitness(_candidates(described.flatten(0, 1), shape)), -label, atol=1e-5)
+
+
+def test_what_a_term_may_look_at() -> None:
+    shape = (6, 3, 2)
+    candidates = _candidates(_described(shape).flatten(0, 1), shape)
+    assert candidates.values().shape == (IMAGES, 11, *shape)
+    assert torch.equal(candidates.values(), _described(shape).whole())
+    assert candidates.features().shape == (IMAGES, 11, 6)
+    assert torch.allclose(candidates.features(), candidates.values().mean((3, 4)), atol=1e-6)
+    rows, label = candidates.log_probabilities(), LABELS[:, None, None].expand(-1, 11, 1)
+    assert torch.allclose(rows.gather(2, label).squeeze(2), log_likelihood(candidates.logits, LABELS), atol=1e-6)
+
+
+@pytest.mark.parametrize(("wrong", "given"), [(lambda c: c.features(), r"\(9, 11, 6\)"), (lambda c: 1.0, "float")])
+def test_a_term_of_another_shape_is_named(wrong: Callable[[Candidates], Tensor], given: str) -> None:
+    wrong.__name__ = "mine"
+    with pytest.raises(ConfigError, match=rf"the term mine gives {given}: expected .* \(images, candidates\) = \(9, 11\)"):
+        fitness(_candidates(_described((6, 3, 2)).flatten(0, 1), (6, 3, 2)), [(1.0, wrong)])
+
+
+def test_a_term_counts_as_one_that_looks_at_other_images_unless_it_says_no() -> None:
+    def alone(candidates: Candidates) -> Tensor:
+        return candidates.features().mean(2)
+
+    assert couples([(1.0, alone)])
+    alone.couples = False  # type: ignore[attr-defined]
+    assert not couples([(1.0, alone)])
+    assert not couples([])
+    assert couples([(1.0, alone), (1.0, similarity)])
