@@ -8,11 +8,12 @@ Case `mnist`: 1000 images, 32 channels, the paper's genetic algorithm with all i
 generations. The paper's learner supervises all blocks, with both readings of the regression's norm; ours supervises the last.
 Case `cifar10`: 64 channels, the default search, the images that validation leaves of 50,000; tuned on 10,000 of them.
 The others, named by their images: 32 channels; the paper's algorithm with about as many candidates as es has, es, es with live search,
-and, if --rows asks for them, es with a round, and SGD and es with as many steps as that takes.
+the same with similarity as a second term of its fitness, and SGD with that term, the second bar; and, if --rows asks for them, es with
+a round, and SGD and es with as many steps as that takes.
 
-Every row is tuned by `decouple.tune` on validation images of the first seed, with as many trials as SGD. What it chooses serves
-all seeds; each network keeps its best epoch on validation and is tested once. The run directories in --out are ordinary ones: a
-benchmark that was stopped continues with what they hold. Writes figures/gap-CASE.json and .md.
+Every row is tuned by `decouple.tune` on validation images of the first seed, with as many trials as SGD, however many settings it
+has. What it chooses serves all seeds; each network keeps its best epoch on validation and is tested once. The run directories in
+--out are ordinary ones: a benchmark that was stopped continues with what they hold. Writes figures/gap-CASE.json and .md.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import label
 from benchmarks.receipt import FIGURES, write_receipt, write_table
-from benchmarks.rows import opened, summary, trained
+from benchmarks.rows import against, opened, summary, trained
 from decouple.config import (
     CompareConfig,
     DataConfig,
@@ -46,7 +47,7 @@ from decouple.pipeline.tune import tune
 from decouple.settings import to_builtins
 
 Rows = Mapping[str, Mapping[str, Any]]
-"""By row, the settings in which it differs and that are not tuned; those that are called SGD train on the labels."""
+"""By row, the settings in which it differs, a tuple of values for one that is tuned; those that are called SGD train on the labels."""
 
 STORED = {"learn.live.weight": 0.0, "learn.target_weight": 1.0, "learn.kl_weight": 0.3}
 """Settings of learning from stored targets only."""
@@ -108,6 +109,11 @@ def all_images(groups: int) -> Case:
     return case(data, ES, OURS, tuned_on=10_000, width=64, groups=groups, epochs=20, trials=8, **grid)
 
 
+TWIN = "SGD, similarity"
+"""What a search with that term is compared with beside plain SGD: a gain over SGD is the term's, one over this the search's."""
+SIMILARITY = (1.0, 3.0, 10.0, 30.0)
+
+
 def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: str = "none") -> Case:
     """Both searches with about as many candidates; the genetic algorithm takes long on many images."""
     genetic: dict[str, Any] = {
@@ -132,7 +138,8 @@ def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: s
         "searched, es, rounds": STORED | again,
     }
     rows: dict[str, dict[str, Any]] = {"searched, paper's algorithm": genetic} if train and train <= 3000 else {}
-    rows |= {"searched, es": STORED, "searched, es, live": {}, **further}
+    rows |= {TWIN: {"sgd.similarity": SIMILARITY}, "searched, es": STORED, "searched, es, live": {}}
+    rows |= {"searched, es, live, similarity": {"learn.similarity": SIMILARITY}, **further}
     return case(
         DataConfig(name=name, train=train, validation=1000 if name == "mnist" else 2500, prior=20),
         ES,
@@ -143,7 +150,7 @@ def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: s
         epochs=epochs,
         trials=12,
         lr=(0.05, 0.1, 0.2, 0.4),
-        weight_decay=(0.002, 0.005, 0.01, 0.02, 0.05),
+        weight_decay=(0.01, 0.02, 0.05, 0.1, 0.2) if train and train <= 3000 else (0.002, 0.005, 0.01, 0.02, 0.05),
         further=tuple(further),
         augment=augment,
     )
@@ -197,13 +204,19 @@ def method_of(row: str) -> Literal["sgd", "learn"]:
 def tuned(arguments: Arguments, chosen: Case, row: str) -> Tuning:
     """The trials of a row, on the first seed; of rounds, those of the learning before them."""
     data, method = replace(chosen.config.data, train=chosen.tuned_on), method_of(row)
-    config = replace(configured(chosen.config, chosen.rows[row]), data=data, seed=arguments.seeds[0])
+    config = replace(configured(chosen.config, fixed(chosen.rows[row])), data=data, seed=arguments.seeds[0])
     out = folder(arguments, config)
     with RunDirectory(out) as directory:  # which holds the settings of the row that was trained last
         directory.write_config(config)
-    grid: dict[str, Any] = {f"{method}.lr": chosen.lr, f"{method}.weight_decay": chosen.weight_decay}
+    further = {name: values for name, values in chosen.rows[row].items() if isinstance(values, tuple)}
+    grid: dict[str, Any] = {f"{method}.lr": chosen.lr, f"{method}.weight_decay": chosen.weight_decay, **further}
     tuning = TuneConfig(trials=chosen.trials, methods=(method,), grid=grid, extensions=0)
     return tune(config, out, tuning=tuning, resume=True, quiet=False, **arguments.place)
+
+
+def fixed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a row that are not tuned."""
+    return {name: value for name, value in row.items() if not isinstance(value, tuple)}
 
 
 def folder(arguments: Arguments, config: RunConfig) -> Path:
@@ -213,7 +226,7 @@ def folder(arguments: Arguments, config: RunConfig) -> Path:
 
 def measured(arguments: Arguments, chosen: Case, row: str, values: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """A row's network of a seed, with the tuned `values`."""
-    config = replace(configured(chosen.config, {**chosen.rows[row], **values}), seed=seed)
+    config = replace(configured(chosen.config, {**fixed(chosen.rows[row]), **values}), seed=seed)
     with opened(folder(arguments, config), config, **arguments.place) as run:
         return trained(run, sgd=method_of(row) == "sgd")
 
@@ -228,31 +241,54 @@ def measure(arguments: Arguments, chosen: Case) -> dict[str, Any]:
         best = tuning.best(method_of(row))
         seeds = [measured(arguments, chosen, row, best.values, seed) for seed in arguments.seeds]
         rows[row] = {
-            "chosen": {**best.values, **chosen.rows[row]},
+            "chosen": {**best.values, **fixed(chosen.rows[row])},
             "at_edge": [name for name, _ in tuning.beyond(best)],
             "trials": [{**trial.values, "validation": trial.accuracy} for trial in tuning.trials],
             "seeds": seeds,
             **summary(seeds, rows["SGD"]["seeds"] if rows else seeds),
         }
-    images = rows["SGD"]["seeds"][0]["images"]
-    return {"data": label(chosen.config.data.name, arguments.data_root), "train": images, "rows": rows}
+    return {
+        "data": label(chosen.config.data.name, arguments.data_root),
+        "train": rows["SGD"]["seeds"][0]["images"],
+        "rows": rows,
+        "against_twin": {
+            name: against(row["seeds"], rows[TWIN]["seeds"])
+            for name, row in rows.items()
+            if TWIN in rows and "learn.similarity" in row["chosen"]
+        },
+    }
 
 
 def as_markdown(figures: dict[str, Any]) -> str:
-    lines = [
-        "| | test accuracy (%) | against SGD (points) | evaluations an image | learning rate, weight decay |",
-        "|---|---|---|---|---|",
+    heads = [
+        "",
+        "test accuracy (%)",
+        "against SGD (points)",
+        "95 % interval",
+        "test NLL",
+        "evaluations an image",
+        "learning rate",
     ]
+    lines = [f"| {' | '.join([*heads, 'weight decay', 'similarity'])} |".replace("|  |", "| |"), "|---" * 9 + "|"]
     for name, row in figures["rows"].items():
-        test, gap = row["test"], row["against_sgd"]
-        difference = "" if name == "SGD" else f"{gap['mean']:+.1f} ± {gap['std']:.1f}"
-        method = method_of(name)
-        chosen = [row["chosen"][f"{method}.{setting}"] for setting in ("lr", "weight_decay")]
-        evaluations = row["seeds"][0]["evaluations"] or ""
-        lines.append(
-            f"| {name} | {test['mean']:.1f} ± {test['std']:.1f} | {difference} | {evaluations} | {chosen[0]:g}, {chosen[1]:g} |"
-        )
+        test, nll = row["test"], row["test_nll"]
+        cells = [name, f"{test['mean']:.1f} ± {test['std']:.1f}", "", "", f"{nll['mean']:.3f}"]
+        if name != "SGD":
+            cells[2:4] = shown(row["against_sgd"])
+        cells.append(row["seeds"][0]["evaluations"] or "")
+        settings = ("lr", "weight_decay", "similarity")
+        cells += [f"{row['chosen'].get(f'{method_of(name)}.{setting}', 0):g}" for setting in settings]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    for name, gap in figures["against_twin"].items():
+        lines.append("\n{}, against {}: {} points, {}.".format(name, TWIN, *shown(gap)))
     return "\n".join(lines) + "\n"
+
+
+def shown(gap: Mapping[str, float]) -> list[str]:
+    """A mean difference with its deviation, and its interval."""
+    low, high = gap.get("low"), gap.get("high")
+    between = "" if low is None or high is None else f"{low:+.1f} to {high:+.1f}"
+    return [f"{gap['mean']:+.1f} ± {gap['std']:.1f}", between]
 
 
 def main(arguments: Arguments) -> None:

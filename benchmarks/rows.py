@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scipy import stats
+
 from benchmarks.receipt import spread
 from decouple.config import RunConfig
 from decouple.pipeline import Run, RunDirectory, open_run
@@ -42,6 +44,7 @@ def trained(run: Run, *, sgd: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "validation": results[-1].validation_accuracy,
         "test": results[-1].test_accuracy,
+        "test_nll": results[-1].test_nll,
         "steps": sum(result.gradient_steps for result in results),
         "images": images,
         "evaluations": sum(result.search_evaluations for result in results) // images,
@@ -63,11 +66,22 @@ def _seconds(run: Run, stage: str) -> float:
 
 
 def summary(seeds: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
-    """Mean and deviation over the seeds, in per cent, and of the difference to the baseline of the same seeds."""
+    """Mean and deviation over the seeds, of accuracies in per cent, and of the difference to the baseline of the same seeds."""
     row: dict[str, Any] = {name: spread([100 * seed[name] for seed in seeds]) for name in ("validation", "test")}
+    row["test_nll"] = spread([seed["test_nll"] for seed in seeds])
     if baseline:
-        row["against_sgd"] = spread([100 * (a["test"] - b["test"]) for a, b in zip(seeds, baseline, strict=False)])
+        row["against_sgd"] = against(seeds, baseline)
     return row | {"steps": seeds[0]["steps"], "evaluations": seeds[0]["evaluations"]}
+
+
+def against(seeds: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The difference in test accuracy to the baseline of the same seeds, in points: mean, deviation, and Student's interval of 95 %
+    for the mean, if there are several seeds."""
+    found = spread([100 * (a["test"] - b["test"]) for a, b in zip(seeds, baseline, strict=False)])
+    if found["n"] < 2:
+        return found
+    half = float(stats.t.ppf(0.975, found["n"] - 1)) * found["std"] / found["n"] ** 0.5
+    return found | {"low": found["mean"] - half, "high": found["mean"] + half}
 
 
 def as_markdown(entries: Sequence[Mapping[str, Any]], further: Sequence[str] = ()) -> str:

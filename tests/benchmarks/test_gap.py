@@ -51,6 +51,30 @@ def test_rounds_take_the_steps_of_the_row_beside_them(tmp_path: Path) -> None:
     )
 
 
+def test_a_term_is_tuned_with_its_twin_beside_it(tmp_path: Path) -> None:
+    small = gap.few("digits", 60, 2, 0.1)
+    config = gap.replace(
+        small.config,
+        search=gap.replace(gap.ES, batch=30, es=EsConfig(population=12, generations=2)),
+        data=DataConfig(train=60, validation=60),
+        network=NetworkConfig(width=8, groups=1),
+    )
+    names = (gap.TWIN, "searched, es, live, similarity")
+    arguments = gap.Arguments(out=tmp_path, case="tiny", rows=names, seeds=(0, 1), device="cpu")
+    figures = gap.measure(arguments, gap.replace(small, config=config, tuned_on=60, trials=3))
+    for name, setting in zip(names, ("sgd.similarity", "learn.similarity"), strict=True):
+        row = figures["rows"][name]
+        assert [len(trial) for trial in row["trials"]] == [4] * 3, "three settings are tuned by as many trials"
+        assert {trial[setting] for trial in row["trials"]} <= set(gap.SIMILARITY)
+        assert row["chosen"][setting] in gap.SIMILARITY
+    twin, ours = (figures["rows"][name] for name in names)
+    gains = [100 * (a["test"] - b["test"]) for a, b in zip(ours["seeds"], twin["seeds"], strict=True)]
+    found = figures["against_twin"][names[1]]
+    assert found["mean"] == pytest.approx(sum(gains) / 2)
+    assert found["high"] - found["low"] == pytest.approx(12.706 * abs(gains[0] - gains[1]), rel=1e-3), "Student's, of two"
+    assert names[1] in gap.as_markdown(figures).splitlines()[-1]
+
+
 def test_what_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="case mnist-2k: expected one of tiny, mnist"):
         gap.main(gap.Arguments(out=Path("never"), case="mnist-2k"))
