@@ -114,7 +114,6 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
         "es, radius 0.1": Row(replace(base, es=replace(es, radius=0.1))),
         "es, directions of each image": Row(replace(base, es=replace(es, noise="image"))),
         "es, own moments": Row(replace(base, es=replace(es, moments="own"))),
-        "es, smoothed noise": Row(replace(base, es=replace(es, blur={"blocks": 1, "logits": 0}))),
         "es, half the step": Row(replace(base, es=replace(es, step={"blocks": 0.05, "logits": 0.5}))),
         "es, twice the step": Row(replace(base, es=replace(es, step={"blocks": 0.2, "logits": 0.5}))),
         "es, a quarter of the generations": Row(replace(base, es=replace(es, generations=10))),

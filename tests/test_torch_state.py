@@ -98,7 +98,7 @@ def _search(algorithm: str) -> Callable[[ImageData, Path], list[Tensor]]:
             algorithm=algorithm,  # type: ignore[arg-type]
             batch=24,
             points="all",
-            es=EsConfig(population=4, generations=2, blur={"blocks": 1, "logits": 0}),
+            es=EsConfig(population=4, generations=2, subspaces=2),
             paper=PaperConfig(population=6, parents=2, explorers=2, generations=2),
         )
         split = data.train.subset(range(24))

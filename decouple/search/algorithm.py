@@ -115,8 +115,8 @@ class Algorithm(ABC):
     """Copies of a population in float32 that are alive at once, for the estimate of the memory."""
 
     @classmethod
-    def create(cls, config: SearchConfig, seed: int) -> Algorithm:
-        """The algorithm with the settings of a run, for the solution with this seed."""
+    def create(cls, config: SearchConfig, seed: int, solution: int) -> Algorithm:
+        """The algorithm with the settings and the seed of a run, for the solution with this number."""
         return cls()
 
     @property
@@ -194,7 +194,7 @@ class EsAlgorithm(Algorithm):
     config: EsConfig = field(default_factory=EsConfig)
 
     @classmethod
-    def create(cls, config: SearchConfig, seed: int) -> Algorithm:
+    def create(cls, config: SearchConfig, seed: int, solution: int) -> Algorithm:
         return cls(config.es)
 
     def generations(self, point: SearchPoint) -> int:

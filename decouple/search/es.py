@@ -5,11 +5,12 @@ Each generation displaces the centre H of every image by ±radius·σ·ε_i, i =
 displacement is noise, which no network can learn.
 
 Source: Sehnke et al., "Parameter-exploring policy gradients" (2010), symmetric sampling; noise that
-images share, and that can be smoothed over a map, is ours.
+images share, and that moves only a solution's own part of the elements, is ours.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -36,6 +37,8 @@ class EsState(NamedTuple):
     velocity: Tensor
     scale: Tensor
     """σ, broadcastable to the centre."""
+    moved: Tensor | None
+    """(…), what noise is multiplied by: 0 at elements that another solution moves; None: all are moved alike."""
     mix: Mix | None
     """What candidates are made up of, where all directions are shared."""
     noise: Tensor
@@ -52,10 +55,15 @@ class EvolutionStrategy(CentredAlgorithm):
 
     shared_seed: int | None = None
     """With noise="shared": where the directions of every batch come from; None: the seed given to `init`."""
+    part: tuple[int, int] | None = None
+    """Of the elements, the part that this solution moves: the seed by which they are dealt, and its number among
+    `config.subspaces`; None: all."""
 
     @classmethod
-    def create(cls, config: SearchConfig, seed: int) -> EvolutionStrategy:
-        return cls(config.es, shared_seed=seed)
+    def create(cls, config: SearchConfig, seed: int, solution: int) -> EvolutionStrategy:
+        deal, number = divmod(solution, config.es.subspaces)
+        part = (derive(seed, "subspaces", deal), number) if config.es.subspaces > 1 else None
+        return cls(config.es, shared_seed=derive(seed, "search", solution), part=part)
 
     @property
     def joins(self) -> bool:
@@ -76,6 +84,7 @@ class EvolutionStrategy(CentredAlgorithm):
             center=center,
             velocity=torch.zeros_like(center),
             scale=scale,
+            moved=self._moved(point, center.device),
             mix=Mix.mirrored(self.config.radius * scale, self.config.population // 2) if described else None,
             noise=center.new_empty(0),
             best=center,
@@ -87,8 +96,8 @@ class EvolutionStrategy(CentredAlgorithm):
         pairs = config.population // 2
         images = () if self._shares else (len(state.center),)
         stream = generator(state.seed, state.generation, device=state.center.device)
-        noise = operators.smooth_noise((*images, pairs), point.setting(config.blur), point, stream)
-        noise = operators.channels_last(noise)
+        noise = operators.channels_last(operators.noise((*images, pairs), point, stream))
+        noise = noise if state.moved is None else noise * state.moved
         if state.mix is not None:
             return Factored.of(state.center, noise, state.mix, dtype=state.dtype), state._replace(noise=noise)
         candidates = operators.mirrored(state.center, noise, config.radius * state.scale, state.dtype)
@@ -131,6 +140,18 @@ class EvolutionStrategy(CentredAlgorithm):
 
     def best(self, state: EsState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness
+
+    def _moved(self, point: SearchPoint, device: torch.device) -> Tensor | None:
+        """See `EsState`. The noise that is left has the length that it would have in all elements."""
+        elements = math.prod(point.shape)
+        parts = min(self.config.subspaces, elements)
+        if self.part is None or parts == 1 or point.kind == "logits":
+            return None
+        seed, number = self.part
+        order = torch.randperm(elements, generator=generator(seed, point.name, device=device), device=device)
+        moved = torch.zeros(elements, dtype=torch.float32, device=device)
+        moved[order[number % parts :: parts]] = parts**0.5
+        return moved.view(point.shape)
 
     @property
     def _shares(self) -> bool:

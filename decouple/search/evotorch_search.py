@@ -99,7 +99,7 @@ class EvoTorchSearch(EsAlgorithm):
             )
 
     @classmethod
-    def create(cls, config: SearchConfig, seed: int) -> EvoTorchSearch:
+    def create(cls, config: SearchConfig, seed: int, solution: int) -> EvoTorchSearch:
         return cls(config.es, kind=config.algorithm.removeprefix(EVOTORCH))
 
     def candidates(self, point: SearchPoint) -> int:

@@ -74,16 +74,9 @@ def smooth(values: Tensor, passes: int, point: SearchPoint) -> Tensor:
     return rows @ values @ columns.T
 
 
-def smooth_noise(count: tuple[int, ...], passes: int, point: SearchPoint, generator: torch.Generator) -> Tensor:
-    """Smoothed Gaussian noise (*count, …) with unit variance at every position, on the generator's device."""
-    noise = torch.randn(*count, *point.shape, generator=generator, dtype=torch.float32, device=generator.device)
-    if passes == 0 or point.kind in ("vector", "logits"):
-        return noise
-    smoothed = smooth(noise, passes, point)
-    matrices = [_mean_matrix(size, passes, noise.device) for size in point.shape[-2:]]
-    rows = matrices[0].square().sum(1)
-    columns = matrices[1].square().sum(1) if point.kind == "map" else rows.new_ones(())
-    return smoothed * (rows[:, None] * columns).rsqrt().to(smoothed)
+def noise(count: tuple[int, ...], point: SearchPoint, generator: torch.Generator) -> Tensor:
+    """Gaussian noise (*count, …) on the generator's device."""
+    return torch.randn(*count, *point.shape, generator=generator, dtype=torch.float32, device=generator.device)
 
 
 def flat(values: Tensor, point: SearchPoint) -> Tensor:

@@ -46,7 +46,7 @@ class PaperSearch(Algorithm):
     config: PaperConfig = field(default_factory=PaperConfig)
 
     @classmethod
-    def create(cls, config: SearchConfig, seed: int) -> PaperSearch:
+    def create(cls, config: SearchConfig, seed: int, solution: int) -> PaperSearch:
         return cls(config.paper)
 
     def generations(self, point: SearchPoint) -> int:

@@ -47,7 +47,7 @@ class RandomSearch(EsAlgorithm):
         config, point = self.config, state.point
         stream = generator(derive(state.seed, "random"), state.generation, device=state.start.device)
         images = () if config.noise == "shared" else (len(state.start),)
-        noise = operators.smooth_noise((*images, config.population), point.setting(config.blur), point, stream)
+        noise = operators.noise((*images, config.population), point, stream)
         shape = (config.population, *[1] * len(point.shape))
         size = torch.rand(shape, generator=stream, dtype=noise.dtype, device=noise.device) * self._reach(point)
         scale = operators.noise_scale(state.start, point, self.config.scale)

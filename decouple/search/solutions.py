@@ -48,9 +48,9 @@ ENGINE = ("generations", "inputs", "init", "ask", "tell", "known", "pending", "b
 """What the engine calls of an algorithm."""
 
 
-def algorithm_of(config: SearchConfig, seed: int) -> Algorithm:
-    """The algorithm that the settings name, for the solution with this seed; code that they name is run."""
-    return registry.load(config.algorithm).create(config, seed)
+def algorithm_of(config: SearchConfig, seed: int, solution: int = 0) -> Algorithm:
+    """The algorithm that the settings name, for a solution of the run with this seed; code that they name is run."""
+    return registry.load(config.algorithm).create(config, seed, solution)
 
 
 def shards_of(split: Sized, config: SearchConfig, folder: Path, *, seed: int, solution: int, identity: str) -> list[Shard]:
@@ -152,7 +152,7 @@ def search_solutions(
     points, seeds = _check_network(network, split, config), [derive(seed, "search", solution) for solution in solutions]
 
     def algorithms() -> tuple[Algorithm, ...]:  # only where something is missing: it may run code that the settings name
-        return tuple(algorithm or algorithm_of(config, of_solution) for of_solution in seeds)
+        return tuple(algorithm or algorithm_of(config, seed, solution) for solution in solutions)
 
     if execution.distributed:  # before EvoTorch imports Ray, which one process does without
         from decouple.search.workers import prepare

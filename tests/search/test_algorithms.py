@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from decouple import registry
-from decouple.config import EsConfig, PaperConfig
+from decouple.config import EsConfig, PaperConfig, SearchConfig
 from decouple.search import EvolutionStrategy, PaperSearch, SearchPoint, operators
 from decouple.search.algorithm import Algorithm
 from decouple.search.evotorch_search import EvoTorchSearch
@@ -18,11 +18,11 @@ from decouple.search.random_search import RandomSearch
 from decouple.search.stock import Cem, Pgpe
 from decouple.seeds import derive, generator
 
-ES = EsConfig(population=16, generations=30, step=0.1, blur=1)
+ES = EsConfig(population=16, generations=30, step=0.1)
 PAPER = PaperConfig(population=24, parents=4, explorers=8, generations=30, alpha=0.3, blur=0)
 ALGORITHMS: dict[str, Algorithm] = {
     "es": EvolutionStrategy(ES),
-    "es-image": EvolutionStrategy(EsConfig(population=16, generations=30, step=0.1, blur=0, noise="image")),
+    "es-image": EvolutionStrategy(EsConfig(population=16, generations=30, step=0.1, noise="image")),
     "paper-map": PaperSearch(PAPER),
     "paper-noise": PaperSearch(PaperConfig(**{**PAPER.__dict__, "smoothing": "noise", "blur": 1})),
     "pgpe": Pgpe(ES),
@@ -156,7 +156,7 @@ def test_es_candidates_are_mirrored_around_the_centre() -> None:
 def test_es_follows_the_gradient_of_a_linear_fitness() -> None:
     """On a plane the antithetic estimate is Σ (g·ε_i) ε_i: for many pairs, the gradient itself."""
     point = POINTS["vector"]
-    algorithm = EvolutionStrategy(EsConfig(population=4000, generations=2, radius=0.01, blur=0, momentum=0.0))
+    algorithm = EvolutionStrategy(EsConfig(population=4000, generations=2, radius=0.01, momentum=0.0))
     state = algorithm.init(_start(point), point, 0, None, _unused)
     candidates, state = algorithm.ask(state)
     gradient = _towards(point)
@@ -174,7 +174,7 @@ def test_es_keeps_mean_and_deviation_of_what_the_network_produced() -> None:
 
 
 def test_es_can_keep_zero_mean_and_unit_variance_as_the_paper_does() -> None:
-    config = EsConfig(population=16, generations=30, step=0.1, blur=1, moments="unit")
+    config = EsConfig(population=16, generations=30, step=0.1, moments="unit")
     found, _ = EvolutionStrategy(config).best(_run(EvolutionStrategy(config), POINTS["map"], 30))
     assert found.flatten(1).mean(1).abs().max() < 1e-4
     assert (found.flatten(1).var(1, correction=0) - 1).abs().max() < 1e-3
@@ -386,3 +386,38 @@ def test_where_all_candidates_failed_a_stock_algorithm_stays_where_it_was(name: 
     before, after = (algorithm.ask(each)[0][:, 0] for each in (state, told))
     assert torch.equal(before[2], after[2])
     assert not torch.equal(before[1], after[1])
+
+
+def test_solutions_move_elements_of_their_own() -> None:
+    """Four parts of the elements; the fifth solution moves a part of another deal. Logits all solutions move alike."""
+    config = SearchConfig(es=EsConfig(population=8, subspaces=4))
+    moved = []
+    for solution in range(5):
+        algorithm = EvolutionStrategy.create(config, seed=0, solution=solution)
+        for point in (POINTS["map"], POINTS["logits"]):
+            candidates, _ = algorithm.ask(algorithm.init(_start(point), point, 7, None, _unused))
+            differs = (candidates[:, 1:] != candidates[:, :1]).flatten(0, 1).any(0).flatten()
+            if point.kind == "map":
+                moved.append(differs)
+            else:
+                assert differs.all()
+    assert torch.equal(torch.stack(moved[:4]).sum(0), torch.ones_like(moved[0], dtype=torch.int64))
+    assert max(part.sum() for part in moved) - min(part.sum() for part in moved) <= 1
+    assert not any(torch.equal(moved[4], part) for part in moved[:4])
+
+
+def test_displacements_are_as_long_in_a_part_as_in_the_whole() -> None:
+    size, point = {}, POINTS["map"]
+    for parts in (1, 4):
+        algorithm = EvolutionStrategy.create(SearchConfig(es=EsConfig(population=400, subspaces=parts)), 0, 0)
+        candidates, _ = algorithm.ask(algorithm.init(_start(point), point, 7, None, _unused))
+        size[parts] = float((candidates - candidates[:, :1]).square().mean())
+    assert size[4] == pytest.approx(size[1], rel=0.05)
+
+
+def test_more_parts_than_elements_leave_each_solution_one() -> None:
+    point = SearchPoint("block0", 0, 2, (3,))
+    for solution in range(6):
+        algorithm = EvolutionStrategy.create(SearchConfig(es=EsConfig(population=8, subspaces=6)), 0, solution)
+        candidates, _ = algorithm.ask(algorithm.init(_start(point), point, 7, None, _unused))
+        assert int((candidates[:, 1:] != candidates[:, :1]).flatten(0, 1).any(0).sum()) == 1

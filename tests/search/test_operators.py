@@ -40,22 +40,6 @@ def test_vectors_are_not_smoothed(point: SearchPoint) -> None:
     assert torch.equal(operators.smooth(values, 3, point), values)
 
 
-@pytest.mark.parametrize(("point", "passes"), [(MAP, 0), (MAP, 1), (MAP, 5), (TOKENS, 2), (LOGITS, 0)])
-def test_smooth_noise_has_zero_mean_and_unit_variance_everywhere(point: SearchPoint, passes: int) -> None:
-    noise = operators.smooth_noise((20_000,), passes, point, torch.Generator().manual_seed(0))
-    assert noise.shape == (20_000, *point.shape)
-    assert noise.mean(0).abs().max() < 0.04
-    assert (noise.var(0) - 1).abs().max() < 0.05
-
-
-def test_smooth_noise_is_correlated_between_neighbours() -> None:
-    noise = operators.smooth_noise((20_000,), 1, MAP, torch.Generator().manual_seed(0))
-    neighbours = (noise[:, 0, 3, 2] * noise[:, 0, 3, 3]).mean()
-    # Interior 3×3 means of neighbouring positions share 6 of their 9 values.
-    assert abs(float(neighbours) - 6 / 9) < 0.03
-    assert abs(float((noise[:, 0, 3, 2] * noise[:, 1, 3, 2]).mean())) < 0.03
-
-
 def test_normalise_is_per_sample_over_channels_and_space() -> None:
     values = _values(MAP, 3, 2) * 4 + 7
     found = operators.normalise(values, MAP)
