@@ -15,15 +15,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import ClassVar, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from decouple.config.fitness import FitnessConfig
 from decouple.errors import ConfigError
-from decouple.networks.factored import Factored
+from decouple.networks.factored import Factored, through
 
 Term = Callable[["Candidates"], Tensor]
 """Candidates to what they are worth, (B, P) float32, more being better. Written with operations that autograd follows, it serves SGD
@@ -61,6 +61,10 @@ class Candidates:
     """(B,)."""
     company: Company
     """The images, and those beside them."""
+    judge: Callable[[Tensor], Tensor]
+    """Activations (N, …) at this point to logits (N, C): to ask what it makes of others, such as mirrored ones."""
+    positions: Tensor | None = None
+    """(B,) places of the images in what is learned from; None in a search for stored targets."""
 
     @functools.cached_property
     def pooled(self) -> Tensor:
@@ -133,6 +137,38 @@ def similarity(candidates: Candidates) -> Tensor:
     squares = quadratic(features, gram, len(labels)) / length
     own = products(features, sums[labels]) * length.rsqrt()
     return -2 * (squares - 2 * own + counts[labels, None]) / counts.sum()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A term: how well the answer agrees with soft labels, Σ p̄ log p, such as those of networks that never saw the image."""
+
+    probabilities: Tensor
+    """p̄, (N, C), by position in what is learned from."""
+    couples: ClassVar[bool] = False
+
+    def __call__(self, candidates: Candidates) -> Tensor:
+        """See `Term`. Raises ConfigError: in a search for stored targets, whose images have no positions."""
+        if candidates.positions is None:
+            raise ConfigError(
+                "Agreement needs the positions of images: expected it in learning, not in a search for stored targets"
+            )
+        wanted = self.probabilities[candidates.positions.to(self.probabilities.device)].to(candidates.labels.device)
+        return (candidates.log_probabilities() * wanted[:, None]).sum(2)
+
+
+@dataclass(frozen=True)
+class Judges:
+    """A term: the mean log-probability of the true class over other networks' heads."""
+
+    heads: Sequence[nn.Module]
+    """Each takes the activations at this point and gives logits; in eval mode."""
+    couples: ClassVar[bool] = False
+
+    def __call__(self, candidates: Candidates) -> Tensor:
+        """See `Term`."""
+        answers = [through(head, candidates.flat) for head in self.heads]
+        return torch.stack([log_likelihood(logits, candidates.labels) for logits in answers]).mean(0)
 
 
 def terms_of(config: FitnessConfig) -> Terms:

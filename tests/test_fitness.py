@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from decouple.errors import ConfigError
-from decouple.fitness import Candidates, Company, Terms, couples, fitness, log_likelihood, pooled, similarity
+from decouple.fitness import (
+    Agreement,
+    Candidates,
+    Company,
+    Judges,
+    Terms,
+    couples,
+    fitness,
+    log_likelihood,
+    pooled,
+    similarity,
+)
 from decouple.networks.factored import Factored, Mix, through
 
 IMAGES, CLASSES, DIRECTIONS = 9, 4, 5
@@ -35,7 +47,9 @@ def _described(shape: tuple[int, ...]) -> Factored:
 
 
 def _candidates(flat: Tensor, shape: tuple[int, ...]) -> Candidates:
-    return Candidates(flat, through(_head(shape), flat), LABELS, Company(_values(shape), LABELS))
+    return Candidates(
+        flat, through(_head(shape), flat), LABELS, Company(_values(shape), LABELS), partial(through, _head(shape))
+    )
 
 
 def _cosines(candidates: Tensor, others: Tensor) -> Tensor:
@@ -87,7 +101,7 @@ def test_the_extremes_of_similarity(apart: bool) -> None:
     """0 if classes lie at right angles and each in one place; 2 · the share of other classes if all images lie there."""
     corners = torch.tensor([[1.0, -1, 0, 0], [0, 0, 1, -1], [1, 1, -1, -1]])
     features = corners[LABELS if apart else torch.zeros_like(LABELS)]
-    candidates = Candidates(features, torch.zeros(IMAGES, CLASSES), LABELS, Company(features, LABELS))
+    candidates = Candidates(features, torch.zeros(IMAGES, CLASSES), LABELS, Company(features, LABELS), nn.Identity())
     expected = 0.0 if apart else -2 * (1 - 3 / IMAGES)
     assert torch.allclose(similarity(candidates), torch.full((IMAGES, 1), expected), atol=1e-5)
 
@@ -98,7 +112,7 @@ def test_its_gradient_is_that_of_the_mean_over_pairs() -> None:
     same = LABELS[:, None] == LABELS
     unit = functional.normalize(values.mean((2, 3)) - values.mean((1, 2, 3))[:, None], dim=1)
     (expected,) = torch.autograd.grad((unit @ unit.T - same.double()).square().mean(), values)
-    term = similarity(Candidates(values, torch.zeros(IMAGES, CLASSES), LABELS, Company(values, LABELS)))
+    term = similarity(Candidates(values, torch.zeros(IMAGES, CLASSES), LABELS, Company(values, LABELS), nn.Identity()))
     (found,) = torch.autograd.grad(-term.mean(), values)
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-6)
 
@@ -106,7 +120,7 @@ def test_its_gradient_is_that_of_the_mean_over_pairs() -> None:
 def test_processes_that_share_a_step_find_what_one_would() -> None:
     shape, parts = (7,), (slice(0, 4), slice(4, IMAGES))
     values, head = _values(shape), _head(shape)
-    whole = similarity(Candidates(values, head(values), LABELS, Company(values, LABELS)))
+    whole = similarity(Candidates(values, head(values), LABELS, Company(values, LABELS), head))
     sums: list[list[Tensor]] = []
     for part in parts:
         own: list[Tensor] = []
@@ -120,7 +134,7 @@ def test_processes_that_share_a_step_find_what_one_would() -> None:
 
 
 def _of_part(values: Tensor, head: nn.Module, part: slice, total: Callable[[Tensor], Tensor]) -> Candidates:
-    return Candidates(values[part], head(values[part]), LABELS[part], Company(values[part], LABELS[part], total))
+    return Candidates(values[part], head(values[part]), LABELS[part], Company(values[part], LABELS[part], total), head)
 
 
 def spread(candidates: Candidates) -> Tensor:
@@ -149,6 +163,47 @@ def test_what_a_term_may_look_at() -> None:
     assert torch.allclose(candidates.features(), candidates.values().mean((3, 4)), atol=1e-6)
     rows, label = candidates.log_probabilities(), LABELS[:, None, None].expand(-1, 11, 1)
     assert torch.allclose(rows.gather(2, label).squeeze(2), log_likelihood(candidates.logits, LABELS), atol=1e-6)
+
+
+def mirrored(candidates: Candidates) -> Tensor:
+    """What the judge makes of maps from the other side."""
+    return log_likelihood(candidates.judge(candidates.flat.flip(3)), candidates.labels)
+
+
+def test_a_term_may_ask_the_judge_again() -> None:
+    shape = (6, 3, 2)
+    described = _described(shape)
+    other = Factored.of(_values(shape).flip(3), described._rows[IMAGES:-1].flip(3), described._mix)
+    expected = log_likelihood(through(_head(shape), other.flatten(0, 1)), LABELS)
+    assert torch.allclose(mirrored(_candidates(described.flatten(0, 1), shape)), expected, atol=1e-5)
+
+
+def test_agreement_is_with_the_soft_labels_of_the_image() -> None:
+    shape, positions = (7,), torch.arange(IMAGES).flip(0) + 2
+    wanted = torch.rand(IMAGES + 2, CLASSES, generator=torch.Generator().manual_seed(4)).softmax(1)
+    candidates = replace(_candidates(_described(shape).flatten(0, 1), shape), positions=positions)
+    answers = candidates.log_probabilities()
+    expected = torch.stack([answers[image] @ wanted[position] for image, position in enumerate(positions.tolist())])
+    assert torch.allclose(Agreement(wanted)(candidates), expected, atol=1e-6)
+    label = functional.one_hot(LABELS, CLASSES).float()
+    hard = Agreement(label)(replace(candidates, positions=torch.arange(IMAGES)))
+    assert torch.allclose(hard, log_likelihood(candidates.logits, LABELS), atol=1e-6), "hard labels are the log-probability"
+    with pytest.raises(ConfigError, match="needs the positions of images: expected it in learning"):
+        Agreement(wanted)(_candidates(_described(shape).flatten(0, 1), shape))
+
+
+def test_several_judges_have_their_mean() -> None:
+    shape = (6, 3, 2)
+    candidates, other = (
+        _candidates(_described(shape).flatten(0, 1), shape),
+        nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES)),
+    )
+    other.requires_grad_(False)
+    own = log_likelihood(candidates.logits, LABELS)
+    assert torch.allclose(Judges([_head(shape)])(candidates), own, atol=1e-6)
+    both = (own + Judges([other])(candidates)) / 2
+    assert torch.allclose(Judges([_head(shape), other])(candidates), both, atol=1e-6)
+    assert not couples([(1.0, Judges([other]))])
 
 
 @pytest.mark.parametrize(("wrong", "given"), [(lambda c: c.features(), r"\(9, 11, 6\)"), (lambda c: 1.0, "float")])

@@ -18,6 +18,8 @@ evolutionary strategies" (2019), the subspace that guides.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -106,7 +108,9 @@ class LiveSearch:
         for part in (slice(first, first + size) for first in range(0, len(values), size)):
             candidates = Factored.of(centers[part], directions, Mix.mirrored(radius[part], count))
             flat = candidates.flatten(0, 1).unflatten(1, values.shape[1:])
-            scores.append(fitness(Candidates(flat, through(head, flat), batch.labels[part], company), self.terms))
+            logits, labels = through(head, flat), batch.labels[part]
+            shown = Candidates(flat, logits, labels, company, partial(through, head), batch.positions[part])
+            scores.append(fitness(shown, self.terms))
         return torch.cat(scores)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -177,4 +178,6 @@ class CrossEntropy:
             return functional.cross_entropy(network(batch.inputs).float(), batch.labels)
         *_, values, logits = network.activations(batch.inputs)
         company = Company(values.float(), batch.labels, batch.total)
-        return -fitness(Candidates(values, logits.float(), batch.labels, company), self.terms).mean()
+        judge = partial(apply_stage, network.stages[-1])
+        candidates = Candidates(values, logits.float(), batch.labels, company, judge, batch.positions)
+        return -fitness(candidates, self.terms).mean()

@@ -121,7 +121,8 @@ class Judge:
             return lambda flat: log_likelihood(self.logits(point, flat), labels)
         each = torch.arange(len(labels), device=labels.device)
         company = Company(candidates[each, torch.zeros_like(each)], labels)
-        return lambda flat: fitness(Candidates(flat, self.logits(point, flat), labels, company), terms)
+        judge = partial(self.logits, point)
+        return lambda flat: fitness(Candidates(flat, judge(flat), labels, company, judge), terms)
 
     def _terms_at(self, point: SearchPoint) -> Terms:
         return () if point.kind == "logits" else self.terms

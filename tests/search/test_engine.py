@@ -350,7 +350,7 @@ def test_a_search_follows_the_terms_of_its_fitness(network: Stages, data: ImageD
 
 
 def _similarity_of(values: Tensor, labels: Tensor) -> Tensor:
-    return similarity(Candidates(values, torch.zeros(len(labels), 3), labels, Company(values, labels))).mean()
+    return similarity(Candidates(values, torch.zeros(len(labels), 3), labels, Company(values, labels), nn.Identity())).mean()
 
 
 def test_a_term_that_looks_at_other_images_couples_them(network: Stages, data: ImageData) -> None:
