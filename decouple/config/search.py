@@ -35,7 +35,7 @@ class EsConfig(Section):
     """Size of a generation's update, in that unit."""
     momentum: BelowOne = 0.7
     """Share of the last update that is kept."""
-    subspaces: Positive = 1
+    subspaces: Positive = 4
     """Parts into which the elements of an activation are dealt at random, one for each of so many solutions: each moves only those of
     its own, so that solutions differ by construction. 1: every solution may move all."""
     moments: Literal["unit", "own"] = "unit"
