@@ -99,7 +99,7 @@ class Seed:
     device: torch.device
 
     @classmethod
-    def of(cls, arguments: Arguments, size: Size, source: str, seed: int) -> Seed:
+    def of(cls, arguments: Common, size: Size, source: str, seed: int) -> Seed:
         training = dict(size.training)[key(source)]
         config = DataConfig(name=source, train=training.images, validation=training.validation, prior=20, seed=seed)
         data = load_data(config, data_root=arguments.data_root)
@@ -130,13 +130,13 @@ class Seed:
         labels = self.data.test.labels
         says = torch.stack([logits(network, self.data.test).cpu().float().log_softmax(1) for network in networks])
         together = says.exp().mean(0).log()
-        pairs = itertools.combinations(says.argmax(2), 2)
+        pairs = [disagreement(a, b).double().mean() for a, b in itertools.combinations(says.argmax(2), 2)]
         return {
             "member": float((says.argmax(2) == labels).double().mean()),
             "ensemble": float((together.argmax(1) == labels).double().mean()),
             "member_nll": float(torch.stack([functional.nll_loss(each, labels) for each in says]).mean()),
             "nll": float(functional.nll_loss(together, labels)),
-            "disagreement": float(torch.stack([disagreement(a, b).double().mean() for a, b in pairs]).mean()),
+            "disagreement": float(sum(pairs)) / max(1, len(pairs)),
         }
 
 

@@ -1,0 +1,172 @@
+"""What further terms of the fitness are worth, to live search and to SGD (an ablation).
+
+    python -m benchmarks.terms --data-root DATA --data folder:cifar10 --images 2000     # CIFAR-10 as a folder of images; an hour
+    python -m benchmarks.terms --data-root DATA --data folder:cifar10 --images 10000
+
+Each term is added to the log-probability of the true class, with one or several weights: live search scores candidates by it, and SGD
+follows its gradient. All rows have the learning rate and the weight decay that suit SGD; a seed's rows share images, searched targets
+and the network's start. Test accuracy and NLL, and the difference to plain SGD.
+
+Writes figures/terms-IMAGES.json and .md.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.ablations import check_rows
+from benchmarks.command import launch
+from benchmarks.common import Common, Parts, key, label
+from benchmarks.receipt import write_receipt, write_table
+from benchmarks.rows import against
+from benchmarks.solutions import PRECISION, Seed, Size, Training
+from decouple import device as devices
+from decouple.config import EsConfig, LearnConfig, SearchConfig, SgdConfig
+from decouple.errors import ConfigError
+from decouple.fitness import Candidates, Terms, log_likelihood, similarity
+from decouple.learn import CrossEntropy, fit, regression
+from decouple.search import search_solution
+from decouple.settings import to_builtins
+
+NAME = "terms"
+
+
+def entropy(candidates: Candidates) -> Tensor:
+    """Of the answer: its weight is that of a confidence penalty (Pereyra et al., 2017)."""
+    answers = candidates.log_probabilities()
+    return -(answers.exp() * answers).sum(2)
+
+
+def mirrored(candidates: Candidates) -> Tensor:
+    """log p(true class) of maps from the other side."""
+    return log_likelihood(candidates.judge(candidates.values().flatten(0, 1).flip(-1)), candidates.labels)
+
+
+def noisy(candidates: Candidates) -> Tensor:
+    """log p(true class) of activations with noise of half their deviation, the same for all candidates of an image."""
+    values = candidates.values()
+    noise = torch.randn(len(values), 1, *values.shape[2:], generator=_stream(candidates))
+    scale = 0.5 * values.detach().flatten(1).std(1).view(-1, 1, *[1] * (values.dim() - 2))
+    return log_likelihood(candidates.judge((values + scale * noise).flatten(0, 1)), candidates.labels)
+
+
+def dropped(candidates: Candidates) -> Tensor:
+    """log p(true class) without a fifth of the channels, the same for all candidates of an image."""
+    values = candidates.values()
+    kept = torch.rand(len(values), 1, values.shape[2], *[1] * (values.dim() - 3), generator=_stream(candidates)) >= 0.2
+    return log_likelihood(candidates.judge((values * kept / 0.8).flatten(0, 1)), candidates.labels)
+
+
+def _stream(candidates: Candidates) -> torch.Generator:
+    """What a step draws, by what it is shown."""
+    return torch.Generator().manual_seed(int(candidates.company.values.detach().double().sum().abs() * 2**20) % 2**63)
+
+
+ROWS: dict[str, Terms] = {
+    "nothing else": (),
+    **{f"similarity, {weight:g}": ((weight, similarity),) for weight in (1.0, 3.0, 10.0, 30.0)},
+    "entropy, 0.1": ((0.1, entropy),),
+    "mirrored, 1": ((1.0, mirrored),),
+    "noisy, 1": ((1.0, noisy),),
+    "dropped channels, 1": ((1.0, dropped),),
+}
+TRAINING = {
+    ("digits", 40): Training(40, 40, 1, 0.1, 0.02),
+    ("cifar10", 2000): Training(2000, 2500, 50, 0.1, 0.05),
+    ("cifar10", 10_000): Training(10_000, 2500, 20, 0.1, 0.02),
+    ("mnist", 1000): Training(1000, 1000, 50, 0.2, 0.05),
+}
+"""What suits SGD, by data and images."""
+
+
+@dataclass(frozen=True)
+class Arguments(Common):
+    images: int = 2000
+    """Training images: 2000 or 10000 of CIFAR-10, 1000 of MNIST; 40 of digits to try the program."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rows: tuple[str, ...] = ()
+    """Names of the rows to measure; default: all."""
+
+
+def measure(of_seed: Seed, terms: Terms) -> dict[str, dict[str, float]]:
+    """SGD and learning with live search, both with the terms."""
+    training, found = of_seed.training, {}
+    options: dict[str, Any] = {
+        "epochs": training.epochs,
+        "batch": 125,
+        "lr": training.lr,
+        "weight_decay": training.weight_decay,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for method in ("SGD", "live"):
+            network = of_seed.network(1000 + of_seed.seed)
+            objective: Any = CrossEntropy(terms)
+            if method == "live":
+                config = SearchConfig(batch=min(125, training.images), es=of_seed.size.es)
+                options_of_search: dict[str, Any] = {"config": config, "seed": of_seed.seed, "dtype": torch.bfloat16}
+                targets = search_solution(of_seed.network(of_seed.seed), of_seed.data.train, folder, **options_of_search)
+                objective = regression(targets, LearnConfig(), len(network) - 1, terms)
+            settings = LearnConfig(**options) if method == "live" else SgdConfig(**options)
+            data = of_seed.data
+            fit(network, data.train, data.validation, objective, settings, seed=of_seed.seed, precision=PRECISION)
+            answers = of_seed.answers([network])
+            found[method] = {"test": answers["member"], "test_nll": answers["member_nll"]}
+    return found
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    source = (arguments.data or ("folder:cifar10",))[0]
+    check_rows(arguments.rows, ROWS)
+    if (key(source), arguments.images) not in TRAINING:
+        known = ", ".join(f"{images} of {data}" for data, images in TRAINING)
+        raise ConfigError(f"--images {arguments.images} of {source}: expected {known}")
+    training = TRAINING[key(source), arguments.images]
+    size = Size(width=4 if key(source) == "digits" else 32, training=((key(source), training),), es=EsConfig(population=32))
+    chosen = {name: terms for name, terms in ROWS.items() if not arguments.rows or name in ("nothing else", *arguments.rows)}
+    makers: dict[tuple[Any, ...], Callable[[], Any]] = {}
+    for seed in arguments.seeds:
+        of_seed = Seed.of(arguments, size, source, seed)
+        makers |= {(seed, name): partial(measure, of_seed, terms) for name, terms in chosen.items()}
+    made = Parts(arguments.out, NAME, size).all(f"{NAME}, {key(source)}", makers)
+    plain = [made[seed, "nothing else"]["SGD"] for seed in arguments.seeds]
+    rows = {}
+    for name in chosen:
+        for method in ("SGD", "live"):
+            seeds = [made[seed, name][method] for seed in arguments.seeds]
+            rows[f"{method}, {name}"] = {"seeds": seeds, "against_sgd": against(seeds, plain)}
+    return {
+        "data": label(source, arguments.data_root),
+        "images": arguments.images,
+        "rows": rows,
+        "settings": to_builtins(training),
+    }
+
+
+def as_markdown(figures: Mapping[str, Any]) -> str:
+    lines = ["| fitness or loss | test accuracy (%) | against SGD (points) | test NLL |", "|---" * 4 + "|"]
+    for name, row in figures["rows"].items():
+        test, nll = (sum(seed[field] for seed in row["seeds"]) / len(row["seeds"]) for field in ("test", "test_nll"))
+        gap = row["against_sgd"]
+        lines.append(f"| {name} | {100 * test:.1f} | {gap['mean']:+.1f} ± {gap['std']:.1f} | {nll:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Arguments) -> None:
+    devices.prepare()
+    figures = run(arguments)
+    settings = {"seeds": list(arguments.seeds), **figures.pop("settings")}
+    path = write_receipt(
+        f"{NAME}-{arguments.images}", figures, settings=settings, device=arguments.device, folder=arguments.figures
+    )
+    write_table(path, as_markdown(figures))
+
+
+if __name__ == "__main__":
+    launch(main, Arguments, __doc__)
