@@ -43,5 +43,5 @@ def test_candidates_of_an_image_are_judged_alike(term: object) -> None:
 
 
 def test_images_that_nothing_is_known_of_are_refused() -> None:
-    with pytest.raises(ConfigError, match="--images 50 of digits: expected 40 of digits, 2000 of cifar10"):
+    with pytest.raises(ConfigError, match="images 50 of digits: expected 40 of digits, 2000 of cifar10"):
         terms.run(terms.Arguments(images=50, data=("digits",)))
