@@ -52,7 +52,7 @@ def mirrored(candidates: Candidates) -> Tensor:
 def noisy(candidates: Candidates) -> Tensor:
     """log p(true class) of activations with noise of half their deviation, the same for all candidates of an image."""
     values = candidates.values()
-    noise = torch.randn(len(values), 1, *values.shape[2:], generator=_stream(candidates))
+    noise = torch.randn(len(values), 1, *values.shape[2:], generator=_stream(candidates), device=values.device)
     scale = 0.5 * values.detach().flatten(1).std(1).view(-1, 1, *[1] * (values.dim() - 2))
     return log_likelihood(candidates.judge((values + scale * noise).flatten(0, 1)), candidates.labels)
 
@@ -60,13 +60,15 @@ def noisy(candidates: Candidates) -> Tensor:
 def dropped(candidates: Candidates) -> Tensor:
     """log p(true class) without a fifth of the channels, the same for all candidates of an image."""
     values = candidates.values()
-    kept = torch.rand(len(values), 1, values.shape[2], *[1] * (values.dim() - 3), generator=_stream(candidates)) >= 0.2
+    channels = (len(values), 1, values.shape[2], *[1] * (values.dim() - 3))
+    kept = torch.rand(channels, generator=_stream(candidates), device=values.device) >= 0.2
     return log_likelihood(candidates.judge((values * kept / 0.8).flatten(0, 1)), candidates.labels)
 
 
 def _stream(candidates: Candidates) -> torch.Generator:
     """What a step draws, by what it is shown."""
-    return torch.Generator().manual_seed(int(candidates.company.values.detach().double().sum().abs() * 2**20) % 2**63)
+    values = candidates.company.values.detach()
+    return torch.Generator(values.device).manual_seed(int(values.double().sum().abs() * 2**20) % 2**63)
 
 
 ROWS: dict[str, Terms] = {
