@@ -271,15 +271,15 @@ def as_markdown(figures: dict[str, Any]) -> str:
     ]
     lines = [f"| {' | '.join([*heads, 'weight decay', 'similarity'])} |".replace("|  |", "| |"), "|---" * 9 + "|"]
     for name, row in figures["rows"].items():
-        test, nll = row["test"], row["test_nll"]
-        cells = [name, f"{test['mean']:.1f} ± {test['std']:.1f}", "", "", f"{nll['mean']:.3f}"]
+        test, nll = row["test"], row.get("test_nll")  # which the first receipts lack
+        cells = [name, f"{test['mean']:.1f} ± {test['std']:.1f}", "", "", f"{nll['mean']:.3f}" if nll else ""]
         if name != "SGD":
             cells[2:4] = shown(row["against_sgd"])
         cells.append(row["seeds"][0]["evaluations"] or "")
         settings = ("lr", "weight_decay", "similarity")
         cells += [f"{row['chosen'].get(f'{method_of(name)}.{setting}', 0):g}" for setting in settings]
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    for name, gap in figures["against_twin"].items():
+    for name, gap in figures.get("against_twin", {}).items():
         lines.append("\n{}, against {}: {} points, {}.".format(name, TWIN, *shown(gap)))
     return "\n".join(lines) + "\n"
 
