@@ -44,7 +44,7 @@ from decouple.errors import ConfigError
 from decouple.pipeline import RunDirectory
 from decouple.pipeline.trials import Tuning, configured
 from decouple.pipeline.tune import tune
-from decouple.settings import to_builtins
+from decouple.settings import located, to_builtins
 
 Rows = Mapping[str, Mapping[str, Any]]
 """By row, the settings in which it differs, a tuple of values for one that is tuned; those that are called SGD train on the labels."""
@@ -87,7 +87,8 @@ def case(data: DataConfig, search: SearchConfig, rows: Rows, **others: Any) -> C
 
 READINGS: dict[str, dict[str, Any]] = {
     "paper's learner, mean of the squares": PAPER | {"learn.norm": "mean"},
-    "paper's learner, sum of the squares": PAPER | {"learn.norm": "sum"},
+    "paper's learner, sum of the squares": PAPER
+    | {"learn.norm": "sum", "learn.lr": (0.2, 0.4, 0.8, 1.6, 3.2), "learn.weight_decay": (0.0025, 0.005, 0.01, 0.02, 0.05)},
     "the last block supervised": STORED | {"learn.supervise": "last"},
 }
 OURS: dict[str, dict[str, Any]] = {"stored targets only": STORED, "with live search, the default": {}}
@@ -207,7 +208,7 @@ def tuned(arguments: Arguments, chosen: Case, row: str) -> Tuning:
     config = replace(configured(chosen.config, fixed(chosen.rows[row])), data=data, seed=arguments.seeds[0])
     out = folder(arguments, config)
     with RunDirectory(out) as directory:  # which holds the settings of the row that was trained last
-        directory.write_config(config)
+        directory.write_config(located(config, arguments.data_root))
     further = {name: values for name, values in chosen.rows[row].items() if isinstance(values, tuple)}
     grid: dict[str, Any] = {f"{method}.lr": chosen.lr, f"{method}.weight_decay": chosen.weight_decay, **further}
     tuning = TuneConfig(trials=chosen.trials, methods=(method,), grid=grid, extensions=0)
@@ -260,28 +261,33 @@ def measure(arguments: Arguments, chosen: Case) -> dict[str, Any]:
 
 
 def as_markdown(figures: dict[str, Any]) -> str:
-    heads = [
-        "",
-        "test accuracy (%)",
-        "against SGD (points)",
-        "95 % interval",
-        "test NLL",
-        "evaluations an image",
-        "learning rate",
-    ]
-    lines = [f"| {' | '.join([*heads, 'weight decay', 'similarity'])} |".replace("|  |", "| |"), "|---" * 9 + "|"]
-    for name, row in figures["rows"].items():
-        test, nll = row["test"], row.get("test_nll")  # which the first receipts lack
-        cells = [name, f"{test['mean']:.1f} ± {test['std']:.1f}", "", "", f"{nll['mean']:.3f}" if nll else ""]
-        if name != "SGD":
-            cells[2:4] = shown(row["against_sgd"])
-        cells.append(row["seeds"][0]["evaluations"] or "")
-        settings = ("lr", "weight_decay", "similarity")
-        cells += [f"{row['chosen'].get(f'{method_of(name)}.{setting}', 0):g}" for setting in settings]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+    """A line for each row, without the columns that say nothing of any."""
+    table = [cells_of(name, row) for name, row in figures["rows"].items()]
+    heads = [head for head in table[0] if head == "" or any(cells[head] for cells in table)]
+    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
+    lines += [f"| {' | '.join(cells[head] for head in heads)} |" for cells in table]
     for name, gap in figures.get("against_twin", {}).items():
         lines.append("\n{}, against {}: {} points, {}.".format(name, TWIN, *shown(gap)))
     return "\n".join(lines) + "\n"
+
+
+def cells_of(name: str, row: Mapping[str, Any]) -> dict[str, str]:
+    """By the head of the column."""
+    test, nll, method = row["test"], row.get("test_nll"), method_of(name)
+    gap, between = shown(row["against_sgd"]) if name != "SGD" else ("", "")
+    cells = {
+        "": name,
+        "test accuracy (%)": f"{test['mean']:.1f} ± {test['std']:.1f}",
+        "against SGD (points)": gap,
+        "95 % interval": between,
+        "test NLL": f"{nll['mean']:.3f}" if nll else "",
+        "evaluations an image": str(row["seeds"][0]["evaluations"] or ""),
+    }
+    for head, setting in {"learning rate": "lr", "weight decay": "weight_decay", "similarity": "similarity"}.items():
+        value = row["chosen"].get(f"{method}.{setting}")
+        edge = " (edge of the grid)" if f"{method}.{setting}" in row["at_edge"] else ""
+        cells[head] = "" if value is None else f"{value:g}{edge}"
+    return cells
 
 
 def shown(gap: Mapping[str, float]) -> list[str]:

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shlex
+import statistics
 import typing
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 import decouple
-from benchmarks import ablations, data_efficiency, headline, q0_images, q0_starts, q0_text, rows
+from benchmarks import ablations, data_efficiency, gap, headline, q0_images, q0_starts, q0_text, rows
 from benchmarks.trajectories import as_markdown
 from decouple.cli import run_command
 from decouple.presets import PRESETS, TEXT_PRESETS
@@ -358,6 +359,19 @@ def test_the_tables_of_learning_are_the_benchmarks() -> None:
         table = rows.as_markdown(json.loads(file.with_suffix(".json").read_text())["figures"]["entries"])
         assert file.read_text() == table
         assert "\n".join(table.splitlines()[2:]) in text
+
+
+@pytest.mark.parametrize("file", sorted(FIGURES.glob("gap-*.md")), ids=lambda file: str(file.stem))
+def test_the_gaps_to_sgd_are_the_benchmarks(file: Path) -> None:
+    table = gap.as_markdown(json.loads(file.with_suffix(".json").read_text())["figures"])
+    assert file.read_text() == table
+    assert table.strip() in RESULTS.read_text()
+
+
+def test_the_full_search_takes_as_long_as_is_said() -> None:
+    rows = json.loads((FIGURES / "gap-mnist.json").read_text())["figures"]["rows"].values()
+    seconds = [seed["search_seconds"] for row in rows for seed in row["seeds"] if "search_seconds" in seed]
+    assert f"takes {statistics.median(seconds) / 60:.0f} minutes" in RESULTS.read_text()
 
 
 def test_the_headline_of_learning_is_the_benchmarks() -> None:

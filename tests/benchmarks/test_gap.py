@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import gap
@@ -73,6 +74,22 @@ def test_a_term_is_tuned_with_its_twin_beside_it(tmp_path: Path) -> None:
     assert found["mean"] == pytest.approx(sum(gains) / 2)
     assert found["high"] - found["low"] == pytest.approx(12.706 * abs(gains[0] - gains[1]), rel=1e-3), "Student's, of two"
     assert names[1] in gap.as_markdown(figures).splitlines()[-1]
+
+
+def test_rows_share_a_folder_with_data_at_a_path(tmp_path: Path) -> None:
+    stream = np.random.default_rng(0)
+    images, labels = stream.integers(0, 256, (80, 8, 8, 1), dtype=np.uint8), np.arange(80) % 10
+    np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    small = gap.few("npz:data.npz", 40, 1, 0.1)
+    config = gap.replace(
+        small.config,
+        data=DataConfig(name="npz:data.npz", train=40, validation=30, prior=10),
+        network=NetworkConfig(width=4, groups=1),
+        search=gap.replace(gap.ES, batch=20, es=EsConfig(population=4, generations=2)),
+    )
+    arguments = gap.Arguments(out=tmp_path / "runs", seeds=(0,), device="cpu", data_root=tmp_path)
+    for row in ("SGD", gap.TWIN, "SGD"):
+        assert len(gap.tuned(arguments, gap.replace(small, config=config, tuned_on=40, trials=2), row).trials) == 2
 
 
 def test_what_is_not_there_is_refused() -> None:
