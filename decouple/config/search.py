@@ -35,9 +35,9 @@ class EsConfig(Section):
     """Size of a generation's update, in that unit."""
     momentum: BelowOne = 0.7
     """Share of the last update that is kept."""
-    subspaces: Positive = 4
+    subspaces: Positive = 1
     """Parts into which the elements of an activation are dealt at random, one for each of so many solutions: each moves only those of
-    its own, so that solutions differ by construction. 1: every solution may move all."""
+    its own, so that solutions differ by construction; each may then teach less. 1: every solution may move all."""
     moments: Literal["unit", "own"] = "unit"
     """What every centre keeps: unit: mean 0 and deviation 1, as in the paper; own: those of the network's own activation."""
     noise: Literal["shared", "image"] = "shared"

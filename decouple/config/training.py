@@ -111,7 +111,6 @@ class RoundsConfig(Section):
             population=32,
             generations={"blocks": 24, "logits": 10},
             step={"blocks": 0.03, "logits": 0.5},
-            subspaces=1,  # a learned network's own activations are different already, and are to be kept
             moments="own",
         )
     )
