@@ -1,6 +1,6 @@
 """The paper's Tables 1 and 2: how far learning from searched targets stays behind tuned SGD, or passes it.
 
-    python -m benchmarks.gap --data-root DATA --out RUNS                    # about two hours
+    python -m benchmarks.gap --data-root DATA --out RUNS                    # three hours on one core
     python -m benchmarks.gap --data-root DATA --out RUNS --case cifar10     # CIFAR-10 as a folder of images; four hours
     python -m benchmarks.gap --data-root DATA --out RUNS --case mnist-1k    # a quarter of an hour
 
