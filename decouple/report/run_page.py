@@ -10,6 +10,7 @@ from statistics import mean
 from typing import Any
 
 from decouple import formats
+from decouple.config import SearchConfig
 from decouple.registry import about
 from decouple.report import paper
 from decouple.report.facts import limits, summary
@@ -46,7 +47,7 @@ def build_report(folder: Path) -> Path:
         figures = {"population": population_figure(inputs.results.q0, inputs.curves)}
         again = {"again": "decouple q0 text --data FILE", "samples": "documents"}
         return write_page(folder / "report.html", "text_page.html.j2", figures, common | again)
-    figures = draw_figures(inputs.results, inputs.curves)
+    figures = draw_figures(inputs.results, inputs.curves, _lowered(inputs.config.search))
     return write_page(folder / "report.html", "run_page.html.j2", figures, common | _values(inputs))
 
 
@@ -74,6 +75,11 @@ def _common(inputs: Inputs | TextInputs) -> dict[str, Any]:
     }
 
 
+def _lowered(config: SearchConfig) -> str:
+    """What a search lowers: minus the fitness."""
+    return "mean cross-entropy" + (" and dissimilarity" if config.similarity else "")
+
+
 def _values(inputs: Inputs) -> dict[str, Any]:
     config, results = inputs.config, inputs.results
     digits = formats.percent_digits(results.images["test"])
@@ -83,6 +89,7 @@ def _values(inputs: Inputs) -> dict[str, Any]:
         "summary": summary(config, results),
         "limits": limits(config, results, inputs.run),
         "algorithm": about(config.search.algorithm),
+        "lowered": _lowered(config.search),
         "digits": digits,
         "validation_digits": formats.percent_digits(results.images["validation"]),
         "error": lambda share: formats.percent(formats.standard_error(share, results.images["test"]), digits),

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from matplotlib.figure import Figure
 
-from decouple.config import RunConfig
+from decouple.config import RunConfig, SearchConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.presets import preset
 from decouple.report import build_report
@@ -62,6 +62,15 @@ def test_a_run_without_calibration_has_no_such_section(tmp_path: Path) -> None:
     curves.calibration = {}
     text = build_report(write_run(tmp_path, results, curves)).read_text()
     assert "Calibration" not in text
+
+
+@pytest.mark.parametrize(
+    ("similarity", "lowered"), [(0.0, "Mean cross-entropy of"), (3.0, "Mean cross-entropy and dissimilarity of")]
+)
+def test_the_curves_are_named_by_what_the_search_lowers(tmp_path: Path, similarity: float, lowered: str) -> None:
+    results, curves = made_up()
+    config = RunConfig(search=SearchConfig(similarity=similarity))
+    assert lowered in build_report(write_run(tmp_path, results, curves, config)).read_text()
 
 
 def test_page_needs_nothing_but_itself(folder: Path) -> None:

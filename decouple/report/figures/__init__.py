@@ -21,8 +21,8 @@ from decouple.trajectories.results import Network, TrajectoryComparison
 __all__ = ["draw_comparison", "draw_figures"]
 
 
-def draw_figures(results: Results, curves: Curves) -> dict[str, Figure]:
-    """Every figure of a run's report, by name, in the page's order."""
+def draw_figures(results: Results, curves: Curves, measure: str = "mean cross-entropy") -> dict[str, Figure]:
+    """Every figure of a run's report, by name, in the page's order; `measure`: what the searches lower."""
     kinds = _by_kind(results.networks, curves.trajectories, style.LOOKS)
     families = {kind: list(own.values()) for kind, own in kinds.items()}
     known = next((curve.cosine_distance for own in families.values() for curve in own), {})
@@ -30,7 +30,7 @@ def draw_figures(results: Results, curves: Curves) -> dict[str, Figure]:
     named = {"single": "best single member", "learned_prior": "learned prior"}
     diagrams = {named[way]: calibration.reliability for way, calibration in curves.calibration.items()}
     return {
-        "search": search_figure(results, curves),
+        "search": search_figure(results, curves, measure),
         "training": training_figure(results, curves),
         "trajectories": distances_figure([point for point in points if point in known] or points, families, "epoch"),
         "entropy": entropies_figure(points, families, "epoch"),

@@ -13,8 +13,8 @@ from decouple.results import Curves, Results
 
 
 @style.styled
-def search_figure(results: Results, curves: Curves) -> Figure:
-    """A panel for each search point that was evolved, a thin line for each solution, a thick one for their mean."""
+def search_figure(results: Results, curves: Curves, measure: str = "mean cross-entropy") -> Figure:
+    """`measure`, in nats: a panel for each search point that was evolved, a thin line for each solution, a thick one for the mean."""
     points = [point for point in results.search.points if len(curves.search[point][0]) > 1] or results.search.points
     generations = [len(curves.search[point][0]) - 1 for point in points]
     # The square root keeps ten generations of the logits visible beside three hundred of a block.
@@ -39,6 +39,6 @@ def search_figure(results: Results, curves: Curves) -> Figure:
     if generations[0] > 0:
         row[0].annotate(nats(first[:, 0].mean()), (0, first[:, 0].max()), (3, 4), textcoords="offset points", va="bottom")
     row[0].set_ylim(0, 1.12 * max(np.max(curves.search[point]) for point in points))
-    row[0].set_ylabel("mean cross-entropy (nats)")
+    row[0].set_ylabel(f"{measure} (nats)")
     figure.supxlabel("generation at this search point", fontsize=8.5)
     return figure
