@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Page]:
     """Builds a page whose figures are empty, which is quick."""
-    monkeypatch.setattr("decouple.report.run_page.draw_figures", lambda results, curves: dict.fromkeys(NAMES, Figure()))
+    monkeypatch.setattr("decouple.report.run_page.draw_figures", lambda *_: dict.fromkeys(NAMES, Figure()))
     monkeypatch.setattr("decouple.report.style.render", lambda figure, kind: b"")
 
     def inner(
@@ -67,10 +67,8 @@ def test_a_run_without_calibration_has_no_such_section(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("similarity", "lowered"), [(0.0, "Mean cross-entropy of"), (3.0, "Mean cross-entropy and dissimilarity of")]
 )
-def test_the_curves_are_named_by_what_the_search_lowers(tmp_path: Path, similarity: float, lowered: str) -> None:
-    results, curves = made_up()
-    config = RunConfig(search=SearchConfig(similarity=similarity))
-    assert lowered in build_report(write_run(tmp_path, results, curves, config)).read_text()
+def test_the_curves_are_named_by_what_the_search_lowers(build: Callable[..., Page], similarity: float, lowered: str) -> None:
+    assert lowered in build(RunConfig(search=SearchConfig(similarity=similarity))).text
 
 
 def test_page_needs_nothing_but_itself(folder: Path) -> None:
