@@ -5,6 +5,7 @@ from . import (
     config as config,
     data as data,
     errors as errors,
+    fitness as fitness,
     learn as learn,
     loggers as loggers,
     networks as networks,
