@@ -61,6 +61,10 @@ from .evaluation import (
     Evaluation as Evaluation,
     evaluate as evaluate,
 )
+from .fitness import (
+    Candidates as Candidates,
+    Company as Company,
+)
 from .learn import (
     Fit as Fit,
     learn_targets as learn_targets,

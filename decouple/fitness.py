@@ -25,12 +25,6 @@ from decouple.config.fitness import FitnessConfig
 from decouple.errors import ConfigError
 from decouple.networks.factored import Factored, through
 
-Term = Callable[["Candidates"], Tensor]
-"""Candidates to what they are worth, (B, P) float32, more being better. Written with operations that autograd follows, it serves SGD
-too. It counts as one that looks at other images, unless it has an attribute `couples` that is False."""
-Terms = Sequence[tuple[float, Term]]
-"""Terms with their weights."""
-
 
 @dataclass(frozen=True)
 class Company:
@@ -82,6 +76,13 @@ class Candidates:
     def log_probabilities(self) -> Tensor:
         """(B, P, C) float32."""
         return _plain(self.logits).float().unflatten(0, (len(self.labels), -1)).log_softmax(2)
+
+
+Term = Callable[[Candidates], Tensor]
+"""Candidates to what they are worth, (B, P) float32, more being better. Written with operations that autograd follows, it serves SGD
+too. It counts as one that looks at other images, unless it has an attribute `couples` that is False."""
+Terms = Sequence[tuple[float, Term]]
+"""Terms with their weights."""
 
 
 def fitness(candidates: Candidates, terms: Terms = ()) -> Tensor:
