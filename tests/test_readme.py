@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import decouple
-from benchmarks import ablations, data_efficiency, gap, headline, q0_images, q0_starts, q0_text, rows
+from benchmarks import ablations, data_efficiency, gap, headline, q0_images, q0_starts, q0_text, rows, terms
 from benchmarks.trajectories import as_markdown
 from decouple.cli import run_command
 from decouple.presets import PRESETS, TEXT_PRESETS
@@ -366,6 +366,15 @@ def test_the_gaps_to_sgd_are_the_benchmarks(file: Path) -> None:
     table = gap.as_markdown(json.loads(file.with_suffix(".json").read_text())["figures"])
     assert file.read_text() == table
     assert table.strip() in RESULTS.read_text()
+
+
+def test_the_table_of_terms_is_the_benchmarks() -> None:
+    for file in FIGURES.glob("terms-*.md"):
+        figures = json.loads(file.with_suffix(".json").read_text())["figures"]
+        assert file.read_text() == terms.as_markdown(figures)
+        assert file.read_text().strip() in RESULTS.read_text()
+        gains = [figures["rows"][f"{method}, similarity, 10"]["against_sgd"]["mean"] for method in ("SGD", "live")]
+        assert f"is worth {gains[0]:.1f} to {gains[1]:.1f} points" in RESULTS.read_text()
 
 
 def test_what_is_said_of_the_full_search_is_what_the_benchmark_found() -> None:
