@@ -375,6 +375,7 @@ def test_the_table_of_terms_is_the_benchmarks() -> None:
         assert file.read_text().strip() in RESULTS.read_text()
         gains = [figures["rows"][f"{method}, similarity, 10"]["against_sgd"]["mean"] for method in ("SGD", "live")]
         assert f"is worth {gains[0]:.1f} to {gains[1]:.1f} points" in RESULTS.read_text()
+        assert f"gains {gains[1]:.1f} points over SGD on {figures['images']} images of CIFAR-10" in README.read_text()
 
 
 def test_what_is_said_of_the_full_search_is_what_the_benchmark_found() -> None:
