@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import paper_scale
 from benchmarks.paper_plan import DEFAULT, ES, PAPER, SCALES, SUMMED, Piece, expected, plan
@@ -86,7 +87,10 @@ def measured(folder: Path) -> list[dict[str, Any]]:
 def test_stopped_three_times_it_gives_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sit(tmp_path / "once") is None
     resumed = tmp_path / "resumed"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }  # which round alike
     subprocess.run([sys.executable, "-c", KILLED, str(resumed)], check=True, cwd=ROOT, env=environment, capture_output=True)
     assert len(list((resumed / "rows").iterdir())) == 1, "SGD is there, and the search of the second is begun"
     assert len(list(resumed.rglob("batch-*"))) == 2

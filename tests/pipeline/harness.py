@@ -138,9 +138,10 @@ def kill(folder: Path, wanted: int, prefix: str = "") -> dict[str, object]:
 
 def units(run: Path) -> list[Path]:
     """The files that the stages of a run have finished."""
-    found = [
-        path for stage in STAGES for path in run.glob(f"**/{stage}/**/*") if path.is_file() and path.parent.name != "work"
-    ]
+    found = []
+    for folder, _, names in os.walk(run):  # which does not mind folders that go meanwhile
+        if Path(folder).name != "work" and set(Path(folder).relative_to(run).parts) & set(STAGES):
+            found += [Path(folder) / name for name in names]
     return [path for path in found if not path.name.startswith(".") and path.name != "checkpoint.safetensors"]
 
 
