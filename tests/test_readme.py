@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import decouple
-from benchmarks import ablations, data_efficiency, gap, headline, q0_images, q0_starts, q0_text, rows, terms
+from benchmarks import ablations, data_efficiency, gap, headline, q0_images, q0_starts, q0_text, rows, solutions, terms
 from benchmarks.trajectories import as_markdown
 from decouple.cli import run_command
 from decouple.presets import PRESETS, TEXT_PRESETS
@@ -366,6 +366,15 @@ def test_the_gaps_to_sgd_are_the_benchmarks(file: Path) -> None:
     table = gap.as_markdown(json.loads(file.with_suffix(".json").read_text())["figures"])
     assert file.read_text() == table
     assert table.strip() in RESULTS.read_text()
+
+
+def test_the_tables_of_solutions_are_the_benchmarks() -> None:
+    entries = json.loads((FIGURES / "solutions.json").read_text())["figures"]["entries"]
+    assert (FIGURES / "solutions.md").read_text() == solutions.as_markdown(entries)
+    assert solutions.as_markdown(entries).strip() in RESULTS.read_text()
+    for entry in entries:
+        assert entry["rows"]["a part each"]["targets"]["mean"] > 0.8 * 4
+        assert entry["rows"]["a part each"]["solved"]["mean"] >= 0.99
 
 
 def test_the_table_of_terms_is_the_benchmarks() -> None:
