@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeGuard
 
 import torch
@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from decouple.config.fitness import FitnessConfig
 from decouple.errors import ConfigError
-from decouple.networks.factored import Factored, through
+from decouple.networks.factored import Factored, plain, through
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,23 @@ class Company:
     """(N,)."""
     total: Callable[[Tensor], Tensor] = lambda value: value
     """The sum of something over all processes that share the step."""
+    _likenesses: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     @functools.cached_property
     def features(self) -> Tensor:
         """(N, F), see `pooled`; without gradient."""
         return pooled(self.values.detach())
+
+    def likenesses(self, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over the images of all processes: f·fᵀ (F, F), f by class (C, F), and 1 by class (C,), where f is an image's features,
+        centred and of length 1. They are made once, however many parts candidates are scored in: every process takes part in a sum.
+        """
+        if classes not in self._likenesses:
+            unit = functional.normalize(_centred(self.features), dim=1)
+            of_class = functional.one_hot(self.labels, classes).to(unit)
+            sums = unit.T @ unit, of_class.T @ unit, of_class.sum(0)
+            self._likenesses[classes] = (self.total(sums[0]), self.total(sums[1]), self.total(sums[2]))
+        return self._likenesses[classes]
 
 
 @dataclass(frozen=True)
@@ -67,15 +79,15 @@ class Candidates:
 
     def values(self) -> Tensor:
         """(B, P, …) activations, written out."""
-        return _plain(self.flat).unflatten(0, (len(self.labels), -1))
+        return plain(self.flat).unflatten(0, (len(self.labels), -1))
 
     def features(self) -> Tensor:
         """(B, P, F) features, written out: means over space, or over tokens."""
-        return _plain(self.pooled).unflatten(0, (len(self.labels), -1))
+        return plain(self.pooled).unflatten(0, (len(self.labels), -1))
 
     def log_probabilities(self) -> Tensor:
         """(B, P, C) float32."""
-        return _plain(self.logits).float().unflatten(0, (len(self.labels), -1)).log_softmax(2)
+        return plain(self.logits).float().unflatten(0, (len(self.labels), -1)).log_softmax(2)
 
 
 Term = Callable[[Candidates], Tensor]
@@ -114,7 +126,7 @@ def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     if isinstance(logits, Factored) and logits.described:
         scores = logits.by_element()
     else:
-        scores = _plain(logits).unflatten(0, (len(labels), -1)).movedim(2, 0)
+        scores = plain(logits).unflatten(0, (len(labels), -1)).movedim(2, 0)
     return scores.log_softmax(0)[labels, torch.arange(len(labels), device=labels.device)]
 
 
@@ -128,10 +140,8 @@ def similarity(candidates: Candidates) -> Tensor:
     Source: Nøkland and Eidnes, "Training neural networks with local error signals" (2019), similarity matching, whose features are
     deviations over space.
     """
-    company, labels = candidates.company, candidates.labels
-    unit = functional.normalize(_centred(company.features), dim=1)
-    of_class = functional.one_hot(company.labels, candidates.logits.shape[1]).to(unit)
-    gram, sums, counts = (company.total(each) for each in (unit.T @ unit, of_class.T @ unit, of_class.sum(0)))
+    labels = candidates.labels
+    gram, sums, counts = candidates.company.likenesses(candidates.logits.shape[1])
     features = _centred(candidates.pooled)
     length = quadratic(features, torch.eye(len(gram), dtype=gram.dtype, device=gram.device), len(labels))
     length = length.clamp_min(torch.finfo(torch.float32).tiny)
@@ -187,15 +197,15 @@ def quadratic(features: Tensor, matrix: Tensor, images: int) -> Tensor:
     """fᵀMf, (B, P), of the features f (B·P, F) of each image's candidates and a symmetric M (F, F)."""
     if _shared(features):
         return features.quadratic(matrix)
-    plain = _plain(features)
-    return ((plain @ matrix) * plain).sum(1).view(images, -1)
+    whole = plain(features)
+    return ((whole @ matrix) * whole).sum(1).view(images, -1)
 
 
 def products(features: Tensor, rows: Tensor) -> Tensor:
     """f·r, (B, P), of the features f (B·P, F) of each image's candidates and a row r (B, F) of the image."""
     if _shared(features):
         return features.products(rows)
-    return (_plain(features).unflatten(0, (len(rows), -1)) @ rows.unsqueeze(2)).squeeze(2)
+    return (plain(features).unflatten(0, (len(rows), -1)) @ rows.unsqueeze(2)).squeeze(2)
 
 
 def _centred(features: Tensor) -> Tensor:
@@ -205,7 +215,3 @@ def _centred(features: Tensor) -> Tensor:
 def _shared(features: Tensor) -> TypeGuard[Factored]:
     """Whether these are described by shared directions alone."""
     return isinstance(features, Factored) and features.described and not features._mix.own
-
-
-def _plain(values: Tensor) -> Tensor:
-    return values.whole() if isinstance(values, Factored) else values

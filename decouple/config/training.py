@@ -108,10 +108,7 @@ class RoundsConfig(Section):
     """Weight decay of each; None: learn.weight_decay. A trained network needs less than a new one."""
     es: EsConfig = field(
         default_factory=lambda: EsConfig(
-            population=32,
-            generations={"blocks": 24, "logits": 10},
-            step={"blocks": 0.03, "logits": 0.5},
-            moments="own",
+            population=32, generations={"blocks": 24, "logits": 10}, step={"blocks": 0.03, "logits": 0.5}, moments="own"
         )
     )
     """The search: always es, in place of search.algorithm."""

@@ -27,6 +27,7 @@ from decouple.formats import count, magnitude, plural, rough_duration, size
 from decouple.networks import Stages
 from decouple.networks.build import build_network, network_to_search
 from decouple.search import SearchPoint, search_points
+from decouple.search.solutions import target_bytes
 from decouple.search.store import IN_MEMORY_BYTES
 
 SIZES = {
@@ -146,10 +147,10 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
 def _disk(config: RunConfig, points: list[SearchPoint], images: int, weights: dict[int, int]) -> int:
     """Bytes of targets, networks, snapshots and records; `weights`: of a network, by its ConvGroups."""
     solutions, compare = config.search.solutions, config.compare
-    itemsize = torch.empty(0, dtype=getattr(torch, config.search.dtype)).element_size()
-    values = sum(torch.Size(point.shape).numel() for point in points)
+    shapes = [point.shape for point in points]
+    values = sum(torch.Size(shape).numel() for shape in shapes)
     networks = solutions * (1 + config.rounds.count) + len(config.baselines)
-    disk = values * itemsize * solutions * (images + compare.images)
+    disk = target_bytes(shapes, config.search) * solutions * (images + compare.images)
     disk += networks * compare.records * compare.images * values * 2
     return (
         disk

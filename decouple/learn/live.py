@@ -65,7 +65,8 @@ class LiveSearch:
         with torch.autocast(values.device.type, enabled=False), evaluated(head):
             values = values.float()
             centers, stream = values.flatten(1), generator(batch.seed, "live", device=values.device)
-            directions = self._directions(values, stream)
+            count = min(self.config.directions, centers.shape[1])
+            directions = self._directions(values, count, stream)
             # The deviation over the sample; Tensor.std takes ten times as long on a CPU.
             deviation = torch.linalg.vector_norm(centers - centers.mean(1, keepdim=True), dim=1, keepdim=True)
             radius = self.config.radius * deviation  # of a step of one deviation in every element
@@ -75,7 +76,7 @@ class LiveSearch:
             # Drawn for all images of the step, so that processes which share it combine the same.
             weights = torch.randn(
                 batch.size or len(values),
-                round(GUIDED * min(self.config.directions, centers.shape[1])),
+                round(GUIDED * count),
                 generator=stream,
                 dtype=found.dtype,
                 device=found.device,
@@ -83,10 +84,9 @@ class LiveSearch:
             self.guides = batch.total(found.T @ weights[batch.part])
             return found.view(values.shape)
 
-    def _directions(self, values: Tensor, stream: torch.Generator) -> Tensor:
-        """(K, D) orthonormal directions: what guides, what is new at random, and for terms the means over space."""
+    def _directions(self, values: Tensor, count: int, stream: torch.Generator) -> Tensor:
+        """(K, D) orthonormal directions: `count` that guide or are new at random, and for terms the means over space."""
         elements = values[0].numel()
-        count = min(self.config.directions, elements)
         drawn = torch.randn(elements, count, generator=stream, dtype=torch.float32, device=values.device)
         if self.guides is not None:
             guides = self.guides.to(drawn)

@@ -201,32 +201,32 @@ class Factored(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        args, options = tree_map(_plain, (args, kwargs or {}))
+        args, options = tree_map(plain, (args, kwargs or {}))
         return func(*args, **options)
 
 
 def through(stage: nn.Module, values: Tensor) -> Tensor:
     """`apply_stage`, for values that may be described: a stage that cannot take them is given the candidates."""
     if not isinstance(values, Factored) or not values.described:
-        return apply_stage(stage, _plain(values))
+        return apply_stage(stage, plain(values))
     if stage not in _TAKES:  # torch.compile would trace into the description
         _TAKES[stage] = not any(hasattr(module, "_orig_mod") for module in stage.modules())
     if _TAKES[stage]:
         try:
             # What it writes in place goes into a tensor that nothing else holds.
             found = stage(Factored(values._rows, values._mix, flat=values._flat))
-            return found if isinstance(found, Factored) and found.described else _plain(found)
+            return found if isinstance(found, Factored) and found.described else plain(found)
         except Exception:  # of code that wants a tensor with memory, say; what is wrong anyway is raised below
             _TAKES[stage] = False
     return apply_stage(stage, values.whole())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Written out, if it is described."""
     return value.whole() if isinstance(value, Factored) else value
 
 
-# For each function that can be affine by row: whether it is with these arguments. NotImplemented: it is not, or that is not
-# known, and the candidates are written out.
+# Each tells of a function whether it is affine by row with these arguments. NotImplemented: not, or not known to be.
 
 _Handler = Callable[..., Any]
 

@@ -92,7 +92,7 @@ class PaperSearch(Algorithm):
         children = size - config.parents
         # Noise is half of the cost, so the images of a batch share a pool of it, drawn anew in each generation. Each image's
         # children take a window of it, in an order left to chance: what an image sees is independent Gaussian noise.
-        noise = torch.randn(images + children, *point.shape, generator=stream, dtype=torch.float32, device=old.device)
+        noise = operators.noise((images + children,), point, stream)
         noise = operators.smooth(noise, point.setting(config.blur), point)
         noise = operators.rows_of(operators.channels_last(noise.to(old.dtype)), point)
         first = torch.randperm(images, generator=stream, device=old.device)

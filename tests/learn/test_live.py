@@ -17,6 +17,7 @@ from decouple.learn.live import LiveSearch
 from decouple.learn.objective import Regression, regression
 from decouple.networks import Stages, paper_network
 from decouple.search import TargetStore, search_solution
+from decouple.training.processes import Group
 from decouple.training.stream import Batch
 
 SHAPE, CLASSES, IMAGES = (6, 2, 3), 5, 40
@@ -218,6 +219,23 @@ def test_a_term_is_followed_as_its_gradient_would_be(head: nn.Module, values: Te
     found = LiveSearch(EVERY, terms).displacement(head, values, _batch())
     assert torch.allclose(found, wanted, rtol=0.02, atol=2e-3)
     assert not torch.allclose(found, LiveSearch(EVERY).displacement(head, values, _batch()), atol=0.1)
+
+
+def test_what_processes_sum_is_summed_once_whatever_the_parts(values: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process may have another number of parts, and a sum waits for all of them."""
+    sums: list[int] = []
+
+    class Counting(Group):
+        def sum(self, value: Tensor) -> Tensor:
+            sums.append(value.numel())
+            return super().sum(value)
+
+    batch, terms = _batch()._replace(group=Counting()), [(10.0, similarity)]
+    whole = LiveSearch(LiveConfig(), terms).displacement(_head(Unknown()), values, batch)
+    monkeypatch.setattr("decouple.learn.live.CANDIDATE_BYTES", 7 * values.nbytes)
+    parts = LiveSearch(LiveConfig(), terms).displacement(_head(Unknown()), values, batch)
+    assert torch.allclose(parts, whole, rtol=1e-4, atol=1e-5)
+    assert sums[:4] == sums[4:]
 
 
 def test_terms_are_looked_for_in_the_means(values: Tensor) -> None:
