@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, Size, by_place, key, label, leave
-from benchmarks.receipt import spread, write_table
+from benchmarks.receipt import spread, write_table, written
 from benchmarks.rows import opened, trained
 from decouple import device as devices
 from decouple.config import (
@@ -214,7 +214,7 @@ def as_markdown(entries: list[dict[str, Any]]) -> str:
         lines.append("|---|---|---|---|---|")
         for name, row in entry["rows"].items():
             reached = " / ".join(f"{value['mean']:.2f}" for value in row.get("cross_entropy", ()))
-            accuracies = (f"{row[which]['mean']:.1f} ± {row[which]['std']:.1f}" for which in ("validation", "test"))
+            accuracies = (written(row[which]) for which in ("validation", "test"))
             lines.append(f"| {name} | {row.get('evaluations', '')} | {reached} | {' | '.join(accuracies)} |")
         lines.append("")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from benchmarks.ablations import AblationSize, base_of, every
 from benchmarks.command import launch
 from benchmarks.common import Common, draw, label, leave
-from benchmarks.receipt import spread
+from benchmarks.receipt import spread, written
 from decouple import device as devices
 from decouple.config import SearchConfig
 
@@ -154,7 +154,7 @@ def main(arguments: Arguments) -> None:
     path = leave(NAME, arguments, size, {"curves": curves}, picture(curves, size.grid))
     for curve in curves:
         ends = f"{curve['mean'][0]:.1f} → {curve['mean'][-1]:.1f} %"
-        gain = f"{curve['gain']['mean']:+.1f} ± {curve['gain']['std']:.1f}"
+        gain = written(curve["gain"], sign="+")
         print(f"{curve['data']:<22} {curve['algorithm']:<6} {curve['axis']:<11} {ends}  {gain} points")
     print(path)
 

@@ -38,7 +38,7 @@ from benchmarks.common import (
     settings_for,
     starts_of,
 )
-from benchmarks.receipt import spread, write_table
+from benchmarks.receipt import spread, write_table, written
 from decouple import device as devices, registry
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig
@@ -162,7 +162,7 @@ def table(entry: dict[str, Any]) -> list[list[str]]:
     return [head] + [
         [
             line["algorithm"],
-            " / ".join(f"{v['mean']:.3f} ± {v['std']:.3f}" for v in line["cross_entropy"].values()),
+            " / ".join(written(v, 3) for v in line["cross_entropy"].values()),
             f"{line['evaluations']:.0f}",
             f"{line['seconds']['median']:.1f}",
             means(line["n_eff_targets"], blocks, 2),

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import label
-from benchmarks.receipt import FIGURES, write_receipt, write_table
+from benchmarks.receipt import FIGURES, write_receipt, write_table, written
 from benchmarks.rows import against, opened, summary, trained
 from decouple.config import (
     CompareConfig,
@@ -117,6 +117,7 @@ SIMILARITY = (1.0, 3.0, 10.0, 30.0)
 
 def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: str = "none") -> Case:
     """Both searches with about as many candidates; the genetic algorithm takes long on many images."""
+    scarce = train is not None and train <= 3000
     genetic: dict[str, Any] = {
         **PAPER,
         "search.algorithm": "paper",
@@ -131,14 +132,14 @@ def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: s
     twice: dict[str, Any] = {"sgd.epochs": 2 * epochs, "learn.epochs": 2 * epochs}
     again: dict[str, Any] = {
         "rounds.count": 1,
-        **({} if train and train <= 3000 else {"rounds.lr": 0.05, "rounds.weight_decay": 0.002}),
+        **({} if scarce else {"rounds.lr": 0.05, "rounds.weight_decay": 0.002}),
     }
     further: dict[str, dict[str, Any]] = {
         "SGD, steps of the rounds": twice,
         "searched, es, steps of the rounds": STORED | twice,
         "searched, es, rounds": STORED | again,
     }
-    rows: dict[str, dict[str, Any]] = {"searched, paper's algorithm": genetic} if train and train <= 3000 else {}
+    rows: dict[str, dict[str, Any]] = {"searched, paper's algorithm": genetic} if scarce else {}
     rows |= {TWIN: {"sgd.similarity": SIMILARITY}, "searched, es": STORED, "searched, es, live": {}}
     rows |= {"searched, es, live, similarity": {"learn.similarity": SIMILARITY}, **further}
     return case(
@@ -151,7 +152,7 @@ def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: s
         epochs=epochs,
         trials=12,
         lr=(0.05, 0.1, 0.2, 0.4),
-        weight_decay=(0.01, 0.02, 0.05, 0.1, 0.2) if train and train <= 3000 else (0.002, 0.005, 0.01, 0.02, 0.05),
+        weight_decay=(0.01, 0.02, 0.05, 0.1, 0.2) if scarce else (0.002, 0.005, 0.01, 0.02, 0.05),
         further=tuple(further),
         augment=augment,
     )
@@ -277,7 +278,7 @@ def cells_of(name: str, row: Mapping[str, Any]) -> dict[str, str]:
     gap, between = shown(row["against_sgd"]) if name != "SGD" else ("", "")
     cells = {
         "": name,
-        "test accuracy (%)": f"{test['mean']:.1f} ± {test['std']:.1f}",
+        "test accuracy (%)": written(test),
         "against SGD (points)": gap,
         "95 % interval": between,
         "test NLL": f"{nll['mean']:.3f}" if nll else "",
@@ -294,7 +295,7 @@ def shown(gap: Mapping[str, float]) -> list[str]:
     """A mean difference with its deviation, and its interval."""
     low, high = gap.get("low"), gap.get("high")
     between = "" if low is None or high is None else f"{low:+.1f} to {high:+.1f}"
-    return [f"{gap['mean']:+.1f} ± {gap['std']:.1f}", between]
+    return [written(gap, sign="+"), between]
 
 
 def main(arguments: Arguments) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.receipt import spread
+from benchmarks.receipt import spread, written
 from benchmarks.recipes import Recipe
 from decouple.report import style
 from decouple.settings import to_builtins
@@ -160,12 +160,9 @@ def plot(axes: Axes, points: Sequence[dict[str, Any]], *, x: str = "epochs", **l
 def as_markdown(figures: Mapping[str, Any], unit: str) -> str:
     """The lines at their end, q0 with one thing changed, and the headline."""
 
-    def cell(at: Mapping[str, Any], digits: int = 4) -> str:
-        return f"{at['mean']:.{digits}f} ± {at['std']:.{digits}f}"
-
     def row(name: str, at: Mapping[str, Any], members: int) -> str:
-        accuracy = f" {cell(at['accuracy'], 1)} |" if "accuracy" in at else ""
-        return f"| {name} | {at['epochs']} | {members} | {cell(at['test'])} |{accuracy}"
+        accuracy = f" {written(at['accuracy'])} |" if "accuracy" in at else ""
+        return f"| {name} | {at['epochs']} | {members} | {written(at['test'], 4)} |{accuracy}"
 
     one = min(figures["regime"], key=lambda point: point["validation"])
     more = " accuracy (%) |" if "accuracy" in one else ""
@@ -180,7 +177,7 @@ def as_markdown(figures: Mapping[str, Any], unit: str) -> str:
             rows.append(row(f"{name} ({points[-1]['recipe']})", points[-1], points[-1]["members"]))
     rows += ["", "| one trajectory | epochs | equal weights | learned prior |", "|---|---|---|---|"]
     rows += [
-        f"| {name} | {at['epochs']} | {cell(at['uniform'])} | {cell(at['learned'])} |"
+        f"| {name} | {at['epochs']} | {written(at['uniform'], 4)} | {written(at['learned'], 4)} |"
         for name, at in figures["ablation"].items()
     ]
     rows.append("")

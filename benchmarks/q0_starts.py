@@ -28,7 +28,7 @@ from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, by_place, key, label, named, save_pictures
 from benchmarks.headline import plot
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
-from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
 from benchmarks.recipes import Recipe, cycles_in
 from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig, SgdConfig
@@ -186,9 +186,6 @@ def summary(seeds: list[Any], reference: list[Any]) -> dict[str, Any]:
 def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
     """A table for each data set."""
 
-    def cell(value: dict[str, float], digits: int = 4, factor: float = 1) -> str:
-        return f"{factor * value['mean']:.{digits}f} ± {factor * value['std']:.{digits}f}"
-
     lines = []
     for data, entry in entries.items():
         lines += [
@@ -197,10 +194,10 @@ def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
             "|---|---|---|---|---|---|---|---|",
         ]
         for i, (name, row) in enumerate(entry["rows"].items()):
-            difference = f"{row['difference']['mean']:+.4f} ± {row['difference']['std']:.4f}" if i else ""
+            difference = written(row["difference"], 4, sign="+") if i else ""
             seconds = f"{row['search_seconds']['mean']:.0f}" if row["evaluations"] else ""
-            shown = [row["epochs"], cell(row["first_member"]), cell(row["test_uniform"]), cell(row["test_learned"])]
-            shown += [difference, cell(row["disagreement"], 1, 100), seconds]
+            shown = [row["epochs"], *(written(row[field], 4) for field in ("first_member", "test_uniform", "test_learned"))]
+            shown += [difference, written(row["disagreement"], factor=100), seconds]
             lines.append(f"| {name} | {' | '.join(map(str, shown))} |")
         lines.append("")
     return "\n".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,15 @@ def write_table(receipt: Path, text: str) -> None:
     write_text(receipt.with_suffix(".md"), text)
     print(text)
     print(receipt)
+
+
+def written(value: Mapping[str, float], digits: int = 1, factor: float = 1, sign: str = "") -> str:
+    """A `spread` as readers see it; `sign`: "+" of a difference.
+
+    >>> written({"mean": 0.98, "std": 0.004}, factor=100), written({"mean": 0.25, "std": 0.5}, 2, sign="+")
+    ('98.0 ± 0.4', '+0.25 ± 0.50')
+    """
+    return f"{factor * value['mean']:{sign}.{digits}f} ± {factor * value['std']:.{digits}f}"
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import stats
 
-from benchmarks.receipt import spread
+from benchmarks.receipt import spread, written
 from decouple.config import RunConfig
 from decouple.pipeline import Run, RunDirectory, open_run
 from decouple.pipeline.learning import learn, learn_results, networks_of
@@ -91,8 +91,8 @@ def as_markdown(entries: Sequence[Mapping[str, Any]], further: Sequence[str] = (
     for entry in entries:
         for name, row in entry["rows"].items():
             test, gap = row["test"], row.get("against_sgd")
-            difference = "" if name == "SGD" or gap is None else f"{gap['mean']:+.1f} ± {gap['std']:.1f}"
-            cells = [entry["data"], entry["train"], name, f"{test['mean']:.1f} ± {test['std']:.1f}", difference]
+            difference = "" if name == "SGD" or gap is None else written(gap, sign="+")
+            cells = [entry["data"], entry["train"], name, written(test), difference]
             cells += [row["evaluations"] or "", row["steps"], *row.get("cells", ())]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"

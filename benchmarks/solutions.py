@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, key, label
-from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
 from decouple import device as devices
 from decouple.analysis import disagreement, solution_diversity
 from decouple.config import DataConfig, EsConfig, LearnConfig, NetworkConfig, SearchConfig, SgdConfig
@@ -51,6 +51,11 @@ class Training:
     epochs: int
     lr: float
     weight_decay: float
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the settings of learning and of SGD alike."""
+        return {"epochs": self.epochs, "batch": 125, "lr": self.lr, "weight_decay": self.weight_decay}
 
 
 @dataclass(frozen=True)
@@ -141,13 +146,10 @@ class Seed:
 
 
 def measure_sgd(of_seed: Seed) -> dict[str, float]:
-    training, networks = of_seed.training, of_seed.starts()
-    config = SgdConfig(epochs=training.epochs, batch=125, lr=training.lr, weight_decay=training.weight_decay)
+    networks, config = of_seed.starts(), SgdConfig(**of_seed.training.options)
     for number, network in enumerate(networks):
-        seed = of_seed.seed + 100 * number
-        train_sgd(
-            network, of_seed.data.train, validation=of_seed.data.validation, config=config, seed=seed, precision=PRECISION
-        )
+        options: dict[str, Any] = {"config": config, "seed": of_seed.seed + 100 * number, "precision": PRECISION}
+        train_sgd(network, of_seed.data.train, validation=of_seed.data.validation, **options)
     return of_seed.answers(networks)
 
 
@@ -158,10 +160,7 @@ def measure_searched(of_seed: Seed, subspaces: int | None) -> dict[str, Any]:
         stores = of_seed.searched(folder, subspaces)
         found: dict[str, Any] = {"search_seconds": time.perf_counter() - began, **diversity(of_seed, stores)}
         for name, further in {"live": {}, "stored": STORED}.items():
-            training, networks = of_seed.training, of_seed.starts()
-            config = LearnConfig(
-                epochs=training.epochs, batch=125, lr=training.lr, weight_decay=training.weight_decay, **further
-            )
+            networks, config = of_seed.starts(), LearnConfig(**of_seed.training.options, **further)
             for number, (network, store) in enumerate(zip(networks, stores, strict=True)):
                 options: dict[str, Any] = {"config": config, "seed": of_seed.seed + 100 * number, "precision": PRECISION}
                 learn_targets(network, of_seed.data.train, store, validation=of_seed.data.validation, **options)
@@ -216,9 +215,6 @@ def run(arguments: Arguments, size: Size) -> list[dict[str, Any]]:
 
 
 def as_markdown(entries: Sequence[dict[str, Any]]) -> str:
-    def shown(value: Mapping[str, float], digits: int, factor: float = 1.0) -> str:
-        return f"{factor * value['mean']:.{digits}f} ± {factor * value['std']:.{digits}f}"
-
     searches = [
         "| data | solutions | N_eff, targets | N_eff, displacements | solved (%) | cross-entropy (nats) | seconds |",
         "|---" * 7 + "|",
@@ -229,12 +225,12 @@ def as_markdown(entries: Sequence[dict[str, Any]]) -> str:
         for name, row in entry["rows"].items():
             if name in SPACES:
                 digits = {"targets": 2, "displacements": 2, "solved": 1, "cross_entropy": 3, "search_seconds": 1}
-                cells = [shown(row[field], many, 100 if field == "solved" else 1) for field, many in digits.items()]
+                cells = [written(row[field], many, 100 if field == "solved" else 1) for field, many in digits.items()]
                 searches.append(f"| {data} | {name} | {' | '.join(cells)} |")
             learned = {"SGD": row} if name == "SGD" else {f"{name}, {mode}": row[mode] for mode in ("live", "stored")}
             for of_networks, figures in learned.items():
-                cells = [shown(figures[field], 1, 100) for field in ("member", "ensemble")]
-                cells += [shown(figures["nll"], 3), shown(figures["disagreement"], 1, 100)]
+                cells = [written(figures[field], factor=100) for field in ("member", "ensemble")]
+                cells += [written(figures["nll"], 3), written(figures["disagreement"], factor=100)]
                 networks.append(f"| {data} | {of_networks} | {' | '.join(cells)} |")
     return "\n".join([*searches, "", *networks]) + "\n"
 

@@ -24,16 +24,16 @@ from torch import Tensor
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label
-from benchmarks.receipt import write_receipt, write_table
+from benchmarks.receipt import write_receipt, write_table, written
 from benchmarks.rows import against
 from benchmarks.solutions import PRECISION, Seed, Size, Training
 from decouple import device as devices
-from decouple.config import EsConfig, LearnConfig, SearchConfig, SgdConfig
+from decouple.config import EsConfig, LearnConfig, SgdConfig, TrainConfig
 from decouple.errors import ConfigError
 from decouple.fitness import Candidates, Terms, log_likelihood, similarity
 from decouple.learn import CrossEntropy, fit, regression
-from decouple.search import search_solution
 from decouple.settings import to_builtins
+from decouple.training.loop import Objective
 
 NAME = "terms"
 
@@ -97,29 +97,22 @@ class Arguments(Common):
     """Names of the rows to measure; default: all."""
 
 
-def measure(of_seed: Seed, terms: Terms) -> dict[str, dict[str, float]]:
-    """SGD and learning with live search, both with the terms."""
-    training, found = of_seed.training, {}
-    options: dict[str, Any] = {
-        "epochs": training.epochs,
-        "batch": 125,
-        "lr": training.lr,
-        "weight_decay": training.weight_decay,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        for method in ("SGD", "live"):
-            network = of_seed.network(1000 + of_seed.seed)
-            objective: Any = CrossEntropy(terms)
-            if method == "live":
-                config = SearchConfig(batch=min(125, training.images), es=of_seed.size.es)
-                options_of_search: dict[str, Any] = {"config": config, "seed": of_seed.seed, "dtype": torch.bfloat16}
-                targets = search_solution(of_seed.network(of_seed.seed), of_seed.data.train, folder, **options_of_search)
-                objective = regression(targets, LearnConfig(), len(network) - 1, terms)
-            settings = LearnConfig(**options) if method == "live" else SgdConfig(**options)
-            data = of_seed.data
-            fit(network, data.train, data.validation, objective, settings, seed=of_seed.seed, precision=PRECISION)
-            answers = of_seed.answers([network])
-            found[method] = {"test": answers["member"], "test_nll": answers["member_nll"]}
+def measure(of_seed: Seed, terms: Terms, folder: str) -> dict[str, dict[str, float]]:
+    """SGD and learning with live search, both with the terms; the targets in `folder` serve all rows of the seed."""
+    data, found = of_seed.data, {}
+    for method in ("SGD", "live"):
+        (network,) = of_seed.starts()
+        objective: Objective = CrossEntropy(terms)
+        settings: TrainConfig = SgdConfig(**of_seed.training.options)
+        if method == "live":
+            (targets,) = of_seed.searched(folder, subspaces=1)
+            objective, settings = (
+                regression(targets, LearnConfig(), len(network) - 1, terms),
+                LearnConfig(**of_seed.training.options),
+            )
+        fit(network, data.train, data.validation, objective, settings, seed=of_seed.seed, precision=PRECISION)
+        answers = of_seed.answers([network])
+        found[method] = {"test": answers["member"], "test_nll": answers["member_nll"]}
     return found
 
 
@@ -130,13 +123,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
         known = ", ".join(f"{images} of {data}" for data, images in TRAINING)
         raise ConfigError(f"--images {arguments.images} of {source}: expected {known}")
     training = TRAINING[key(source), arguments.images]
-    size = Size(width=4 if key(source) == "digits" else 32, training=((key(source), training),), es=EsConfig(population=32))
+    width = 4 if key(source) == "digits" else 32
+    size = Size(width=width, solutions=1, training=((key(source), training),), es=EsConfig(population=32))
     chosen = {name: terms for name, terms in ROWS.items() if not arguments.rows or name in ("nothing else", *arguments.rows)}
     makers: dict[tuple[Any, ...], Callable[[], Any]] = {}
-    for seed in arguments.seeds:
-        of_seed = Seed.of(arguments, size, source, seed)
-        makers |= {(seed, name): partial(measure, of_seed, terms) for name, terms in chosen.items()}
-    made = Parts(arguments.out, NAME, size).all(f"{NAME}, {key(source)}", makers)
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in arguments.seeds:
+            of_seed = Seed.of(arguments, size, source, seed)
+            makers |= {(seed, name): partial(measure, of_seed, terms, folder) for name, terms in chosen.items()}
+        made = Parts(arguments.out, NAME, size).all(f"{NAME}, {key(source)}", makers)
     plain = [made[seed, "nothing else"]["SGD"] for seed in arguments.seeds]
     rows = {}
     for name in chosen:
@@ -156,7 +151,7 @@ def as_markdown(figures: Mapping[str, Any]) -> str:
     for name, row in figures["rows"].items():
         test, nll = (sum(seed[field] for seed in row["seeds"]) / len(row["seeds"]) for field in ("test", "test_nll"))
         gap = row["against_sgd"]
-        lines.append(f"| {name} | {100 * test:.1f} | {gap['mean']:+.1f} ± {gap['std']:.1f} | {nll:.3f} |")
+        lines.append(f"| {name} | {100 * test:.1f} | {written(gap, sign='+')} | {nll:.3f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -35,7 +35,7 @@ import torch
 from benchmarks.ablations import AblationSize, base_of
 from benchmarks.command import launch
 from benchmarks.common import PAPER_NETWORK, Common, Parts, by_place, key, label, leave, save_pictures
-from benchmarks.receipt import scaled, spread, write_table
+from benchmarks.receipt import scaled, spread, write_table, written
 from benchmarks.rows import opened
 from decouple import device as devices
 from decouple.analysis import collision_entropy
@@ -324,7 +324,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         if value is None:
             return "–", "–"
         low, high = min(seed[1] for seed in value["seeds"]), max(seed[2] for seed in value["seeds"])
-        texts = f"{value['mean']:+.3f} ± {value['std']:.3f}", f"{low:+.3f} to {high:+.3f}"
+        texts = written(value, 3, sign="+"), f"{low:+.3f} to {high:+.3f}"
         return texts[0].replace("-", "−"), texts[1].replace("-", "−")
 
     texts = []
@@ -333,7 +333,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         rows: list[tuple[str, str, str]] = []
         for kind, name in (("search", "searched"), ("sgd", "SGD")):
             reached = entry["test_accuracy"][kind]
-            rows.append((f"test accuracy (%): {name}", f"{100 * reached['mean']:.1f} ± {100 * reached['std']:.1f}", ""))
+            rows.append((f"test accuracy (%): {name}", written(reached, factor=100), ""))
         for kind, name in (("search", "searched"), ("sgd", "SGD")):
             ends = " → ".join(f"{end['mean']:.2f}" for end in curves[kind]["cosine_distance"][layer])
             rows.append((f"distance to the targets at {layer}, first → last epoch: {name}", ends, ""))

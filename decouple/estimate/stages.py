@@ -23,7 +23,7 @@ from decouple.networks.state import own_copy
 from decouple.q0.trajectories import ChainObjective, gradient_steps
 from decouple.search import Algorithm, Budget, Judge, SearchPoint, search_batch, search_points
 from decouple.search.algorithm import chosen
-from decouple.search.solutions import algorithm_of
+from decouple.search.solutions import algorithm_of, terms_for
 from decouple.tasks import ImageTask
 from decouple.torch_state import device_of
 from decouple.training.batches import epoch_batches, even_batches
@@ -80,13 +80,13 @@ class Searching:
     def of(cls, config: RunConfig, network: Stages, data: ImageData, points: list[SearchPoint]) -> Searching:
         """As the settings have it, on this network."""
         evolved = chosen(points, config.search.points)
-        pilot, terms = data.train.images[:2].to(device_of(network)), terms_of(config.search)
+        algorithm, pilot = algorithm_of(config.search, seed=0), data.train.images[:2].to(device_of(network))
+        terms = terms_for(config.search, algorithm)
         judge = Judge(network, statistics=config.search.statistics, pilot=pilot, terms=terms)
 
         def scored(algorithm: Algorithm) -> dict[int, int]:
             return {point.index: algorithm.evaluations(point, coupled=judge.couples(point)) for point in evolved}
 
-        algorithm = algorithm_of(config.search, seed=0)
         later = algorithm_of(replace(config.search, algorithm="es", es=config.rounds.es), seed=0)
         return cls(
             algorithm=algorithm,
@@ -132,7 +132,8 @@ class Searching:
         adds, scaled to all of them."""
         sample, device = data.train.subset(torch.arange(number)), device_of(network)
         images, labels = sample.images.to(device), sample.labels.to(device)
-        judge = Judge(network, statistics=config.search.statistics, dtype=dtype, pilot=images)
+        terms = terms_for(config.search, self.algorithm)
+        judge = Judge(network, statistics=config.search.statistics, dtype=dtype, pilot=images, terms=terms)
 
         def searched(points: Sequence[str], generations: int = 0) -> int:
             budget = Budget(evaluations=generations * self.population)

@@ -19,7 +19,7 @@ from decouple.data.images import Split, as_float
 from decouple.device import check_workers, memory_for, whole_bytes
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
-from decouple.fitness import terms_of
+from decouple.fitness import Terms, terms_of
 from decouple.formats import plural
 from decouple.loggers import Loggers
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
@@ -51,6 +51,11 @@ ENGINE = ("generations", "inputs", "init", "ask", "tell", "known", "pending", "b
 def algorithm_of(config: SearchConfig, seed: int, solution: int = 0) -> Algorithm:
     """The algorithm that the settings name, for a solution of the run with this seed; code that they name is run."""
     return registry.load(config.algorithm).create(config, seed, solution)
+
+
+def terms_for(config: SearchConfig, algorithm: Algorithm) -> Terms:
+    """What a search asks of activations beside the label's log-probability, by its settings and by its algorithm."""
+    return (*terms_of(config), *algorithm.terms)
 
 
 def shards_of(split: Sized, config: SearchConfig, folder: Path, *, seed: int, solution: int, identity: str) -> list[Shard]:
@@ -216,7 +221,7 @@ def _plan(
     candidates apart."""
     check_repeatable(network, split.images[:16].to(device_of(network)))
     pilot = split.images[: config.batch].to(device_of(network))
-    terms = (*terms_of(config), *algorithms[0].terms)
+    terms = terms_for(config, algorithms[0])
     judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored, terms=terms)
     _check_judge(judge, pilot[:PILOT], config.points)
     budget = Budget(evaluations=config.max_evaluations, target=config.target)
