@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from decouple import load_data
@@ -27,6 +30,7 @@ from decouple.config import (
 )
 from decouple.data import ImageData
 from decouple.errors import DecoupleError, MemoryLimitError
+from decouple.fitness import similarity
 from decouple.learn import Checkpoint, CrossEntropy, Watch, fit
 from decouple.learn.live import LiveSearch
 from decouple.learn.objective import Regression, regression
@@ -35,6 +39,7 @@ from decouple.networks.factored import Mix
 from decouple.q0 import train_population
 from decouple.search import EvolutionStrategy, Judge, TargetStore, search_batch, search_solution
 from decouple.training.batches import epoch_batches
+from decouple.training.graphs import state_of
 from decouple.training.loop import Loop, Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import Batch, ImageLoader, held
@@ -176,14 +181,71 @@ def check_live(setting: Setting) -> dict[str, Any]:
 
 
 def check_q0(setting: Setting) -> dict[str, Any]:
-    """What a population answers that was distilled along its chain."""
-    config = Q0Config(cycles=2, epochs=1, batch=60, lr=0.05, alpha=0.45)
-    answers = []
+    """Snapshots that were distilled along their chain, and what they answer together. With weights fitted to a few images, rounding
+    may choose others."""
+    config, found = Q0Config(cycles=2, epochs=1, batch=60, lr=0.05, alpha=0.45), []
     for device in (CPU, setting.device):
         with tempfile.TemporaryDirectory() as folder:
             ensemble = train_population([setting.network(device)], setting.data, folder, config=config)
-            answers.append(ensemble.to(device)(setting.data.test.images.to(device)).exp())
-    return {"probabilities": near("what a population answers", answers[1], answers[0], 10 * CLOSE)}
+            snapshots = [load_file(path) for path in sorted(Path(folder).rglob("cycle-*.safetensors"))]
+            answers = [member(setting.data.test.images.to(device)) for member in ensemble.to(device).members]
+            found.append((snapshots, torch.stack(answers).softmax(2).mean(0), ensemble.weights.tolist()))
+    differences: dict[str, Any] = {"weights": found[1][2], "weights, cpu": found[0][2]}
+    for cycle, (ours, theirs) in enumerate(zip(found[1][0], found[0][0], strict=True)):
+        there, here = (torch.cat([each[name].flatten().float() for name in sorted(theirs)]) for each in (ours, theirs))
+        differences[f"cycle {cycle}"] = near(f"snapshot {cycle}", there, here, 10 * CLOSE)
+    return differences | {"probabilities": near("what a population answers", found[1][1], found[0][1], 10 * CLOSE)}
+
+
+def check_graphs(setting: Setting) -> dict[str, Any]:
+    """Steps as CUDA graphs end with the weights of steps that are not, to the last bit; on a CPU there are none."""
+    captured: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        targets = setting.targets(Path(folder))
+        objectives: dict[str, Callable[[], Objective]] = {
+            "sgd": CrossEntropy,
+            "sgd, similarity": lambda: CrossEntropy(((3.0, similarity),)),
+            "targets": lambda: Regression(targets),
+            "live": lambda: regression(targets, LearnConfig(), 2),
+            "live, similarity": lambda: regression(targets, LearnConfig(similarity=3.0), 2),
+        }
+        for name, precision in itertools.product(objectives, ("float32", "bfloat16")):
+            digests = []
+            for capture in (True, False):
+                network = setting.network(setting.device, seed=1)
+                cast(nn.Sequential, network.stages[-1]).insert(1, nn.Dropout(0.2))
+                loop = Loop(network, make_optimizer(network, TrainConfig(), batch=35), objectives[name](), 1.0, precision)
+                if not capture:
+                    loop.graphs[state_of(network.train())] = cast(Any, _Eagerly(loop, setting.device))
+                _take_epochs(loop, setting)
+                digests.append(network.digest)
+                if capture:
+                    captured[f"{name}, {precision}"] = sum(len(graphs.captured) for graphs in loop.graphs.values())
+            if digests[0] != digests[1]:
+                raise CheckError(f"steps of {name} in {precision} end with other weights as graphs than without")
+    return captured
+
+
+class _Eagerly:
+    """Takes the place of `Graphs`."""
+
+    def __init__(self, loop: Loop, device: torch.device) -> None:
+        self._taken_by, self._device = loop, device
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        parameters = [p for p in self._taken_by.network.parameters() if p.requires_grad]
+        return self._taken_by._backward(parameters, self._device, "check", batch)
+
+
+def _take_epochs(loop: Loop, setting: Setting) -> None:
+    """Three, of batches of two sizes."""
+    fetch = fetch_of(loop.objective, setting.device)
+    for epoch in range(3):
+        loader = ImageLoader(
+            loop.network, setting.data.train, fetch, augmentation="flip-crop", precision=loop.precision, seed=epoch
+        )
+        batches = epoch_batches(len(setting.data.train), 35, seed=0, epoch=epoch)
+        loop.epoch(loader, batches, before_step=lambda step: None, seed=epoch, what="check")
 
 
 def check_resume(setting: Setting) -> dict[str, Any]:
@@ -217,7 +279,9 @@ def refusing_to_wait(device: torch.device) -> Iterator[Callable[[bool], None]]:
 
     def switch(on: bool) -> None:
         if device.type == "cuda":
-            torch.cuda.set_sync_debug_mode("error" if on else "default")
+            with warnings.catch_warnings():  # that this is a prototype of torch's
+                warnings.simplefilter("ignore")
+                torch.cuda.set_sync_debug_mode("error" if on else "default")
 
     try:
         yield switch
@@ -275,6 +339,7 @@ CHECKS: dict[str, Piece] = {
     "live search": check_live,
     "q0": check_q0,
     "resuming": check_resume,
+    "graphs": check_graphs,
     "waiting": check_waiting,
     "memory": check_memory,
 }

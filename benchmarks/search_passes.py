@@ -97,7 +97,8 @@ def measure(case: Case, shape: str, dtype: str, device: torch.device, repeats: i
     passes = [forward_passes(plain, images, judge, layout) for layout in (torch.channels_last, torch.contiguous_format)]
     bare = multiply_adds(passes[0])
     better = min(passes, key=lambda each: min(timed(each, device)[0] for _ in range(2)))
-    split = Split(images.repeat(case.batches, 1, 1, 1), labels.repeat(case.batches), torch.arange(case.batch * case.batches))
+    repeated = images.repeat(case.batches, 1, 1, 1).cpu(), labels.repeat(case.batches).cpu()
+    split = Split(*repeated, torch.arange(case.batch * case.batches))
 
     def search() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -182,6 +182,17 @@ class Judges:
         return torch.stack([log_likelihood(logits, candidates.labels) for logits in answers]).mean(0)
 
 
+def networks_in(terms: Terms) -> list[nn.Module] | None:
+    """The networks that these terms run; None: one of them may do more than operations on tensors of the step."""
+    found: list[nn.Module] = []
+    for _, term in terms:
+        if isinstance(term, Judges):
+            found += term.heads
+        elif term is not similarity:
+            return None
+    return found
+
+
 def terms_of(config: FitnessConfig) -> Terms:
     """Those that the settings ask for."""
     return ((config.similarity, similarity),) if config.similarity else ()

@@ -15,7 +15,7 @@ from decouple import device as devices
 from decouple.config import SgdConfig
 from decouple.data import ImageData
 from decouple.errors import NotFiniteError
-from decouple.learn import Checkpoint, CrossEntropy, fit
+from decouple.learn import Checkpoint, CrossEntropy, Watch, fit
 from decouple.networks import Stages
 from decouple.networks.state import own_copy
 from decouple.training import stream
@@ -55,7 +55,8 @@ def test_a_checkpoint_of_one_device_resumes_on_the_other(network: Stages, data: 
         trained = own_copy(network).to(device)
         config = SgdConfig(epochs=3, batch=24, lr=0.02)
         with contextlib.suppress(KeyboardInterrupt):
-            fit(trained, data.train, data.validation, CrossEntropy(), config, seed=0, checkpoint=checkpoint, record=record)
+            watch = Watch(record)
+            fit(trained, data.train, data.validation, CrossEntropy(), config, seed=0, checkpoint=checkpoint, watch=watch)
         return trained
 
     with in_float32():

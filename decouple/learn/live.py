@@ -27,7 +27,6 @@ from decouple.config import LiveConfig
 from decouple.device import room
 from decouple.fitness import Candidates, Company, Terms, fitness
 from decouple.networks.factored import Factored, Mix, through
-from decouple.seeds import generator
 from decouple.torch_state import evaluated
 from decouple.training.stream import Batch
 
@@ -64,7 +63,7 @@ class LiveSearch:
         """
         with torch.autocast(values.device.type, enabled=False), evaluated(head):
             values = values.float()
-            centers, stream = values.flatten(1), generator(batch.seed, "live", device=values.device)
+            centers, stream = values.flatten(1), batch.generator("live", device=values.device)
             count = min(self.config.directions, centers.shape[1])
             directions = self._directions(values, count, stream)
             # The deviation over the sample; Tensor.std takes ten times as long on a CPU.

@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from decouple.config import LearnConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError
-from decouple.fitness import Candidates, Company, Terms, fitness, terms_of
+from decouple.fitness import Candidates, Company, Terms, fitness, networks_in, terms_of
 from decouple.learn.live import LiveSearch
 from decouple.networks.stages import Stages, apply_stage
 from decouple.training.stream import Batch, Rows
@@ -115,6 +115,10 @@ class Regression:
         if self.live is not None:
             self.live.guides = memory.get("guides")
 
+    def networks(self) -> list[nn.Module] | None:
+        """See `Capturable`."""
+        return [] if self.live is None else networks_in(self.live.terms)
+
     def __call__(self, network: Stages, batch: Batch) -> Tensor:
         """The loss as float; the batch's targets of maps are in the type that the maps have, or in a wider one."""
         body, head = list(network)[:-1], network.stages[-1]
@@ -172,6 +176,10 @@ class CrossEntropy:
     """The baseline's loss: the cross-entropy; with terms, minus the fitness that live search has with them."""
 
     terms: Terms = ()
+
+    def networks(self) -> list[nn.Module] | None:
+        """See `Capturable`."""
+        return networks_in(self.terms)
 
     def __call__(self, network: Stages, batch: Batch) -> Tensor:
         if not self.terms:

@@ -75,6 +75,13 @@ class ChainObjective:
     compiled: nn.Module | None = None
     """The network that is trained, compiled."""
 
+    def networks(self) -> list[nn.Module] | None:
+        """See `Capturable`; what torch.compile has made may be graphs already."""
+        ours = type(self.task).__module__.startswith("decouple.") and self.compiled is None
+        if not ours or not isinstance(self.teacher, nn.Module | None):
+            return None
+        return [] if self.teacher is None else [self.teacher]
+
     def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
         network = self.compiled or network
         if self.teacher is None:

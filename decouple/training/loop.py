@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -15,6 +16,7 @@ from decouple.device import room
 from decouple.errors import NetworkError, NotFiniteError
 from decouple.seeds import derive
 from decouple.torch_state import generators_kept, plain_torch
+from decouple.training.graphs import Gradient, Graphs, capturable, state_of
 from decouple.training.processes import ALONE, Group
 from decouple.training.stream import AHEAD, Batch, HeldRows, Loader, Rows, made_ahead
 
@@ -83,6 +85,8 @@ class Loop:
     precision: str = "float32"
     group: Group = ALONE
     """The processes that share each batch; with others, the objective is the one that `Group.sharing` gives."""
+    graphs: dict[Hashable, Graphs] = field(default_factory=dict)
+    """Of the steps on a GPU, by what they take for granted: those of the present state alone."""
 
     @plain_torch()
     def epoch(
@@ -114,13 +118,12 @@ class Loop:
         total, counted = torch.zeros((), dtype=torch.float32, device=device), 0
         drawn, at_once = derive(seed, "network", self.group.rank), device.type == "cpu"
         seen: list[tuple[Tensor, Tensor]] = []
-        make = _in_order(loader.make, device)
+        make, gradient = _in_order(loader.make, device), self._gradient_of(parameters, device, what)
         with _global_generators(drawn, device), closing(made_ahead(make, list(enumerate(batches)), ahead)) as ready:
             for step, batch in enumerate(ready):
                 before_step(step)
                 batch = loader.received(batch)
-                loss = self._backward(batch, device, what)
-                norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+                loss, norm = gradient(batch)
                 seen.append((loss, norm))
                 if at_once and not torch.isfinite(norm):
                     _refuse_not_finite(seen, what)
@@ -133,8 +136,22 @@ class Loop:
             _refuse_not_finite(seen, what)
         return float(self.group.sum(total)) / counted
 
-    def _backward(self, batch: Batch, device: torch.device, what: str) -> Tensor:
-        """Leave the gradient of the step's mean loss; returns that of this process's part."""
+    def _gradient_of(self, parameters: list[nn.Parameter], device: torch.device, what: str) -> Gradient:
+        """The step without the update: on a GPU as graphs, where it can be captured."""
+        gradient = partial(self._backward, parameters, device, what)
+        if device.type != "cuda" or self.group.size > 1 or not capturable(self.network, self.objective):
+            return gradient
+        state = state_of(self.network)
+        if state not in self.graphs:
+            self.graphs.clear()
+            memory = self.objective if isinstance(self.objective, Remembering) else None
+            self.graphs[state] = Graphs(gradient, parameters, memory)
+        return self.graphs[state]
+
+    def _backward(
+        self, parameters: list[nn.Parameter], device: torch.device, what: str, batch: Batch
+    ) -> tuple[Tensor, Tensor]:
+        """Leave the gradient of the step's mean loss; returns the loss of this process's part, and the gradient's norm."""
         with devices.autocast(self.precision, device):
             loss = self.objective(self.network, batch)
         if not loss.requires_grad:
@@ -144,7 +161,7 @@ class Loop:
             )
         self.network.zero_grad(set_to_none=True)  # all of them: what the optimiser leaves alone counts for the norm too
         (loss * (batch.counted * self.group.size / batch.counted_by_all)).backward()  # gradients are averaged over processes
-        return loss.detach()
+        return loss.detach(), torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def _in_order(make: Make, device: torch.device) -> Make:

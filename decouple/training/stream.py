@@ -32,6 +32,9 @@ LEAD = 4
 Rows = Callable[[Tensor], Sequence[Tensor]]
 """Of the examples at positions (B,): tensors (B, …)."""
 
+Streams = dict[tuple[str, ...], torch.Generator]
+"""Generators by what is drawn from them."""
+
 _HELD: WeakKeyDictionary[Split, dict[torch.device, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
@@ -77,6 +80,16 @@ class Batch(NamedTuple):
     """Labels that count, here and in all processes together; None: every example is one."""
     ready: torch.cuda.Event | None = None
     """After which a GPU has it, where it comes there on a stream of its own."""
+    streams: Streams | None = None
+    """What draws in the step, where that is kept; the step asks for its generators, and need not know."""
+
+    def generator(self, *path: str, device: torch.device) -> torch.Generator:
+        """The step's stream called `path`."""
+        if self.streams is None:
+            return generator(self.seed, *path, device=device)
+        if path not in self.streams:
+            self.streams[path] = generator(self.seed, *path, device=device)
+        return self.streams[path]
 
     @property
     def part(self) -> slice:

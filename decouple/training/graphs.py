@@ -1,0 +1,181 @@
+"""Training steps on a GPU as CUDA graphs.
+
+A step of a small network is hundreds of kernels, each of which takes longer to launch than to run. A graph launches all of them at
+once. It is captured from the step itself, so the kernels, their order and what they give are those of the step, to the last bit.
+
+Only what is known to be nothing but operations on tensors is captured: a graph would not run again what else Python does in a step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from decouple.seeds import derive
+from decouple.training.stream import Batch, Streams
+
+Gradient = Callable[[Batch], tuple[Tensor, Tensor]]
+"""Leaves the gradient of a batch in the weights; returns the loss and the gradient's norm."""
+
+EAGER = 2
+"""Steps before the first capture, in which libraries and objectives set themselves up; the last of them must not wait for the GPU."""
+
+_KNOWN = ("torch.nn.modules.", "torchvision.", "decouple.")
+"""Where layers are from that do nothing beside operations on tensors."""
+
+
+@runtime_checkable
+class Capturable(Protocol):
+    """An objective that may be nothing but operations on the tensors of a network, a batch and its own memory."""
+
+    def networks(self) -> list[nn.Module] | None:
+        """The other networks that it runs; None: it is more than that."""
+        ...
+
+
+class Memory(Protocol):
+    """See `Remembering` in `decouple.training.loop`."""
+
+    def memory(self) -> dict[str, Tensor]: ...
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None: ...
+
+
+class _Captured(NamedTuple):
+    """A graph, and the tensors that it reads and writes."""
+
+    graph: torch.cuda.CUDAGraph
+    batch: Batch
+    gradients: list[Tensor | None]
+    loss: Tensor
+    norm: Tensor
+
+
+@dataclass
+class Graphs:
+    """The graphs of a training, one for each shape that its batches have."""
+
+    gradient: Gradient
+    parameters: list[nn.Parameter]
+    memory: Memory | None = None
+    """The objective, if it carries something from step to step."""
+    captured: dict[Hashable, _Captured] = field(default_factory=dict)
+    """By shape."""
+    _streams: dict[Hashable, Streams] = field(default_factory=dict)
+    """By shape, once a step was taken: what draws in it."""
+    _carried: dict[str, Tensor] = field(default_factory=dict)
+    """Where the graphs find, and leave, what goes from step to step."""
+    _taken: int = 0
+    _waits: bool = False
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See `Gradient`."""
+        shape = _shape_of(batch)
+        if shape not in self.captured:
+            if self._waits or self._taken < EAGER or shape not in self._streams:
+                return self._eagerly(batch._replace(streams=self._streams.setdefault(shape, {})))
+            self.captured[shape] = self._capture(batch, self._streams[shape])
+        return self._replay(self.captured[shape], batch)
+
+    def _eagerly(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        self._taken += 1
+        if self._taken != EAGER:
+            return self.gradient(batch)
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                found = self.gradient(batch)
+            finally:
+                torch.cuda.set_sync_debug_mode(before)
+        self._waits = any("synchronizing" in str(each.message) for each in said)
+        return found
+
+    def _capture(self, batch: Batch, streams: Streams) -> _Captured:
+        given = batch._replace(
+            inputs=batch.inputs.clone(),
+            labels=batch.labels.clone(),
+            rows=[each.clone() for each in batch.rows],
+            streams=streams,
+        )
+        self._carry()
+        for parameter in self.parameters:
+            parameter.grad = None  # so that the graph has gradients of its own, which it overwrites
+        graph, others = torch.cuda.CUDAGraph(), [each.graph for each in self.captured.values()]
+        for stream in streams.values():
+            graph.register_generator_state(stream)
+        pool = others[0].pool() if others else None
+        # thread_local: batches are made in another thread meanwhile.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            loss, norm = self.gradient(given)
+            if self.memory is not None:
+                for name, value in self.memory.memory().items():
+                    self._carried[name].copy_(value)
+        if self.memory is not None:
+            self.memory.remember(self._carried)
+        return _Captured(graph, given, [parameter.grad for parameter in self.parameters], loss, norm)
+
+    def _replay(self, captured: _Captured, batch: Batch) -> tuple[Tensor, Tensor]:
+        self._carry()
+        given = captured.batch
+        torch._foreach_copy_([given.inputs, given.labels, *given.rows], [batch.inputs, batch.labels, *batch.rows])
+        assert given.streams is not None
+        for path, stream in given.streams.items():
+            stream.manual_seed(derive(batch.seed, *path))
+        for parameter, gradient in zip(self.parameters, captured.gradients, strict=True):
+            parameter.grad = gradient
+        captured.graph.replay()
+        return captured.loss.clone(), captured.norm.clone()  # the next step overwrites them
+
+    def _carry(self) -> None:
+        """Let the objective remember in the tensors that the graphs know."""
+        if self.memory is None:
+            return
+        now = self.memory.memory()
+        for name, value in now.items():
+            if name not in self._carried:
+                self._carried[name] = value.clone()
+            elif value is not self._carried[name]:
+                self._carried[name].copy_(value)
+        self.memory.remember(self._carried)
+
+
+def capturable(network: nn.Module, objective: Any) -> bool:
+    """Whether a step is known to be nothing but operations on tensors."""
+    others = objective.networks() if isinstance(objective, Capturable) else None
+    return others is not None and all(map(_is_known, chain(network.modules(), *(other.modules() for other in others))))
+
+
+def state_of(network: nn.Module) -> Hashable:
+    """What a graph takes for granted: where weights and buffers are, which are trained, and the modes."""
+    tensors = chain(network.parameters(), network.buffers())
+    return (
+        tuple((tensor.data_ptr(), tensor.requires_grad) for tensor in tensors),
+        tuple(module.training for module in network.modules()),
+        any(map(_is_hooked, network.parameters())),
+    )
+
+
+def _is_known(module: nn.Module) -> bool:
+    """Whether a module is one of torch's or ours, and runs nothing of anybody else's."""
+    of = f"{type(module).__module__}."
+    if not of.startswith(_KNOWN) or isinstance(module, nn.RNNBase) or "forward" in vars(module):
+        return False
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return not any(hooks) and not any(map(_is_hooked, module.parameters(recurse=False)))
+
+
+def _is_hooked(parameter: Tensor) -> bool:
+    return bool(parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None))
+
+
+def _shape_of(batch: Batch) -> Hashable:
+    tensors = [batch.inputs, batch.labels, *batch.rows]
+    return batch.size, tuple((tensor.shape, tensor.dtype, tensor.stride()) for tensor in tensors)
