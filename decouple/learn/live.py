@@ -95,7 +95,7 @@ class LiveSearch:
             drawn[:, : guides.shape[1]] += guides
         if self.terms:
             drawn = torch.cat([_means(values.shape[1:], count, stream), drawn], dim=1)[:, :elements]
-        return torch.linalg.qr(drawn)[0].T
+        return _orthonormal(drawn)
 
     def _scores(self, head: nn.Module, values: Tensor, directions: Tensor, radius: Tensor, batch: Batch) -> Tensor:
         """Fitness (B, 2K + 1) of the activations, then of a step of `radius` (B, 1) along each direction, then of one back."""
@@ -113,6 +113,14 @@ class LiveSearch:
         return torch.cat(scores)
 
 
+def _orthonormal(columns: Tensor) -> Tensor:
+    """(K, D) orthonormal rows with the span of the columns (D, K)."""
+    if columns.device.type == "cpu":
+        return torch.linalg.qr(columns)[0].T
+    rows = columns.T.double()  # Householder's decomposition is several kernels for each column, this one a few for all
+    return torch.linalg.solve_triangular(torch.linalg.cholesky_ex(rows @ rows.T)[0], rows, upper=False).float()
+
+
 def _means(shape: torch.Size, count: int, stream: torch.Generator) -> Tensor:
     """(D, min(count, C)) orthonormal directions at random that move the means over space of activations (C, H, W) or (T, C), all
     places alike; none for (D,), which have no places."""
@@ -121,5 +129,5 @@ def _means(shape: torch.Size, count: int, stream: torch.Generator) -> Tensor:
     channels = shape[0] if len(shape) == 3 else shape[-1]
     drawn = torch.randn(channels, min(count, channels), generator=stream, dtype=torch.float32, device=stream.device)
     places = shape.numel() // channels
-    mixed = torch.linalg.qr(drawn)[0] / places**0.5
+    mixed = _orthonormal(drawn).T / places**0.5
     return mixed.repeat_interleave(places, 0) if len(shape) == 3 else mixed.repeat(places, 1)

@@ -23,8 +23,8 @@ from decouple.training.stream import Batch, Streams
 Gradient = Callable[[Batch], tuple[Tensor, Tensor]]
 """Leaves the gradient of a batch in the weights; returns the loss and the gradient's norm."""
 
-EAGER = 2
-"""Steps before the first capture, in which libraries and objectives set themselves up; the last of them must not wait for the GPU."""
+SETTLING = 8
+"""Steps within which one, but not the first, must wait for nothing; else the network is one that waits at every step."""
 
 _KNOWN = ("torch.nn.modules.", "torchvision.", "decouple.")
 """Where layers are from that do nothing beside operations on tensors."""
@@ -72,20 +72,23 @@ class Graphs:
     _carried: dict[str, Tensor] = field(default_factory=dict)
     """Where the graphs find, and leave, what goes from step to step."""
     _taken: int = 0
-    _waits: bool = False
+    _settled: bool = False
+    """Whether a step has waited for nothing: libraries and objectives have set themselves up."""
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """See `Gradient`."""
         shape = _shape_of(batch)
         if shape not in self.captured:
-            if self._waits or self._taken < EAGER or shape not in self._streams:
-                return self._eagerly(batch._replace(streams=self._streams.setdefault(shape, {})))
+            if not self._settled or shape not in self._streams:
+                return self._eagerly(batch, self._streams.setdefault(shape, {}))
             self.captured[shape] = self._capture(batch, self._streams[shape])
         return self._replay(self.captured[shape], batch)
 
-    def _eagerly(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _eagerly(self, batch: Batch, streams: Streams) -> tuple[Tensor, Tensor]:
         self._taken += 1
-        if self._taken != EAGER:
+        batch = batch._replace(streams=streams)
+        _seed(batch, batch.seed)
+        if self._settled or not 1 < self._taken <= SETTLING:
             return self.gradient(batch)
         before = torch.cuda.get_sync_debug_mode()
         with warnings.catch_warnings(record=True) as said:
@@ -95,7 +98,7 @@ class Graphs:
                 found = self.gradient(batch)
             finally:
                 torch.cuda.set_sync_debug_mode(before)
-        self._waits = any("synchronizing" in str(each.message) for each in said)
+        self._settled = not any("synchronizing" in str(each.message) for each in said)
         return found
 
     def _capture(self, batch: Batch, streams: Streams) -> _Captured:
@@ -126,9 +129,7 @@ class Graphs:
         self._carry()
         given = captured.batch
         torch._foreach_copy_([given.inputs, given.labels, *given.rows], [batch.inputs, batch.labels, *batch.rows])
-        assert given.streams is not None
-        for path, stream in given.streams.items():
-            stream.manual_seed(derive(batch.seed, *path))
+        _seed(given, batch.seed)
         for parameter, gradient in zip(self.parameters, captured.gradients, strict=True):
             parameter.grad = gradient
         captured.graph.replay()
@@ -161,6 +162,12 @@ def state_of(network: nn.Module) -> Hashable:
         tuple(module.training for module in network.modules()),
         any(map(_is_hooked, network.parameters())),
     )
+
+
+def _seed(batch: Batch, seed: int) -> None:
+    """Let a batch's generators draw what those of a step with this seed draw."""
+    for path, stream in (batch.streams or {}).items():
+        stream.manual_seed(derive(seed, *path))
 
 
 def _is_known(module: nn.Module) -> bool:
