@@ -8,7 +8,7 @@ import itertools
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +38,7 @@ from decouple.networks import Stages, paper_network
 from decouple.networks.factored import Mix
 from decouple.q0 import train_population
 from decouple.search import EvolutionStrategy, Judge, TargetStore, search_batch, search_solution
+from decouple.seeds import generator
 from decouple.training.batches import epoch_batches
 from decouple.training.graphs import state_of
 from decouple.training.loop import Loop, Objective, fetch_of
@@ -62,7 +63,10 @@ class Setting:
 
     @functools.cached_property
     def data(self) -> ImageData:
-        return load_data(DataConfig(name="digits", train=240, validation=60, prior=60, test=60))
+        """Digits with some noise: where they are black all over, max-pooling has equals to choose from, and each device chooses others."""
+        data = load_data(DataConfig(name="digits", train=240, validation=60, prior=60, test=60))
+        noise = torch.rand(data.train.images.shape, generator=generator(0, "noise"), device=CPU)
+        return replace(data, train=replace(data.train, images=0.99 * data.train.images + 0.01 * noise))
 
     def network(self, device: torch.device, *, groups: int = 1, seed: int = 0) -> Stages:
         config = NetworkConfig(width=16)

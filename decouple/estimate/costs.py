@@ -147,10 +147,9 @@ def estimate(config: RunConfig, *, device: str = "auto", data_root: Path | None 
 def _disk(config: RunConfig, points: list[SearchPoint], images: int, weights: dict[int, int]) -> int:
     """Bytes of targets, networks, snapshots and records; `weights`: of a network, by its ConvGroups."""
     solutions, compare = config.search.solutions, config.compare
-    shapes = [point.shape for point in points]
-    values = sum(torch.Size(shape).numel() for shape in shapes)
+    values = sum(torch.Size(point.shape).numel() for point in points)
     networks = solutions * (1 + config.rounds.count) + len(config.baselines)
-    disk = target_bytes(shapes, config.search) * solutions * (images + compare.images)
+    disk = target_bytes(points, config.search) * solutions * (images + compare.images)
     disk += networks * compare.records * compare.images * values * 2
     return (
         disk

@@ -26,7 +26,7 @@ class Targets(Protocol):
 
     @property
     def first_searched(self) -> int:
-        """The first search point that was evolved; those before it hold the searched network's own activations."""
+        """The first search point that was evolved; there are no targets before it."""
         ...
 
     def check(self, split: Split) -> None:
@@ -34,7 +34,8 @@ class Targets(Protocol):
         ...
 
     def rows(self, positions: Tensor) -> list[Tensor]:
-        """By search point: (B, …) targets of the images at `positions`, logits last; on the CPU, any float type.
+        """By search point from `first_searched` on: (B, …) targets of the images at `positions`, logits last; on the CPU, any float
+        type.
 
         In a training this is called in another thread, ahead of the step: it must not use the network that is trained.
         """
@@ -90,15 +91,16 @@ class Regression:
         """Raise DataError of targets of other images, NetworkError of targets whose shapes are not those of the search points."""
         self.targets.check(train)
         searched = [tuple(rows.shape[1:]) for rows in self.targets.rows(torch.tensor([0], device="cpu"))]
+        shapes = list(shapes)[self.targets.first_searched :]
         if shapes != searched:
             raise NetworkError(
-                f"the network's search points have shapes {shapes}, the targets {searched}: expected the same; search on a network "
-                "with the same points, or cut this one elsewhere"
+                f"the network's search points have shapes {shapes} where there are targets, and these have {searched}: expected the "
+                "same; search on a network with the same points, or cut this one elsewhere"
             )
 
     def fetch(self, positions: Tensor) -> list[Tensor]:
         """The targets of the supervised blocks and of the logits."""
-        return self.targets.rows(positions)[self.skip :]
+        return self.targets.rows(positions)[self.skip - self.targets.first_searched :]
 
     def rows_on(self, device: torch.device, limit: int) -> Rows | None:
         """As `fetch`, from copies on `device`; None: they would take more than `limit` bytes, or these targets have no such

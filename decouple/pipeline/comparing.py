@@ -94,7 +94,7 @@ def probe_targets(run: Run, probe: Split) -> dict[str, dict[str, Tensor]]:
                 identity=identity,
             )
             rows = store.rows(torch.arange(len(probe)))
-            points = list(zip(run.network_to_search.names, rows, strict=True))[store.first_searched :]
-            targets[f"search-{solution}"] = {name: values.float() for name, values in points}
+            names = run.network_to_search.names[store.first_searched :]
+            targets[f"search-{solution}"] = {name: values.float() for name, values in zip(names, rows, strict=True)}
             advance(1)
     return targets

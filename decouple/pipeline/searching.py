@@ -89,9 +89,9 @@ def _stop_reason(stores: list[TargetStore]) -> str:
 
 
 def _say_size(run: Run) -> None:
-    """Targets can be large: at 256 channels about 140 KB an image."""
+    """Targets can be large: those of all blocks, at 256 channels, about 140 KB an image."""
     points = search_points(run.network_to_search, run.data.image_shape)
-    needed = target_bytes([point.shape for point in points], run.config.search) * len(run.data.train)
+    needed = target_bytes(points, run.config.search) * len(run.data.train)
     if needed > 2**30:
         run.progress.say(f"The targets of a solution take {needed / 2**30:.1f} GiB on disk.")
 
@@ -119,19 +119,20 @@ def search_results(run: Run, stores: list[TargetStore]) -> tuple[SearchResults, 
 
 
 def _effective(run: Run, stores: list[TargetStore], names: list[str]) -> dict[str, float]:
-    """By search point: N_eff among the solutions, mean over the images."""
+    """By search point: N_eff among the solutions, mean over the images; 1 where all have the network's own activations."""
     if len(stores) == 1:
         return dict.fromkeys(names, 1.0)
     path = run.folder("search", search_identity(run)) / f"diversity-of-{len(stores)}.json"
     unit = f"diversity/{search_identity(run)}/{len(stores)}"
     if (known := try_record(path, unit=unit)) is not None:
         return known
-    sums = [0.0] * len(names)
+    first = stores[0].first_searched
+    sums = dict.fromkeys(names[first:], 0.0)
     for start, end in even_batches(len(run.data.train), run.config.search.batch):
         rows = [store.rows(torch.arange(start, end)) for store in stores]
-        for point in range(len(names)):
-            targets = torch.stack([solution[point].float() for solution in rows])
-            sums[point] += float(solution_diversity(targets).sum())
-    found = {name: total / len(run.data.train) for name, total in zip(names, sums, strict=True)}
+        for name, *of_point in zip(names[first:], *rows, strict=True):
+            targets = torch.stack([of_solution.float() for of_solution in of_point])
+            sums[name] += float(solution_diversity(targets).sum())
+    found = dict.fromkeys(names, 1.0) | {name: total / len(run.data.train) for name, total in sums.items()}
     save_record(path, found, unit=unit)
     return found

@@ -70,12 +70,10 @@ def shards_of(split: Sized, config: SearchConfig, folder: Path, *, seed: int, so
     ]
 
 
-def target_bytes(shapes: Sequence[tuple[int, ...]], config: SearchConfig) -> int:
-    """What the targets of an image take, by the shapes of its search points."""
-    return (
-        sum(torch.Size(shape).numel() for shape in shapes)
-        * torch.empty(0, device="cpu", dtype=getattr(torch, config.dtype)).element_size()
-    )
+def target_bytes(points: list[SearchPoint], config: SearchConfig) -> int:
+    """What the targets of an image take, at these search points of its network."""
+    values = sum(math.prod(point.shape) for point in points[chosen(points, config.points)[0].index :])
+    return values * torch.empty(0, device="cpu", dtype=getattr(torch, config.dtype)).element_size()
 
 
 def search_solution(
@@ -174,7 +172,7 @@ def search_solutions(
     ]
     whole = [[shard.is_whole() for shard in of_solution] for of_solution in shards]
     if not all(map(all, whole)):
-        size = target_bytes([point.shape for point in points], config)
+        size = target_bytes(points, config)
         plan = _plan(network, split, config, algorithms(), dtype, factored=execution.factored)
         missing = _missing(shards, whole, seeds, _joined(plan, config, points))
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))

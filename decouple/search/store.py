@@ -36,9 +36,11 @@ class Shard:
     """Positions in the split, from and to."""
 
     def contents(self, result: BatchResult, searched: Split, dtype: torch.dtype) -> bytes:
-        """The file that keeps `result` for the images that were searched, targets as `dtype`. Raises NotFiniteError: a
-        target is not finite, or is too large for `dtype`."""
-        tensors = {f"target.{i}": _stored(target, dtype) for i, target in enumerate(result.targets)}
+        """The file that keeps `result` for the images that were searched, targets as `dtype`, from the first point on that was
+        searched: those before it are the network's own activations, and most of the bytes. Raises NotFiniteError: a target is
+        not finite, or is too large for `dtype`."""
+        kept = range(_first_searched(result.stops), len(result.stops))
+        tensors = {f"target.{i}": _stored(result.targets[i], dtype) for i in kept}
         tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
         tensors |= {"ids": searched.ids, "before": result.before, "after": result.after}
         tensors |= {"solved": result.solved, "displacement": result.displacement, "cosine": result.cosine}
@@ -76,10 +78,13 @@ class TargetStore:
         """Size of the targets."""
         for shard in shards:
             tensors, meta = shard.read()
-            self.nbytes += sum(tensor.nbytes for name, tensor in tensors.items() if name.startswith("target."))
-            self._points = sum(name.startswith("target.") for name in tensors)
-            self.shapes = [tuple(tensors[f"target.{point}"].shape[1:]) for point in range(self._points)]
-            """Of an image's targets, by search point."""
+            self.first_searched = _first_searched(meta["stops"])
+            """The first search point that was evolved."""
+            self._kept = range(self.first_searched, len(meta["stops"]))
+            targets = [tensors[f"target.{point}"] for point in self._kept]
+            self.nbytes += sum(of_point.nbytes for of_point in targets)
+            self.shapes = [tuple(of_point.shape[1:]) for of_point in targets]
+            """Of an image's targets, by search point from `first_searched` on."""
             small = {name: tensor.clone() for name, tensor in tensors.items() if not name.startswith("target.")}
             self._contents.append((small, meta))
         self.ids = torch.cat([tensors["ids"] for tensors, _ in self._contents])
@@ -87,14 +92,14 @@ class TargetStore:
 
     @cached_property
     def _on_disk(self) -> list[list[Tensor]]:
-        """By search point: the targets of one shard after the other."""
+        """By search point that is kept: the targets of one shard after the other."""
         read = [shard.read(checked=False)[0] for shard in self.shards]  # they were, at the beginning
-        return [[tensors[f"target.{point}"] for tensors in read] for point in range(self._points)]
+        return [[tensors[f"target.{point}"] for tensors in read] for point in self._kept]
 
     @cached_property
     @plain_torch()
     def _in_memory(self) -> list[Tensor] | None:
-        """By search point: all targets, maps as (N, H, W, C); None: they are too large."""
+        """By search point that is kept: all targets, maps as (N, H, W, C); None: they are too large."""
         if self.nbytes > IN_MEMORY_BYTES:
             return None
         whole = [_channels_last(torch.cat(parts)) for parts in self._on_disk]
@@ -112,7 +117,7 @@ class TargetStore:
         means = {name: values.float().mean(1).tolist() for name, values in self.diagnostics().items()}
         rows = [
             (str(shape), nats(means["before"][i]), nats(means["after"][i]), f"{percent(means['solved'][i])} %")
-            for i, shape in enumerate(self.shapes)
+            for i, shape in zip(self._kept, self.shapes, strict=True)
         ]
         head = ("targets", "cross-entropy before", "after", "solved")
         return f"<p>{html.escape(repr(self))}</p>{html_table(rows, head)}"
@@ -131,7 +136,7 @@ class TargetStore:
                 )
 
     def rows(self, positions: Tensor) -> list[Tensor]:
-        """By search point: targets (B, …) at `positions` (B,), on the CPU, in the stored type; logits last."""
+        """By search point from `first_searched` on: targets (B, …) at `positions` (B,), on the CPU, as stored; logits last."""
         if self._in_memory is not None:
             return [_channels_first(targets.index_select(0, positions)) for targets in self._in_memory]
         ends = [shard.bounds[1] for shard in self.shards]
@@ -141,10 +146,10 @@ class TargetStore:
 
     @plain_torch()
     def rows_on(self, device: torch.device, limit: int, first: int = 0) -> Callable[[Tensor], list[Tensor]] | None:
-        """`rows` from search point `first` on, for positions on `device` and from copies there; None: they would take more than
+        """`rows`, but from search point `first` on, for positions on `device` and from copies there; None: they would take more than
         `limit` bytes."""
         shards = [shard.read(checked=False)[0] for shard in self.shards]
-        parts = [[tensors[f"target.{point}"] for tensors in shards] for point in range(first, self._points)]
+        parts = [[tensors[f"target.{point}"] for tensors in shards] for point in self._kept if point >= first]
         if sum(part.nbytes for of_point in parts for part in of_point) > limit:
             return None
         copies = [torch.cat([_channels_last(part).to(device) for part in of_point]) for of_point in parts]
@@ -162,18 +167,12 @@ class TargetStore:
         sizes = torch.tensor(counts, dtype=torch.float32, device="cpu")
         share = sizes / sizes.sum()
         found = []
-        for point in range(self._points):
+        for point in range(len(self._contents[0][1]["stops"])):
             curves = [tensors[f"curve.{point}"] for tensors, _ in self._contents]
             longest = max(map(len, curves))
             padded = [torch.cat([curve, curve[-1:].expand(longest - len(curve))]) for curve in curves]
             found.append(torch.stack(padded, 1) @ share)
         return found
-
-    @property
-    def first_searched(self) -> int:
-        """The first search point that was evolved; those before it hold the network's own activations."""
-        stops = self._contents[0][1]["stops"]
-        return next((point for point, stop in enumerate(stops) if stop != NOT_SEARCHED), len(stops))
 
     def stops(self) -> Counter[str]:
         """How many batches and evolved search points each reason has ended (see `BatchResult.stops`)."""
@@ -189,6 +188,11 @@ class TargetStore:
     def failed(self) -> int:
         """Generations of an image in which every candidate failed."""
         return sum(int(meta["failed"]) for _, meta in self._contents)
+
+
+def _first_searched(stops: Sequence[str]) -> int:
+    """The first search point that was evolved, by what ended each; the last one, if none was."""
+    return next((point for point, stop in enumerate(stops) if stop != NOT_SEARCHED), len(stops) - 1)
 
 
 def _stored(target: Tensor, dtype: torch.dtype) -> Tensor:
