@@ -63,7 +63,7 @@ class Setting:
 
     @functools.cached_property
     def data(self) -> ImageData:
-        """Digits with some noise: where they are black all over, max-pooling has equals to choose from, and each device chooses others."""
+        """Digits with some noise: where all is black, max-pooling has equals to choose from, and each device chooses others."""
         data = load_data(DataConfig(name="digits", train=240, validation=60, prior=60, test=60))
         noise = torch.rand(data.train.images.shape, generator=generator(0, "noise"), device=CPU)
         return replace(data, train=replace(data.train, images=0.99 * data.train.images + 0.01 * noise))
