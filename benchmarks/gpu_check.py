@@ -48,7 +48,8 @@ from decouple.learn import CrossEntropy
 from decouple.learn.objective import regression
 from decouple.networks import Stages, paper_network
 from decouple.training.batches import epoch_batches
-from decouple.training.loop import Loop, Objective, fetch_of
+from decouple.training.loop import Loop
+from decouple.training.objectives import Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import Batch, ImageLoader
 

@@ -41,7 +41,8 @@ from decouple.search import EvolutionStrategy, Judge, TargetStore, search_batch,
 from decouple.seeds import generator
 from decouple.training.batches import epoch_batches
 from decouple.training.graphs import state_of
-from decouple.training.loop import Loop, Objective, fetch_of
+from decouple.training.loop import Loop
+from decouple.training.objectives import Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import Batch, ImageLoader, held
 

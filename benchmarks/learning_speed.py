@@ -41,7 +41,8 @@ from decouple.networks import Stages, paper_network
 from decouple.search import TargetStore, search_solution, store
 from decouple.search.store import Shard
 from decouple.training.batches import epoch_batches
-from decouple.training.loop import Loop, Objective, fetch_of
+from decouple.training.loop import Loop
+from decouple.training.objectives import Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import ImageLoader, Rows
 

@@ -33,7 +33,7 @@ from decouple.errors import ConfigError
 from decouple.fitness import Candidates, Terms, log_likelihood, similarity
 from decouple.learn import CrossEntropy, fit, regression
 from decouple.settings import to_builtins
-from decouple.training.loop import Objective
+from decouple.training.objectives import Objective
 
 NAME = "terms"
 

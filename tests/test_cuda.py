@@ -24,6 +24,11 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 CUDA = torch.device("cuda", 0)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _same_bits_each_time() -> None:
+    devices.prepare()
+
+
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_gpu_gives_what_the_cpu_gives(name: str) -> None:
     with in_float32():

@@ -368,6 +368,36 @@ def test_the_gaps_to_sgd_are_the_benchmarks(file: Path) -> None:
     assert table.strip() in RESULTS.read_text()
 
 
+def test_the_steps_of_a_gpu_are_the_benchmarks() -> None:
+    now, before = (json.loads((FIGURES / f"gpu-check-h100{name}.json").read_text())["figures"] for name in ("", "-eager"))
+    assert not any("failed" in piece for piece in now.values())
+    names = {"sgd": "SGD", "targets": "stored targets", "live": "live search, the default"}
+    slower = []
+    for width, batch in ((32, 512), (64, 512), (256, 1000)):
+        of = [
+            {(row["step"], row["precision"]): row for row in found[f"steps, {width} channels"]["rows"]}
+            for found in (before, now)
+        ]
+        for step, name in names.items():
+            cells = [
+                " → ".join(f"{rows[step, kind]['steps_per_second']:.0f}" for rows in of) for kind in ("float32", "bfloat16")
+            ]
+            share = f"{100 * of[1][step, 'bfloat16']['share_of_peak']:.0f} %"
+            assert f"| {width} channels, {batch} images | {name} | {' | '.join(cells)} | {share} |" in RESULTS.read_text()
+        speed = of[1]["sgd", "bfloat16"]["steps_per_second"], of[1]["live", "bfloat16"]["steps_per_second"]
+        slower.append(f"{speed[0] / speed[1]:.2f}")
+    assert f"At 256 channels live search takes {slower[2]} times as long as SGD" in RESULTS.read_text()
+    assert f"{slower[0]} and {slower[1]} times" in RESULTS.read_text()
+
+
+@pytest.mark.parametrize("name", ["paper_scale-h100", "paper_scale-h100-decay0153"])
+def test_the_tables_of_the_papers_scale_are_the_benchmarks(name: str) -> None:
+    entries = json.loads((FIGURES / f"{name}.json").read_text())["figures"]["entries"]
+    table = rows.as_markdown(entries, ("seeds", "the paper's (%)", "search (s)", "learning (s)"))
+    assert (FIGURES / f"{name}.md").read_text() == table
+    assert table.strip() in RESULTS.read_text()
+
+
 def test_the_tables_of_solutions_are_the_benchmarks() -> None:
     entries = json.loads((FIGURES / "solutions.json").read_text())["figures"]["entries"]
     assert (FIGURES / "solutions.md").read_text() == solutions.as_markdown(entries)

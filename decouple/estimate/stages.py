@@ -27,7 +27,8 @@ from decouple.search.solutions import algorithm_of, terms_for
 from decouple.tasks import ImageTask
 from decouple.torch_state import device_of
 from decouple.training.batches import epoch_batches, even_batches
-from decouple.training.loop import Loop, Objective
+from decouple.training.loop import Loop
+from decouple.training.objectives import Objective
 from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import Batch, ImageLoader
 

@@ -28,7 +28,8 @@ from decouple.tensors import whole_number
 from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import epoch_batches
 from decouple.training.evaluate import BATCH, accuracy
-from decouple.training.loop import Loop, Objective, Remembering, fetch_of
+from decouple.training.loop import Loop
+from decouple.training.objectives import Objective, Remembering, fetch_of
 from decouple.training.optimizers import Factory, make_optimizer, rates, set_rates
 from decouple.training.processes import Group
 from decouple.training.schedules import multiplier

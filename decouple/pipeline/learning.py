@@ -25,7 +25,7 @@ from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
 from decouple.settings import fingerprint
-from decouple.training.loop import Objective
+from decouple.training.objectives import Objective
 from decouple.trajectories import Recorder, Recording
 
 

@@ -35,7 +35,7 @@ from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.torch_state import torch_defaults
 from decouple.training.evaluate import accuracy
-from decouple.training.loop import Objective
+from decouple.training.objectives import Objective
 from decouple.training.processes import refuse_launch
 from decouple.workers import Job, distribute
 

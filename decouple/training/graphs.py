@@ -9,15 +9,16 @@ Only what is known to be nothing but operations on tensors is captured: a graph 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from decouple.seeds import derive
+from decouple.training.objectives import Capturable, Objective, Remembering
 from decouple.training.stream import Batch, Streams
 
 Gradient = Callable[[Batch], tuple[Tensor, Tensor]]
@@ -28,23 +29,6 @@ SETTLING = 8
 
 _KNOWN = ("torch.nn.modules.", "torchvision.", "decouple.")
 """Where layers are from that do nothing beside operations on tensors."""
-
-
-@runtime_checkable
-class Capturable(Protocol):
-    """An objective that may be nothing but operations on the tensors of a network, a batch and its own memory."""
-
-    def networks(self) -> list[nn.Module] | None:
-        """The other networks that it runs; None: it is more than that."""
-        ...
-
-
-class Memory(Protocol):
-    """See `Remembering` in `decouple.training.loop`."""
-
-    def memory(self) -> dict[str, Tensor]: ...
-
-    def remember(self, memory: Mapping[str, Tensor]) -> None: ...
 
 
 class _Captured(NamedTuple):
@@ -63,7 +47,7 @@ class Graphs:
 
     gradient: Gradient
     parameters: list[nn.Parameter]
-    memory: Memory | None = None
+    memory: Remembering | None = None
     """The objective, if it carries something from step to step."""
     captured: dict[Hashable, _Captured] = field(default_factory=dict)
     """By shape."""
@@ -148,7 +132,7 @@ class Graphs:
         self.memory.remember(self._carried)
 
 
-def capturable(network: nn.Module, objective: Any) -> bool:
+def capturable(network: nn.Module, objective: Objective) -> bool:
     """Whether a step is known to be nothing but operations on tensors."""
     others = objective.networks() if isinstance(objective, Capturable) else None
     return others is not None and all(map(_is_known, chain(network.modules(), *(other.modules() for other in others))))

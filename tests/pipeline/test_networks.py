@@ -47,7 +47,7 @@ def few_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None)
 def test_a_network_of_torchvision_goes_through_a_run() -> None:
     network = ["--network", "torchvision:resnet18", "--network.points", "layer3", "layer4", "fc"]
     assert run_command(["run", "digits", "--data.name", "npz:few.npz", *network, "--out", "run", *FEW]) == 0
-    assert decouple.open("run").targets["search-0"].shapes == [(256, 2, 2), (512, 1, 1), (2,)]
+    assert decouple.open("run").targets["search-0"].shapes == [(512, 1, 1), (2,)], "from the first searched point on"
 
 
 def test_every_stage_takes_a_transformer() -> None:

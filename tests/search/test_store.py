@@ -1,6 +1,7 @@
 """Targets on disk: searched once, read by position, checked."""
 
 import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,6 +167,10 @@ def test_targets_know_which_points_were_searched(network: Stages, data: ImageDat
     every = search_solution(network, data.train, tmp_path / "a", config=CONFIG)
     last = search_solution(network, data.train, tmp_path / "b", config=replace(CONFIG, points="last"))
     assert (every.first_searched, last.first_searched) == (0, 1)
+    assert last.shapes == every.shapes[1:], "what is before the first point is the network's own, and not kept"
+    assert [tuple(rows.shape) for rows in last.rows(torch.arange(4))] == [(4, *shape) for shape in last.shapes]
+    assert last.nbytes == 72 * 2 * sum(math.prod(shape) for shape in last.shapes)
+    assert len(last.curves()) == len(last.diagnostics()["after"]) == len(every.shapes)
     assert set(last.stops()) == {"generations"}, "what was not searched had nothing to end it"
 
 

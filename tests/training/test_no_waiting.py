@@ -24,7 +24,8 @@ from decouple.tasks.distill import IGNORED
 from decouple.text.gpt import Gpt
 from decouple.text.task import TextTask
 from decouple.training import stream
-from decouple.training.loop import Loop, Objective, fetch_of
+from decouple.training.loop import Loop
+from decouple.training.objectives import Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import Batch, HeldRows, ImageLoader, Rows, held
 from tests.fake_cuda import CUDA, Generator, WaitsError, fake_cuda, no_waiting, without_gradients
