@@ -3,6 +3,7 @@
     python -m benchmarks.gap --data-root DATA --out RUNS                    # three hours on one core
     python -m benchmarks.gap --data-root DATA --out RUNS --case cifar10     # CIFAR-10 as a folder of images; four hours
     python -m benchmarks.gap --data-root DATA --out RUNS --case mnist-1k    # a quarter of an hour
+    python -m benchmarks.gap --out RUNS --case digits --settings-of cifar10-2k    # what was tuned there, on data never tuned on
 
 Case `mnist`: 1000 images, 32 channels, the paper's genetic algorithm with all its 240 candidates and its 300, 100, 100 and 10
 generations. The paper's learner supervises all blocks, with both readings of the regression's norm; ours supervises the last.
@@ -18,6 +19,7 @@ has. What it chooses serves all seeds; each network keeps its best epoch on vali
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +121,7 @@ def similar(method: str, scarce: bool) -> dict[str, Any]:
     were best at a fixed learning rate and weight decay (`benchmarks.terms`)."""
     lr, decay, weight = (f"{method}.{name}" for name in ("lr", "weight_decay", "similarity"))
     if scarce:
-        return {lr: (0.05, 0.1, 0.2), decay: (0.02, 0.05, 0.1), weight: (3.0, 10.0, 30.0)}
+        return {lr: (0.1, 0.2, 0.4), decay: (0.02, 0.05, 0.1), weight: (1.0, 3.0, 10.0, 30.0)}
     return {lr: (0.05, 0.1, 0.2), decay: (0.005, 0.01, 0.02), weight: (0.3, 1.0, 3.0)}
 
 
@@ -151,7 +153,7 @@ def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: s
     rows |= {TWIN: similar("sgd", scarce), "searched, es": STORED, "searched, es, live": {}}
     rows |= {"searched, es, live, similarity": similar("learn", scarce), **further}
     return case(
-        DataConfig(name=name, train=train, validation=1000 if name == "mnist" else 2500, prior=20),
+        DataConfig(name=name, train=train, validation={"mnist": 1000, "digits": 400}.get(name, 2500), prior=20),
         ES,
         rows,
         tuned_on=train or 10_000,
@@ -174,6 +176,7 @@ CASES = {
     ),
     "cifar10": all_images(1),
     "cifar10-deep": all_images(2),
+    "digits": few("digits", 1000, 50, 0.1),
     "mnist-1k": few("mnist", 1000, 50, 0.1),
     "mnist-3k": few("mnist", 3000, 40, 0.1),
     "mnist-10k": few("mnist", 10_000, 20),
@@ -189,10 +192,12 @@ class Arguments:
     out: Path
     """Folder of the runs, which a later call continues."""
     case: str = "mnist"
-    """tiny (digits, to try the program), mnist, cifar10, cifar10-deep (two ConvGroups a block); mnist-1k, mnist-3k, mnist-10k,
+    """tiny (to try the program), digits, mnist, cifar10, cifar10-deep (two ConvGroups a block); mnist-1k, mnist-3k, mnist-10k,
     mnist-58k, cifar10-2k, cifar10-10k or cifar10-10k-flip-crop (augmented)."""
     rows: tuple[str, ...] = ()
     """Names of the rows to measure beside SGD; default: those of the case but for rounds."""
+    settings_of: str | None = None
+    """A case whose receipt in --figures has what is to be taken, instead of trials, of rows with the same names."""
     data_root: Path | None = None
     """Folder of the data sets."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -241,19 +246,33 @@ def measured(arguments: Arguments, chosen: Case, row: str, values: Mapping[str, 
         return trained(run, sgd=method_of(row) == "sgd")
 
 
+def choice(arguments: Arguments, chosen: Case, row: str) -> dict[str, Any]:
+    """The settings of a row, and the trials that they were chosen by."""
+    if arguments.settings_of is not None:
+        path = arguments.figures / f"gap-{arguments.settings_of}.json"
+        there = json.loads(path.read_text(encoding="utf-8"))["figures"]["rows"] if path.exists() else {}
+        if row not in there:
+            raise ConfigError(f"--settings-of {arguments.settings_of}: {path} has no row '{row}'; measure that case first")
+        return {"chosen": there[row]["chosen"], "at_edge": [], "trials": []}
+    tuning = tuned(arguments, chosen, row)
+    best = tuning.best(method_of(row))
+    return {
+        "chosen": {**best.values, **fixed(chosen.rows[row])},
+        "at_edge": [name for name, _ in tuning.beyond(best)],
+        "trials": [{**trial.values, "validation": trial.accuracy} for trial in tuning.trials],
+    }
+
+
 def measure(arguments: Arguments, chosen: Case) -> dict[str, Any]:
     """Everything about a case: by row its trials, the chosen settings, and what came of them over the seeds."""
     check_rows(arguments.rows, chosen.rows)
     wanted = ["SGD", *arguments.rows] if arguments.rows else [row for row in chosen.rows if row not in chosen.further]
-    tunings = {row: tuned(arguments, chosen, row) for row in dict.fromkeys(wanted)}
+    choices = {row: choice(arguments, chosen, row) for row in dict.fromkeys(wanted)}
     rows: dict[str, Any] = {}
-    for row, tuning in tunings.items():
-        best = tuning.best(method_of(row))
-        seeds = [measured(arguments, chosen, row, best.values, seed) for seed in arguments.seeds]
+    for row, made in choices.items():
+        seeds = [measured(arguments, chosen, row, made["chosen"], seed) for seed in arguments.seeds]
         rows[row] = {
-            "chosen": {**best.values, **fixed(chosen.rows[row])},
-            "at_edge": [name for name, _ in tuning.beyond(best)],
-            "trials": [{**trial.values, "validation": trial.accuracy} for trial in tuning.trials],
+            **made,
             "seeds": seeds,
             **summary(seeds, rows["SGD"]["seeds"] if rows else seeds),
         }
@@ -315,6 +334,7 @@ def main(arguments: Arguments) -> None:
         **to_builtins(chosen.config),
         "trials": chosen.trials,
         "tuned_on": chosen.tuned_on,
+        "settings_of": arguments.settings_of,
         "seeds": list(arguments.seeds),
     }
     path = write_receipt(

@@ -66,8 +66,16 @@ def test_a_term_is_tuned_with_its_twin_beside_it(tmp_path: Path) -> None:
     for name, setting in zip(names, ("sgd.similarity", "learn.similarity"), strict=True):
         row = figures["rows"][name]
         assert [len(trial) for trial in row["trials"]] == [4] * 3, "three settings are tuned by as many trials"
-        assert {trial[setting] for trial in row["trials"]} <= {3.0, 10.0, 30.0}
-        assert row["chosen"][setting] in (3.0, 10.0, 30.0)
+        assert {trial[setting] for trial in row["trials"]} <= {1.0, 3.0, 10.0, 30.0}
+        assert row["chosen"][setting] in (1.0, 3.0, 10.0, 30.0)
+    figures["rows"]["SGD"]["chosen"] |= {"sgd.lr": 0.3}
+    (tmp_path / "gap-other.json").write_text(json.dumps({"figures": figures}))
+    elsewhere = gap.replace(arguments, settings_of="other", figures=tmp_path, rows=())
+    rows = gap.measure(elsewhere, gap.replace(small, config=config, rows={"SGD": {}}))["rows"]
+    assert rows["SGD"]["chosen"]["sgd.lr"] == 0.3, "what was tuned there"
+    assert rows["SGD"]["trials"] == [], "and nothing here"
+    with pytest.raises(ConfigError, match="has no row 'SGD'; measure that case first"):
+        gap.choice(gap.replace(elsewhere, settings_of="no such case"), small, "SGD")
     twin, ours = (figures["rows"][name] for name in names)
     gains = [100 * (a["test"] - b["test"]) for a, b in zip(ours["seeds"], twin["seeds"], strict=True)]
     found = figures["against_twin"][names[1]]
