@@ -4,8 +4,10 @@
     python -m benchmarks.terms --data-root DATA --data folder:cifar10 --images 10000
 
 Each term is added to the log-probability of the true class, with one or several weights: live search scores candidates by it, and SGD
-follows its gradient. All rows have the learning rate and the weight decay that suit SGD; a seed's rows share images, searched targets
-and the network's start. Test accuracy and NLL, and the difference to plain SGD.
+follows its gradient. Other rows have further judges: small heads at the earlier blocks; networks of four folds that never saw the
+image, which cost three times as many epochs as what they judge, beside SGD with four times the epochs; stored targets that fade. All
+rows have the learning rate and the weight decay that suit SGD; a seed's rows share images, searched targets and the network's start.
+Test accuracy and NLL, and the difference to plain SGD.
 
 Writes figures/terms-IMAGES.json and .md.
 """
@@ -24,6 +26,7 @@ from torch import Tensor
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label
+from benchmarks.judges import EveryBlock, Fading, out_of_fold
 from benchmarks.receipt import write_receipt, write_table, written
 from benchmarks.rows import against
 from benchmarks.solutions import PRECISION, Seed, Size, Training
@@ -33,6 +36,7 @@ from decouple.errors import ConfigError
 from decouple.fitness import Candidates, Terms, log_likelihood, similarity
 from decouple.learn import CrossEntropy, fit, regression
 from decouple.settings import to_builtins
+from decouple.training.batches import even_batches
 from decouple.training.objectives import Objective
 
 NAME = "terms"
@@ -71,13 +75,33 @@ def _stream(candidates: Candidates) -> torch.Generator:
     return torch.Generator(values.device).manual_seed(int(values.double().sum().abs() * 2**20) % 2**63)
 
 
-ROWS: dict[str, Terms] = {
-    "nothing else": (),
-    **{f"similarity, {weight:g}": ((weight, similarity),) for weight in (1.0, 3.0, 10.0, 30.0)},
-    "entropy, 0.1": ((0.1, entropy),),
-    "mirrored, 1": ((1.0, mirrored),),
-    "noisy, 1": ((1.0, noisy),),
-    "dropped channels, 1": ((1.0, dropped),),
+@dataclass(frozen=True)
+class Row:
+    """What a row has beside the log-probability."""
+
+    terms: Terms = ()
+    blocks: float = 0.0
+    """Weight of the heads at the earlier blocks."""
+    judged: float = 0.0
+    """Weight of the agreement with networks that never saw the image."""
+    fading: bool = False
+    epochs: int = 1
+    """Times as many."""
+    methods: tuple[str, ...] = ("SGD", "live")
+
+
+FOLDS = 4
+ROWS: dict[str, Row] = {
+    "nothing else": Row(),
+    **{f"similarity, {weight:g}": Row(((weight, similarity),)) for weight in (1.0, 3.0, 10.0, 30.0)},
+    "entropy, 0.1": Row(((0.1, entropy),)),
+    "mirrored, 1": Row(((1.0, mirrored),)),
+    "noisy, 1": Row(((1.0, noisy),)),
+    "dropped channels, 1": Row(((1.0, dropped),)),
+    "heads at every block, 0.3": Row(blocks=0.3),
+    "fading targets": Row(fading=True, methods=("live",)),
+    "judged out of fold, 1": Row(judged=1.0),
+    "4 times the epochs": Row(epochs=FOLDS, methods=("SGD",)),
 }
 TRAINING = {
     ("digits", 40): Training(40, 40, 1, 0.1, 0.02),
@@ -97,19 +121,23 @@ class Arguments(Common):
     """Names of the rows to measure; default: all."""
 
 
-def measure(of_seed: Seed, terms: Terms, folder: str) -> dict[str, dict[str, float]]:
-    """SGD and learning with live search, both with the terms; the targets in `folder` serve all rows of the seed."""
-    data, found = of_seed.data, {}
-    for method in ("SGD", "live"):
+def measure(of_seed: Seed, row: Row, folder: str) -> dict[str, dict[str, float]]:
+    """SGD and learning with live search, both with what the row has; the targets in `folder` serve all rows of the seed."""
+    data, found, terms = of_seed.data, {}, row.terms
+    if row.judged:
+        terms = (*terms, (row.judged, out_of_fold(of_seed, FOLDS)))
+    options = of_seed.training.options | {"epochs": row.epochs * of_seed.training.epochs}
+    for method in row.methods:
         (network,) = of_seed.starts()
         objective: Objective = CrossEntropy(terms)
-        settings: TrainConfig = SgdConfig(**of_seed.training.options)
+        settings: TrainConfig = SgdConfig(**options)
         if method == "live":
             (targets,) = of_seed.searched(folder, subspaces=1)
-            objective, settings = (
-                regression(targets, LearnConfig(), len(network) - 1, terms),
-                LearnConfig(**of_seed.training.options),
-            )
+            objective, settings = regression(targets, LearnConfig(), len(network) - 1, terms), LearnConfig(**options)
+        if row.fading:
+            objective = Fading(objective, settings.epochs * len(even_batches(len(data.train), settings.batch)))
+        if row.blocks:
+            objective = EveryBlock(objective, row.blocks, data.num_classes)
         fit(network, data.train, data.validation, objective, settings, seed=of_seed.seed, precision=PRECISION)
         answers = of_seed.answers([network])
         found[method] = {"test": answers["member"], "test_nll": answers["member_nll"]}
@@ -125,17 +153,17 @@ def run(arguments: Arguments) -> dict[str, Any]:
     training = TRAINING[key(source), arguments.images]
     width = 4 if key(source) == "digits" else 32
     size = Size(width=width, solutions=1, training=((key(source), training),), es=EsConfig(population=32))
-    chosen = {name: terms for name, terms in ROWS.items() if not arguments.rows or name in ("nothing else", *arguments.rows)}
+    chosen = {name: row for name, row in ROWS.items() if not arguments.rows or name in ("nothing else", *arguments.rows)}
     makers: dict[tuple[Any, ...], Callable[[], Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for seed in arguments.seeds:
             of_seed = Seed.of(arguments, size, source, seed)
-            makers |= {(seed, name): partial(measure, of_seed, terms, folder) for name, terms in chosen.items()}
+            makers |= {(seed, name): partial(measure, of_seed, row, folder) for name, row in chosen.items()}
         made = Parts(arguments.out, NAME, size).all(f"{NAME}, {key(source)}", makers)
     plain = [made[seed, "nothing else"]["SGD"] for seed in arguments.seeds]
     rows = {}
-    for name in chosen:
-        for method in ("SGD", "live"):
+    for name, row in chosen.items():
+        for method in row.methods:
             seeds = [made[seed, name][method] for seed in arguments.seeds]
             rows[f"{method}, {name}"] = {"seeds": seeds, "against_sgd": against(seeds, plain)}
     return {
