@@ -17,7 +17,7 @@ call ends before its time is over, between two batches or epochs. The order:
 7. Fig. 4, on the last data set: accuracy by population and generations of the paper's algorithm, on 2000 images and then on all
 8. MNIST with the paper's 1000 epochs
 
-Expected times are counts, as those of `decouple estimate`: operations at 396 TFLOP/s (bfloat16, 40 % of an H100's data sheet), but at
+Expected times are counts, as those of `decouple estimate`: operations at 297 TFLOP/s (bfloat16, 30 % of an H100's data sheet), but at
 least 8 µs a kernel. Once pieces are done, the times are multiplied by what these took over what was expected of them. Rows have the
 settings of the presets and are not tuned. Writes paper_scale.json, .md, .png and .svg into --out.
 """

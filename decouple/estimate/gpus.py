@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from decouple.errors import ConfigError, did_you_mean
 from decouple.estimate.work import Work
 
-REACHED = 0.4
-"""Share of the peak that convolutions of hundreds of channels are assumed to reach."""
+REACHED = 0.3
+"""Share of the peak that convolutions of hundreds of channels are assumed to reach; an H100 has reached 0.31
+(`benchmarks.gpu_check`)."""
 STREAMED = 0.6
 """Share of the bandwidth that is assumed."""
 LAUNCH = 8e-6
