@@ -226,7 +226,7 @@ def check_graphs(setting: Setting) -> dict[str, Any]:
                 cast(nn.Sequential, network.stages[-1]).insert(1, nn.Dropout(0.2))
                 loop = Loop(network, make_optimizer(network, TrainConfig(), batch=35), objectives[name](), 1.0, precision)
                 if not capture:
-                    loop.graphs[state_of(network.train())] = cast(Any, _Eagerly(loop, setting.device))
+                    loop.graphs[state_of(network.train())] = cast(Any, lambda gradient, batch: gradient(batch))
                 _take_epochs(loop, setting)
                 digests.append(network.digest)
                 if capture:
@@ -236,17 +236,6 @@ def check_graphs(setting: Setting) -> dict[str, Any]:
     if setting.device.type == "cuda" and set(captured.values()) != {2}:
         raise CheckError(f"expected a graph for each of two sizes of a batch: {captured}")
     return captured
-
-
-class _Eagerly:
-    """Takes the place of `Graphs`."""
-
-    def __init__(self, loop: Loop, device: torch.device) -> None:
-        self._taken_by, self._device = loop, device
-
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        parameters = [p for p in self._taken_by.network.parameters() if p.requires_grad]
-        return self._taken_by._backward(parameters, self._device, "check", batch)
 
 
 def _take_epochs(loop: Loop, setting: Setting) -> None:

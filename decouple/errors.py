@@ -102,7 +102,8 @@ def first_line(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch raises a class of its own on a GPU, and a RuntimeError that only its text tells from others on a CPU."""
+    """torch raises a class of its own on a GPU, and a RuntimeError that only its text tells from others on a CPU; and what ends a
+    CUDA graph early raises another error behind the first."""
     known = (
         "alloc_cpu",
         "DefaultCPUAllocator",
@@ -111,7 +112,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         "Storage size calculation overflowed",
         "CUBLAS_STATUS_ALLOC_FAILED",
     )
-    return isinstance(error, MemoryError) or any(text in str(error) for text in known)
+    before = error.__context__
+    here = isinstance(error, MemoryError) or any(text in str(error) for text in known)
+    return here or (before is not None and is_out_of_memory(before))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

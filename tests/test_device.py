@@ -94,6 +94,9 @@ def test_other_errors_stay_what_they_are() -> None:
 )
 def test_what_a_lack_of_memory_looks_like(error: Exception, full: bool) -> None:
     assert is_out_of_memory(error) == full
+    later = RuntimeError("operation failed due to a previous error during capture")
+    later.__context__ = error
+    assert is_out_of_memory(later) == full
 
 
 def test_a_process_takes_no_more_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:

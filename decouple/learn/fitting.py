@@ -148,6 +148,7 @@ def fit(
         loop = Loop(network, training.optimizer, shared, settings.clip, precision, group)
         training.run(loop, train, validation, seed, watch)
     network.load_state_dict(training.best)
+    network.zero_grad()  # gradients may be those of a CUDA graph, and keep its memory
     return training.fit
 
 

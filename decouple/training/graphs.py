@@ -45,7 +45,6 @@ class _Captured(NamedTuple):
 class Graphs:
     """The graphs of a training, one for each shape that its batches have."""
 
-    gradient: Gradient
     parameters: list[nn.Parameter]
     memory: Remembering | None = None
     """The objective, if it carries something from step to step."""
@@ -59,33 +58,33 @@ class Graphs:
     _settled: bool = False
     """Whether a step has waited for nothing: libraries and objectives have set themselves up."""
 
-    def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """See `Gradient`."""
+    def __call__(self, gradient: Gradient, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What `gradient` does, which is the same at every step."""
         shape = _shape_of(batch)
         if shape not in self.captured:
             if not self._settled or shape not in self._streams:
-                return self._eagerly(batch, self._streams.setdefault(shape, {}))
-            self.captured[shape] = self._capture(batch, self._streams[shape])
+                return self._eagerly(gradient, batch, self._streams.setdefault(shape, {}))
+            self.captured[shape] = self._capture(gradient, batch, self._streams[shape])
         return self._replay(self.captured[shape], batch)
 
-    def _eagerly(self, batch: Batch, streams: Streams) -> tuple[Tensor, Tensor]:
+    def _eagerly(self, gradient: Gradient, batch: Batch, streams: Streams) -> tuple[Tensor, Tensor]:
         self._taken += 1
         batch = batch._replace(streams=streams)
         _seed(batch, batch.seed)
         if self._settled or not 1 < self._taken <= SETTLING:
-            return self.gradient(batch)
+            return gradient(batch)
         before = torch.cuda.get_sync_debug_mode()
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                found = self.gradient(batch)
+                found = gradient(batch)
             finally:
                 torch.cuda.set_sync_debug_mode(before)
         self._settled = not any("synchronizing" in str(each.message) for each in said)
         return found
 
-    def _capture(self, batch: Batch, streams: Streams) -> _Captured:
+    def _capture(self, gradient: Gradient, batch: Batch, streams: Streams) -> _Captured:
         given = batch._replace(
             inputs=batch.inputs.clone(),
             labels=batch.labels.clone(),
@@ -101,7 +100,7 @@ class Graphs:
         pool = others[0].pool() if others else None
         # thread_local: batches are made in another thread meanwhile.
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            loss, norm = self.gradient(given)
+            loss, norm = gradient(given)
             if self.memory is not None:
                 for name, value in self.memory.memory().items():
                     self._carried[name].copy_(value)

@@ -95,8 +95,8 @@ class Loop:
         if state not in self.graphs:
             self.graphs.clear()
             memory = self.objective if isinstance(self.objective, Remembering) else None
-            self.graphs[state] = Graphs(gradient, parameters, memory)
-        return self.graphs[state]
+            self.graphs[state] = Graphs(parameters, memory)
+        return partial(self.graphs[state], gradient)
 
     def _backward(
         self, parameters: list[nn.Parameter], device: torch.device, what: str, batch: Batch
