@@ -9,7 +9,7 @@ image, which cost three times as many epochs as what they judge, beside SGD with
 rows have the learning rate and the weight decay that suit SGD; a seed's rows share images, searched targets and the network's start.
 Test accuracy and NLL, and the difference to plain SGD.
 
-Writes figures/terms-IMAGES.json and .md.
+Writes figures/terms-IMAGES.json and .md, or terms-IMAGES-NAME.
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ class Arguments(Common):
     seeds: tuple[int, ...] = (0, 1, 2)
     rows: tuple[str, ...] = ()
     """Names of the rows to measure; default: all."""
+    name: str = ""
+    """Added to the names of the files, where only some rows are measured."""
 
 
 def measure(of_seed: Seed, row: Row, folder: str) -> dict[str, dict[str, float]]:
@@ -188,7 +190,11 @@ def main(arguments: Arguments) -> None:
     figures = run(arguments)
     settings = {"seeds": list(arguments.seeds), **figures.pop("settings")}
     path = write_receipt(
-        f"{NAME}-{arguments.images}", figures, settings=settings, device=arguments.device, folder=arguments.figures
+        f"{NAME}-{arguments.images}{arguments.name and '-'}{arguments.name}",
+        figures,
+        settings=settings,
+        device=arguments.device,
+        folder=arguments.figures,
     )
     write_table(path, as_markdown(figures))
 

@@ -412,6 +412,8 @@ def test_the_table_of_terms_is_the_benchmarks() -> None:
         figures = json.loads(file.with_suffix(".json").read_text())["figures"]
         assert file.read_text() == terms.as_markdown(figures)
         assert file.read_text().strip() in RESULTS.read_text()
+        if file.stem != "terms-2000":
+            continue
         gains = [figures["rows"][f"{method}, similarity, 10"]["against_sgd"]["mean"] for method in ("SGD", "live")]
         assert f"is worth {gains[0]:.1f} to {gains[1]:.1f} points" in RESULTS.read_text()
         assert f"gains {gains[1]:.1f} points over SGD on {figures['images']} images of CIFAR-10" in README.read_text()
