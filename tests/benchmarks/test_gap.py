@@ -66,8 +66,8 @@ def test_a_term_is_tuned_with_its_twin_beside_it(tmp_path: Path) -> None:
     for name, setting in zip(names, ("sgd.similarity", "learn.similarity"), strict=True):
         row = figures["rows"][name]
         assert [len(trial) for trial in row["trials"]] == [4] * 3, "three settings are tuned by as many trials"
-        assert {trial[setting] for trial in row["trials"]} <= {1.0, 3.0, 10.0, 30.0}
-        assert row["chosen"][setting] in (1.0, 3.0, 10.0, 30.0)
+        assert {trial[setting] for trial in row["trials"]} <= {3.0, 10.0, 30.0}
+        assert row["chosen"][setting] in (3.0, 10.0, 30.0)
     figures["rows"]["SGD"]["chosen"] |= {"sgd.lr": 0.3}
     (tmp_path / "gap-other.json").write_text(json.dumps({"figures": figures}))
     elsewhere = gap.replace(arguments, settings_of="other", figures=tmp_path, rows=())
@@ -82,6 +82,23 @@ def test_a_term_is_tuned_with_its_twin_beside_it(tmp_path: Path) -> None:
     assert found["mean"] == pytest.approx(sum(gains) / 2)
     assert found["high"] - found["low"] == pytest.approx(12.706 * abs(gains[0] - gains[1]), rel=1e-3), "Student's, of two"
     assert names[1] in gap.as_markdown(figures).splitlines()[-1]
+
+
+def test_three_seeds_decide_among_finalists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = gap.Arguments(out=tmp_path, case="tiny", seeds=(0, 1, 2, 3), finalists=2)
+    trials = [gap.Trial("sgd", {"sgd.lr": lr}, 0, accuracy) for lr, accuracy in ((0.1, 0.9), (0.2, 0.89), (0.4, 0.8))]
+    tuning = gap.Tuning(gap.CASES["tiny"].config, {"sgd": {"sgd.lr": [0.1, 0.2, 0.4]}}, trials, 60)
+    asked = []
+
+    def measured(
+        arguments: gap.Arguments, chosen: gap.Case, row: str, values: dict[str, float], seed: int
+    ) -> dict[str, float]:
+        asked.append((values["sgd.lr"], seed))
+        return {"validation": {0.1: 0.85, 0.2: 0.88, 0.4: 1.0}[values["sgd.lr"]]}
+
+    monkeypatch.setattr(gap, "measured", measured)
+    assert gap.screened(arguments, gap.CASES["tiny"], "SGD", tuning).values == {"sgd.lr": 0.2}
+    assert sorted(asked) == [(0.1, 1), (0.1, 2), (0.2, 1), (0.2, 2)]
 
 
 def test_rows_share_a_folder_with_data_at_a_path(tmp_path: Path) -> None:
