@@ -16,8 +16,7 @@ from decouple.config import LearnConfig, RunConfig
 from decouple.data import ImageData, Split
 from decouple.data.images import as_float
 from decouple.estimate.work import Work, counted, of_images
-from decouple.fitness import terms_of
-from decouple.learn.objective import CrossEntropy, regression
+from decouple.learn.objective import cross_entropy, regression
 from decouple.networks import Stages
 from decouple.networks.state import own_copy
 from decouple.q0.trajectories import ChainObjective, gradient_steps
@@ -182,7 +181,7 @@ def training_work(config: RunConfig, networks: dict[int, Stages], data: ImageDat
     targets = _Zeros(own.shapes(data.image_shape))
     learned = trained(own, regression(targets, config.learn, len(own) - 1), config.learn.batch, learned_epochs(config))
     for groups in config.baselines:
-        learned += trained(networks[groups], CrossEntropy(terms_of(config.sgd)), config.sgd.batch, config.sgd.epochs)
+        learned += trained(networks[groups], cross_entropy(config.sgd), config.sgd.batch, config.sgd.epochs)
     teacher = own_copy(own).eval().requires_grad_(False) if q0.alpha else None
     objective = ChainObjective(ImageTask(data), teacher, q0.alpha, q0.temperature)
     return learned, trained(own, objective, q0.batch, trajectories(config) * q0.epochs_before(q0.cycles))
@@ -214,7 +213,7 @@ def _time_step(config: RunConfig, network: Stages, data: ImageData) -> float:
     train = data.train.subset(torch.arange(min(config.learn.batch, 64)) % len(data.train))
     optimizer = make_optimizer(network, config.learn, batch=len(train))
     batches = epoch_batches(len(train), len(train), seed=0, epoch=0)
-    loop = Loop(network, optimizer, CrossEntropy(terms_of(config.sgd)), config.learn.clip, config.precision)
+    loop = Loop(network, optimizer, cross_entropy(config.sgd), config.learn.clip, config.precision)
     loader = ImageLoader(network, train, augmentation=config.learn.augment, precision=config.precision, seed=0)
 
     def step() -> None:

@@ -16,9 +16,8 @@ from decouple.data.images import Split, check_scale, in_unit_scale
 from decouple.device import memory_for
 from decouple.errors import ConfigError, expect
 from decouple.files import save_tensors, try_tensors
-from decouple.fitness import terms_of
 from decouple.formats import percent, plural
-from decouple.learn.objective import CrossEntropy, Regression, Targets, regression
+from decouple.learn.objective import Regression, Targets, cross_entropy, regression
 from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_batches, check_fit, check_trainable, expect_stages
 from decouple.networks.stages import Stages
@@ -335,7 +334,7 @@ def train_sgd(
     expect(config, SgdConfig, "config")
     watch = Watch(record, logger, "sgd")
     options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "watch": watch}
-    return fit(network, train, validation, CrossEntropy(terms_of(config)), config, **options)
+    return fit(network, train, validation, cross_entropy(config), config, **options)
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

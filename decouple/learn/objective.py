@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from decouple.config import LearnConfig
+from decouple.config.fitness import FitnessConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError
 from decouple.fitness import Candidates, Company, Terms, fitness, networks_in, terms_of
@@ -191,3 +192,8 @@ class CrossEntropy:
         judge = partial(apply_stage, network.stages[-1])
         candidates = Candidates(values, logits.float(), batch.labels, company, judge, batch.positions)
         return -fitness(candidates, self.terms).mean()
+
+
+def cross_entropy(config: FitnessConfig) -> CrossEntropy:
+    """The baseline's objective that `config` asks for."""
+    return CrossEntropy(terms_of(config))

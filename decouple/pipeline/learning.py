@@ -15,9 +15,8 @@ from decouple.data.images import Split, as_float
 from decouple.device import search_dtype
 from decouple.evaluation import evaluate
 from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
-from decouple.fitness import terms_of
 from decouple.learn.fitting import Checkpoint, Fit, Watch, fit, recorded_epochs
-from decouple.learn.objective import CrossEntropy, regression
+from decouple.learn.objective import cross_entropy, regression
 from decouple.networks import Stages
 from decouple.pipeline.context import Placed, Run
 from decouple.pipeline.searching import search_identity
@@ -138,7 +137,7 @@ def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | Non
         for trained in networks:
             if _is_whole(run, trained):
                 continue
-            objective: Objective = CrossEntropy(terms_of(trained.settings))
+            objective: Objective = cross_entropy(trained.settings)
             evaluations = 0
             if trained.solution is not None:
                 if trained.after is None:

@@ -16,9 +16,8 @@ from decouple.config import LearnConfig, RunConfig, TuneConfig
 from decouple.data import ImageData
 from decouple.errors import ConfigError, NotFiniteError, expect
 from decouple.files import load_record, save_record, try_record
-from decouple.fitness import terms_of
 from decouple.learn.fitting import Checkpoint, fit
-from decouple.learn.objective import CrossEntropy, regression
+from decouple.learn.objective import cross_entropy, regression
 from decouple.loggers import LoggerLike
 from decouple.networks import Stages
 from decouple.networks.build import build_network
@@ -253,7 +252,7 @@ def _score(shared: _Shared, device: str, plan: _Plan) -> list[float]:
                 [network], data, plan.work, config=config.q0, seed=config.seed, precision=config.precision
             )
             return [accuracy(cast(Stages, ensemble), data.validation)]
-        objective: Objective = CrossEntropy(terms_of(trained.settings))
+        objective: Objective = cross_entropy(trained.settings)
         if shared.targets is not None and plan.method == "learn":
             objective = regression(shared.targets, cast(LearnConfig, trained.settings), len(network) - 1)
         return fit(
