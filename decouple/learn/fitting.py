@@ -147,7 +147,6 @@ def fit(
         loop = Loop(network, training.optimizer, shared, settings.clip, precision, group)
         training.run(loop, train, validation, seed, watch)
     network.load_state_dict(training.best)
-    network.zero_grad()  # gradients may be those of a CUDA graph, and keep its memory
     return training.fit
 
 
@@ -222,6 +221,7 @@ class _Training:
                     if self.checkpoint is not None and time.monotonic() - written >= self.checkpoint.seconds:
                         self.save()
                         written = time.monotonic()
+        self.network.zero_grad()  # gradients may be those of a CUDA graph, and keep its memory
 
     def _epoch(self, loop: Loop, train: Split, fetch: Rows | None, epoch: int, seed: int, *, first: bool) -> None:
         """Take the steps of an epoch."""
