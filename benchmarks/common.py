@@ -193,12 +193,19 @@ def searched(problem: Problem, config: SearchConfig, folder: str, *, solutions: 
 
 @torch.no_grad()
 def starts_of(problem: Problem, targets: Sequence[Tensor]) -> list[Tensor]:
-    """By point: (N, …) where the search began, the network's activations given the targets (N, …) before it."""
+    """By point: (N, …) where the search began, the network's activations given the targets (N, …) before it.
+
+    Args:
+        targets: of the last points; before these the network's own activations stand.
+    """
+    first = len(problem.points) - len(targets)
     starts: list[list[Tensor]] = [[] for _ in problem.points]
     for start, end, values, _ in problem.batches():
         for found, point in zip(starts, problem.points, strict=True):
-            found.append(problem.judge.advance(point.index, values).float())
-            values = targets[point.index][start:end].to(values.device)
+            values = problem.judge.advance(point.index, values)
+            found.append(values.float())
+            if point.index >= first:
+                values = targets[point.index - first][start:end].to(values.device)
     return [torch.cat(found) for found in starts]
 
 

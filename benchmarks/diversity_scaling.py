@@ -99,7 +99,7 @@ def measure(problem: Problem, size: DiversitySize, algorithm: str, block: int) -
     every = torch.arange(len(problem.split))
     with tempfile.TemporaryDirectory() as folder:
         stores = searched(problem, config, folder, solutions=range(max(size.runs)))
-        targets = [store.rows(every)[block] for store in stores]
+        targets = [store.rows(every)[block - store.first_searched] for store in stores]
         start = starts_of(problem, stores[0].rows(every))[block].cpu()
         probability = torch.stack([(-store.diagnostics()["after"][block]).exp() for store in stores])
     moves = torch.stack([displacement(target, start) for target in targets])
