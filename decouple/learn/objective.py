@@ -89,8 +89,14 @@ class Regression:
     """mean: as above; sum: the squared error of a block is summed over its elements, and averaged over images."""
 
     def check(self, train: Split, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Raise DataError of targets of other images, NetworkError of targets whose shapes are not those of the search points."""
+        """Raise DataError of targets of other images, ConfigError where a block that is supervised has none, NetworkError of targets
+        whose shapes are not those of the search points."""
         self.targets.check(train)
+        if self.skip < self.targets.first_searched:
+            raise ConfigError(
+                f"skip = {self.skip}: the targets begin at block {self.targets.first_searched}; skip as many blocks, or search with "
+                "points = all"
+            )
         searched = [tuple(rows.shape[1:]) for rows in self.targets.rows(torch.tensor([0], device="cpu"))]
         shapes = list(shapes)[self.targets.first_searched :]
         if shapes != searched:

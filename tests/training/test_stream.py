@@ -81,7 +81,7 @@ def test_a_thread_changes_no_bit(data: ImageData, targets: _Targets, precision: 
 def test_a_store_on_disk_gives_what_one_in_memory_gives(
     data: ImageData, network: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = SearchConfig(batch=24, es=EsConfig(population=4, generations=1))
+    config = SearchConfig(batch=24, points="all", es=EsConfig(population=4, generations=1))
     in_memory = search_solution(network, data.train, tmp_path, config=config)
     losses = [_epoch(_network(data), data, Regression(in_memory), ahead=2, precision="bfloat16")]
     monkeypatch.setattr(store, "IN_MEMORY_BYTES", 0)
