@@ -21,7 +21,6 @@ figures/gap-CASE.json and .md.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -46,6 +45,7 @@ from decouple.config import (
     TuneConfig,
 )
 from decouple.errors import ConfigError
+from decouple.files import read_json
 from decouple.pipeline import RunDirectory
 from decouple.pipeline.trials import Trial, Tuning, configured
 from decouple.pipeline.tune import tune
@@ -257,7 +257,7 @@ def choice(arguments: Arguments, chosen: Case, row: str) -> dict[str, Any]:
     """The settings of a row, and the trials that they were chosen by."""
     if arguments.settings_of is not None:
         path = arguments.figures / f"gap-{arguments.settings_of}.json"
-        there = json.loads(path.read_text(encoding="utf-8"))["figures"]["rows"] if path.exists() else {}
+        there = read_json(path)["figures"]["rows"] if path.exists() else {}
         if row not in there:
             raise ConfigError(f"--settings-of {arguments.settings_of}: {path} has no row '{row}'; measure that case first")
         return {"chosen": there[row]["chosen"], "at_edge": [], "trials": []}

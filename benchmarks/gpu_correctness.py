@@ -40,7 +40,7 @@ from decouple.q0 import train_population
 from decouple.search import EvolutionStrategy, Judge, TargetStore, search_batch, search_solution
 from decouple.seeds import generator
 from decouple.training.batches import epoch_batches
-from decouple.training.graphs import state_of
+from decouple.training.graphs import granted
 from decouple.training.loop import Loop
 from decouple.training.objectives import Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
@@ -226,7 +226,7 @@ def check_graphs(setting: Setting) -> dict[str, Any]:
                 cast(nn.Sequential, network.stages[-1]).insert(1, nn.Dropout(0.2))
                 loop = Loop(network, make_optimizer(network, TrainConfig(), batch=35), objectives[name](), 1.0, precision)
                 if not capture:
-                    loop.graphs[state_of(network.train())] = cast(Any, lambda gradient, batch: gradient(batch))
+                    loop.graphs[granted(network.train())] = cast(Any, lambda gradient, batch: gradient(batch))
                 _take_epochs(loop, setting)
                 digests.append(network.digest)
                 if capture:

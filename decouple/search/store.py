@@ -39,8 +39,7 @@ class Shard:
         """The file that keeps `result` for the images that were searched, targets as `dtype`, from the first point on that was
         searched: those before it are the network's own activations, and most of the bytes. Raises NotFiniteError: a target is
         not finite, or is too large for `dtype`."""
-        kept = range(_first_searched(result.stops), len(result.stops))
-        tensors = {f"target.{i}": _stored(result.targets[i], dtype) for i in kept}
+        tensors = {f"target.{i}": _stored(result.targets[i], dtype) for i in _kept(result.stops)}
         tensors |= {f"curve.{i}": curve for i, curve in enumerate(result.curves)}
         tensors |= {"ids": searched.ids, "before": result.before, "after": result.after}
         tensors |= {"solved": result.solved, "displacement": result.displacement, "cosine": result.cosine}
@@ -78,9 +77,9 @@ class TargetStore:
         """Size of the targets."""
         for shard in shards:
             tensors, meta = shard.read()
-            self.first_searched = _first_searched(meta["stops"])
+            self._kept = _kept(meta["stops"])
+            self.first_searched = self._kept.start
             """The first search point that was evolved."""
-            self._kept = range(self.first_searched, len(meta["stops"]))
             targets = [tensors[f"target.{point}"] for point in self._kept]
             self.nbytes += sum(of_point.nbytes for of_point in targets)
             self.shapes = [tuple(of_point.shape[1:]) for of_point in targets]
@@ -167,7 +166,7 @@ class TargetStore:
         sizes = torch.tensor(counts, dtype=torch.float32, device="cpu")
         share = sizes / sizes.sum()
         found = []
-        for point in range(len(self._contents[0][1]["stops"])):
+        for point in range(self._kept.stop):
             curves = [tensors[f"curve.{point}"] for tensors, _ in self._contents]
             longest = max(map(len, curves))
             padded = [torch.cat([curve, curve[-1:].expand(longest - len(curve))]) for curve in curves]
@@ -190,9 +189,9 @@ class TargetStore:
         return sum(int(meta["failed"]) for _, meta in self._contents)
 
 
-def _first_searched(stops: Sequence[str]) -> int:
-    """The first search point that was evolved, by what ended each; the last one, if none was."""
-    return next((point for point, stop in enumerate(stops) if stop != NOT_SEARCHED), len(stops) - 1)
+def _kept(stops: Sequence[str]) -> range:
+    """The search points whose targets are kept, by what ended each: from the first that was evolved on; the last, if none was."""
+    return range(next((point for point, stop in enumerate(stops) if stop != NOT_SEARCHED), len(stops) - 1), len(stops))
 
 
 def _stored(target: Tensor, dtype: torch.dtype) -> Tensor:

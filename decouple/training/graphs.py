@@ -65,12 +65,13 @@ class Graphs:
             if not self._settled or shape not in self._streams:
                 return self._eagerly(gradient, batch, self._streams.setdefault(shape, {}))
             self.captured[shape] = self._capture(gradient, batch, self._streams[shape])
+        _seed(self._streams[shape], batch.seed)
         return self._replay(self.captured[shape], batch)
 
     def _eagerly(self, gradient: Gradient, batch: Batch, streams: Streams) -> tuple[Tensor, Tensor]:
         self._taken += 1
         batch = batch._replace(streams=streams)
-        _seed(batch, batch.seed)
+        _seed(streams, batch.seed)
         if self._settled or not 1 < self._taken <= SETTLING:
             return gradient(batch)
         before = torch.cuda.get_sync_debug_mode()
@@ -112,7 +113,6 @@ class Graphs:
         self._carry()
         given = captured.batch
         torch._foreach_copy_([given.inputs, given.labels, *given.rows], [batch.inputs, batch.labels, *batch.rows])
-        _seed(given, batch.seed)
         for parameter, gradient in zip(self.parameters, captured.gradients, strict=True):
             parameter.grad = gradient
         captured.graph.replay()
@@ -137,19 +137,18 @@ def capturable(network: nn.Module, objective: Objective) -> bool:
     return others is not None and all(map(_is_known, chain(network.modules(), *(other.modules() for other in others))))
 
 
-def state_of(network: nn.Module) -> Hashable:
-    """What a graph takes for granted: where weights and buffers are, which are trained, and the modes."""
+def granted(network: nn.Module) -> Hashable:
+    """What a graph takes for granted of a network: where weights and buffers are, which are trained, and the modes."""
     tensors = chain(network.parameters(), network.buffers())
     return (
         tuple((tensor.data_ptr(), tensor.requires_grad) for tensor in tensors),
         tuple(module.training for module in network.modules()),
-        any(map(_is_hooked, network.parameters())),
     )
 
 
-def _seed(batch: Batch, seed: int) -> None:
-    """Let a batch's generators draw what those of a step with this seed draw."""
-    for path, stream in (batch.streams or {}).items():
+def _seed(streams: Streams, seed: int) -> None:
+    """Let these generators draw what those of a step with this seed draw."""
+    for path, stream in streams.items():
         stream.manual_seed(derive(seed, *path))
 
 

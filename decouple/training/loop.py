@@ -14,7 +14,7 @@ from decouple import device as devices
 from decouple.errors import NetworkError, NotFiniteError
 from decouple.seeds import derive
 from decouple.torch_state import generators_kept, plain_torch
-from decouple.training.graphs import Gradient, Graphs, capturable, state_of
+from decouple.training.graphs import Gradient, Graphs, capturable, granted
 from decouple.training.objectives import Objective, Remembering
 from decouple.training.processes import ALONE, Group
 from decouple.training.stream import AHEAD, Batch, Loader, made_ahead
@@ -91,7 +91,7 @@ class Loop:
         gradient = partial(self._backward, parameters, device, what)
         if device.type != "cuda" or self.group.size > 1 or not capturable(self.network, self.objective):
             return gradient
-        state = state_of(self.network)
+        state = granted(self.network)
         if state not in self.graphs:
             self.graphs.clear()
             memory = self.objective if isinstance(self.objective, Remembering) else None

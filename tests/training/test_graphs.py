@@ -21,7 +21,7 @@ from decouple.networks import Stages
 from decouple.networks.state import own_copy
 from decouple.q0.trajectories import ChainObjective
 from decouple.tasks import ImageTask
-from decouple.training.graphs import _seed, capturable, state_of
+from decouple.training.graphs import _seed, capturable, granted
 from decouple.training.stream import Batch
 
 
@@ -81,7 +81,7 @@ class _Own(ImageTask):
 
 def test_what_a_graph_takes_for_granted_is_noticed(network: Stages) -> None:
     changed = own_copy(network).train()
-    states = [state_of(changed)]
+    states = [granted(changed)]
     weight = changed.stages[-1][-1].weight  # type: ignore[index]
     for change in (
         lambda: weight.requires_grad_(False),
@@ -89,9 +89,9 @@ def test_what_a_graph_takes_for_granted_is_noticed(network: Stages) -> None:
         lambda: changed.stages[0].eval(),
     ):
         change()
-        states.append(state_of(changed))
+        states.append(granted(changed))
     assert len(set(states)) == 4
-    assert state_of(changed) == states[-1]
+    assert granted(changed) == states[-1]
 
 
 def test_generators_that_are_kept_draw_what_those_of_each_step_draw() -> None:
@@ -100,6 +100,6 @@ def test_generators_that_are_kept_draw_what_those_of_each_step_draw() -> None:
     for seed in (3, 4, 4):
         batch = Batch(torch.arange(2), torch.zeros(2, 1), torch.zeros(2), [], seed=seed)
         kept = batch._replace(streams=streams)
-        _seed(kept, seed)
+        _seed(streams, seed)
         drawn = [torch.rand(3, generator=each.generator("live", device=torch.device("cpu"))) for each in (batch, kept)]
         assert torch.equal(*drawn)
