@@ -120,7 +120,7 @@ class Comparison(Record):
 
 
 class Ways(Record):
-    """A figure of the best single member, and of equally many members chosen and weighted in three ways on the prior part."""
+    """A figure of the best single member, and of equally many members chosen and weighted in some ways on the prior part."""
 
     single: float
     uniform: float
@@ -129,6 +129,8 @@ class Ways(Record):
     """The heaviest members of the learned prior, weights renormalised."""
     greedy: float
     """As many picks by greedy forward selection with replacement (Caruana et al. 2004)."""
+    calibrated: float | None = None
+    """The learned prior's, with `Q0Results.temperature`; None: on text."""
 
 
 class Interval(Record):
@@ -207,6 +209,8 @@ class Q0Results(Headlines):
     members: list[Member]
     epochs: int
     """Total epochs of all trajectories, without the learning that seeded them."""
+    temperature: float | None = None
+    """Of the learned prior's probabilities, fitted on the prior part; below 1 it makes them surer. None: text."""
 
     def rows(self) -> list[Row]:
         name, score = next(iter(self.scores.items()))
@@ -214,6 +218,7 @@ class Q0Results(Headlines):
             "single": "best single member",
             "uniform": f"{plural(self.size, 'member')}, uniform",
             "learned_prior": f"learned prior, {plural(self.members_used, 'member')}",
+            "calibrated": f"learned prior, calibrated (T = {self.temperature:.2f})" if self.temperature else "",
             "greedy": "greedy selection",
         }
         form = "{:.2%}" if name == "accuracy" else "{:.4f}"
@@ -222,6 +227,7 @@ class Q0Results(Headlines):
             *(
                 (f"q0: {text}", form.format(getattr(score, way)), f"{getattr(self.test_nll, way):.4f}")
                 for way, text in names.items()
+                if text
             ),
         ]
 
@@ -294,7 +300,7 @@ class Curves(Record):
     q0_size: dict[str, list[float]]
     """Test NLL against the number of members, 1 to all, by the ways to choose them (see `Ways`)."""
     calibration: dict[str, Calibration] = {}
-    """Of the best single member (`single`) and of the learned prior's ensemble, on test images."""
+    """Of the best single member (`single`), and of the learned prior's ensemble before and after it was calibrated, on test images."""
     search: dict[str, list[list[float]]] = {}
     """By search point, for each solution: mean cross-entropy of the best so far, before the first generation and after
     each."""

@@ -10,6 +10,7 @@ from decouple.analysis.entropy import class_entropy, collision_entropy, effectiv
 from decouple.analysis.rank import effective_rank
 from decouple.analysis.resampling import bootstrap_mean, half_samples, interval
 from decouple.analysis.similarity import cosine_distance
+from decouple.analysis.temperature import fit_temperature, tempered
 from decouple.results import Interval
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "effective_rank",
     "effective_solutions",
     "error_overlap",
+    "fit_temperature",
     "half_samples",
     "interval",
     "reliability",
     "solution_diversity",
+    "tempered",
     "unbiased_cka",
 ]

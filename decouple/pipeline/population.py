@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from decouple.analysis import bootstrap_mean
+from decouple.analysis import bootstrap_mean, tempered
 from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.data import ImageData, load_data
 from decouple.data.images import in_unit_scale
@@ -27,7 +27,7 @@ from decouple.q0.architecture import Architecture, GptArchitecture, ImageArchite
 from decouple.q0.compress import distill
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.members import INDEX, Known, write_index
-from decouple.q0.population import fitted_prior
+from decouple.q0.population import fitted_prior, fitted_temperatures, heaviest
 from decouple.q0.prior import FLOOR, greedy_picks
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
 from decouple.results import NOTICEABLE_WEIGHT, Calibration, Gain, Member, Q0Results, Ways
@@ -136,38 +136,62 @@ class Population:
         run.group.wait()
         if not run.group.first:
             return None
-        answers = [self.answers(snapshot, network) for snapshot in snapshots]
-        truths = {part: torch.stack([task.p_truth(one[part], part) for one in answers]) for part in HELD_OUT}
+        kept = [self.answers(snapshot, network) for snapshot in snapshots]
+        answers = {part: [one[part] for one in kept] for part in HELD_OUT}
+        truths = {part: torch.stack([task.p_truth(one, part) for one in own]) for part, own in answers.items()}
         fitted = fitted_prior(truths["prior"], config.prior, run.config.seed)
-        size = min(config.members or len(snapshots), len(snapshots))
-        write_index(run.directory.path, INDEX, snapshots, fitted.weights, size, Known(self.architecture))
+        temperatures = fitted_temperatures(answers["prior"], fitted.weights, task.labels("prior"))
+        size, known = min(config.members or len(snapshots), len(snapshots)), Known(self.architecture)
+        write_index(run.directory.path, INDEX, snapshots, fitted.weights, temperatures[:size], size, known)
         picks = greedy_picks(truths["prior"], len(snapshots))
         latest = sorted(range(len(snapshots)), key=lambda i: (-snapshots[i].cycle, snapshots[i].trajectory))
         ways = [ways_of(fitted.weights, picks, latest, k) for k in range(1, len(snapshots) + 1)]
-        sizes = [_nlls(truths["test"], chosen) for chosen in ways]
-        tests, chosen = [one["test"] for one in answers], ways[size - 1]
-        mixed = mixtures(tests, chosen)
+        nlls = {
+            part: self._nlls(truths[part], ways, heaviest(answers[part], fitted.weights), temperatures, part)
+            for part in truths
+        }
+        sizes, chosen = nlls["test"], ways[size - 1]
+        mixed = mixtures(answers["test"], chosen)
+        if temperatures:
+            mixed["calibrated"] = tempered(mixed["learned_prior"], temperatures[size - 1])
         results = Q0Results(
             test_nll=Ways(**sizes[size - 1]),
-            prior_nll=Ways(**_nlls(truths["prior"], chosen)),
+            prior_nll=Ways(**nlls["prior"][size - 1]),
             scores=self._scores(mixed, sizes[size - 1]),
             learned_minus_uniform=self._gain(truths["test"], chosen),
             prior_strength=None if math.isinf(fitted.strength) else fitted.strength,
+            temperature=temperatures[size - 1] if temperatures else None,
             size=size,
             members_used=int((chosen["learned_prior"][1] >= NOTICEABLE_WEIGHT).sum()),
-            members=[self._member(snapshot, i, fitted.weights, truths, tests) for i, snapshot in enumerate(snapshots)],
+            members=[
+                self._member(snapshot, i, fitted.weights, truths, answers["test"]) for i, snapshot in enumerate(snapshots)
+            ],
             epochs=self.trajectories * config.epochs_before(config.cycles),
         )
         steps = self.trajectories * gradient_steps(config, task.examples)
-        by_size = {way: [nlls[way] for nlls in sizes] for way in ("uniform", "learned_prior", "greedy")}
+        by_size = {way: [of_size[way] for of_size in sizes] for way in sizes[0] if way != "single"}
         return Evaluation(results, by_size, self._calibration(mixed), steps)
+
+    def _nlls(
+        self, truths: Tensor, ways: Sequence[Chosen], mixed: Iterable[Tensor], temperatures: Sequence[float], part: str
+    ) -> list[dict[str, float]]:
+        """By the number of members, and by way.
+
+        Args:
+            truths: (M, N) probability of the truth by member.
+            mixed: (N, C) answers of the 1, 2, … heaviest members, with their `temperatures`.
+        """
+        found = [_nlls(truths, chosen) for chosen in ways]
+        for of_size, temperature, answers in zip(found, temperatures, mixed, strict=False):  # none of a text
+            of_size["calibrated"] = float(nll(self.task.p_truth(tempered(answers, temperature), part)))
+        return found
 
     def _scores(self, mixed: Mapping[str, Tensor], nlls: Mapping[str, float]) -> dict[str, Ways]:
         of_ways = {way: self.task.scores(answers, nlls[way]) for way, answers in mixed.items()}
         return {name: Ways(**{way: scores[name] for way, scores in of_ways.items()}) for name in of_ways["single"]}
 
     def _calibration(self, mixed: Mapping[str, Tensor]) -> dict[str, Calibration]:
-        found = {way: self.task.calibration(mixed[way]) for way in ("single", "learned_prior")}
+        found = {way: self.task.calibration(mixed[way]) for way in SHOWN if way in mixed}
         return {way: calibration for way, calibration in found.items() if calibration is not None}
 
     def _gain(self, truths: Tensor, ways: Chosen) -> Gain:
@@ -190,6 +214,8 @@ class Population:
         )
 
 
+SHOWN = ("single", "learned_prior", "calibrated")
+"""Ways whose calibration is shown."""
 Chosen = Mapping[str, tuple[Tensor, Tensor]]
 """By way to choose members (see `Ways`): positions (K,) and weights (K,) float64, sum 1."""
 

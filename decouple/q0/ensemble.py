@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,7 @@ class Ensemble(nn.Module):
         members: M networks whose weights have equal names and shapes, (B, …) → logits (B, C) or (B, T, C). Copied. They may
             differ in more than their weights, and be changed later.
         weights: (M,), a tensor or numbers, at least 0, not all 0; normalised here.
+        temperature: of the mixture (see `decouple.analysis.tempered`), above 0; below 1 it makes the answers surer.
         architecture: how a member is built; without it a file can be loaded only where the network is given.
         classes: their names, which the file keeps; by default those of the members.
         evaluation: how members are computed; None: batched where no member convolves, else one after the other, which is
@@ -50,7 +52,7 @@ class Ensemble(nn.Module):
 
     Raises:
         NetworkError: no members, members of different shapes, or one that has no values or cannot be copied.
-        ValueError: weights that do not fit.
+        ValueError: weights that do not fit, or a temperature that is not above 0.
     """
 
     weights: Tensor
@@ -60,12 +62,16 @@ class Ensemble(nn.Module):
         members: Sequence[nn.Module],
         weights: Tensor | Sequence[float] | np.ndarray,
         *,
+        temperature: float = 1.0,
         architecture: Architecture | None = None,
         classes: Sequence[str] = (),
         evaluation: Evaluation | None = None,
     ) -> None:
         super().__init__()
         check_members(members)
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature = {temperature}: expected a finite number above 0")
+        self.temperature = float(temperature)
         with torch.inference_mode(False):
             indices, share = select_members(_as_weights(weights, len(members)), len(members))
             self.members = nn.ModuleList([own_copy(members[i], f"member {i}") for i in indices.tolist()])
@@ -91,7 +97,8 @@ class Ensemble(nn.Module):
         """
         first, weights = self.members[0], self.weights.tolist()
         each = f"{plural(len(weights), 'member')} of {plural(_parameters(first), 'parameter')}, {type(first).__name__}"
-        return f"Ensemble({each}; weights {weights[0]:.3f} to {weights[-1]:.3f})"
+        sure = "" if self.temperature == 1 else f", temperature {self.temperature:.2f}"
+        return f"Ensemble({each}; weights {weights[0]:.3f} to {weights[-1]:.3f}{sure})"
 
     def _repr_html_(self) -> str:
         rows = [(str(i), f"{weight:.3f}") for i, weight in enumerate(self.weights.tolist())]
@@ -111,7 +118,8 @@ class Ensemble(nn.Module):
         logits = self.member_logits(images)
         log_probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
         shape = (-1, *([1] * (logits.dim() - 1)))
-        return torch.logsumexp(log_probabilities + self.weights.to(log_probabilities).log().view(shape), 0)
+        mixed = torch.logsumexp(log_probabilities + self.weights.to(log_probabilities).log().view(shape), 0)
+        return mixed if self.temperature == 1 else (mixed / self.temperature).log_softmax(-1)
 
     @memory_for("an ensemble's answer", "the number of images that are given at once, or of members")
     def member_logits(self, images: Tensor) -> Tensor:
@@ -182,29 +190,31 @@ class Ensemble(nn.Module):
                 f"members that differ in more than their weights cannot be saved together: {difference.text}; "
                 "save the state_dict of each"
             )
-        write_members(Path(path), list(self.members), self.weights, about(self.members, self.classes, self.architecture))
+        known = about(self.members, self.classes, self.architecture)
+        write_members(Path(path), list(self.members), self.weights, self.temperature, known)
 
     @classmethod
     @torch.inference_mode(False)
     def load(
         cls, source: Path | str, k: int | None = None, *, network: nn.Module | None = None, equal: bool = False
     ) -> Ensemble:
-        """The `k` heaviest members of a population, or of a file that `save` wrote. Nothing that a file names is run.
+        """The `k` heaviest members of a population, calibrated for so many, or of a file that `save` wrote, which knows the
+        temperature of all its members only. Nothing that a file names is run.
 
         Args:
             source: a run directory whose q0 stage is done, a folder that `train_population` was given, or a file.
             k: members; None: all that have a weight.
             network: of the members' shape, cut or not; needed only for networks of your own.
-            equal: weigh the chosen members equally; all of them if `k` is None.
+            equal: weigh the chosen members equally, all of them if `k` is None; the temperature is 1.
 
         Raises:
             ConfigError: there is nothing at `source`, the run has no population yet, k is out of range, or `network` is needed.
             DamagedFileError: a file is missing, truncated, altered or another unit's; names it.
             NetworkError: `network` has another shape than the members.
         """
-        members, share, known = read_members(Path(source), k, network, equal=equal)
+        members, share, temperature, known = read_members(Path(source), k, network, equal=equal)
         architecture = known.architecture if network is None else None
-        return cls(members, share, architecture=architecture, classes=known.classes)
+        return cls(members, share, temperature=temperature, architecture=architecture, classes=known.classes)
 
 
 def _parameters(network: nn.Module) -> int:

@@ -165,19 +165,29 @@ def _plain_names(network: nn.Module) -> dict[str, str]:
     return names
 
 
-def write_members(path: Path, members: Sequence[nn.Module], weights: Tensor, known: Known) -> None:
+def write_members(path: Path, members: Sequence[nn.Module], weights: Tensor, temperature: float, known: Known) -> None:
     """Write the file that `read_members` reads. Raises NetworkError: a member keeps state that is no tensor."""
     tensors = {
         f"member.{i}.{name}": value
         for i, member in enumerate(members)
         for name, value in state_of(member, f"member {i}").items()
     }
-    meta = {"members": len(members), "weights": weights.double().tolist(), **asdict(known)}
+    temperatures = [1.0] * (len(members) - 1) + [temperature]
+    meta = {"members": len(members), "weights": weights.double().tolist(), "temperatures": temperatures, **asdict(known)}
     save_tensors(path, tensors, meta, unit=UNIT)
 
 
-def write_index(folder: Path, name: str, snapshots: Sequence[Snapshot], weights: Tensor, k: int, known: Known) -> None:
-    """Note which members the population of a folder has: the `k` heaviest, by `weights` (M,); `name`: INDEX or OWN_INDEX."""
+def write_index(
+    folder: Path,
+    name: str,
+    snapshots: Sequence[Snapshot],
+    weights: Tensor,
+    temperatures: Sequence[float],
+    k: int,
+    known: Known,
+) -> None:
+    """Note which members the population of a folder has: the `k` heaviest, by `weights` (M,), with the temperatures of the 1, 2, …
+    k heaviest, if there are any; `name`: INDEX or OWN_INDEX."""
     kept = torch.zeros_like(weights)
     chosen, share = select_members(weights, k)
     kept[chosen] = share
@@ -185,15 +195,15 @@ def write_index(folder: Path, name: str, snapshots: Sequence[Snapshot], weights:
         {"path": str(snapshot.path.relative_to(folder)), "unit": snapshot.unit, "weight": float(weight)}
         for snapshot, weight in zip(snapshots, kept, strict=True)
     ]
-    index = json.loads(json.dumps({"members": members, **asdict(known)}))  # as it will be read
+    index = json.loads(json.dumps({"members": members, "temperatures": temperatures, **asdict(known)}))  # as it will be read
     if try_record(folder / name, unit=INDEX_UNIT) != index:
         save_record(folder / name, index, unit=INDEX_UNIT)
 
 
 def read_members(
     source: Path, k: int | None, own: nn.Module | None, *, equal: bool
-) -> tuple[list[nn.Module], Tensor, Known]:
-    """Members, their weights (k,) and what is known of them: see `Ensemble.load`."""
+) -> tuple[list[nn.Module], Tensor, float, Known]:
+    """Members, their weights (k,), the temperature, and what is known of them: see `Ensemble.load`."""
     if not source.exists():
         raise ConfigError(f"there is no run directory or file {source}; give one that 'decouple q0' or Ensemble.save wrote")
     if source.is_dir():
@@ -223,7 +233,8 @@ def read_members(
         members.append(own_copy(skeleton))
         load_state(members[-1], whole_state(state, members[-1]))
     give_scale(members, known.unit_scale)
-    return members, share, known
+    temperatures = [] if equal else meta.get("temperatures", [])  # a file of an earlier version has none
+    return members, share, temperatures[len(members) - 1] if len(temperatures) >= len(members) else 1.0, known
 
 
 def _snapshot(folder: Path, path: str, unit: str, weight: float) -> dict[str, Tensor]:

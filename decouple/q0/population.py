@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from decouple.analysis.temperature import fit_temperature
 from decouple.config import Q0Config
 from decouple.data.images import ImageData
 from decouple.errors import NetworkError, expect
@@ -38,7 +39,7 @@ def train_population(
     precision: str = "float32",
     logger: LoggerLike = None,
 ) -> Ensemble:
-    """Train a trajectory from each network, and weigh all their snapshots by the learned prior.
+    """Train a trajectory from each network, weigh all their snapshots by the learned prior, and calibrate the mixture.
 
     Args:
         networks: of one shape, new or trained; left as they are. Of images they are `Stages`. A trajectory is trained on the
@@ -71,12 +72,15 @@ def train_population(
         chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
         every += _trained(chain, Path(folder), trajectory, seed, loggers)
     members = [_member(networks[snapshot.trajectory], task, snapshot) for snapshot in every]
-    truths = [task.p_truth(task.answers(member, "prior", precision=precision), "prior") for member in members]
-    weights, size = fitted_prior(torch.stack(truths), config.prior, seed).weights, config.members or len(members)
+    answers = [task.answers(member, "prior", precision=precision) for member in members]
+    truths = torch.stack([task.p_truth(each, "prior") for each in answers])
+    weights, size = fitted_prior(truths, config.prior, seed).weights, config.members or len(members)
+    temperatures = fitted_temperatures(answers, weights, task.labels("prior"))
     with torch_defaults():
         chosen, share = select_members(weights, size)
-        ensemble = Ensemble([members[i] for i in chosen.tolist()], share)
-    write_index(Path(folder), OWN_INDEX, every, weights, size, about(members, ensemble.classes, None))
+        temperature = temperatures[size - 1] if temperatures else 1.0
+        ensemble = Ensemble([members[i] for i in chosen.tolist()], share, temperature=temperature)
+    write_index(Path(folder), OWN_INDEX, every, weights, temperatures[:size], size, about(members, ensemble.classes, None))
     return ensemble
 
 
@@ -131,3 +135,18 @@ def fitted_prior(p_truth: Tensor, method: str, seed: int) -> Prior:
     if method != "shrunk" or p_truth.shape[1] < 2:
         return fit_prior(p_truth, method="exact" if method == "shrunk" else method)
     return fit_prior(p_truth, strength=cross_validated_strength(p_truth, seed=seed).strength)
+
+
+def fitted_temperatures(answers: Sequence[Tensor], weights: Tensor, labels: Tensor | None) -> list[float]:
+    """The temperature of the 1, 2, … M heaviest members, whose weights are (M,), by their answers (N, C) on the prior part; none,
+    where answers are the probability of the truth and there are no labels (N,)."""
+    return [] if labels is None else [fit_temperature(mixed, labels) for mixed in heaviest(answers, weights)]
+
+
+def heaviest(answers: Sequence[Tensor], weights: Tensor) -> Iterator[Tensor]:
+    """Mixtures of the 1, 2, … M heaviest members, (N, C) float64."""
+    indices, shares = select_members(weights.double(), len(weights))
+    total = torch.zeros_like(answers[0], dtype=torch.float64)
+    for count, (index, share) in enumerate(zip(indices.tolist(), shares, strict=True), 1):
+        total += share * answers[index].double()
+        yield total / shares[:count].sum()

@@ -139,7 +139,7 @@ def _read(path: Path, schema: type[Schema], again: str) -> Schema:
 def _check_match(path: Path, results: Results, curves: Curves, again: str) -> None:
     """Refuse curves of another run: the figures would show what the tables do not say."""
     networks, points = set(results.networks), set(results.search.points)
-    ways = {"uniform", "learned_prior", "greedy"}
+    ways = {"uniform", "learned_prior", "greedy", *({"calibrated"} if results.q0.temperature else {})}
     for what, own, others in (
         ("networks", networks, set(curves.training)),
         ("networks", networks, set(curves.trajectories)),

@@ -54,6 +54,7 @@ SEARCH_AND_LEARNING = Citation(
     "Vegesna and Dahal", "Decoupling Search and Learning in Neural Net Training", "2509.10973", 2025
 )
 Q0 = Citation("Mandal, Berman, Vegesna and Dahal", "q0: Primitives for Hyper-Epoch Pretraining", "2606.03938", 2026)
+CALIBRATION = Citation("Rahaman and Thiery", "Uncertainty Quantification and Deep Ensembles", "2007.08792", 2021)
 
 _REFERENCES = {
     ("mnist", False): Reference(Published(99.1, 0.1), {"unspecified": Published(99.0, 0.1)}),

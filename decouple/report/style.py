@@ -24,7 +24,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-BLUE, VERMILLION, GREEN, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#222222", "#6E6E6E"
+BLUE, VERMILLION, GREEN, PURPLE, INK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#222222", "#6E6E6E"
 
 WIDTH = 7.2
 """Inches: the page's text width at its usual size, so that letters in a figure are as large as those around it."""

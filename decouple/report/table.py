@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SGD, SEARCHED, UNIFORM, PRIOR = "SGD", "searched", "q0, uniform", "q0, learned prior"
-SINGLE, GREEDY = "best single member", "q0, greedy"
+SINGLE, CALIBRATED, GREEDY = "best single member", "q0, calibrated", "q0, greedy"
 UNNAMED = ("seed", "preset")
 """Settings by which runs are not grouped."""
 
@@ -292,7 +292,8 @@ def _outcomes(config: RunConfig | TextConfig, results: Results | TextResults) ->
 
 def _ways(results: Results | TextResults, epochs: float, candidates: float) -> dict[str, Outcome]:
     of = partial(_population, results, epochs=epochs, candidates=candidates)
-    return {UNIFORM: of("uniform"), PRIOR: of("learned_prior"), GREEDY: of("greedy")}
+    calibrated = {CALIBRATED: of("calibrated")} if results.q0.temperature else {}
+    return {UNIFORM: of("uniform"), PRIOR: of("learned_prior"), **calibrated, GREEDY: of("greedy")}
 
 
 def _population(results: Results | TextResults, way: str, epochs: float, candidates: float) -> Outcome:

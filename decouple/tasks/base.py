@@ -92,9 +92,14 @@ class Task(ABC):
     def mark(self, network: nn.Module) -> None:  # noqa: B027 (optional)
         """Note in a network what it is trained on, if it keeps that."""
 
+    def labels(self, part: str) -> Tensor | None:
+        """(N,) true classes of a held-out part; None, where answers are the probability of the truth."""
+        return None
+
     def p_truth(self, answers: Tensor, part: str) -> Tensor:
         """(N,) probability of the truth among the answers on a held-out part."""
-        return answers
+        labels = self.labels(part)
+        return answers if labels is None else answers[torch.arange(len(labels), device=labels.device), labels]
 
     def samples(self, values: Tensor) -> Tensor:
         """(S,) of independent samples, with the same mean as `values` (N,) of the test part's answers."""

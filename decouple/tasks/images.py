@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from decouple.analysis.calibration import SHOWN, confused, confusion, reliability, scores
@@ -69,9 +68,8 @@ class ImageTask(Task):
     def mark(self, network: nn.Module) -> None:
         _stages(network).train_on(self.data.train.images, self.data.classes)
 
-    def p_truth(self, answers: Tensor, part: str) -> Tensor:
-        labels = self._part(part).labels
-        return answers[torch.arange(len(labels), device=labels.device), labels]
+    def labels(self, part: str) -> Tensor:
+        return self._part(part).labels
 
     def scores(self, answers: Tensor, nll: float) -> dict[str, float]:
         return scores(answers, self.data.test.labels)

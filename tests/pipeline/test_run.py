@@ -46,7 +46,7 @@ def test_results_hold_the_promised_figures(finished: Path) -> None:
     assert set(found["diversity"]["n_eff"]) == {"block0", "block1", "logits"}
     assert all(1 <= n <= 2 for n in found["diversity"]["n_eff"].values())
     for figure in (found["q0"]["test_nll"], *found["q0"]["scores"].values()):
-        assert set(figure) == {"single", "uniform", "learned_prior", "greedy"}
+        assert set(figure) == {"single", "uniform", "learned_prior", "greedy", "calibrated"}
     assert list(found["q0"]["scores"]) == ["accuracy", "ece", "brier"]
     assert found["q0"]["prior_nll"]["learned_prior"] <= found["q0"]["prior_nll"]["uniform"] + 1e-9
     assert sum(member["weight"] for member in found["q0"]["members"]) == pytest.approx(1)
@@ -235,9 +235,13 @@ def test_the_population_of_a_run_is_loaded_as_an_ensemble(tiny: RunConfig, finis
     data = load_data(tiny.data)
     ensemble = Ensemble.load(finished)
     nll = float(torch.nn.functional.nll_loss(ensemble(data.test.images), data.test.labels))
-    assert nll == pytest.approx(results["test_nll"]["learned_prior"], abs=1e-5)
+    assert nll == pytest.approx(results["test_nll"]["calibrated"], abs=1e-5)
     heaviest = max(results["members"], key=lambda member: member["weight"])
     one = Ensemble.load(finished, k=1)
+    nll = float(torch.nn.functional.nll_loss(one(data.test.images), data.test.labels))
+    sizes = json.loads((finished / "curves.json").read_text())["q0_size"]
+    assert nll == pytest.approx(sizes["calibrated"][0], abs=1e-5)
+    one.temperature = 1.0
     nll = float(torch.nn.functional.nll_loss(one(data.test.images), data.test.labels))
     assert nll == pytest.approx(heaviest["test_nll"], abs=1e-5)
     ensemble.save(finished.parent / "exported.safetensors")

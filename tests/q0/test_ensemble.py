@@ -99,6 +99,22 @@ def test_a_file_gives_the_ensemble_back_and_its_heaviest_members(data: ImageData
             Ensemble.load(tmp_path / "ensemble.safetensors", k=k)  # type: ignore[arg-type]
 
 
+def test_the_temperature_is_applied_to_the_mixture_and_kept(data: ImageData, tmp_path: Path) -> None:
+    members = convolutional(data)
+    ensemble = Ensemble(members, WEIGHTS, temperature=0.5, architecture=SHAPE)
+    plain = by_hand(members, WEIGHTS, data.test.images).exp()
+    expected = (plain**2 / (plain**2).sum(1, keepdim=True)).log()
+    torch.testing.assert_close(ensemble(data.test.images).double(), expected, rtol=0, atol=5e-5)
+    assert repr(ensemble).endswith("temperature 0.50)")
+    ensemble.save(tmp_path / "ensemble.safetensors")
+    assert Ensemble.load(tmp_path / "ensemble.safetensors").temperature == 0.5
+    assert Ensemble.load(tmp_path / "ensemble.safetensors", equal=True).temperature == 1
+    assert Ensemble.load(tmp_path / "ensemble.safetensors", k=2).temperature == 1, "it was that of all three"
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="temperature = "):
+            Ensemble(members, WEIGHTS, temperature=wrong)
+
+
 def test_a_file_of_own_networks_needs_one(data: ImageData, tmp_path: Path) -> None:
     ensemble, path = Ensemble(mlps(), WEIGHTS), tmp_path / "own.safetensors"
     ensemble.save(path)

@@ -27,7 +27,7 @@ def draw_figures(results: Results, curves: Curves, measure: str = "mean cross-en
     families = {kind: list(own.values()) for kind, own in kinds.items()}
     known = next((curve.cosine_distance for own in families.values() for curve in own), {})
     points = results.search.points
-    named = {"single": "best single member", "learned_prior": "learned prior"}
+    named = {"single": "best single member", "learned_prior": "learned prior", "calibrated": "calibrated"}
     diagrams = {named[way]: calibration.reliability for way, calibration in curves.calibration.items()}
     return {
         "search": search_figure(results, curves, measure),

@@ -64,16 +64,18 @@ def _sizes(axes: Axes, q0: Q0Results, curves: Curves) -> list[Label]:
         "uniform": ("uniform", style.GREEN, (0, (4, 1.6)), "s"),
         "greedy": ("greedy", style.VERMILLION, (0, (1, 1)), "^"),
         "learned_prior": ("learned prior", style.BLUE, "-", "o"),
+        "calibrated": ("calibrated", style.PURPLE, "-", "D"),
     }
     count = len(q0.members)
     labels = [Label(count, q0.test_nll.single, "best single", style.INK)]
     axes.axhline(q0.test_nll.single, color=style.INK, ls=":", lw=1.1)
     for key, (text, color, line, marker) in looks.items():
-        nll = curves.q0_size[key]
+        if (nll := curves.q0_size.get(key)) is None:
+            continue  # a text is not calibrated
         at = np.arange(1, len(nll) + 1)
         few = len(nll) <= 24
         axes.plot(at, nll, color=color, ls=line, marker=marker if few else "", ms=3.2)
-        reported = {"learned_prior": q0.members_used, "uniform": q0.size}.get(key, 0)
+        reported = {"learned_prior": q0.members_used, "calibrated": q0.members_used, "uniform": q0.size}.get(key, 0)
         if 1 <= reported <= len(nll):
             axes.plot(reported, nll[reported - 1], marker, color=color, mec="white", mew=0.8, ms=8, zorder=3)
         labels.append(Label(count, nll[-1], text, color))
