@@ -26,8 +26,14 @@ LINES = {
     "snapshots": ("snapshots", "uniform"),
     "q0, uniform": ("q0", "uniform"),
     "q0, learned prior": ("q0", "learned"),
+    "ensemble, calibrated": ("ensemble", "calibrated"),
+    "q0, calibrated": ("q0", "calibrated"),
 }
-"""The figure's lines: a method, and how its members are weighted."""
+"""The figure's lines: a method, and how its members are weighted. What is calibrated has the learned prior, and a temperature that
+is fitted on the prior part; text has no such lines."""
+
+HEADLINES = {"q0, uniform": "ensemble", "q0, learned prior": "ensemble", "q0, calibrated": "ensemble, calibrated"}
+"""Lines, and what each is compared with."""
 
 FAIR = {"ensemble, learned prior": ("ensemble", "learned"), "snapshots, learned prior": ("snapshots", "learned")}
 """In the table beside them: what q0's prior does for the baselines."""
@@ -38,6 +44,8 @@ LOOKS: tuple[dict[str, Any], ...] = (
     {"color": style.GREEN, "marker": "^", "ls": "-."},
     {"color": style.BLUE, "marker": "o", "ls": "--"},
     {"color": style.VERMILLION, "marker": "o", "ls": "-"},
+    {"color": style.INK, "marker": "D", "ls": "--"},
+    {"color": style.PURPLE, "marker": "D", "ls": "-"},
 )
 """Of the lines, in their order."""
 
@@ -111,7 +119,8 @@ def summarise(made: Mapping[str, list[list[Point]]], populations: Sequence[Recip
     of_method: dict[str, list[str]] = {}
     for recipe in populations:
         of_method.setdefault(recipe.method, []).append(recipe.name)
-    lines = {name: line(made, of_method[method], way) for name, (method, way) in LINES.items()}
+    ways = [way for way in ("uniform", "learned", "calibrated") if f"test_{way}" in next(iter(made.values()))[0][0]]
+    lines = {name: line(made, of_method[method], way) for name, (method, way) in LINES.items() if way in ways}
     ablated = [method for method in of_method if method.startswith("q0 ")]
     return {
         "regime": regime(made, [recipe for recipe in populations if recipe.method == "single"]),
@@ -119,7 +128,7 @@ def summarise(made: Mapping[str, list[list[Point]]], populations: Sequence[Recip
         "ablation": {
             method: {
                 "epochs": made[method][0][-1]["epochs"],
-                **{way: spread([seed[-1][f"test_{way}"] for seed in made[method]]) for way in ("uniform", "learned")},
+                **{way: spread([seed[-1][f"test_{way}"] for seed in made[method]]) for way in ways},
             }
             for method in ablated
         },
@@ -141,7 +150,7 @@ def draw(entries: Mapping[str, dict[str, Any]], unit: str) -> Figure:
         left.set(xlabel="epochs of one network", ylabel=f"test, {unit}", title=f"{title}one network")
         plot(left, figures["regime"], color=style.GREY, marker="o")
         right.set(xlabel="epochs in all", title="populations")
-        for (label, points), look in zip(figures["lines"].items(), LOOKS, strict=True):
+        for (label, points), look in zip(figures["lines"].items(), LOOKS, strict=False):
             plot(right, points, label=label, **look)
         right.legend()
         for axes in (left, right):
@@ -175,20 +184,30 @@ def as_markdown(figures: Mapping[str, Any], unit: str) -> str:
     for name, points in {**figures["lines"], **fair}.items():
         if name != "single":
             rows.append(row(f"{name} ({points[-1]['recipe']})", points[-1], points[-1]["members"]))
-    rows += ["", "| one trajectory | epochs | equal weights | learned prior |", "|---|---|---|---|"]
+    heads = {"uniform": "equal weights", "learned": "learned prior", "calibrated": "calibrated"}
+    ways = [way for way in heads if way in next(iter(figures["ablation"].values()))]
     rows += [
-        f"| {name} | {at['epochs']} | {written(at['uniform'], 4)} | {written(at['learned'], 4)} |"
-        for name, at in figures["ablation"].items()
+        "",
+        f"| one trajectory | epochs | {' | '.join(heads[way] for way in ways)} |",
+        "|---|---" + "|---" * len(ways) + "|",
     ]
-    rows.append("")
-    ensemble = figures["lines"]["ensemble"]
-    for most in (ensemble[-1]["epochs"], ensemble[-1]["epochs"] // 2):  # the ratio depends on how far the ensemble went
-        smaller = [point for point in ensemble if point["epochs"] <= most]
-        for name in ("q0, uniform", "q0, learned prior") if smaller else ():
-            found = headline(smaller, figures["lines"][name])
-            seeds = ", ".join(f"{ratio:.1f}" for ratio in found["ratio_of_seeds"])
-            rows.append(
-                f"- ensembles of up to {most} epochs, {name}: {found['target']:.4f} takes the ensemble {found['ensemble_epochs']} "
-                f"epochs and q0 {found['q0_epochs']}: {found['ratio']:.1f} times fewer (seeds: {seeds})"
-            )
-    return "\n".join(rows) + "\n"
+    for name, at in figures["ablation"].items():
+        rows.append(f"| {name} | {at['epochs']} | {' | '.join(written(at[way], 4) for way in ways)} |")
+    return "\n".join([*rows, "", *ratios(figures["lines"])]) + "\n"
+
+
+def ratios(lines: Mapping[str, Sequence[dict[str, Any]]]) -> list[str]:
+    """The headlines, of all epochs that ensembles had and of half of them: the ratio depends on how far the ensemble went."""
+    rows = []
+    for half in (1, 2):
+        for name, beside in HEADLINES.items():
+            most = lines[beside][-1]["epochs"] // half if beside in lines else 0
+            smaller = [point for point in lines.get(beside, ()) if point["epochs"] <= most]
+            if smaller:
+                found = headline(smaller, lines[name])
+                seeds = ", ".join(f"{ratio:.1f}" for ratio in found["ratio_of_seeds"])
+                rows.append(
+                    f"- ensembles of up to {most} epochs, {name}: {found['target']:.4f} takes the ensemble "
+                    f"{found['ensemble_epochs']} epochs and q0 {found['q0_epochs']}: {found['ratio']:.1f} times fewer (seeds: {seeds})"
+                )
+    return rows

@@ -1,12 +1,14 @@
 """Tunes and measures the recipes, all alike.
 
-Every method is tuned at every length of its training or cycle, with the same grid, one setting after the other, by the
-validation of a small population of the first seed. Then everything is run with all seeds. A budget counts epochs of training; a
-distilled epoch also asks its teacher, which costs a forward pass (a third of a step).
+Every method is tuned at every length of its training or cycle, with the same grid, by the validation of a small population of the
+first seed: learning rate and weight decay together, since what counts is their product, and what else there is one after the other.
+What is best calibrated may be another setting than what is best as it is, and is then measured too. Everything is run with all
+seeds. A budget counts epochs of training; a distilled epoch also asks its teacher, which costs a forward pass (a third of a step).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -78,24 +80,35 @@ def tune(
     grid: Mapping[str, Sequence[float]],
     measure: Measure,
     seed: int,
-    advance: Callable[[int], None] = lambda count: None,
-) -> tuple[Recipe, list[dict[str, Any]]]:
-    """One setting after the other, each at the value whose population is best on validation.
+) -> tuple[dict[str, Recipe], list[dict[str, Any]]]:
+    """Learning rate and weight decay together, then one setting after the other, at the values whose population is best on
+    validation.
 
     Returns:
-        The best recipe; what was tried, with its validation.
+        The best recipe by way of weighting: with equal weights, and calibrated where that is measured; what was tried, with its
+        validation.
     """
-    best, known = recipe.having(trajectories=trajectories), {}
-    trials: list[dict[str, Any]] = []
-    for name, values in grid.items():
-        options = [best.having(**{name: value}) for value in values]
-        for option in options:
-            if option not in known:
-                known[option] = measure(option, seed)[-1]["validation_uniform"]
-                advance(1)
-                trials.append({**{each: option.setting(each) for each in grid}, "validation": known[option]})
-        best = min(options, key=known.__getitem__)
-    return best, trials
+    known: dict[Recipe, Point] = {}
+    found: dict[str, Recipe] = {}
+    together = [name for name in ("lr", "weight_decay") if name in grid]
+    for way in ("uniform", "calibrated"):
+        best = recipe.having(trajectories=trajectories)
+        for names in (together, *([name] for name in grid if name not in together)):
+            options = [
+                best.having(**dict(zip(names, values, strict=True)))
+                for values in itertools.product(*(grid[name] for name in names))
+            ]
+            known |= {option: measure(option, seed)[-1] for option in options if option not in known}
+            if any(f"validation_{way}" not in known[option] for option in options):
+                break
+            best = min(options, key=lambda option: known[option][f"validation_{way}"])
+        else:
+            found[way] = best
+    trials = [
+        {**{name: option.setting(name) for name in grid}, **{k: v for k, v in point.items() if k.startswith("validation_")}}
+        for option, point in known.items()
+    ]
+    return found, trials
 
 
 def compare(size: PopulationSize, measure: Measure, changes: Mapping[str, Mapping[str, Any]], what: str) -> dict[str, Any]:
@@ -109,16 +122,18 @@ def compare(size: PopulationSize, measure: Measure, changes: Mapping[str, Mappin
     tuning: list[dict[str, Any]] = []
     made: dict[str, list[list[Point]]] = {}
     populations: list[Recipe] = []
-    grids = {True: {**size.q0_grid, **size.grid}, False: size.grid}
-    trials = sum(1 + sum(len(v) - 1 for v in grids[r.method == "q0"].values()) for r, _, _ in methods(size))
-    with Progress().task(f"{what}, tuning", trials, "populations") as advance:
+    grids = {True: {**size.grid, **size.q0_grid}, False: size.grid}
+    with Progress().task(f"{what}, tuning", len(methods(size)), "methods") as advance:
         for recipe, pilot, counts in methods(size):
-            best, tried = tune(recipe, pilot, grids[recipe.method == "q0"], measure, size.seeds[0], advance)
+            bests, tried = tune(recipe, pilot, grids[recipe.method == "q0"], measure, size.seeds[0])
             fill = size.ensembles if recipe.method == "ensemble" else size.budget
-            populations += [filling(best, count, fill) for count in counts]
+            best = bests["uniform"]
+            chosen = [best, *(replace(b, name=f"{b.name}, to be calibrated") for b in bests.values() if b != best)]
+            populations += [filling(each, count, fill) for each in chosen for count in counts]
             tuning.append({"method": recipe.method, "name": recipe.name, "trials": tried})
             if recipe.method == "q0" and recipe.q0.epochs == size.base.epochs:
-                main = filling(best, 1, size.ablations)
+                main = filling(bests.get("calibrated", best), 1, size.ablations)
+            advance(1)
     populations += [replace(main, method="q0 itself", name="q0 itself"), *changed(main, changes, size.ablations)]
     with Progress().task(what, len(populations) * len(size.seeds), "populations") as advance:
         for recipe in populations:

@@ -28,12 +28,13 @@ from benchmarks.populations import compare, points_of, weighted
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from benchmarks.recipes import TINY, PopulationSize, Recipe
 from decouple import device as devices
+from decouple.analysis import fit_temperature, tempered
 from decouple.config import DataConfig, NetworkConfig, Q0Config
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError
 from decouple.files import read_json, write_json
 from decouple.networks import Stages, paper_network
-from decouple.q0 import cross_validated_strength, fit_prior, mixture
+from decouple.q0 import cross_validated_strength, fit_prior, mixture, nll
 from decouple.q0.plan import Plans
 from decouple.q0.trajectories import PREFIX, Chain, State, weights_in
 from decouple.seeds import derive
@@ -182,6 +183,12 @@ def population(data: ImageData, members: Sequence[dict[str, Tensor]]) -> Point:
     for way, weights in (("uniform", torch.full_like(prior, 1 / len(prior))), ("learned", prior)):
         right = mixture(said["test"], weights).argmax(1) == data.test.labels
         found[f"accuracy_{way}"] = float(right.double().mean())
+    mixed = {name: mixture(p, prior) for name, p in said.items()}
+    temperature = fit_temperature(mixed["prior"], data.prior.labels)
+    for name in ("validation", "test"):
+        truth = torch.arange(len(mixed[name])), getattr(data, name).labels
+        found[f"{name}_calibrated"] = float(nll(tempered(mixed[name], temperature)[truth]))
+    found |= {"accuracy_calibrated": found["accuracy_learned"], "temperature": temperature}
     votes = said["test"].argmax(2)
     pairs = [(votes[a] != votes[b]).double().mean() for a, b in itertools.combinations(range(len(votes)), 2)]
     return {**found, "disagreement": float(torch.stack(pairs).mean()) if pairs else 0.0}
@@ -224,7 +231,11 @@ def plans_of(entries: dict[str, dict[str, Any]], made: dict[str, Any]) -> dict[s
             if recipe["method"].startswith("q0 "):
                 continue  # with something changed, to see what it is worth
             for of_seeds in zip(*entry["all"][name], strict=True):
-                validations = {w: spread([p[f"validation_{w}"] for p in of_seeds])["mean"] for w in ("uniform", "learned")}
+                validations = {
+                    way: spread([p[f"validation_{way}"] for p in of_seeds])["mean"]
+                    for way in ("uniform", "learned", "calibrated")
+                    if f"validation_{way}" in of_seeds[0]
+                }
                 way = min(validations, key=validations.__getitem__)
                 rows.append(
                     {

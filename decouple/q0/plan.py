@@ -42,7 +42,9 @@ class Row(msgspec.Struct):
     def cost(self) -> str:
         """Members, epochs and what they reach, for people."""
         nll = f"{self.test_nll.mean:.4f} ± {self.test_nll.std:.4f}" if self.test_nll.n > 1 else f"{self.test_nll.mean:.4f}"
-        weights = f", {self.weights.replace('_', ' ')} weights" if self.members > 1 else ""
+        calibrated = "learned weights, calibrated"
+        weights = calibrated if self.weights == "calibrated" else f"{self.weights.replace('_', ' ')} weights"
+        weights = f", {weights}" if self.members > 1 else ""
         return f"{plural(self.members, 'member')}{weights}; {plural(self.epochs, 'epoch')} in all; test NLL {nll}"
 
     def command(self) -> str:

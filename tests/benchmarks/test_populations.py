@@ -28,14 +28,33 @@ def test_members_are_weighted_in_each_way() -> None:
 
 def test_tuning_takes_the_best_of_one_setting_after_the_other() -> None:
     """On a bowl in (lr, dropout), whose least is (2, 0.5); nothing is measured twice."""
-    asked = []
+    asked: list[tuple[float, float, int | None, int]] = []
 
     def measure(recipe: Recipe, seed: int) -> list[Point]:
         asked.append((recipe.q0.lr, recipe.dropout, recipe.q0.trajectories, seed))
         return [{"validation_uniform": (recipe.q0.lr - 2) ** 2 + (recipe.dropout - 0.5) ** 2}]
 
     start = Recipe("q0", "q0", replace(TEXT_Q0, lr=1.0))
-    best, trials = tune(start, 3, {"lr": (1.0, 2.0, 4.0), "dropout": (0.0, 0.5)}, measure, 7)
-    assert (best.q0.lr, best.dropout) == (2.0, 0.5)
+    found, trials = tune(start, 3, {"lr": (1.0, 2.0, 4.0), "dropout": (0.0, 0.5)}, measure, 7)
+    assert list(found) == ["uniform"], "nothing was calibrated"
+    assert (found["uniform"].q0.lr, found["uniform"].dropout) == (2.0, 0.5)
     assert asked == [(1.0, 0.0, 3, 7), (2.0, 0.0, 3, 7), (4.0, 0.0, 3, 7), (2.0, 0.5, 3, 7)]
-    assert [trial["validation"] for trial in trials] == [1.25, 0.25, 4.25, 0.0]
+    assert [trial["validation_uniform"] for trial in trials] == [1.25, 0.25, 4.25, 0.0]
+
+
+def test_tuning_looks_for_learning_rate_and_weight_decay_together_and_for_each_way() -> None:
+    """What is best as it is has lr · decay = 2, on a diagonal; what is best calibrated, lr = 4."""
+    asked = []
+
+    def measure(recipe: Recipe, seed: int) -> list[Point]:
+        lr, decay = recipe.q0.lr, recipe.q0.weight_decay
+        asked.append((lr, decay))
+        return [{"validation_uniform": abs(lr * decay - 2) + lr / 100, "validation_calibrated": abs(lr - 4) + decay}]
+
+    start = Recipe("q0", "q0", replace(TEXT_Q0, lr=4.0))
+    found, trials = tune(start, 1, {"lr": (1.0, 2.0, 4.0), "weight_decay": (0.5, 1.0, 2.0)}, measure, 0)
+    assert {way: (best.q0.lr, best.q0.weight_decay) for way, best in found.items()} == {
+        "uniform": (1.0, 2.0),
+        "calibrated": (4.0, 0.5),
+    }
+    assert len(asked) == len(set(asked)) == len(trials) == 9
