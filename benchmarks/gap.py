@@ -322,7 +322,7 @@ def as_markdown(figures: dict[str, Any]) -> str:
 
 def cells_of(name: str, row: Mapping[str, Any]) -> dict[str, str]:
     """By the head of the column."""
-    test, nll, method = row["test"], row.get("test_nll"), method_of(name)
+    test, nll, calibrated, method = row["test"], row.get("test_nll"), row.get("test_nll_calibrated"), method_of(name)
     gap, between = shown(row["against_sgd"]) if name != "SGD" else ("", "")
     cells = {
         "": name,
@@ -330,6 +330,7 @@ def cells_of(name: str, row: Mapping[str, Any]) -> dict[str, str]:
         "against SGD (points)": gap,
         "95 % interval": between,
         "test NLL": f"{nll['mean']:.3f}" if nll else "",
+        "calibrated": f"{calibrated['mean']:.3f}" if calibrated else "",
         "evaluations an image": str(row["seeds"][0]["evaluations"] or ""),
     }
     for head, setting in {"learning rate": "lr", "weight decay": "weight_decay", "similarity": "similarity"}.items():

@@ -45,6 +45,8 @@ def trained(run: Run, *, sgd: bool) -> dict[str, Any]:
         "validation": results[-1].validation_accuracy,
         "test": results[-1].test_accuracy,
         "test_nll": results[-1].test_nll,
+        "test_nll_calibrated": results[-1].calibrated_nll,
+        "temperature": results[-1].temperature,
         "steps": sum(result.gradient_steps for result in results),
         "images": images,
         "evaluations": sum(result.search_evaluations for result in results) // images,
@@ -68,7 +70,9 @@ def _seconds(run: Run, stage: str) -> float:
 def summary(seeds: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
     """Mean and deviation over the seeds, of accuracies in per cent, and of the difference to the baseline of the same seeds."""
     row: dict[str, Any] = {name: spread([100 * seed[name] for seed in seeds]) for name in ("validation", "test")}
-    row["test_nll"] = spread([seed["test_nll"] for seed in seeds])
+    for name in ("test_nll", "test_nll_calibrated"):
+        if name in seeds[0]:  # rows that an earlier version measured were not calibrated
+            row[name] = spread([seed[name] for seed in seeds])
     if baseline:
         row["against_sgd"] = against(seeds, baseline)
     return row | {"steps": seeds[0]["steps"], "evaluations": seeds[0]["evaluations"]}

@@ -19,8 +19,8 @@ from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import read_json
 from decouple.formats import html_table, plural
 
-Row = tuple[str, str, str]
-"""A method, its accuracy (or what a task has in its place) and its NLL, on the test part."""
+Row = tuple[str, ...]
+"""A method, its accuracy (or what a task has in its place), its NLL and, of images, its NLL once calibrated, on the test part."""
 
 NOTICEABLE_WEIGHT = 5e-4
 """Weight from which a member counts as used: the optimum gives many members next to nothing, but not quite nothing."""
@@ -28,6 +28,10 @@ NOTICEABLE_WEIGHT = 5e-4
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pass
+
+
+def _nats(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 class Headlines(Record):
@@ -39,8 +43,8 @@ class Headlines(Record):
 
     def __repr__(self) -> str:
         head, *rows = self.rows()
-        figures = "; ".join(f"{name} {score}, {nll}" for name, score, nll in rows)
-        return f"{type(self).__name__}({head[1]}, {head[2]}: {figures})"
+        figures = "; ".join(f"{name} {', '.join(filter(None, cells))}" for name, *cells in rows)
+        return f"{type(self).__name__}({', '.join(head[1:])}: {figures})"
 
     def _repr_html_(self) -> str:
         head, *rows = self.rows()
@@ -106,6 +110,10 @@ class NetworkResult(Record):
     gradient_steps: int
     search_evaluations: int
     """Candidates that the search for its targets has scored, all images."""
+    temperature: float | None = None
+    """That suits the network's probabilities on the validation images (`decouple.analysis.fit_temperature`)."""
+    calibrated_nll: float | None = None
+    """The test NLL with it, nats."""
 
 
 class Comparison(Record):
@@ -218,18 +226,22 @@ class Q0Results(Headlines):
             "single": "best single member",
             "uniform": f"{plural(self.size, 'member')}, uniform",
             "learned_prior": f"learned prior, {plural(self.members_used, 'member')}",
-            "calibrated": f"learned prior, calibrated (T = {self.temperature:.2f})" if self.temperature else "",
             "greedy": "greedy selection",
         }
         form = "{:.2%}" if name == "accuracy" else "{:.4f}"
-        return [
-            ("", f"test {name.replace('_', ' ')}", "test NLL"),
+        rows: list[Row] = [
+            ("", f"test {name.replace('_', ' ')}", "test NLL", "calibrated"),
             *(
-                (f"q0: {text}", form.format(getattr(score, way)), f"{getattr(self.test_nll, way):.4f}")
+                (
+                    f"q0: {text}",
+                    form.format(getattr(score, way)),
+                    f"{getattr(self.test_nll, way):.4f}",
+                    _nats(self.test_nll.calibrated if way == "learned_prior" else None),
+                )
                 for way, text in names.items()
-                if text
             ),
         ]
+        return rows if self.temperature else [row[:3] for row in rows]
 
 
 class Cost(Record):
@@ -262,14 +274,17 @@ class Results(Headlines):
     def rows(self) -> list[Row]:
         head, *population = self.q0.rows()
         tested = [network for network in self.networks.values() if network.test_nll is not None]
-        nll = {kind: [network.test_nll for network in tested if network.kind == kind] for kind in ("sgd", "search")}
+        nll = {
+            kind: [(_nats(network.test_nll), _nats(network.calibrated_nll)) for network in tested if network.kind == kind]
+            for kind in ("sgd", "search")
+        }
         baselines = sum(network.kind == "sgd" for network in self.networks.values())
         sgd = "SGD, best depth on validation" if baselines > 1 else "SGD"
         searched = enumerate(zip(self.test_accuracy.search, nll["search"], strict=True))
         return [
             head,
-            (sgd, f"{self.test_accuracy.sgd:.2%}", f"{nll['sgd'][0]:.4f}"),
-            *((f"learned from searched solution {i}", f"{a:.2%}", f"{n:.4f}") for i, (a, n) in searched),
+            (sgd, f"{self.test_accuracy.sgd:.2%}", *nll["sgd"][0]),
+            *((f"learned from searched solution {i}", f"{share:.2%}", *own) for i, (share, own) in searched),
             *population,
         ]
 

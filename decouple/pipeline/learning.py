@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from decouple.analysis import fit_temperature, tempered
 from decouple.config import LearnConfig, TrainConfig
 from decouple.config.images import PAPER
 from decouple.data.images import Split, as_float
@@ -20,10 +22,12 @@ from decouple.learn.objective import cross_entropy, regression
 from decouple.networks import Stages
 from decouple.pipeline.context import Placed, Run
 from decouple.pipeline.searching import search_identity
+from decouple.q0 import nll
 from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
 from decouple.settings import fingerprint
+from decouple.training.evaluate import logits
 from decouple.training.objectives import Objective
 from decouple.trajectories import Recorder, Recording
 
@@ -241,15 +245,17 @@ def learn_results(run: Run, networks: list[Trained]) -> tuple[dict[str, NetworkR
         found = fits[trained.name]
         network = trained.network(run)
         tested = trained.kind == "search" or trained.name == best_baseline
-        test = _tested(run, trained, network) if tested else {"accuracy": None, "nll": None}
+        test: dict[str, Any] = _tested(run, trained, network) if tested else {}
         results[trained.name] = NetworkResult(
             kind=trained.kind,
             groups=trained.groups if run.config.network.name == PAPER else None,
             parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
             best_epoch=found.best_epoch,
             validation_accuracy=found.best_validation,
-            test_accuracy=test["accuracy"],
-            test_nll=test["nll"],
+            test_accuracy=test.get("accuracy"),
+            test_nll=test.get("nll"),
+            temperature=test.get("temperature"),
+            calibrated_nll=test.get("calibrated_nll"),
             gradient_steps=found.gradient_steps,
             search_evaluations=trained.evaluations(),
         )
@@ -258,11 +264,16 @@ def learn_results(run: Run, networks: list[Trained]) -> tuple[dict[str, NetworkR
 
 
 def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
-    """Accuracy and NLL on the test split; kept, so that it is used once."""
+    """Accuracy, NLL and calibrated NLL on the test split, with the temperature that suits the validation split; kept, so that the
+    test split is used once."""
     path, unit = trained.folder / "test.json", f"{trained.unit}/test"
     found = try_record(path, unit=unit)
-    if found is None:
+    if found is None or "temperature" not in found:  # an earlier version did not calibrate
         tested = evaluate(network, run.data)
-        found = {"accuracy": tested.accuracy, "nll": tested.nll}
+        held, test = (logits(network, part).double().softmax(1) for part in (run.data.validation, run.data.test))
+        temperature = fit_temperature(held, run.data.validation.labels)
+        truth = torch.arange(len(test)), run.data.test.labels
+        calibrated = float(nll(tempered(test, temperature)[truth]))
+        found = {"accuracy": tested.accuracy, "nll": tested.nll, "temperature": temperature, "calibrated_nll": calibrated}
         save_record(path, found, unit=unit)
     return found

@@ -30,5 +30,6 @@ def population_summary(q0: Q0Results) -> str:
 
 
 def _table(rows: list[Row]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(f"{name:<{widths[0]}}  {a:>{widths[1]}}  {n:>{widths[2]}}".rstrip() for name, a, n in rows)
+    first, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = ([f"{name:<{first}}", *map(str.rjust, cells, widths)] for name, *cells in rows)
+    return "\n".join("  ".join(line).rstrip() for line in lines)

@@ -75,13 +75,16 @@ def train_population(
     answers = [task.answers(member, "prior", precision=precision) for member in members]
     truths = torch.stack([task.p_truth(each, "prior") for each in answers])
     weights, size = fitted_prior(truths, config.prior, seed).weights, config.members or len(members)
-    temperatures = fitted_temperatures(answers, weights, task.labels("prior"))
-    with torch_defaults():
-        chosen, share = select_members(weights, size)
-        temperature = temperatures[size - 1] if temperatures else 1.0
-        ensemble = Ensemble([members[i] for i in chosen.tolist()], share, temperature=temperature)
-    write_index(Path(folder), OWN_INDEX, every, weights, temperatures[:size], size, about(members, ensemble.classes, None))
+    temperatures = fitted_temperatures(answers, weights, task.labels("prior"))[:size]
+    ensemble = _heaviest(members, weights, size, temperatures)
+    write_index(Path(folder), OWN_INDEX, every, weights, temperatures, size, about(members, ensemble.classes, None))
     return ensemble
+
+
+@torch_defaults()
+def _heaviest(members: Sequence[nn.Module], weights: Tensor, size: int, temperatures: Sequence[float]) -> Ensemble:
+    chosen, share = select_members(weights, size)
+    return Ensemble([members[i] for i in chosen.tolist()], share, temperature=[1.0, *temperatures][-1])
 
 
 def _trained(chain: Chain, folder: Path, trajectory: int, seed: int, logger: Loggers) -> list[Snapshot]:

@@ -134,7 +134,7 @@ def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
     )
     found.append(
         f"A searched network's head learns the searched logits, by a loss of weight {config.learn.kl_weight:g}: its probabilities "
-        "are not calibrated, so its NLL says little beside its accuracy."
+        "are not calibrated. Compare networks by the NLL with a temperature, under Learning."
     )
     if config.precision != "float32":
         found.append(f"Precision is {config.precision}: part of the arithmetic has 8 significant bits.")
