@@ -101,9 +101,10 @@ SCALES: dict[str, dict[str, ImageSize]] = {
             cycles=(4,),
             ablations=48,
             pilot=48,
-            grid={"lr": (0.15, 0.3, 0.6, 1.2), "weight_decay": (0.03, 0.06, 0.12)},
+            grid={"lr": (0.3, 0.6, 1.2, 2.4), "weight_decay": (0.015, 0.03, 0.06, 0.12)},
             q0_grid={"perturb": (0.5, 1.0), "alpha": (0.0, 0.45)},
             train=2000,
+            validation=3000,
         ),
         "cifar10": ImageSize(
             base=replace(BASE, epochs=8),
@@ -114,9 +115,10 @@ SCALES: dict[str, dict[str, ImageSize]] = {
             cycles=(8,),
             ablations=24,
             pilot=24,
-            grid={"lr": (0.15, 0.3, 0.6), "weight_decay": (0.06, 0.12, 0.24)},
+            grid={"lr": (0.15, 0.3, 0.6, 1.2), "weight_decay": (0.03, 0.06, 0.12, 0.24)},
             q0_grid={"perturb": (0.5, 1.0), "alpha": (0.0, 0.45)},
             train=5000,
+            validation=3000,
         ),
     },
 }
@@ -128,6 +130,8 @@ class Arguments(Common):
     """tiny: digits, to try the program; small: 2000 images of MNIST or 5000 of CIFAR-10."""
     plans: Path | None = None
     """Write what `decouple q0 plan` reads to this file."""
+    name: str = ""
+    """Added to the names of the files, where only some data sets are measured."""
 
 
 class Bench:
@@ -289,7 +293,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     began = time.monotonic()
     entries = run(arguments)
-    name = scaled(NAME, arguments.scale)
+    name = f"{scaled(NAME, arguments.scale)}{arguments.name and '-'}{arguments.name}"
     pictures = draw({f"{data}, {entry['train']} images: ": entry for data, entry in entries.items()}, UNIT)
     save_pictures(pictures, name, arguments.figures)
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
