@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from decouple.config import Q0Config
-from decouple.device import memory_for
+from decouple.device import memory_for, send
 from decouple.errors import expect
 from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_trainable
@@ -17,9 +17,30 @@ from decouple.q0.ensemble import Ensemble
 from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import ChainObjective, train_cycle, undecayed
 from decouple.tasks.base import Task
+from decouple.tasks.distill import distillation_loss
+from decouple.tasks.images import ImageTask
 from decouple.tensors import whole_number
-from decouple.torch_state import plain_torch, torch_defaults
+from decouple.torch_state import device_of, plain_torch, torch_defaults
+from decouple.training.evaluate import logits
 from decouple.training.loop import Loop
+from decouple.training.objectives import Objective
+from decouple.training.stream import Batch
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """`distillation_loss` where the teacher has answered each image once."""
+
+    answers: Tensor
+    """(N, C) logits, by position in what is learned from, on the network's device."""
+    alpha: float
+    temperature: float
+
+    def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
+        taught = self.answers[send(batch.positions, self.answers.device)]
+        return distillation_loss(
+            network(batch.inputs).float(), taught, batch.labels, alpha=self.alpha, temperature=self.temperature
+        )
 
 
 @plain_torch()
@@ -37,7 +58,8 @@ def distill(
     """Train `student` on the mixture's probabilities, for one cycle of `config`; returns it as an ensemble of one.
 
     The ensemble answers every augmented view of an image anew, so a student learns more than the labels hold from augmentation and
-    from images that the members have not seen.
+    from images that the members have not seen. Images that are not augmented are answered once, and an epoch then costs what it
+    costs without a teacher.
 
     Args:
         ensemble: the teacher, on the student's device.
@@ -58,7 +80,7 @@ def distill(
     task.mark(student)
     config = replace(config, cycles=1, first_epochs=None)
     optimizer = undecayed(student, task, config)
-    loop = Loop(student, optimizer, ChainObjective(task, ensemble, alpha, config.temperature), config.clip, precision)
+    loop = Loop(student, optimizer, _objective(ensemble, student, task, alpha, config.temperature), config.clip, precision)
     loggers = Loggers(logger)
     with (
         memory_for("a training step", "--q0.batch"),
@@ -71,3 +93,9 @@ def distill(
     same = first_difference([ensemble.members[0], student], certain=True) is None
     with torch_defaults():
         return Ensemble([student], torch.ones(1), architecture=ensemble.architecture if same else None)
+
+
+def _objective(ensemble: Ensemble, student: nn.Module, task: Task, alpha: float, temperature: float) -> Objective:
+    if isinstance(task, ImageTask) and task.augment == "none":
+        return KnownAnswers(logits(ensemble, task.data.train).to(device_of(student)), alpha, temperature)
+    return ChainObjective(task, ensemble, alpha, temperature)

@@ -15,11 +15,13 @@ from decouple.data import ImageData
 from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkError
 from decouple.networks import Stages, paper_network
 from decouple.q0.architecture import ImageArchitecture
-from decouple.q0.compress import distill
+from decouple.q0.compress import KnownAnswers, distill
 from decouple.q0.ensemble import Ensemble, Evaluation
 from decouple.q0.population import train_population
+from decouple.q0.trajectories import ChainObjective
 from decouple.tasks import ImageTask
 from decouple.training.evaluate import logits
+from decouple.training.stream import Batch
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3])
 SHAPE = ImageArchitecture(NetworkConfig(width=8), 1, (1, 8, 8), 3)
@@ -374,3 +376,13 @@ def test_distilled_one_network_answers_as_the_ensemble_does(data: ImageData) -> 
         return float(nn.functional.kl_div(other(images), ensemble(images), log_target=True, reduction="batchmean"))
 
     assert divergence(one) < 0.2 * divergence(before)
+
+
+def test_answers_that_are_known_teach_as_an_ensemble_that_is_asked(data: ImageData) -> None:
+    ensemble = Ensemble(convolutional(data), WEIGHTS, temperature=0.7)
+    student = paper_network(data.train.images, 3, SHAPE.network, groups=1, seed=9)
+    positions = torch.tensor([3, 1, 7, 0])
+    batch = Batch(positions, data.train.images[positions], data.train.labels[positions], [])
+    known = KnownAnswers(logits(ensemble, data.train), alpha=0.6, temperature=1.5)
+    asked = ChainObjective(ImageTask(data), ensemble, alpha=0.6, temperature=1.5)
+    torch.testing.assert_close(known(student, batch), asked(student, batch), rtol=0, atol=1e-5)
