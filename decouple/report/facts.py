@@ -31,6 +31,7 @@ def summary(config: RunConfig, results: Results) -> str:
         if many
         else f"A network that {_learned(config, 'itself')} classifies {own} of the test images correctly"
     )
+    calibrated = "" if q0.test_nll.calibrated is None else f" ({nats(q0.test_nll.calibrated)} calibrated)"
     return (
         f"{searches} changed the activations of an untrained network, image by image and {how} so that it puts "
         f"{percent(search.solved[last])}{SPACE}% of {plural(results.images['train'], 'training image')} in the right class: "
@@ -38,7 +39,7 @@ def summary(config: RunConfig, results: Results) -> str:
         f"{nats(search.cross_entropy[last].after).replace('<', 'below ')} nats. "
         f"{learned}; the best SGD baseline reaches {percent(sgd, digits)}{SPACE}%, {_beside(sgd - mean(searched), digits)}. "
         f"A q0 population of {plural(len(q0.members), 'snapshot')} reaches a test NLL of {nats(q0.test_nll.learned_prior)} with "
-        f"learned weights and {nats(q0.test_nll.uniform)} with uniform ones; the single member that did best "
+        f"learned weights{calibrated} and {nats(q0.test_nll.uniform)} with uniform ones; the single member that did best "
         f"on the prior split has {nats(q0.test_nll.single)}."
     )
 
