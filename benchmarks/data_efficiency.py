@@ -2,9 +2,9 @@
 
     python -m benchmarks.data_efficiency --data-root DATA --text FILE   # two CPU cores
 
-Reads what figures/q0_images.json and figures/q0_text.json say that q0 reached and how the single networks were tuned; trains those
-networks, as long, on 2, 4 and 8 times as much data, and takes the length that is best on validation, mean over the seeds. Where the
-curve crosses q0's figure (straight between measured points, in the logarithm of the data) is the data efficiency. Validation and
+Reads what figures/q0_images-DATA.json and figures/q0_text.json say that q0 reached and how the single networks were tuned; trains
+those networks, as long, on 2, 4 and 8 times as much data, and takes the length that is best on validation, mean over the seeds. Where
+the curve crosses q0's figure (straight between measured points, in the logarithm of the data) is the data efficiency. Validation and
 test data are the same. Writes figures/data_efficiency.json, .md, .png and .svg.
 """
 
@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import q0_images, q0_text
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, label, save_pictures
+from benchmarks.common import Common, Parts, key, label, save_pictures
 from benchmarks.headline import Point, plot
 from benchmarks.populations import Measure
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
@@ -74,11 +74,12 @@ def cases(arguments: Arguments, folder: Path) -> Iterator[Case]:
     def receipt(name: str) -> dict[str, Any]:
         path = arguments.figures / f"{scaled(name, arguments.scale)}.json"
         if not path.exists():
-            raise ConfigError(f"{path} is missing: make it with python -m benchmarks.{name} --scale {arguments.scale}")
+            module, _, data = name.partition("-")
+            of = f" --data {data}" if data else ""
+            raise ConfigError(f"{path} is missing: make it with python -m benchmarks.{module} --scale {arguments.scale}{of}")
         found: dict[str, Any] = read_json(path)["figures"]
         return found
 
-    images = receipt(q0_images.NAME)["data"]
     for source, size in q0_images.sizes_of(arguments.scale, arguments.data):
 
         def on_images(times: int, source: str = source, size: q0_images.ImageSize = size) -> Measure:
@@ -87,7 +88,8 @@ def cases(arguments: Arguments, folder: Path) -> Iterator[Case]:
             return q0_images.Bench(source, more, arguments.data_root, arguments.device, parts).measure
 
         name = label(source, arguments.data_root)
-        yield Case(name, q0_images.UNIT, images[name], size, on_images)
+        found = receipt(f"{q0_images.NAME}-{key(source)}")["data"][name]
+        yield Case(name, q0_images.UNIT, found, size, on_images)
     if (file := arguments.text) is not None:
         text = q0_text.SCALES[arguments.scale]
 

@@ -4,8 +4,8 @@
     python -m benchmarks.q0_images --data-root DATA --data mnist folder:cifar10  # and 5000 of CIFAR-10, as a folder of images
 
 Methods: `benchmarks.recipes`; their tuning: `benchmarks.populations`; the headline: `benchmarks.headline`.
-The networks are the paper's with 16 channels. Writes figures/q0_images.json, .md, .png and .svg; --plans PATH also writes what
-`decouple q0 plan` reads.
+The networks are the paper's with 16 channels. Writes figures/q0_images-DATA.json, .md, .png and .svg for each data set; --plans
+PATH also writes what `decouple q0 plan` reads, from all of these that the folder has.
 """
 
 from __future__ import annotations
@@ -130,8 +130,6 @@ class Arguments(Common):
     """tiny: digits, to try the program; small: 2000 images of MNIST or 5000 of CIFAR-10."""
     plans: Path | None = None
     """Write what `decouple q0 plan` reads to this file."""
-    name: str = ""
-    """Added to the names of the files, where only some data sets are measured."""
 
 
 class Bench:
@@ -217,19 +215,24 @@ def sizes_of(scale: str, data: Sequence[str] | None) -> list[tuple[str, ImageSiz
     return [(source, sizes[key(source)]) for source in sources]
 
 
-def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
-    """An entry for each data set, by what it is called."""
-    entries = {}
-    for source, size in sizes_of(arguments.scale, arguments.data):
-        bench = Bench(source, size, arguments.data_root, arguments.device, Parts(arguments.out, NAME, size))
-        found = compare(size, bench.measure, CHANGES, f"{NAME}, {key(source)}")
-        entries[label(source, arguments.data_root)] = {"train": size.train, "settings": to_builtins(size), **found}
-    return entries
+def run(arguments: Arguments, source: str, size: ImageSize) -> dict[str, dict[str, Any]]:
+    """The entry of a data set, by what it is called."""
+    bench = Bench(source, size, arguments.data_root, arguments.device, Parts(arguments.out, NAME, size))
+    found = compare(size, bench.measure, CHANGES, f"{NAME}, {key(source)}")
+    return {label(source, arguments.data_root): {"train": size.train, "settings": to_builtins(size), **found}}
 
 
-def plans_of(entries: dict[str, dict[str, Any]], made: dict[str, Any]) -> dict[str, Any]:
+def receipts(folder: Path, scale: str) -> list[dict[str, Any]]:
+    """Those of the scale's data sets that the folder has."""
+    paths = [folder / f"{scaled(f'{NAME}-{data}', scale)}.json" for data in SCALES[scale]]
+    return [read_json(path) for path in paths if path.exists()]
+
+
+def plans_of(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What `decouple q0 plan` reads: every population that a tuned recipe passes through."""
     rows = []
+    entries = {data: entry for receipt in receipts for data, entry in receipt["figures"]["data"].items()}
+    made = {data: receipt["made"] for receipt in receipts for data in receipt["figures"]["data"]}
     for data, entry in entries.items():
         for name, recipe in entry["recipes"].items():
             if recipe["method"].startswith("q0 "):
@@ -291,19 +294,20 @@ def text_of(recipe: dict[str, Any], point: Point) -> str:
 
 def main(arguments: Arguments) -> None:
     devices.prepare()
-    began = time.monotonic()
-    entries = run(arguments)
-    name = f"{scaled(NAME, arguments.scale)}{arguments.name and '-'}{arguments.name}"
-    pictures = draw({f"{data}, {entry['train']} images: ": entry for data, entry in entries.items()}, UNIT)
-    save_pictures(pictures, name, arguments.figures)
-    figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
-    settings = {"scale": arguments.scale, "data": named(arguments.data or ())}
-    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+    for source, size in sizes_of(arguments.scale, arguments.data):
+        began = time.monotonic()
+        entries = run(arguments, source, size)
+        name = scaled(f"{NAME}-{key(source)}", arguments.scale)
+        pictures = draw({f"{data}, {entry['train']} images: ": entry for data, entry in entries.items()}, UNIT)
+        save_pictures(pictures, name, arguments.figures)
+        figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
+        settings = {"scale": arguments.scale, "data": named([source])}
+        path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+        write_table(path, tables(entries))
     if arguments.plans is not None:
-        plans = plans_of(entries, read_json(path)["made"])
+        plans = plans_of(receipts(arguments.figures, arguments.scale))
         Plans.check(plans)
         write_json(arguments.plans, plans)
-    write_table(path, tables(entries))
 
 
 def tables(entries: dict[str, dict[str, Any]]) -> str:

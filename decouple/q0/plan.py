@@ -58,7 +58,8 @@ class Plans(msgspec.Struct):
     """Measured recipes, and how they were measured."""
 
     benchmark: str
-    made: dict[str, Any]
+    made: dict[str, dict[str, Any]]
+    """By data set: date, device and versions."""
     settings: dict[str, Any]
     rows: list[Row]
 
@@ -140,11 +141,15 @@ class Plans(msgspec.Struct):
             if epochs > largest:
                 lines.append(f"  Nothing above {count(largest)} epochs was measured.")
         network = self.settings.get("network", {})
+        measured = dict.fromkeys(
+            f"{made.get('date', 'an unknown date')[:10]} ({made.get('device', 'unknown device')}, torch "
+            f"{made.get('versions', {}).get('torch', '?')})"
+            for made in self.made.values()
+        )
         lines += [
             "",
             f"Chosen by validation NLL among {len(self.rows)} points that benchmarks.{self.benchmark} measured on "
-            f"{self.made.get('date', 'an unknown date')[:10]} ({self.made.get('device', 'unknown device')}, torch "
-            f"{self.made.get('versions', {}).get('torch', '?')}): the paper's network with {network.get('width', '?')} channels, "
+            f"{' and on '.join(measured)}: the paper's network with {network.get('width', '?')} channels, "
             f"batch {self.settings.get('batch', '?')}. Other data and networks may differ: measure your own with --plans. "
             "The commands change nothing else of the run, its network neither. 'The first 4 of 6 cycles': it was measured as "
             "part of a longer training, where the noise between the cycles falls later than in the command's.",

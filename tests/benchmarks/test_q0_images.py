@@ -20,15 +20,15 @@ def test_it_leaves_receipt_picture_table_and_plans(
     plans = tmp_path / "plans.json"
     arguments = q0_images.Arguments(scale="tiny", device="cpu", figures=tmp_path, plans=plans)
     q0_images.main(arguments)
-    entry = json.loads((tmp_path / "q0_images-tiny.json").read_text())["figures"]["data"]["digits"]
+    entry = json.loads((tmp_path / "q0_images-digits-tiny.json").read_text())["figures"]["data"]["digits"]
     assert [p["epochs"] for p in entry["regime"]] == [2, 4]
     assert list(entry["ablation"]) == ["q0 itself", "q0 without noise"]
     ensemble = entry["all"]["models of 2 epochs"][0]
     assert [(p["epochs"], p["members"]) for p in ensemble] == [(2, 1), (4, 2), (6, 3)]
     assert ensemble[0]["disagreement"] == 0 < ensemble[1]["disagreement"]
     assert 0 < ensemble[2]["accuracy_uniform"] <= 1
-    assert (tmp_path / "q0_images-tiny.png").stat().st_size > 1000
-    assert (tmp_path / "q0_images-tiny.md").read_text().startswith("**digits**, 60 images")
+    assert (tmp_path / "q0_images-digits-tiny.png").stat().st_size > 1000
+    assert (tmp_path / "q0_images-digits-tiny.md").read_text().startswith("**digits**, 60 images")
     assert "times fewer (seeds:" in capsys.readouterr().out
     best = Plans.read(plans).best(6)[0]
     assert best.images == 60
@@ -67,4 +67,4 @@ def test_a_recipe_in_words(recipe: dict[str, float], expected: str) -> None:
 
 def test_data_without_sizes_are_refused() -> None:
     with pytest.raises(ConfigError, match="no sizes for mnist: expected digits"):
-        q0_images.run(q0_images.Arguments(scale="tiny", data=("mnist",)))
+        q0_images.main(q0_images.Arguments(scale="tiny", data=("mnist",)))

@@ -33,7 +33,10 @@ def row(epochs: int, members: int, nll: float, data: str = "ants") -> dict[str, 
 PLANS = Plans.check(
     {
         "benchmark": "q0_images",
-        "made": {"date": "2026-01-02T03:04:05", "device": "a CPU", "versions": {"torch": "2.9"}},
+        "made": {
+            "ants": {"date": "2026-01-02T03:04:05", "device": "a CPU", "versions": {"torch": "2.9"}},
+            "bees": {"date": "2026-01-03T03:04:05", "device": "a CPU", "versions": {"torch": "2.9"}},
+        },
         "settings": {"network": {"width": 16}, "batch": 128, "lr": 0.3},
         "rows": [row(1, 1, 2.0), row(8, 1, 1.0), row(8, 4, 0.8), row(16, 8, 0.9), row(32, 8, 0.5), row(8, 2, 3.0, "bees")],
     }
@@ -65,7 +68,8 @@ def test_the_text_says_how_it_was_measured_and_where_it_ends() -> None:
     assert "The best that was measured for 1,000 epochs and any number of members:" in text
     assert "  decouple q0 RUN_DIR --q0.init random --q0.cycles 8 --q0.lr-floor 0.08\n" in text
     assert "Nothing above 32 epochs was measured." in text
-    assert "benchmarks.q0_images measured on 2026-01-02 (a CPU, torch 2.9): the paper's network with 16 channels" in text
+    dates = "2026-01-02 (a CPU, torch 2.9) and on 2026-01-03 (a CPU, torch 2.9)"
+    assert f"benchmarks.q0_images measured on {dates}: the paper's network with 16 channels" in text
     assert "bees" in text
 
 
