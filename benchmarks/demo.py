@@ -24,7 +24,7 @@ from decouple.results import Results
 from decouple.settings import to_builtins
 
 PICTURES = ("search", "training", "trajectories", "population")
-WAYS = ("single", "uniform", "learned_prior")
+WAYS = ("single", "uniform", "learned_prior", "calibrated")
 
 
 @dataclass(frozen=True)

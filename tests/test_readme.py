@@ -168,7 +168,8 @@ def test_the_afternoons_table_is_made(
     assert "sgd: lr = " in shown[2]
     head, *rows = blocks["text"].split("\n\n")[-1].strip().splitlines()
     assert shown[-1].splitlines()[0].split() == head.split()
-    assert [re.split(r"  +", row)[:2] for row in shown[-1].splitlines()[1:]] == [re.split(r"  +", row)[:2] for row in rows]
+    now = [row for row in shown[-1].splitlines()[1:] if not row.startswith("q0, calibrated")]  # since the guide's was made
+    assert [re.split(r"  +", row)[:2] for row in now] == [re.split(r"  +", row)[:2] for row in rows]
     assert Path("runs/table/table.tex").is_file()
 
 
@@ -483,8 +484,7 @@ def test_what_is_said_of_trajectories_is_what_the_benchmark_found() -> None:
 
 
 def test_the_plans_are_what_the_benchmark_found() -> None:
-    receipt = json.loads((FIGURES / "q0_images.json").read_text())
-    plans = q0_images.plans_of(receipt["figures"]["data"], receipt["made"])
+    plans = q0_images.plans_of(q0_images.receipts(FIGURES, "small"))
     assert json.loads((README.parent / "decouple" / "q0" / "plans.json").read_text()) == plans
 
 
@@ -498,7 +498,8 @@ def test_what_is_said_of_text_is_what_the_benchmark_found() -> None:
 @pytest.mark.parametrize(
     ("name", "table"),
     [
-        ("q0_images", q0_images.tables),
+        ("q0_images-mnist", q0_images.tables),
+        ("q0_images-cifar10", q0_images.tables),
         ("q0_starts-mnist", q0_starts.as_markdown),
         ("q0_starts-cifar10", q0_starts.as_markdown),
         ("data_efficiency", data_efficiency.as_markdown),
@@ -519,8 +520,12 @@ def test_the_headlines_are_the_benchmarks() -> None:
         return f"{found['ratio']:.1f}"
 
     words = json.loads((FIGURES / "q0_text.json").read_text())["figures"]
-    mnist, cifar = json.loads((FIGURES / "q0_images.json").read_text())["figures"]["data"].values()
-    assert f"with {ratio(words)} times fewer epochs on text, {ratio(mnist)} on MNIST and {ratio(cifar)} on CIFAR-10" in text
+    mnist, cifar = (
+        next(iter(json.loads((FIGURES / f"q0_images-{data}.json").read_text())["figures"]["data"].values()))
+        for data in ("mnist", "cifar10")
+    )
+    assert f"with {ratio(words)} times fewer epochs on text and {ratio(cifar)} on CIFAR-10" in text
+    assert f"but only {ratio(mnist)} on MNIST" in text
     speeds = [
         row["ratio"]
         for row in json.loads((FIGURES / "search-passes-cpu.json").read_text())["figures"]["passes"]

@@ -42,9 +42,7 @@ def test_it_reads_what_the_others_left_and_keeps_the_data_apart(
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"q0_images-digits-tiny\.json is missing: .* benchmarks\.q0_images .*digits"
-    ):
+    with pytest.raises(ConfigError, match=r"q0_images-digits-tiny\.json is missing: .* benchmarks\.q0_images .*digits"):
         data_efficiency.main(Arguments(scale="tiny", figures=tmp_path))
 
 
