@@ -53,7 +53,7 @@ def fit_temperature(probabilities: Tensor, labels: Tensor) -> float:
         raise ValueError("probabilities holds negative values or NaN: give softmax outputs, not logits")
     logs = probabilities.double().clamp_min(FLOOR).log()
     count = len(labels)
-    true = float(logs[torch.arange(count), labels].mean())
+    true = float(logs[torch.arange(count, device=logs.device), labels].mean())
     error = float(logs.scatter(1, labels[:, None], -torch.inf).amax(1).mean())
     fitted, cautious = _best(logs, true), _best(logs, (count * true + error) / (count + 1))
     return sorted((fitted, 1.0, cautious))[1]

@@ -272,7 +272,7 @@ def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
         tested = evaluate(network, run.data)
         held, test = (logits(network, part).double().softmax(1) for part in (run.data.validation, run.data.test))
         temperature = fit_temperature(held, run.data.validation.labels)
-        truth = torch.arange(len(test)), run.data.test.labels
+        truth = torch.arange(len(test), device="cpu"), run.data.test.labels
         calibrated = float(nll(tempered(test, temperature)[truth]))
         found = {"accuracy": tested.accuracy, "nll": tested.nll, "temperature": temperature, "calibrated_nll": calibrated}
         save_record(path, found, unit=unit)

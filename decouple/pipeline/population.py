@@ -140,7 +140,7 @@ class Population:
         answers = {part: [one[part] for one in kept] for part in HELD_OUT}
         truths = {part: torch.stack([task.p_truth(one, part) for one in own]) for part, own in answers.items()}
         fitted = fitted_prior(truths["prior"], config.prior, run.config.seed)
-        temperatures = fitted_temperatures(answers["prior"], fitted.weights, task.labels("prior"))
+        temperatures = fitted_temperatures(answers["prior"], fitted.weights, task.truth("prior"))
         size, known = min(config.members or len(snapshots), len(snapshots)), Known(self.architecture)
         write_index(run.directory.path, INDEX, snapshots, fitted.weights, temperatures[:size], size, known)
         picks = greedy_picks(truths["prior"], len(snapshots))

@@ -75,7 +75,7 @@ def train_population(
     answers = [task.answers(member, "prior", precision=precision) for member in members]
     truths = torch.stack([task.p_truth(each, "prior") for each in answers])
     weights, size = fitted_prior(truths, config.prior, seed).weights, config.members or len(members)
-    temperatures = fitted_temperatures(answers, weights, task.labels("prior"))[:size]
+    temperatures = fitted_temperatures(answers, weights, task.truth("prior"))[:size]
     ensemble = _heaviest(members, weights, size, temperatures)
     write_index(Path(folder), OWN_INDEX, every, weights, temperatures, size, about(members, ensemble.classes, None))
     return ensemble

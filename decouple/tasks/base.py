@@ -92,13 +92,13 @@ class Task(ABC):
     def mark(self, network: nn.Module) -> None:  # noqa: B027 (optional)
         """Note in a network what it is trained on, if it keeps that."""
 
-    def labels(self, part: str) -> Tensor | None:
+    def truth(self, part: str) -> Tensor | None:
         """(N,) true classes of a held-out part; None, where answers are the probability of the truth."""
         return None
 
     def p_truth(self, answers: Tensor, part: str) -> Tensor:
         """(N,) probability of the truth among the answers on a held-out part."""
-        labels = self.labels(part)
+        labels = self.truth(part)
         return answers if labels is None else answers[torch.arange(len(labels), device=labels.device), labels]
 
     def samples(self, values: Tensor) -> Tensor:

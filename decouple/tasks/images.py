@@ -68,7 +68,7 @@ class ImageTask(Task):
     def mark(self, network: nn.Module) -> None:
         _stages(network).train_on(self.data.train.images, self.data.classes)
 
-    def labels(self, part: str) -> Tensor:
+    def truth(self, part: str) -> Tensor:
         return self._part(part).labels
 
     def scores(self, answers: Tensor, nll: float) -> dict[str, float]:

@@ -24,14 +24,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def numbers(values: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    """Every number with its place; texts, which are digests of all bits, are left out."""
+    """Every number with its place; texts, which are digests of all bits, and what is not there are left out."""
     if isinstance(values, dict):
         for name, value in values.items():
             yield from numbers(value, f"{path}/{name}")
     elif isinstance(values, list):
         for place, value in enumerate(values):
             yield from numbers(value, f"{path}/{place}")
-    elif not isinstance(values, str):
+    elif values is not None and not isinstance(values, str):
         yield path, float(values)
 
 
