@@ -82,12 +82,14 @@ def line(made: Mapping[str, list[list[Point]]], chosen: Sequence[str], way: str)
 
 
 def regime(made: Mapping[str, list[list[Point]]], singles: Sequence[Recipe]) -> list[dict[str, Any]]:
-    """A single network by epochs, also where more of them make it worse."""
-    found = []
+    """A single network by epochs, the best on validation, also where more of them make it worse."""
+    found: dict[int, dict[str, Any]] = {}
     for recipe in sorted(singles, key=lambda single: single.q0.epochs_in(0)):
         settings = {"lr": recipe.q0.lr, "weight_decay": recipe.q0.weight_decay, "dropout": recipe.dropout}
-        found.append(settings | line(made, [recipe.name], "uniform")[0])
-    return found
+        reached, epochs = line(made, [recipe.name], "uniform")[0], recipe.q0.epochs_in(0)
+        if epochs not in found or reached["validation"] < found[epochs]["validation"]:
+            found[epochs] = settings | reached
+    return list(found.values())
 
 
 def headline(ensemble: Sequence[dict[str, Any]], q0: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from benchmarks.headline import headline, line
+from benchmarks.headline import headline, line, regime
+from benchmarks.recipes import Recipe, alone
+from decouple.config import Q0Config
 
 
 def point(epochs: int, validation: float, test: float) -> dict[str, float]:
@@ -24,3 +26,12 @@ def test_the_headline_is_what_each_needs_for_what_both_reach() -> None:
     assert found["ratio_of_seeds"] == [4.0, 4.0]
     less = headline(points((8, 3.0), (16, 1.0)), points((4, 2.0)))
     assert (less["target"], less["ensemble_epochs"], less["q0_epochs"]) == (2.0, 16, 4), "the lowest that both reach"
+
+
+def test_the_regime_has_one_network_of_each_length() -> None:
+    singles = [Recipe("single", name, alone(Q0Config(), epochs)) for name, epochs in (("a", 4), ("b", 4), ("c", 8))]
+    made = {
+        name: [[point(epochs, validation, 1.0)]]
+        for name, epochs, validation in (("a", 4, 3.0), ("b", 4, 2.0), ("c", 8, 2.5))
+    }
+    assert [(found["epochs"], found["recipe"]) for found in regime(made, singles)] == [(4, "b"), (8, "c")]
