@@ -182,10 +182,10 @@ def population(data: ImageData, members: Sequence[dict[str, Tensor]]) -> Point:
     truths = {name: p[..., torch.arange(p.shape[1]), getattr(data, name).labels] for name, p in said.items()}
     prior = learned_prior(truths["prior"])
     found = weighted(truths, prior)
-    for way, weights in (("uniform", torch.full_like(prior, 1 / len(prior))), ("learned", prior)):
-        right = mixture(said["test"], weights).argmax(1) == data.test.labels
-        found[f"accuracy_{way}"] = float(right.double().mean())
     mixed = {name: mixture(p, prior) for name, p in said.items()}
+    uniform = mixture(said["test"], torch.full_like(prior, 1 / len(prior)))
+    for way, answers in (("uniform", uniform), ("learned", mixed["test"])):
+        found[f"accuracy_{way}"] = float((answers.argmax(1) == data.test.labels).double().mean())
     temperature = fit_temperature(mixed["prior"], data.prior.labels)
     for name in ("validation", "test"):
         truth = torch.arange(len(mixed[name])), getattr(data, name).labels

@@ -49,7 +49,7 @@ def reliability(probabilities: Tensor, labels: Tensor, *, bins: int = BINS) -> R
     Raises:
         ValueError: shapes that do not fit, or values that are no probabilities.
     """
-    _check(probabilities, labels)
+    check_probabilities(probabilities, labels)
     confidence, answers = probabilities.double().clamp(max=1).max(1)
     inner = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=confidence.device)[1:-1]
     places = torch.bucketize(confidence, inner)
@@ -103,15 +103,16 @@ def brier_score(probabilities: Tensor, labels: Tensor) -> float:
     Raises:
         ValueError: shapes that do not fit, or values that are no probabilities.
     """
-    _check(probabilities, labels)
+    check_probabilities(probabilities, labels)
     truth = functional.one_hot(labels, probabilities.shape[1])
     return float((probabilities.double() - truth).square().sum(1).mean())
 
 
-def _check(probabilities: Tensor, labels: Tensor) -> None:
+def check_probabilities(probabilities: Tensor, labels: Tensor) -> None:
+    """Raise ValueError: not (N, C) and (N,), or values that are no probabilities."""
     if probabilities.dim() != 2 or probabilities.shape[:1] != labels.shape or not len(labels):
         raise ValueError(
             f"probabilities {tuple(probabilities.shape)} and labels {tuple(labels.shape)} do not fit: expected (N, C) and (N,)"
         )
     if not bool(((probabilities >= 0) & (probabilities <= 1 + 1e-3)).all()):
-        raise ValueError("probabilities holds values outside of 0..1: give softmax outputs, not logits")
+        raise ValueError("probabilities holds values outside of 0..1, or NaN: give softmax outputs, not logits")

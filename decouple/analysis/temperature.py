@@ -12,10 +12,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from decouple.analysis.calibration import check_probabilities
 from decouple.tensors import as_tensor
 
 FLOOR = 1e-12
-"""Smallest probability, as of the prior."""
+"""Smallest probability: what rules the truth out costs 27.6 nats, not infinitely many."""
 BOUNDS = 1 / 16, 16.0
 """Of the inverse temperature."""
 
@@ -45,12 +46,7 @@ def fit_temperature(probabilities: Tensor, labels: Tensor) -> float:
         ValueError: shapes that do not fit, or values that are no probabilities.
     """
     probabilities = as_tensor(probabilities, "probabilities")
-    if probabilities.dim() != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
-        raise ValueError(
-            f"probabilities {tuple(probabilities.shape)} and labels {tuple(labels.shape)} do not fit: expected (N, C) and (N,)"
-        )
-    if not bool((probabilities >= 0).all()):
-        raise ValueError("probabilities holds negative values or NaN: give softmax outputs, not logits")
+    check_probabilities(probabilities, labels)
     logs = probabilities.double().clamp_min(FLOOR).log()
     count = len(labels)
     true = float(logs[torch.arange(count, device=logs.device), labels].mean())

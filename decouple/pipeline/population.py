@@ -146,17 +146,17 @@ class Population:
         picks = greedy_picks(truths["prior"], len(snapshots))
         latest = sorted(range(len(snapshots)), key=lambda i: (-snapshots[i].cycle, snapshots[i].trajectory))
         ways = [ways_of(fitted.weights, picks, latest, k) for k in range(1, len(snapshots) + 1)]
-        nlls = {
-            part: self._nlls(truths[part], ways, heaviest(answers[part], fitted.weights), temperatures, part)
-            for part in truths
-        }
-        sizes, chosen = nlls["test"], ways[size - 1]
+        sizes, prior = (
+            self._nlls(truths[part], chosen, heaviest(answers[part], fitted.weights), temperatures, part)
+            for part, chosen in (("test", ways), ("prior", ways[:size]))
+        )
+        chosen = ways[size - 1]
         mixed = mixtures(answers["test"], chosen)
         if temperatures:
             mixed["calibrated"] = tempered(mixed["learned_prior"], temperatures[size - 1])
         results = Q0Results(
             test_nll=Ways(**sizes[size - 1]),
-            prior_nll=Ways(**nlls["prior"][size - 1]),
+            prior_nll=Ways(**prior[-1]),
             scores=self._scores(mixed, sizes[size - 1]),
             learned_minus_uniform=self._gain(truths["test"], chosen),
             prior_strength=None if math.isinf(fitted.strength) else fitted.strength,

@@ -17,7 +17,6 @@ from decouple.q0.ensemble import Ensemble
 from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import ChainObjective, train_cycle, undecayed
 from decouple.tasks.base import Task
-from decouple.tasks.distill import distillation_loss
 from decouple.tasks.images import ImageTask
 from decouple.tensors import whole_number
 from decouple.torch_state import device_of, plain_torch, torch_defaults
@@ -29,8 +28,9 @@ from decouple.training.stream import Batch
 
 @dataclass(frozen=True)
 class KnownAnswers:
-    """`distillation_loss` where the teacher has answered each image once."""
+    """The task's distillation where the teacher has answered each image once."""
 
+    task: Task
     answers: Tensor
     """(N, C) logits, by position in what is learned from, on the network's device."""
     alpha: float
@@ -38,9 +38,7 @@ class KnownAnswers:
 
     def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
         taught = self.answers[send(batch.positions, self.answers.device)]
-        return distillation_loss(
-            network(batch.inputs).float(), taught, batch.labels, alpha=self.alpha, temperature=self.temperature
-        )
+        return self.task.distilled(network, lambda _: taught, batch, alpha=self.alpha, temperature=self.temperature)
 
 
 @plain_torch()
@@ -96,6 +94,6 @@ def distill(
 
 
 def _objective(ensemble: Ensemble, student: nn.Module, task: Task, alpha: float, temperature: float) -> Objective:
-    if isinstance(task, ImageTask) and task.augment == "none":
-        return KnownAnswers(logits(ensemble, task.data.train).to(device_of(student)), alpha, temperature)
+    if type(task) is ImageTask and task.augment == "none":  # one that is derived from it may show other views
+        return KnownAnswers(task, logits(ensemble, task.data.train).to(device_of(student)), alpha, temperature)
     return ChainObjective(task, ensemble, alpha, temperature)

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from decouple.analysis.temperature import FLOOR as FLOOR  # an example that all members rule out does not stop the fit
 from decouple.errors import NotFiniteError
 from decouple.seeds import generator
 from decouple.tensors import as_tensor
-
-FLOOR = 1e-12
-"""Smallest probability: a member that rules the truth out costs 27.6 nats, not infinitely many, and an example that every
-member rules out does not stop the fit (it costs every mixture the same)."""
 
 
 @dataclass(frozen=True)

@@ -383,6 +383,6 @@ def test_answers_that_are_known_teach_as_an_ensemble_that_is_asked(data: ImageDa
     student = paper_network(data.train.images, 3, SHAPE.network, groups=1, seed=9)
     positions = torch.tensor([3, 1, 7, 0])
     batch = Batch(positions, data.train.images[positions], data.train.labels[positions], [])
-    known = KnownAnswers(logits(ensemble, data.train), alpha=0.6, temperature=1.5)
+    known = KnownAnswers(ImageTask(data), logits(ensemble, data.train), alpha=0.6, temperature=1.5)
     asked = ChainObjective(ImageTask(data), ensemble, alpha=0.6, temperature=1.5)
     torch.testing.assert_close(known(student, batch), asked(student, batch), rtol=0, atol=1e-5)
