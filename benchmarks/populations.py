@@ -89,21 +89,21 @@ def tune(
         validation.
     """
     known: dict[Recipe, Point] = {}
-    found: dict[str, Recipe] = {}
     together = [name for name in ("lr", "weight_decay") if name in grid]
-    for way in ("uniform", "calibrated"):
-        best = recipe.having(trajectories=trajectories)
-        for names in (together, *([name] for name in grid if name not in together)):
-            options = [
-                best.having(**dict(zip(names, values, strict=True)))
-                for values in itertools.product(*(grid[name] for name in names))
-            ]
-            known |= {option: measure(option, seed)[-1] for option in options if option not in known}
-            if any(f"validation_{way}" not in known[option] for option in options):
-                break
-            best = min(options, key=lambda option: known[option][f"validation_{way}"])
-        else:
-            found[way] = best
+    steps = [together, *([name] for name in grid if name not in together)]
+
+    def best(way: str) -> Recipe:
+        found = recipe.having(trajectories=trajectories)
+        for names in steps:
+            combinations = itertools.product(*(grid[name] for name in names))
+            options = [found.having(**dict(zip(names, values, strict=True))) for values in combinations]
+            known.update({option: measure(option, seed)[-1] for option in options if option not in known})
+            found = min(options, key=lambda option: known[option][f"validation_{way}"])
+        return found
+
+    found = {"uniform": best("uniform")}
+    if "validation_calibrated" in known[found["uniform"]]:
+        found["calibrated"] = best("calibrated")
     trials = [
         {**{name: option.setting(name) for name in grid}, **{k: v for k, v in point.items() if k.startswith("validation_")}}
         for option, point in known.items()

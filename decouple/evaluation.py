@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from decouple.analysis.calibration import BINS, SHOWN, confused, confusion, reliability, scores
@@ -109,7 +109,12 @@ def evaluate(
     )
     if known and len(known) != count:
         raise DataError(f"{len(known)} classes are named, and the model has {count} logits: expected a name for each")
-    likelihoods = logits.double().log_softmax(1)
+    return figures(logits, labels, known, bins)
+
+
+def figures(logits: Tensor, labels: Tensor, classes: Sequence[str] = (), bins: int = BINS) -> Evaluation:
+    """Of logits (N, C) and labels (N,). Raises NotFiniteError: an answer is infinite."""
+    count, likelihoods = logits.shape[1], logits.double().log_softmax(1)
     if likelihoods.isnan().any():
         raise NotFiniteError("the model's answers are infinite for some image: check the model and the scale of the images")
     probabilities = likelihoods.exp()
@@ -117,7 +122,7 @@ def evaluate(
         images=len(labels),
         **scores(probabilities, labels, bins=bins),
         nll=float(functional.nll_loss(likelihoods, labels)),
-        classes=known or tuple(map(str, range(count))),
+        classes=tuple(classes) or tuple(map(str, range(count))),
         confusion=tuple(map(tuple, confusion(logits.argmax(1), labels, count).tolist())),
         reliability=reliability(probabilities, labels, bins=bins),
     )

@@ -15,7 +15,7 @@ from decouple.config import LearnConfig, TrainConfig
 from decouple.config.images import PAPER
 from decouple.data.images import Split, as_float
 from decouple.device import search_dtype
-from decouple.evaluation import evaluate
+from decouple.evaluation import figures
 from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
 from decouple.learn.fitting import Checkpoint, Fit, Watch, fit, recorded_epochs
 from decouple.learn.objective import cross_entropy, regression
@@ -269,11 +269,11 @@ def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
     path, unit = trained.folder / "test.json", f"{trained.unit}/test"
     found = try_record(path, unit=unit)
     if found is None or "temperature" not in found:  # an earlier version did not calibrate
-        tested = evaluate(network, run.data)
-        held, test = (logits(network, part).double().softmax(1) for part in (run.data.validation, run.data.test))
+        answers, labels = logits(network, run.data.test), run.data.test.labels
+        tested, held = figures(answers, labels), logits(network, run.data.validation).double().softmax(1)
         temperature = fit_temperature(held, run.data.validation.labels)
-        truth = torch.arange(len(test), device="cpu"), run.data.test.labels
-        calibrated = float(nll(tempered(test, temperature)[truth]))
+        test = tempered(answers.double().softmax(1), temperature)
+        calibrated = float(nll(test[torch.arange(len(test), device="cpu"), labels]))
         found = {"accuracy": tested.accuracy, "nll": tested.nll, "temperature": temperature, "calibrated_nll": calibrated}
         save_record(path, found, unit=unit)
     return found
