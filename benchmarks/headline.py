@@ -20,6 +20,9 @@ from decouple.settings import to_builtins
 Point = dict[str, float]
 """A population's size (epochs, members, trajectories), and `validation_WAY` and `test_WAY` for each way of weighting it."""
 
+WAYS = {"uniform": "equal weights", "learned": "learned prior", "calibrated": "calibrated"}
+"""Of weighting a population's members."""
+
 LINES = {
     "single": ("single", "uniform"),
     "ensemble": ("ensemble", "uniform"),
@@ -121,7 +124,7 @@ def summarise(made: Mapping[str, list[list[Point]]], populations: Sequence[Recip
     of_method: dict[str, list[str]] = {}
     for recipe in populations:
         of_method.setdefault(recipe.method, []).append(recipe.name)
-    ways = [way for way in ("uniform", "learned", "calibrated") if f"test_{way}" in next(iter(made.values()))[0][0]]
+    ways = [way for way in WAYS if f"test_{way}" in next(iter(made.values()))[0][0]]
     lines = {name: line(made, of_method[method], way) for name, (method, way) in LINES.items() if way in ways}
     ablated = [method for method in of_method if method.startswith("q0 ")]
     return {
@@ -186,11 +189,10 @@ def as_markdown(figures: Mapping[str, Any], unit: str) -> str:
     for name, points in {**figures["lines"], **fair}.items():
         if name != "single":
             rows.append(row(f"{name} ({points[-1]['recipe']})", points[-1], points[-1]["members"]))
-    heads = {"uniform": "equal weights", "learned": "learned prior", "calibrated": "calibrated"}
-    ways = [way for way in heads if way in next(iter(figures["ablation"].values()))]
+    ways = [way for way in WAYS if way in next(iter(figures["ablation"].values()))]
     rows += [
         "",
-        f"| one trajectory | epochs | {' | '.join(heads[way] for way in ways)} |",
+        f"| one trajectory | epochs | {' | '.join(WAYS[way] for way in ways)} |",
         "|---|---" + "|---" * len(ways) + "|",
     ]
     for name, at in figures["ablation"].items():

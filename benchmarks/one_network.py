@@ -18,15 +18,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-import torch
-
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, named
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
 from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
 from benchmarks.recipes import cycles_in
 from decouple import device as devices
-from decouple.analysis import fit_temperature, tempered
+from decouple.analysis import fit_temperature, p_truth, tempered
 from decouple.data import Split
 from decouple.q0 import Ensemble, nll, train_population
 from decouple.q0.compress import distill
@@ -72,12 +70,12 @@ def measure(bench: Bench, arguments: Arguments, source: str, seed: int) -> dict[
 
 def figures(model: Ensemble, test: Split) -> dict[str, float]:
     """Accuracy, and NLL before and after calibration."""
-    truth, calibrated = (torch.arange(len(test)), test.labels), logits(model, test).double().exp()
+    calibrated = logits(model, test).double().exp()
     plain = tempered(calibrated, 1 / model.temperature)
     return {
         "accuracy": 100 * float((calibrated.argmax(1) == test.labels).double().mean()),
-        "nll": float(nll(plain[truth])),
-        "calibrated": float(nll(calibrated[truth])),
+        "nll": float(nll(p_truth(plain, test.labels))),
+        "calibrated": float(nll(p_truth(calibrated, test.labels))),
     }
 
 

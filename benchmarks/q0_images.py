@@ -23,12 +23,12 @@ from torch import Tensor
 
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, named, save_pictures
-from benchmarks.headline import Point, as_markdown, draw
+from benchmarks.headline import WAYS, Point, as_markdown, draw
 from benchmarks.populations import compare, points_of, weighted
 from benchmarks.receipt import scaled, spread, write_receipt, write_table
 from benchmarks.recipes import TINY, PopulationSize, Recipe
 from decouple import device as devices
-from decouple.analysis import fit_temperature, tempered
+from decouple.analysis import fit_temperature, p_truth, tempered
 from decouple.config import DataConfig, NetworkConfig, Q0Config
 from decouple.data import ImageData, load_data
 from decouple.errors import ConfigError
@@ -179,7 +179,7 @@ class Bench:
 def population(data: ImageData, members: Sequence[dict[str, Tensor]]) -> Point:
     """The figures of some members together."""
     said = {name: torch.stack([member[name] for member in members]) for name in SPLITS}
-    truths = {name: p[..., torch.arange(p.shape[1]), getattr(data, name).labels] for name, p in said.items()}
+    truths = {name: p_truth(p, getattr(data, name).labels) for name, p in said.items()}
     prior = learned_prior(truths["prior"])
     found = weighted(truths, prior)
     mixed = {name: mixture(p, prior) for name, p in said.items()}
@@ -188,8 +188,7 @@ def population(data: ImageData, members: Sequence[dict[str, Tensor]]) -> Point:
         found[f"accuracy_{way}"] = float((answers.argmax(1) == data.test.labels).double().mean())
     temperature = fit_temperature(mixed["prior"], data.prior.labels)
     for name in ("validation", "test"):
-        truth = torch.arange(len(mixed[name])), getattr(data, name).labels
-        found[f"{name}_calibrated"] = float(nll(tempered(mixed[name], temperature)[truth]))
+        found[f"{name}_calibrated"] = float(nll(p_truth(tempered(mixed[name], temperature), getattr(data, name).labels)))
     found |= {"accuracy_calibrated": found["accuracy_learned"], "temperature": temperature}
     votes = said["test"].argmax(2)
     pairs = [(votes[a] != votes[b]).double().mean() for a, b in itertools.combinations(range(len(votes)), 2)]
@@ -240,7 +239,7 @@ def plans_of(receipts: Sequence[dict[str, Any]]) -> dict[str, Any]:
             for of_seeds in zip(*entry["all"][name], strict=True):
                 validations = {
                     way: spread([p[f"validation_{way}"] for p in of_seeds])["mean"]
-                    for way in ("uniform", "learned", "calibrated")
+                    for way in WAYS
                     if f"validation_{way}" in of_seeds[0]
                 }
                 way = min(validations, key=validations.__getitem__)

@@ -10,6 +10,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 OPTION = re.compile(r"""(?P<command>'(?:decouple|torchrun|python)\b[^']*')|(?<![^\s(])--(?P<name>[a-z][\w.-]*\w)""")
 """An option in a message, or a whole command in quotes, whose options are its own."""
@@ -78,9 +81,11 @@ class WorkerError(DecoupleError):
     """Worker processes died, or the Ray cluster that they are part of failed."""
 
 
-def expect(value: object, kind: type, what: str, hint: str = "") -> None:
-    """Refuse an argument of another type, before an attribute that it lacks does so three layers down.
+def expect(value: object, kind: type[T], what: str, hint: str = "") -> T:
+    """Return the argument if it has the type; refuse it here, before a missing attribute does so three layers down.
 
+    >>> expect("mnist", str, "name")
+    'mnist'
     >>> expect(3, str, "name")
     Traceback (most recent call last):
     decouple.errors.ConfigError: name must be a str, not int
@@ -90,6 +95,7 @@ def expect(value: object, kind: type, what: str, hint: str = "") -> None:
     """
     if not isinstance(value, kind):
         raise ConfigError(f"{what} must be a {kind.__name__}, not {type(value).__name__}{'; ' + hint if hint else ''}")
+    return value
 
 
 def first_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ Half-precision input is computed in float32; float64 stays float64.
 """
 
 from decouple.analysis.agreement import Ambiguity, ambiguity_decomposition, disagreement, error_overlap
-from decouple.analysis.calibration import brier_score, reliability
+from decouple.analysis.calibration import brier_score, p_truth, reliability
 from decouple.analysis.cka import centred_grams, cka_matrix, unbiased_cka
 from decouple.analysis.entropy import class_entropy, collision_entropy, effective_solutions, solution_diversity
 from decouple.analysis.rank import effective_rank
@@ -31,6 +31,7 @@ __all__ = [
     "fit_temperature",
     "half_samples",
     "interval",
+    "p_truth",
     "reliability",
     "solution_diversity",
     "tempered",

@@ -16,6 +16,22 @@ SHOWN = 5
 """Confusions that are listed."""
 
 
+def p_truth(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Probability of the true class, by example.
+
+    >>> p_truth(torch.tensor([[0.8, 0.2], [0.4, 0.6]]), torch.tensor([0, 0])).tolist()
+    [0.800000011920929, 0.4000000059604645]
+
+    Args:
+        probabilities: (…, N, C).
+        labels: (N,) int64.
+
+    Returns:
+        (…, N).
+    """
+    return probabilities[..., torch.arange(len(labels), device=labels.device), labels]
+
+
 def scores(probabilities: Tensor, labels: Tensor, *, bins: int = BINS) -> dict[str, float]:
     """accuracy, ece and brier, by name: see `Reliability.ece` and `brier_score`.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from decouple.analysis.calibration import check_probabilities
+from decouple.analysis.calibration import check_probabilities, p_truth
 from decouple.tensors import as_tensor
 
 FLOOR = 1e-12
@@ -48,8 +48,7 @@ def fit_temperature(probabilities: Tensor, labels: Tensor) -> float:
     probabilities = as_tensor(probabilities, "probabilities")
     check_probabilities(probabilities, labels)
     logs = probabilities.double().clamp_min(FLOOR).log()
-    count = len(labels)
-    true = float(logs[torch.arange(count, device=logs.device), labels].mean())
+    count, true = len(labels), float(p_truth(logs, labels).mean())
     error = float(logs.scatter(1, labels[:, None], -torch.inf).amax(1).mean())
     fitted, cautious = _best(logs, true), _best(logs, (count * true + error) / (count + 1))
     return sorted((fitted, 1.0, cautious))[1]

@@ -36,9 +36,9 @@ def check_fit(network: Stages, split: Split, what: str = "train") -> list[tuple[
         return network.check(split.images.shape[1:], split.labels)
 
 
-def expect_stages(network: object) -> None:
-    """Raise ConfigError if the network is not cut."""
-    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
+def expect_stages(network: object) -> Stages:
+    """The network, if it is cut. Raises ConfigError: it is not."""
+    return expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
 
 
 def check_trainable(network: nn.Module, what: str = "the network") -> None:

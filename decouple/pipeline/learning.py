@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from decouple.analysis import fit_temperature, tempered
+from decouple.analysis import fit_temperature, p_truth, tempered
 from decouple.config import LearnConfig, TrainConfig
 from decouple.config.images import PAPER
 from decouple.data.images import Split, as_float
@@ -272,8 +272,7 @@ def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
         answers, labels = logits(network, run.data.test), run.data.test.labels
         tested, held = figures(answers, labels), logits(network, run.data.validation).double().softmax(1)
         temperature = fit_temperature(held, run.data.validation.labels)
-        test = tempered(answers.double().softmax(1), temperature)
-        calibrated = float(nll(test[torch.arange(len(test), device="cpu"), labels]))
+        calibrated = float(nll(p_truth(tempered(answers.double().softmax(1), temperature), labels)))
         found = {"accuracy": tested.accuracy, "nll": tested.nll, "temperature": temperature, "calibrated_nll": calibrated}
         save_record(path, found, unit=unit)
     return found

@@ -111,9 +111,8 @@ def _member(network: nn.Module, task: Task, snapshot: Snapshot) -> nn.Module:
 def _checked(networks: Sequence[nn.Module], data: ImageData | Task, config: Q0Config) -> Task:
     """The task, if a population can be trained on it from these networks."""
     expect(config, Q0Config, "config")
-    if not isinstance(data, Task):
-        expect(data, ImageData, "data", "such as decouple.load_data('digits'), or a Task")
-    task = data if isinstance(data, Task) else ImageTask(data, config.augment)
+    hint = "such as decouple.load_data('digits'), or a Task"
+    task = data if isinstance(data, Task) else ImageTask(expect(data, ImageData, "data", hint), config.augment)
     if isinstance(networks, nn.Module):
         raise NetworkError(f"networks must be a sequence of them, not one {type(networks).__name__}; pass [network]")
     for number, network in enumerate(networks):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from decouple.analysis.calibration import p_truth
 from decouple.device import send
 from decouple.errors import ConfigError
 from decouple.results import Calibration
@@ -99,7 +100,7 @@ class Task(ABC):
     def p_truth(self, answers: Tensor, part: str) -> Tensor:
         """(N,) probability of the truth among the answers on a held-out part."""
         labels = self.truth(part)
-        return answers if labels is None else answers[torch.arange(len(labels), device=labels.device), labels]
+        return answers if labels is None else p_truth(answers, labels)
 
     def samples(self, values: Tensor) -> Tensor:
         """(S,) of independent samples, with the same mean as `values` (N,) of the test part's answers."""

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from decouple.analysis.calibration import SHOWN, confused, confusion, reliability, scores
 from decouple.data.images import ImageData, Split, check_scale, in_unit_scale
-from decouple.errors import expect
-from decouple.networks.checks import check_batches, check_fit
+from decouple.networks.checks import check_batches, check_fit, expect_stages
 from decouple.networks.stages import Stages
 from decouple.results import Calibration
 from decouple.seeds import derive
@@ -48,7 +47,7 @@ class ImageTask(Task):
         )
 
     def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
-        return logits(_stages(network), self._part(part)).double().softmax(1)
+        return logits(expect_stages(network), self._part(part)).double().softmax(1)
 
     def hidden(self, network: nn.Module) -> Sequence[nn.Parameter]:
         output = {id(p) for p in network.stages[-1].parameters()} if isinstance(network, Stages) else set()
@@ -58,7 +57,7 @@ class ImageTask(Task):
         return super().build(seed) if self.new is None else self.new(seed)
 
     def check(self, network: nn.Module, batch: int) -> None:
-        network, data = _stages(network), self.data
+        network, data = expect_stages(network), self.data
         check_scale(data.prior.images, in_unit_scale(data.train.images), "the images of prior")
         check_fit(network, data.train)
         check_fit(network, data.prior, "prior")
@@ -66,7 +65,7 @@ class ImageTask(Task):
         check_batches(network, data.prior, BATCH, "prior", training=False)
 
     def mark(self, network: nn.Module) -> None:
-        _stages(network).train_on(self.data.train.images, self.data.classes)
+        expect_stages(network).train_on(self.data.train.images, self.data.classes)
 
     def truth(self, part: str) -> Tensor:
         return self._part(part).labels
@@ -82,9 +81,3 @@ class ImageTask(Task):
     def _part(self, name: str) -> Split:
         part: Split = getattr(self.data, name)
         return part
-
-
-def _stages(network: nn.Module) -> Stages:
-    expect(network, Stages, "network", "cut it with Stages.from_module or Stages.from_sequential")
-    assert isinstance(network, Stages)
-    return network

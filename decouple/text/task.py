@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from decouple import device as devices
 from decouple.config import GptConfig
+from decouple.errors import expect
 from decouple.tasks.base import RowLoader, Task
 from decouple.tasks.distill import IGNORED
 from decouple.text.corpus import Corpus
@@ -62,8 +63,7 @@ class TextTask(Task):
         return torch.cat(found)
 
     def hidden(self, network: nn.Module) -> Sequence[nn.Parameter]:
-        assert isinstance(network, Gpt)
-        return list(network.blocks.parameters())
+        return list(expect(network, Gpt, "network").blocks.parameters())
 
     def build(self, seed: int) -> Gpt:
         return Gpt(self.network, vocabulary=self.corpus.vocabulary, seed=seed)

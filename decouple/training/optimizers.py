@@ -66,10 +66,11 @@ def _kernels(parameters: Sequence[nn.Parameter]) -> dict[str, bool]:
     return {"fused": True} if all(p.device.type == "cuda" and p.is_floating_point() for p in parameters) else {}
 
 
-def _check_own(optimizer: object, parameters: list[nn.Parameter]) -> None:
+def _check_own(made: object, parameters: list[nn.Parameter]) -> None:
     """Refuse what would train nothing, or fail at its first step."""
-    expect(optimizer, torch.optim.Optimizer, "what optimizer= gives", "such as lambda p: torch.optim.AdamW(p, lr=1e-3)")
-    assert isinstance(optimizer, torch.optim.Optimizer)
+    optimizer = expect(
+        made, torch.optim.Optimizer, "what optimizer= gives", "such as lambda p: torch.optim.AdamW(p, lr=1e-3)"
+    )
     name, ours = type(optimizer).__name__, {id(p) for p in parameters}
     if foreign := sum(id(p) not in ours for group in optimizer.param_groups for p in group["params"]):
         raise ConfigError(

@@ -107,7 +107,7 @@ class Recorder:
                 f"a kind of training cannot be called '{kind}', which comparisons say of pairs; choose another word"
             )
         if at is not None:
-            expect(at, Collection, "at", "give the steps as a list or a range")
+            expect(at, Collection, "at", "give the steps as a list or a range")  # type: ignore[type-abstract]
         self._at = at if at is None or isinstance(at, range) else {whole_number(step, "a step", least=0) for step in at}
         self._layers = named
         self._samples, self._known = _checked(samples, ids, labels)

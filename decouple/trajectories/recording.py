@@ -142,7 +142,7 @@ def check_same_samples(recordings: Sequence[Recording]) -> None:
         DataError: none at all, names that are not different, or other samples, labels or order; names two recordings and what
             differs.
     """
-    expect(recordings, Sequence, "recordings", "give a list of them")
+    expect(recordings, Sequence, "recordings", "give a list of them")  # type: ignore[type-abstract]
     if not recordings:
         raise DataError("there are no recordings to compare: give at least one")
     for recording in recordings:
