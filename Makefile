@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# Every process of the tests imports torch: what one has compiled serves the next.
+# Write bytecode: every test process imports torch, and can use what the first one compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint types docs clean
@@ -26,7 +26,7 @@ types: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(BIN)/python .ci/docs.py
 
-# --no-compile: what is imported is compiled then; all of torch in advance takes a minute and 0.4 GB.
+# --no-compile: bytecode is compiled on first import; compiling all of torch now would take a minute and 0.4 GB.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "decouple needs Python 3.10 or newer; call make with PYTHON=python3.11, say")'
 	$(PYTHON) -m venv $(VENV)

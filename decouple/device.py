@@ -31,7 +31,7 @@ def resolve(name: str = "auto") -> torch.device:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(index or 0) >= count:
         found = f"{count} GPU{'s' if count > 1 else ''} (cuda:0 to cuda:{count - 1})" if count else "no GPU"
-        raise ConfigError(f"device '{name}' is not there: torch sees {found} on this machine; give --device auto")
+        raise ConfigError(f"device '{name}' is not available: torch sees {found} on this machine; give --device auto")
     return torch.device("cuda", int(index or 0))
 
 
@@ -136,7 +136,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 
 def check_workers(workers: int) -> None:
-    """Refuse a number of workers that is none. Raises ConfigError: names it."""
+    """Raise ConfigError if the number of workers is below 1."""
     if workers < 1:
         raise ConfigError(f"workers = {workers}: expected at least 1; give --workers another value")
 

@@ -1,8 +1,8 @@
-"""Errors that the user can mend.
+"""Errors that the user can fix.
 
-Every one says what came, what was expected and how to mend it, in one or two lines. The command line prints the
-message alone; a traceback is left for bugs. Messages are written for the command line, with options (`--q0.lr-floor`);
-`str()` gives them to Python, with the names of fields and arguments (`q0.lr_floor`).
+Each message states what was given, what was expected and how to fix it, in one or two lines. The command line prints only
+the message; a traceback means a bug. Messages are written for the command line, with options (`--q0.lr-floor`); `str()`
+replaces these by the names of fields and arguments (`q0.lr_floor`).
 """
 
 from __future__ import annotations

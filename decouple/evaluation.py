@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a network or an ensemble on images."""
+    """Metrics of a network or an ensemble on labelled images."""
 
     images: int
     accuracy: float

@@ -1,4 +1,4 @@
-"""What is asked of activations: the log-probability of the true class, and terms beside it.
+"""The fitness of activations: the log-probability of the true class, plus further terms.
 
 A term is a small function on candidates. It may look at the representation itself, needs no head, and may compare an image with
 the others of its step. It is written once: a search for stored targets and live search score candidates by it, and the SGD baseline

@@ -43,7 +43,7 @@ LoggerLike = Logger | Iterable[Logger] | None
 
 
 class Loggers:
-    """Several loggers as one. One that fails is warned of, once, and left out: no logger ends a training.
+    """Several loggers as one. A logger that fails is dropped with a single warning: it never ends a training.
 
     Only a `DecoupleError` is raised, such as that of a run directory which cannot be written.
 

@@ -18,8 +18,7 @@ LINE_SECONDS, BAR_SECONDS = 15.0, 0.5
 
 
 class Progress:
-    """Shows how far long work has come, with the latest figures: a logger (see `decouple.Logger`) that shows a bar. `quiet`
-    shows nothing."""
+    """A logger (see `decouple.Logger`) that shows a progress bar with the latest metrics. With `quiet` it shows nothing."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet

@@ -22,11 +22,11 @@ BOUNDS = 1 / 16, 16.0
 
 
 def fit_temperature(probabilities: Tensor, labels: Tensor) -> float:
-    """The temperature T for `tempered` with the least negative log-likelihood on held-out examples, as far as they can tell.
+    """Fit the temperature T of temperature scaling: minimise the negative log-likelihood of held-out examples.
 
-    Few examples hold few errors, or none, and then ask for answers that are far too sure. So T is below 1 only as far as it would
-    be with one more error among them, as in Platt's targets: an example of which the class that was most probable beside the label
-    is the truth, averaged over all of them.
+    With few examples there are few errors, or none, and the minimum is overconfident. T therefore goes below 1 only as far as it
+    would with one more error among the examples, as in Platt's targets. The added error is an average example whose true class is
+    the most probable class other than its label.
 
     Source: Platt, "Probabilistic outputs for support vector machines" (1999), for the further error.
 

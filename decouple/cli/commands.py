@@ -153,7 +153,7 @@ def _repeat(stage: str, path: Path, argv: list[str]) -> None:
         config = settings.located(config, None)
         named = _named(stage, options, before)
         _execute(directory, group, config, options, stage, named=named)
-        # Only now: settings that are refused, or that fail, must not become the run's.
+        # Save the settings only once the stage has succeeded with them.
         from decouple.pipeline.stages import set_aside
 
         outdated = set_aside(path) if group.first and config != before and stage != "report" else None

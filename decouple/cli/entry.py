@@ -16,31 +16,32 @@ from decouple.errors import OPTION, ConfigError, DecoupleError, did_you_mean, is
 
 USAGE = """usage: decouple COMMAND ...
 
-Train networks by searching representations and learning them, and turn the solutions into an ensemble.
+Train neural networks by searching for representations and then learning them; combine the solutions into an ensemble.
 
-  decouple run PRESET          everything: search, learn, compare with SGD, q0 population, report;
-                               --seeds 0 1 2 does it for each seed and ends with a table
-  decouple table RUN_DIR ...   mean and deviation over seeds, and differences to SGD, of any runs
-  decouple estimate PRESET     what that would cost, before anything runs
-  decouple tune PRESET         SGD and learning, tuned with equally many trials on validation images
-  decouple presets             the presets, a line each
-  decouple points NETWORK      where a network of yours can be cut into search points
+Whole runs:
+  decouple run PRESET          search, learn, compare with SGD, train the q0 population and write a report;
+                               --seeds 0 1 2 makes one run per seed and a table of them
+  decouple table RUN_DIR ...   compare finished runs: mean and standard deviation over seeds, difference from SGD
+  decouple estimate PRESET     predict the time, memory and disk space of a run
+  decouple tune PRESET         tune SGD and learning with equally many trials, on validation images
+  decouple presets             list the presets
+  decouple points NETWORK      list the layers at which a network can be cut into search points
 
-  decouple search RUN_DIR      one stage of a run directory, and what it needs; repeat it with other
-  decouple learn RUN_DIR       settings, such as  decouple q0 runs/digits --q0.cycles 8
-  decouple compare RUN_DIR     with several run directories: all their trajectories beside each other
-  decouple q0 RUN_DIR
-  decouple q0 text --data FILE  only q0, for next-token prediction on a text file
-  decouple q0 plan --epochs E  the best population measured for a budget of epochs
-  decouple report RUN_DIR      bring everything up to date and rebuild report.html
+Stages of a run. Each first does the stages that it needs; repeat one with other settings, such as --q0.cycles 8:
+  decouple search RUN_DIR      search targets for the training images
+  decouple learn RUN_DIR       train networks on the targets, and the SGD baselines
+  decouple compare RUN_DIR     compare the trajectories of the networks, also of several runs (RUN_DIR RUN_DIR ...)
+  decouple q0 RUN_DIR          train the population, fit its weights and evaluate the ensemble
+  decouple report RUN_DIR      do all stages, and rebuild results and report.html
 
   decouple export RUN_DIR --to FILE
-                               the run's population, or one of its networks, for use elsewhere
+                               write the ensemble, or one network, to a file
+  decouple q0 text --data FILE  train a population of small GPTs on a text file
+  decouple q0 plan --epochs E  show the best measured way to spend E epochs
+  decouple report --schema     print the JSON schema of results.json and curves.json
+  decouple version             print the versions of decouple and of the packages that decide results
 
-  decouple report --schema     JSON schema of results.json and curves.json
-  decouple version
-
-Begin with   decouple run digits   and see   decouple COMMAND --help   for every setting.
+Start with 'decouple run digits'. 'decouple COMMAND --help' lists all options of a command.
 """
 
 

@@ -21,6 +21,25 @@ STAGE_SECTIONS = {
 """The sections that each stage command may change."""
 
 
+ABOUT = {
+    "run PRESET": "Search, learn, compare with SGD, train the q0 population and write a report.",
+    "estimate PRESET": "Predict the time, memory and disk space of 'decouple run' with the same options.",
+    "tune PRESET": "Tune SGD, learning or q0 with the same number of trials each, on validation images.",
+    "search RUN_DIR": "Search targets for the training images of a run.",
+    "learn RUN_DIR": "Train networks on the searched targets, and the SGD baselines.",
+    "compare RUN_DIR": "Compare how the representations of a run's networks moved during training.",
+    "q0 RUN_DIR": "Train the population of a run, fit its weights on the prior split and evaluate the ensemble.",
+    "report RUN_DIR": "Bring all stages up to date, and rebuild results.json, curves.json and report.html.",
+    "q0 text": "Train a population of small GPTs for next-token prediction on a text file.",
+    "q0 plan": "Show the best measured way to spend a budget of epochs.",
+    "table RUN_DIR ...": "Compare finished runs: mean and standard deviation over seeds, and difference from SGD.",
+    "compare RUN_DIR RUN_DIR ...": "Compare the trajectories of all networks of several runs.",
+    "points NETWORK": "List the layers at which a network can be cut into search points.",
+    "export RUN_DIR": "Write the ensemble, or one network, of a run to a file.",
+}
+"""What each command does, by its usage, for --help."""
+
+
 CODE = ("search.algorithm", "search.network.name", "network.name", "data.name")
 """The settings that may name code, which a stage takes where the run has such."""
 
@@ -34,14 +53,14 @@ class StageOptions(Section):
     data_root: Path | None = None
     """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
     workers: Positive = 1
-    """Processes that search, or train q0's trajectories, at once; more than one are Ray's. They share the cores, or the GPUs:
-    each computes with cores/N threads, so it pays where one process leaves cores idle. With as many threads a process
-    (OMP_NUM_THREADS=1, say) the results are bit for bit those of one worker."""
+    """Number of processes that search batches, or train q0 trajectories, in parallel; more than one run in Ray. They share the
+    CPU cores (cores/N threads each) or the GPUs, which helps when one process leaves some idle. Results are identical to
+    those of one worker if every process has the same number of threads, for example with OMP_NUM_THREADS=1."""
     ray_address: Name | None = None
-    """A Ray cluster to search on in place of this machine, N batches at a time: the host:port that 'ray start --head' prints,
-    or auto. Every node needs decouple; the run directory stays here."""
+    """Run the workers on this Ray cluster instead of this machine: the host:port that 'ray start --head' prints, or auto. Every
+    node needs decouple; the run directory stays on this machine."""
     log: Name | None = None
-    """Log elsewhere as well: tensorboard (into RUN_DIR/tensorboard), wandb, mlflow, or several with commas between."""
+    """Also log to tensorboard (in RUN_DIR/tensorboard), wandb or mlflow; separate several with commas."""
     quiet: bool = False
     """Show no progress."""
 
@@ -49,14 +68,14 @@ class StageOptions(Section):
 @dataclass(frozen=True)
 class RunOptions(StageOptions):
     out: Path | None = None
-    """Run directory; default: runs/PRESET-seedN, with the name of the data in between if they are not the preset's."""
+    """Run directory. Default: runs/PRESET-seedN, or runs/PRESET-DATA-seedN if the data are not the preset's."""
     resume: bool = False
     """Resume the run that --out holds; finished work is not done again."""
     config: Path | None = None
     """A .json, .yaml or .toml file of settings that override the preset's; a run's config.json is one."""
     seeds: Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)] | None = None
-    """Run once for each of these seeds, in place of --seed: into --out/seed-N, with a table of all (see decouple table) in --out.
-    --workers then says how many runs go side by side."""
+    """Make one run per seed, in OUT/seed-N, and write a table of all runs (see 'decouple table') to OUT. Replaces --seed; --workers
+    is then the number of runs in parallel."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +91,7 @@ class TuneOptions(TuneConfig):
     data_root: Path | None = None
     """Folder of the data sets; default: $DECOUPLE_DATA, or ~/.cache/decouple/data. Downloads go there."""
     workers: Positive = 1
-    """Trials side by side, each in a process of Ray's with its share of the cores or GPUs."""
+    """Number of trials in parallel; more than one run in Ray processes that share the cores or GPUs."""
     log: Name | None = None
     """Log elsewhere as well: tensorboard, wandb, mlflow, or several with commas between."""
     quiet: bool = False
@@ -82,13 +101,14 @@ class TuneOptions(TuneConfig):
 @dataclass(frozen=True)
 class NamedCode(Section):
     name: Name | None = None
-    """That of this run: code, which is only run when you name it."""
+    """The run's own code (FILE.py:NAME or package.module:NAME), named again: decouple runs code only if you name it."""
 
 
 @dataclass(frozen=True)
 class NamedInSearch(Section):
     algorithm: Name | None = None
-    """The algorithm that this run searches with: code, which is only run when you name it."""
+    """The run's own search algorithm (FILE.py:Class or package.module:Class), named again: decouple runs code only if you
+    name it."""
     network: NamedCode = field(default_factory=NamedCode)
 
 
@@ -112,11 +132,11 @@ class PointsOptions(Section):
     """Of the network that is looked at."""
 
     shape: tuple[Positive, ...] = (3, 32, 32)
-    """Of an image (C H W), or of a vector (D)."""
+    """Shape of one input: C H W for images, D for vectors."""
     classes: Positive = 10
-    """That it tells apart."""
+    """Number of classes."""
     args: dict[str, bool | int | float | str] = field(default_factory=dict)
-    """Arguments of the function that builds it."""
+    """Keyword arguments for the function that builds the network."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +154,7 @@ class PlanOptions(Section):
     epochs: Positive = 32
     """Total epochs to spend, all trajectories together."""
     members: Positive | None = None
-    """Networks that may be evaluated for an answer; default: any number."""
+    """Largest number of ensemble members; default: no limit."""
     plans: Path | None = None
     """A file that python -m benchmarks.q0_images --plans wrote; default: the one that comes with decouple."""
 
@@ -142,21 +162,21 @@ class PlanOptions(Section):
 @dataclass(frozen=True)
 class ExportOptions(Section):
     to: Path | None = None
-    """The file to write, by its ending: .safetensors (weights), .pt2 (a program of torch.export) or .onnx."""
+    """File to write. The extension selects the format: .safetensors (weights), .pt2 (torch.export program) or .onnx."""
     what: Name = "ensemble"
     """The ensemble, or a network of the run: search-0, sgd-1, …"""
     members: Positive | None = None
-    """The heaviest members; default: all that have a weight."""
+    """Number of ensemble members, those with the largest weights; default: all with a weight above 0."""
     equal: bool = False
-    """Weigh them equally, not by the learned prior; without --members: all."""
+    """Give the members equal weights instead of those of the learned prior; without --members, all members."""
     distill: bool = False
     """Compress them into one network, trained on their probabilities with the run's q0 settings."""
     distill_epochs: Positive = 32
-    """Epochs of that training."""
+    """Epochs of the distillation."""
     data_root: Path | None = None
     """Folder of the data sets, for --distill; default: the run's."""
     overwrite: bool = False
-    """Replace a file that is there."""
+    """Replace an existing file."""
     network: NamedCode = field(default_factory=NamedCode)
     data: NamedCode = field(default_factory=NamedCode)
 
@@ -192,10 +212,10 @@ class CompareOptions(Section):
     out: Path = Path("runs/comparison")
     """Folder of the page, its figures and its numbers."""
     device: Name = "auto"
-    """auto, cpu, cuda or cuda:N, for what a run still lacks."""
+    """Device for stages that a run has not done yet: auto, cpu, cuda or cuda:N."""
     data_root: Path | None = None
     """Folder of the data sets; default: where each run found them."""
     code: tuple[Name, ...] = ()
-    """Your own code that the runs name, which is only run when you name it: FILE.py:NAME or package.module:NAME."""
+    """Code that the runs use (FILE.py:NAME or package.module:NAME) and that may be run: decouple runs code only if you name it."""
     quiet: bool = False
     """Show no progress."""

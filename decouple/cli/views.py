@@ -52,12 +52,12 @@ def points(argv: list[str]) -> None:
     module = build_module(network.name, network.args, classes=options.classes, channels=options.shape[0], seed=0)
     points = cut_points(module, options.shape)
     width = max(len(point.name) for point in points)
-    print(f"  {'layer':<{width}}  {'output':<16}  parameters since the one before")
+    print(f"  {'layer':<{width}}  {'output':<16}  parameters since the previous point")
     for point in points:
         mark, shape = "*" if point.proposed else " ", "×".join(map(str, point.shape))
         print(f"{mark} {point.name:<{width}}  {shape:<16}  {point.parameters:>12,}")
     if sum(point.proposed for point in points) < 2:
-        print("It cannot be searched: no layer before the output decides alone what follows.")
+        print("This network cannot be searched: no layer before its output alone determines the logits.")
         return
     print(f"Proposed (*): --network.points {' '.join(point.name for point in points if point.proposed)}")
 

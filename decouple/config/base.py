@@ -153,7 +153,14 @@ def _path(kind: type, text: Any) -> Path:
     return Path(text)
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path", type(None): "none"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    bool: "true or false",
+    Path: "a path",
+    type(None): "none",
+}
 
 
 def _expected(hint: Any, value: Any = None) -> str:

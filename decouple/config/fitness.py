@@ -1,4 +1,4 @@
-"""Settings of what is asked of activations."""
+"""Settings of the fitness."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from decouple.config.base import NonNegative, Section
 @dataclass(frozen=True)
 class FitnessConfig(Section):
     similarity: NonNegative = 0.0
-    """Weight of a second thing that is asked of activations, beside the label's log-probability: that images of one class have like
-    features, and images of different classes have not. A search scores candidates by it; SGD follows its gradient. 0: off."""
+    """Weight of a similarity-matching term that is added to the log-probability of the true class: features should be similar within
+    a class and dissimilar between classes. A search scores candidates by it; SGD follows its gradient. 0: off."""

@@ -51,11 +51,11 @@ class NamedNetwork(Section):
 
     name: Name = PAPER
     """paper, torchvision:NAME, timm:NAME, or your own: FILE.py:FUNCTION or package.module:FUNCTION, which returns an nn.Module. The
-    settings from width on are the paper's. Also --network."""
+    settings from width on apply only to paper. Short form: --network."""
     args: dict[str, bool | int | float | str] = field(default_factory=dict)
-    """Arguments of the function that builds the network; num_classes and in_chans are the data's unless given."""
+    """Keyword arguments for the function that builds the network. num_classes and in_chans come from the data unless given."""
     points: tuple[Name, ...] = ()
-    """Search points, names of layers, the network's output last; none: those that 'decouple points NETWORK' proposes."""
+    """Names of the layers to cut after, the network's output last. Default: those that 'decouple points NETWORK' proposes."""
 
     @property
     def is_code(self) -> bool:
@@ -80,13 +80,13 @@ class SearchedNetwork(NamedNetwork):
     settled: ClassVar[dict[str, str]] = NamedNetwork.settled | {LEARNED: "those of the network that learns"}
 
     name: Name = LEARNED
-    """learned: as the network that learns, of the paper's with one ConvGroup a block; or another by its name, as --network.name.
-    Also --search.network."""
+    """learned: the same as the network that learns (the paper's: with one ConvGroup per block). Or another network, named as in
+    --network.name. Short form: --search.network."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig(NamedNetwork):
-    """The network that learns, and of which the paper's is made wherever it is named."""
+    """The network that learns. Its settings from width on also apply to the searched network, if that is the paper's."""
 
     width: Positive = 32
     """Channels of each block (paper: 256)."""
@@ -99,4 +99,4 @@ class NetworkConfig(NamedNetwork):
     eps: Share = 1e-2
     """BatchNorm's epsilon. 1e-5 makes gradients explode where a Dirac channel is nearly constant (MNIST)."""
     statistics: Literal["running", "batch"] = "running"
-    """What normalises at evaluation: running averages, or the evaluated batch itself (paper)."""
+    """BatchNorm statistics at evaluation: running averages, or those of the evaluated batch (paper)."""

@@ -30,7 +30,7 @@ class Q0Config(StepConfig):
     """What a later cycle starts from. continue: the weights before it, as in the public code's record; new: a new network that learns
     from the snapshot before, as in its earlier records."""
     batch_edges: Share = 1.0
-    """Share of batch in the first and the last quarter of the cycles (the public code: 0.75); 1: the same throughout."""
+    """Batch size in the first and last quarter of the cycles, as a fraction of batch (public code: 0.75); 1: constant."""
     shape: Literal["linear", "cosine"] = "linear"
     """How the learning rate falls in a cycle."""
     warmup: Fraction = 0.0
@@ -45,14 +45,14 @@ class Q0Config(StepConfig):
     """Weight of the distillation from the preceding snapshot; 0: off. The paper's language models have 0.45; on images
     none did better."""
     temperature: Rate = 1.2
-    """Softens both sides of the distillation."""
+    """Distillation temperature, applied to the logits of both teacher and student."""
     distill_after: Positive = 1
     """Snapshots that a trajectory must have before distillation begins."""
     perturb: NonNegative = 0.0
     """Scale of the noise on the weights after the first snapshot, in units of each tensor's standard deviation. The public
     code uses 0.25; 0: off."""
     perturb_last: Fraction = 0.2
-    """What is left of that scale by the last cycle; 1: constant."""
+    """Fraction of that scale that remains in the last cycle; 1: constant."""
     members: Annotated[Positive | None, NO_IDENTITY] = None
     """Members of the reported ensemble, heaviest first; None: all."""
     prior: Annotated[Literal["shrunk", "exact", "softmax"], NO_IDENTITY] = "shrunk"

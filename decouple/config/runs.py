@@ -20,7 +20,7 @@ class CommandConfig(Section):
     preset: Annotated[str, NO_IDENTITY] = "digits"
     """The preset that these settings started from."""
     seed: Seed = 0
-    """Decides everything but the split of the data."""
+    """Seed of every random stream except the data splits (--data.seed, --corpus.seed)."""
     precision: Literal["float32", "bfloat16", "mixed"] = "float32"
     """Arithmetic: float32 throughout; bfloat16 for search and autocast training; mixed: bfloat16 only for search."""
 
@@ -69,10 +69,10 @@ class CorpusConfig(Section):
     """A text file cut into documents, each of which goes to one part as a whole."""
 
     separator: str = "\n\n"
-    """What stands between two documents; the end mark that follows each document takes its place."""
+    """Separator between documents. In the token stream, an end-of-text token after each document replaces it."""
     vocabulary: Annotated[int, at_least(258, 2**31 - 1)] | None = None
-    """None: every byte is a token. A number: so many tokens of byte-level byte-pair encoding, the end mark among them, fitted on
-    the training documents (needs the package tokenizers)."""
+    """Vocabulary size of byte-level BPE, including the end-of-text token, fitted on the training documents (needs the package
+    tokenizers); none: every byte is a token."""
     train: Positive | None = None
     """Training text in bytes; None: all that the other parts leave. Parts end with the document that reaches their size."""
     validation: Positive = 40_000
@@ -82,25 +82,27 @@ class CorpusConfig(Section):
     test: Positive = 60_000
     """Text of the reported figures, bytes."""
     seed: Seed = 0
-    """Deals the documents to the parts. Separate from the run's seed, so that runs with different seeds share their data."""
+    """Seed that assigns documents to splits. Separate from the run's seed, so that runs with different seeds share their data."""
 
 
 @dataclass(frozen=True)
 class GptConfig(Section):
     layers: Positive = 2
-    """Blocks of attention and MLP."""
+    """Number of transformer blocks."""
     width: Positive = 128
     """Channels of the residual stream; a multiple of twice `heads`."""
     heads: Positive = 2
     """Attention heads."""
     context: Positive = 128
-    """Tokens of a row: the furthest that attention looks back."""
+    """Context length, in tokens."""
     dropout: BelowOne = 0.0
-    """Share of what attention and MLP write that is dropped in training."""
+    """Dropout probability of the attention and MLP outputs."""
 
     def _check(self) -> None:
         if self.width % (2 * self.heads):
-            self._refuse("width", f"a multiple of {2 * self.heads}: {self.heads} heads that rotate pairs of channels")
+            self._refuse(
+                "width", f"a multiple of {2 * self.heads}: each of the {self.heads} heads rotates pairs of channels"
+            )
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class TextConfig(CommandConfig):
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic: float32 throughout, or bfloat16 under autocast."""
     compile: bool = False
-    """Train a network compiled by torch.compile: a minute before the first step, faster ones after. Rounds otherwise."""
+    """Compile the network with torch.compile: about a minute before the first step, then faster steps. Results differ by rounding."""
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     network: GptConfig = field(default_factory=GptConfig)
     q0: Q0Config = TEXT_Q0

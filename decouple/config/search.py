@@ -36,10 +36,11 @@ class EsConfig(Section):
     momentum: BelowOne = 0.7
     """Share of the last update that is kept."""
     subspaces: Positive = 1
-    """Parts into which the elements of an activation are dealt at random, one for each of so many solutions: each moves only those of
-    its own, so that solutions differ by construction; each may then teach less. 1: every solution may move all."""
+    """Number of disjoint random subsets of an activation's elements. Each of as many solutions changes only its own subset, so that
+    solutions differ by construction, but each may be a weaker target. 1: every solution may change all elements."""
     moments: Literal["unit", "own"] = "unit"
-    """What every centre keeps: unit: mean 0 and deviation 1, as in the paper; own: those of the network's own activation."""
+    """Mean and standard deviation that every centre is normalised to. unit: 0 and 1, as in the paper; own: those of the network's
+    own activation."""
     noise: Literal["shared", "image"] = "shared"
     """shared: all images of a solution are offered the same random directions, so that images with like gradients get
     like displacements, which a network can learn; image: each has its own."""
@@ -60,9 +61,9 @@ class PaperConfig(Section):
     alpha: RateByPoint = field(default_factory=lambda: {"block0": 0.3, "block1": 0.2, "blocks": 0.1, "logits": 0.1})
     """Mutation strength, in units of the parents' spatial standard deviation (MNIST: 0.1 everywhere)."""
     boost: RateByPoint = field(default_factory=lambda: {"block0": 5.0, "blocks": 3.0, "logits": 1.0})
-    """The explorers' strength over the refiners'."""
+    """Mutation strength of explorers relative to that of refiners."""
     blur: CountByPoint = field(default_factory=lambda: {"block0": 5, "blocks": 1, "logits": 0})
-    """3×3 mean passes."""
+    """Number of 3×3 mean-filter passes at each search point."""
     smoothing: Literal["map", "noise"] = "map"
     """What the passes smooth: the whole mutated map, or only the noise, which keeps the image."""
 
@@ -79,19 +80,20 @@ class SearchConfig(FitnessConfig):
     reference: random (the floor: no selection) and gradient (the oracle: along the true gradient, by backpropagation). Your own:
     FILE.py:Class, package.module:Class, or a registered name."""
     points: Name | Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] = "last"
-    """Search points whose activations are evolved, by name (block2, logits). last: the last block, whose candidates cost next to
-    nothing and whose targets teach best (measured), and the logits; all: one after the other (paper). Learning can supervise no
-    block before the first of them."""
+    """Search points whose activations are evolved, by name (block2, logits). last: the last block and the logits, where candidates
+    cost next to nothing and targets give the most accurate networks (measured); all: one after the other (paper). Learning can
+    supervise no block before the first of them."""
     solutions: Annotated[int, at_least(1, 10_000), NO_IDENTITY] = 2
     """Independent searches, each of which seeds one network."""
     batch: Batch = 128
-    """Images a search batch, of fixed composition: what BatchNorm couples, and a file of the target store."""
+    """Number of images that are searched together, share BatchNorm statistics and are stored in one file."""
     statistics: Literal["batch", "frozen"] = "batch"
-    """BatchNorm in search: statistics of the candidates (paper), or frozen on the unperturbed images."""
+    """BatchNorm during search. batch: statistics of the candidates that are scored (paper); frozen: of the unperturbed images."""
     max_evaluations: Positive | None = None
-    """Stop after so many candidates of an image, shared among the points by their generations; None: all generations."""
+    """Maximum number of candidates scored per image, divided among the search points in proportion to their generations; none: no
+    limit."""
     target: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
-    """Leave a search point when every image of the batch has this probability of its class; None: never."""
+    """Stop searching at a point once every image of the batch reaches this probability of its true class; none: never."""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """Type of the stored targets."""
     network: SearchedNetwork = field(default_factory=SearchedNetwork)
@@ -101,6 +103,8 @@ class SearchConfig(FitnessConfig):
     def _check(self) -> None:
         registry.check(self.algorithm)
         if self.similarity and self.target is not None:
-            self._refuse("target", "none with similarity, which makes the fitness more than a probability")
+            self._refuse("target", "none while similarity is above 0: the fitness is then more than a log-probability")
         if self.algorithm == "cem" and self.es.population < 4:
-            self._refuse("es.population", "at least 4 for cem: half of it are parents, and a single one has no deviation")
+            self._refuse(
+                "es.population", "at least 4 for cem: half of the candidates are parents, and one parent has no deviation"
+            )

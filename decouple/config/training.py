@@ -27,11 +27,11 @@ class StepConfig(Section):
     """How steps of training are taken."""
 
     batch: Batch = 128
-    """Images, or rows of tokens, a step; over all processes."""
+    """Batch size: images, or rows of tokens, per step, over all processes together."""
     optimizer: Literal["sgd", "airbench", "adamw", "muon"] = "sgd"
     """sgd: with Nesterov momentum (paper); airbench: the same with lr in that project's decoupled unit (paper); adamw; muon: Muon
-    for the matrices and convolutions of hidden layers, AdamW for the rest. The last two want a learning rate near 0.003, and a
-    weight_decay 100 times as high decays as much."""
+    for the matrices and convolutions of hidden layers, AdamW for the rest. For adamw and muon, use a learning rate near 0.003 and, for
+    the same amount of decay, 100 times the weight_decay."""
     lr: Rate = 0.2
     """Peak learning rate."""
     momentum: BelowOne = 0.85
@@ -41,7 +41,7 @@ class StepConfig(Section):
     clip: NonNegative = 1.0
     """Gradient norm above which the gradient is scaled down; 0: off."""
     augment: Literal["none", "crop", "flip-crop"] = "none"
-    """Random crop after padding by 2, and horizontal flip."""
+    """crop: random crop after padding by 2 pixels; flip-crop: random horizontal flip as well."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,16 @@ class TrainConfig(FitnessConfig, StepConfig):
 
 @dataclass(frozen=True)
 class LiveConfig(Section):
-    """Live search: at every step of learning a small search around what the network now makes of the step's images (of their
-    views, where they are augmented) at the last block, scored by the network's own head. Where that says the activations
-    should go is a second target there, beside the stored one."""
+    """Live search: at every step of learning, a small search at the last block, around the network's current activations of the
+    step's (augmented) images. The network's own head scores the candidates, and the direction that they favour gives a second target
+    beside the stored one."""
 
     weight: NonNegative = 1.0
     """Weight of that target. 1: it moves the activations as SGD's gradient would; 0: no live search (paper). The stored targets
     beside it have learn.target_weight; with 0 there, only live search teaches the blocks."""
     directions: Positive = 32
-    """Directions that a step tries, back and forth; all of its images share them. More find more of what can be gained."""
+    """Number of directions tried per step, each with both signs; all images of the step share them. More directions capture more of
+    the fitness gradient."""
     radius: Rate = 0.3
     """Distance of a candidate from the network's own activations, in standard deviations of the sample."""
 
@@ -95,8 +96,8 @@ class LearnConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class RoundsConfig(Section):
-    """Rounds after the first: each searches again from what the learned network now makes of the images, with the rest of that
-    network as the judge, and the network learns on. The paper stops before them."""
+    """Further rounds of search and learning. Each round searches again, from the learned network's own activations and scored by
+    that network, which then learns the new targets. The paper has no further rounds."""
 
     count: Annotated[Count, NO_IDENTITY] = 0
     """Rounds after the first."""
@@ -132,6 +133,6 @@ class SgdConfig(TrainConfig):
 @dataclass(frozen=True)
 class CompareConfig(Section):
     images: Annotated[int, at_least(4)] = 100
-    """Validation images that are searched too, never trained on: the yardstick of the trajectories."""
+    """Number of validation images on which trajectories are measured. They are searched too, but never trained on."""
     records: Annotated[int, at_least(2)] = 10
-    """Moments of a training, first to last, at which its activations on those images are recorded."""
+    """How many times, evenly spaced from before the first epoch to after the last, activations on these images are recorded."""

@@ -112,7 +112,7 @@ def _labels(values: Any, what: str) -> Tensor:
     """(N,) from that or (N, 1)."""
     if getattr(getattr(values, "dtype", None), "kind", None) in ("U", "S", "O"):
         raise DataError(
-            f"{what} are texts: expected whole numbers from 0; np.unique(labels, return_inverse=True) gives them"
+            f"{what} are strings: expected integers counted from 0; np.unique(labels, return_inverse=True) gives them"
         )
     labels = as_tensor(values, what)
     return labels[:, 0] if labels.dim() == 2 and labels.shape[1] == 1 else labels

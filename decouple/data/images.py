@@ -310,7 +310,7 @@ def _checked(images: object, labels: object, what: str) -> tuple[Tensor, Tensor]
         if broken.any():
             raise DataError(
                 f"{what} images hold NaN or infinity in {int(broken.sum())} of {len(images)}, the first at position "
-                f"{int(broken.nonzero()[0])}; mend or leave out these images"
+                f"{int(broken.nonzero()[0])}; fix or remove these images"
             )
     return images, labels
 

@@ -40,7 +40,7 @@ PRECISIONS = ("float32", "bfloat16", "mixed")
 
 @dataclass
 class Fit:
-    """What a training gave. The network that was trained holds the weights of the best epoch."""
+    """The result of a training. The trained network holds the weights of the best epoch."""
 
     losses: list[float] = field(default_factory=list)
     """Mean training loss of each epoch."""
@@ -50,8 +50,8 @@ class Fit:
 
     @property
     def best_epoch(self) -> int:
-        """Number of the epoch, from 1, with the best validation accuracy; the latest of equals, whose learning rate is the lowest:
-        a small validation set is often answered all right in the middle of the training."""
+        """The epoch, counted from 1, with the best validation accuracy. Ties, which are common on a small validation set, go to the
+        latest epoch, whose learning rate is lowest."""
         return 1 + max(range(len(self.validation)), key=lambda epoch: (self.validation[epoch], epoch))
 
     @property
@@ -292,19 +292,27 @@ def learn_targets(
     record: Callable[[int, Stages], None] = lambda epoch, network: None,
     logger: LoggerLike = None,
 ) -> Fit:
-    """Fit `network` in place to searched targets of `train`; no classification gradient enters its body.
+    """Train `network` in place on searched targets of `train`; no classification gradient enters its body.
 
     Args:
         network: its search points have the shapes of the targets; it may be deeper between them.
-        targets: from `decouple.search_solution`.
+        train: the images that were searched, in the same order, with their labels.
+        targets: of one solution, as `decouple.search_solution` returns them.
+        validation: images that decide which epoch's weights are kept.
+        config: epochs, batch size, learning rate, loss weights and live search.
+        seed: of the batches, the augmentation and live search.
         precision, optimizer: see `fit`.
-        record: called before the first epoch and after each: a `decouple.Recorder`, say.
-        logger: told loss and validation accuracy after each epoch; a `decouple.Progress` shows a bar.
+        record: called with the epoch and the network before the first epoch and after each one, such as a `decouple.Recorder`.
+        logger: gets loss and validation accuracy after each epoch; a `decouple.Progress` shows a bar.
+
+    Returns:
+        Loss and validation accuracy of every epoch. `network` then holds the weights of the best epoch.
 
     Raises:
-        DataError: the targets are those of other images.
-        NetworkError: the network's search points have other shapes than the targets.
-        NotFiniteError: see `fit`.
+        ConfigError: a block to supervise was not searched; or see `fit`.
+        DataError: the targets belong to other images; or see `fit`.
+        NetworkError: the targets do not have the shapes of the network's search points; or see `fit`.
+        NotFiniteError, MemoryLimitError: see `fit`.
     """
     expect(config, LearnConfig, "config")
     expect_stages(network)

@@ -112,11 +112,13 @@ def cut_module(module: nn.Module, points: Sequence[str], image_shape: Sequence[i
     Raises NetworkError: see `Stages.from_module`."""
     if isinstance(module, Stages):
         return module
+    if len(points) == 1:
+        raise NetworkError(f"search points {list(points)}: expected at least one layer before the output, and the output")
     points = list(points) or proposed_points(module, image_shape)
     if len(points) < 2:
         raise NetworkError(
-            f"{type(module).__name__} cannot be searched as it is: no layer before its output decides alone what follows ('decouple "
-            "points' lists those that do)"
+            f"{type(module).__name__} cannot be searched: no layer before its output alone determines the logits (see 'decouple "
+            "points NETWORK')"
         )
     return Stages.from_module(module, points)
 

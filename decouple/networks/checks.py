@@ -47,8 +47,8 @@ def check_trainable(network: nn.Module, what: str = "the network") -> None:
     weights = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     if not weights:
         raise NetworkError(
-            f"no weight of {what} asks for a gradient, so nothing can be trained; call requires_grad_(True) on it, or on the parts "
-            "that are to learn"
+            f"no parameter of {what} requires a gradient, so there is nothing to train; call requires_grad_(True) on it, or on the "
+            "parts to train"
         )
     for name, tensor in chain(weights, network.named_buffers()):
         if tensor.is_inference():
@@ -86,8 +86,8 @@ def check_repeatable(network: Stages, images: Tensor) -> None:
         ):
             if not torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True):
                 raise NetworkError(
-                    f"the network gives other values at '{name}' for the same images each time, in eval mode (dropout that is "
-                    "always on?): a search needs the same; let it follow self.training"
+                    f"the network gives different values at '{name}' each time it sees the same images in eval mode (dropout that is "
+                    "always on?): a search needs repeatable values; make it depend on self.training"
                 )
 
 

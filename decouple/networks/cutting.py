@@ -140,8 +140,8 @@ class _Tracer(NodePathTracer):
         """Refuse what is computed under a switch of torch's: it is no part of a graph."""
         if switches() != self.switches:
             raise ValueError(
-                "it turns gradients or autocast on or off on the way, as torch.no_grad and custom autograd functions do; use "
-                "detach() or requires_grad_(False) where no gradient is to go"
+                "its forward switches gradients or autocast on or off, as torch.no_grad and custom autograd functions do; use "
+                "detach() or requires_grad_(False) to stop gradients"
             )
         return super().create_node(*args, **options)
 

@@ -74,7 +74,7 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
 
     Args:
         images: training images (N, C, H, W), uint8 or float; the whitening and the standardisation are fitted to them.
-        num_classes: C.
+        num_classes: number of classes, at least 2.
         config: width, blocks, BatchNorm.
         groups: ConvGroups a block: 1 for search, more for learning.
         seed: of the initialisation. Each part has its own stream, so networks of other depth share what they both have.
@@ -83,7 +83,7 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
         Stages "block0", …, "logits". A block that would pool a map below 1×1 is left out.
 
     Raises:
-        NetworkError: the images are too small for any block, or a number is.
+        NetworkError: the images are too small for a single block or are not (N, C, H, W), or `groups` or `num_classes` is too small.
     """
     expect(config, NetworkConfig, "config")
     if groups < 1 or num_classes < 2:

@@ -24,19 +24,20 @@ class CutPoint(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    """Of one sample's output."""
+    """Shape of the layer's output for one sample."""
     parameters: int
-    """Of the layers between the preceding cut point and this one."""
+    """Number of parameters between the preceding cut point and this one."""
     proposed: bool
-    """Whether `Stages.from_module` would be given it, for want of better knowledge of the network."""
+    """Whether it is proposed as a search point."""
 
 
 def cut_points(network: nn.Module, image_shape: Sequence[int]) -> list[CutPoint]:
-    """Every layer whose output alone decides all that follows, from input to output; the last one is the network's output.
+    """Every layer whose output alone determines everything after it, from input to output; the last one is the network's output.
 
-    Proposed are, of each of the last four map sizes that parameters lead to, the last layer that is nested least, and the output;
-    in a network of one size, four layers at even distances. Where the last of them is pooled before the next parameters, the pooled
-    values take its place: few numbers are searched better than many, and a network learns them sooner.
+    The proposed points are the output and, for each of the last four sizes of feature maps (widths of vectors) that layers with
+    parameters produce, the last of the least nested layers. A network with a single size gets up to four evenly spaced layers. If
+    pooling or another layer without parameters shrinks the last of these, its output is proposed instead: fewer values are searched
+    better and learned sooner.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
     >>> [(point.name, point.shape, point.proposed) for point in cut_points(net, (1, 4, 4))]

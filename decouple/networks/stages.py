@@ -301,7 +301,7 @@ class Stages(nn.Module):
         from decouple.networks.cutting import cut
 
         if isinstance(points, str):
-            raise NetworkError(f"give the layers as a list of names, such as [{points!r}], not as one text")
+            raise NetworkError(f"give the layers as a list of names, such as [{points!r}], not as one string")
 
         stages = cls(cut(module, points), list(points))
         _WHOLES[stages] = weakref.ref(module)

@@ -36,15 +36,18 @@ def run(
 
     Args:
         config: such as `decouple.preset("digits")`, or one made from it with `dataclasses.replace`.
-        out: run directory.
-        resume: go on with the run that `out` holds.
-        workers: processes that search at once; more than one are Ray's.
-        ray_address: a Ray cluster that is there already, to search on in place of this machine.
-        logger: what is told of it beside metrics.jsonl: names such as "tensorboard,wandb" (see `decouple.loggers`), which write into
-            `out`, or objects with a method `log` (see `decouple.Logger`).
+        out: run directory, made if it does not exist.
+        resume: continue the run that `out` holds; without it, a directory that holds a run is refused.
+        device: "auto" (the first GPU, or else the CPU), "cpu", "cuda" or "cuda:N".
+        data_root: folder of the data sets; None: the run's own, or else $DECOUPLE_DATA, or ~/.cache/decouple/data.
+        workers: number of processes that search batches, or train q0 trajectories, in parallel; more than one run in Ray.
+        ray_address: Ray cluster to run the workers on instead of this machine: "host:port" or "auto".
+        quiet: show no progress.
+        logger: where metrics go in addition to metrics.jsonl: names such as "tensorboard,wandb" (see `decouple.loggers`), which write
+            into `out`, or objects with a method `log` (see `decouple.Logger`).
 
     Raises:
-        DecoupleError: whatever the user can mend; see `decouple.errors`.
+        DecoupleError: anything that the user can fix; see `decouple.errors`.
     """
     import msgspec
 

@@ -31,7 +31,7 @@ class Compared(Record):
 
 def compare(run: Run, networks: list[Trained]) -> Compared:
     """Compare the recorded trajectories; a comparison that was made with the same settings is read back."""
-    # Records of before held the biased CKA.
+    # The last part keeps records of earlier versions, which held the biased CKA, from being read.
     known = [(trained.name, trained.identity) for trained in networks]
     identity = fingerprint(search_identity(run), run.config.compare, known, "unbiased CKA")
     path, unit = run.folder("compare", identity) / "comparison.json", f"compare/{identity}"

@@ -100,7 +100,7 @@ class Sitting:
         """Say what the promise of equal results asks to stay the same, and has not."""
         sittings = self.directory.read_run()["sittings"]
         if changed := _changes(sittings[0], sittings[-1]):
-            self.progress.say(f"Note: this run was begun with {changed}: what is added may differ in its last digits.")
+            self.progress.say(f"Note: this run was started with {changed}; new results may differ in their last digits.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +214,7 @@ def check_data(directory: RunDirectory, settings: str, digest: str, what: str) -
     known = directory.read_run().get("data", {})
     if known.get("settings") == settings and known.get("digest") not in (None, digest):
         raise RunDirectoryError(
-            f"{directory.path} was made from other {what} now (their digest differs); bring the data back, or choose another --out"
+            f"{directory.path} was made from different {what} now (the digests differ); restore that data, or choose another --out"
         )
 
 

@@ -127,7 +127,7 @@ class RunDirectory:
         found = {entry.name for entry in _entries(path) if not entry.name.startswith(TEMPORARY)}
         begun = not found.isdisjoint(_WORK)
         if not begun and not found.issubset(_SETTINGS):
-            raise RunDirectoryError(f"{path} is not empty, and it is no run directory; choose another --out")
+            raise RunDirectoryError(f"{path} is not empty and is not a run directory; choose another --out")
         if not begun:  # settings by themselves, of a run that ended before it did anything, bind nobody
             return
         if not resume:
@@ -137,12 +137,12 @@ class RunDirectory:
             other = SharedDirectory(path).read_config(type(config))
             if changed := settings.differences(other, config):
                 own = (
-                    f", or go on with its own: decouple report {shlex.quote(str(path))}"
+                    f", or continue it with its own settings: decouple report {shlex.quote(str(path))}"
                     if isinstance(other, RunConfig)
                     else ""
                 )
                 raise RunDirectoryError(
-                    f"{path} holds a run of another configuration ({'; '.join(changed)}); give the same settings, choose "
+                    f"{path} holds a run with different settings ({'; '.join(changed)}); give the same settings, choose "
                     f"another --out{own}"
                 )
 

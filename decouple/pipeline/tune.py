@@ -52,12 +52,12 @@ def tune(
     quiet: bool = True,
     logger: str | LoggerLike = None,
 ) -> Tuning:
-    """Tune every method with as many trials of as many epochs, and write what came of it into `out`.
+    """Tune every method with the same number of trials and epochs, and write the results into `out`.
 
-    All trials share data, seed and searched targets. A trial trains the network that `decouple.run` would train with its settings,
-    of q0 one trajectory. The first ones depend on no result. Where then the best value of a method is the smallest or largest
-    that was tried, each method gets a quarter more, up to `tuning.extensions` times, the next value beside the best among them.
-    `Tuning.remarks` tells what is still at an edge.
+    All trials share data, seed and searched targets. A trial trains the network that `decouple.run` would train with its settings; a
+    trial of q0 is one trajectory. The first trials are drawn before any result is known. If a method's best value is then the
+    smallest or largest that was tried, every method gets a quarter more trials; those of that method start with the next value beyond
+    its best. This happens up to `tuning.extensions` times. `Tuning.remarks` reports best values that are still at an edge.
 
     Args:
         config: the settings around the tuned ones.

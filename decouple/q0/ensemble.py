@@ -248,11 +248,11 @@ def _stacked(answers: Sequence[Any]) -> Tensor:
         elif found.dim() < 2 or not found.is_floating_point():
             what = f"a tensor {tuple(found.shape)} of {str(found.dtype).removeprefix('torch.')}"
         elif found.shape != answers[0].shape:
-            what = f"{tuple(found.shape)} where member 0 answers with {tuple(answers[0].shape)}"
+            what = f"shape {tuple(found.shape)}, but member 0 returned {tuple(answers[0].shape)}"
         else:
             continue
         raise NetworkError(
-            f"member {i} answers with {what}: expected logits (B, C) or (B, T, C), of one shape for all; "
-            "wrap it in a module that returns them alone"
+            f"member {i} returned {what}: expected logits (B, C) or (B, T, C), of one shape for all members; "
+            "wrap it in a module that returns only logits"
         )
     return torch.stack(list(answers))

@@ -42,12 +42,12 @@ def train_population(
     """Train a trajectory from each network, weigh all their snapshots by the learned prior, and calibrate the mixture.
 
     Args:
-        networks: of one shape, new or trained; left as they are. Of images they are `Stages`. A trajectory is trained on the
-            device of its network.
+        networks: new or trained, with equal names and shapes of weights; not changed. On images they must be `Stages`. Each trajectory
+            is trained on the device of its network.
         data: trajectories train on `train`, the prior is fitted on `prior`. Or a task of your own (`decouple.tasks.Task`).
         folder: where the snapshots go; those that it holds already are not trained again. `Ensemble.load(folder, network=…)` loads
             the population that was trained there last.
-        config: cycles, epochs, rates, distillation, `members` and `prior`; `init` and `trajectories` are given by `networks`.
+        config: cycles, epochs, rates, distillation, `members` and `prior`; `init` and `trajectories` are not used.
         seed: of batches, views and noise.
         precision: "float32" or "bfloat16" (autocast).
         logger: told the loss of each epoch once its cycle is kept; a `decouple.Progress` shows a bar.

@@ -72,7 +72,7 @@ def _limits_of_repetition(run: RunInfo) -> list[str]:
     threads = sorted({sitting.threads for sitting in run.sittings if sitting.threads is not None})
     return [
         f"The run was made in {len(run.sittings)} sittings that differ in device, threads ({', '.join(map(str, threads))}) or "
-        "versions: run again in one, its last digits may differ."
+        "versions: a run made in one sitting may differ in its last digits."
     ]
 
 
@@ -117,9 +117,9 @@ def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
         )
     if config.learn.live.weight:
         found.append(
-            f"Live search judges {2 * config.learn.live.directions} candidates an image and step by its label. With every direction "
-            "and a small radius what it finds is the gradient of the head’s log-probability, without backpropagation: the body is "
-            "taught much as SGD teaches it, and the searched targets beside it are what differs."
+            f"Live search scores {2 * config.learn.live.directions} candidates per image and step by its label. With every direction "
+            "and a small radius, it would find the gradient of the head’s log-probability, without backpropagation. It therefore "
+            "trains the body much as SGD does; what differs is the stored targets beside it."
         )
     if search.failed_generations:
         found.append(

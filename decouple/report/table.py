@@ -170,8 +170,8 @@ class Table(Written):
         settings = list(dict.fromkeys(name for row in self.rows for name in row.settings))
         head = [*settings, "method", "n"]
         for name in self.measures:
-            head += [f"test {MEASURES[name].title}", f"difference to {self.baseline} (95 %)"]
-        head += ["epochs", "candidates an image"]
+            head += [f"test {MEASURES[name].title}", f"difference from {self.baseline} (95 %)"]
+        head += ["epochs", "candidates per image"]
         rows = []
         for row in self.rows:
             cells = [*(str(_flat(row.settings.get(name))) for name in settings), row.method, str(len(row.outcomes))]
@@ -243,7 +243,6 @@ def make_table(runs: Iterable[Run]) -> Table:
     on text together, or two runs of equal settings and seed."""
     runs = list(runs)
     if len({type(results) for _, _, results in runs}) != 1:
-        names = ", ".join(name for name, _, _ in runs)
         names = ", ".join(name for name, _, _ in runs)
         raise DataError(f"a table needs runs of one kind, on images or on text, not {names or 'none'}")
     flat = [{name: value for name, value in flattened(config).items() if name not in UNNAMED} for _, config, _ in runs]

@@ -110,7 +110,7 @@ class Algorithm(ABC):
     sections: ClassVar[tuple[str, ...]] = ("es", "paper")
     """The sections of `SearchConfig` that `create` reads; a change of the others makes no other targets."""
     terms: ClassVar[Terms] = ()
-    """What it asks of activations beside what the settings do, with weights (see `decouple.fitness`)."""
+    """Fitness terms, with their weights, that are added to those of the settings (see `decouple.fitness`)."""
     float_populations: ClassVar[int] = 1
     """Copies of a population in float32 that are alive at once, for the estimate of the memory."""
 
@@ -121,13 +121,14 @@ class Algorithm(ABC):
 
     @property
     def joins(self) -> bool:
-        """Whether it finds the same for an image, up to rounding, whichever others are searched with it and whatever the seed of
-        `init` is: then several batches can be searched together."""
+        """Whether the result for an image depends, up to rounding, neither on the other images of its batch nor on the seed of
+        `init`, so that several batches can be searched together."""
         return False
 
     @abstractmethod
     def generations(self, point: SearchPoint) -> int:
-        """How often ask (in the end: pending) and tell are to be called at this point."""
+        """Number of generations at this point: calls of `ask` and `tell`, where in the last one `pending` replaces `ask` if it gives
+        candidates."""
 
     @abstractmethod
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> Any:

@@ -89,20 +89,20 @@ def search_solution(
     identity: str | None = None,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> TargetStore:
-    """Search targets for every image of `split`; what `folder` holds already is not searched again.
+    """Search targets for every image of `split`, in its order; what `folder` holds already is not searched again.
 
     Args:
-        network: untrained, and left as it is; evaluated on the device that it is on.
-        split: images and labels.
-        folder: where the targets go, a file a batch; those of another search in it stay.
-        config: search points, batch size, BatchNorm mode, stored type, the algorithm and its settings; not its network.
-        algorithm: an object in place of the algorithm that `config` names.
-        seed: of the run.
-        solution: number of this solution: other numbers, other solutions.
-        dtype: arithmetic of the scoring.
+        network: the untrained network to search. It is not changed; the search runs on its device.
+        split: images and labels to search for.
+        folder: where the targets are saved, one file per search batch. Targets of other searches in it are kept.
+        config: search points, batch size, BatchNorm statistics, stored type, the algorithm and its settings; not `config.network`.
+        algorithm: an algorithm object to use instead of the one that `config` names.
+        seed: seed of the run.
+        solution: index of the solution; each index gives a different solution.
+        dtype: type in which candidates are scored.
         identity: names network, data and settings in each file, so that files of another search are not taken for this
             one's; default: a digest of all of them.
-        execution: on how many workers, where, and which `logger` is told.
+        execution: workers, Ray cluster and logger.
 
     Raises:
         ConfigError: a setting is out of its range, a number is not whole, the network lacks a search point that is named, the
@@ -311,8 +311,8 @@ def _check_judge(judge: Judge, pilot: Tensor, points: str | tuple[str, ...]) -> 
         moved = (values + noise * (size if size > 0 else 1)).to(values.dtype)
         if torch.allclose(judge.logits(point, values), judge.logits(point, moved), rtol=1e-5, atol=1e-6, equal_nan=False):
             raise NetworkError(
-                f"the network's logits do not depend on the values at '{point.name}' (a head that begins with zeros?), so no search "
-                "can tell better ones; give the layers behind it random weights"
+                f"the network's logits do not depend on the values at '{point.name}' (are later weights all zero?), so candidates "
+                "there cannot be ranked; initialise the layers after it at random"
             )
 
 

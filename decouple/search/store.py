@@ -92,7 +92,7 @@ class TargetStore:
     @cached_property
     def _on_disk(self) -> list[list[Tensor]]:
         """By search point that is kept: the targets of one shard after the other."""
-        read = [shard.read(checked=False)[0] for shard in self.shards]  # they were, at the beginning
+        read = [shard.read(checked=False)[0] for shard in self.shards]  # __init__ has verified the checksums
         return [[tensors[f"target.{point}"] for tensors in read] for point in self._kept]
 
     @cached_property
@@ -125,7 +125,7 @@ class TargetStore:
         """Refuse a split other than the one that was searched. Raises DataError: other images, labels, or another order."""
         if len(split) != len(self):
             raise DataError(
-                f"the targets are those of {len(self)} images, and {len(split)} are given; pass the split that was searched"
+                f"the targets belong to {len(self)} images, but the split has {len(split)}; pass the split that was searched"
             )
         for shard, (_, meta) in zip(self.shards, self._contents, strict=True):
             if split.subset(range(*shard.bounds)).digest != meta["images"]:

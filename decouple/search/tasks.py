@@ -17,18 +17,18 @@ from decouple.torch_state import device_of
 
 @dataclass(frozen=True)
 class Execution:
-    """How to search: nothing here decides a result."""
+    """How a search is carried out. It changes results at most by rounding."""
 
     workers: int = 1
-    """Processes that search at once; more than one are Ray's."""
+    """Number of processes that search in parallel; more than one run in Ray."""
     ray_address: str | None = None
-    """A Ray cluster that is there already, to search on in place of this machine: "host:port" or "auto"."""
+    """Existing Ray cluster to search on instead of this machine: "host:port" or "auto"."""
     factored: bool = True
-    """Whether candidates that share directions go through the network as these (see `decouple.networks.factored`), which differs by
-    rounding; False: each by itself."""
+    """Pass the directions that candidates share through affine layers, instead of every candidate (see `decouple.networks.factored`).
+    Results differ by rounding."""
     logger: LoggerLike = None
-    """Told the cross-entropy of the logits and the share of images solved, at the last search point, of each batch, by the number
-    of images up to its end; a `decouple.Progress` shows a bar."""
+    """Gets, after each batch, the mean cross-entropy and the share of images solved at the last search point; the step is the
+    position of the batch's last image, from 1. A `decouple.Progress` shows a bar."""
 
     @property
     def distributed(self) -> bool:

@@ -51,7 +51,7 @@ def answers(network: nn.Module, data: Split | Batches) -> tuple[Tensor, Tensor]:
         answer = network(send(given, device))
         if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(images):
             shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise NetworkError(f"the network answers {len(images)} images with {shape}: expected logits (B, C)")
+            raise NetworkError(f"the network returned {shape} for {len(images)} images: expected logits (B, C)")
         found.append(answer.float())
         truths.append(labels.cpu())
     if not found:

@@ -92,7 +92,7 @@ class Recorder:
         start: str | None = None,
     ) -> None:
         if isinstance(layers, str):
-            raise ConfigError(f"give the layers as a list of names, such as [{layers!r}], not as one text")
+            raise ConfigError(f"give the layers as a list of names, such as [{layers!r}], not as one string")
         named = dict(layers) if isinstance(layers, Mapping) else {layer: layer for layer in layers}
         if not named:
             raise ConfigError("there are no layers to record: give at least one name of network.named_modules()")
@@ -181,7 +181,7 @@ class Recorder:
 
 def _check_text(text: object) -> None:
     if text is not None and not isinstance(text, str):
-        raise ConfigError(f"names are texts, not {type(text).__name__}: write {str(text)!r} for {text!r}")
+        raise ConfigError(f"names must be strings, not {type(text).__name__}: write {str(text)!r} for {text!r}")
     try:
         (text or "").encode()
     except UnicodeEncodeError:

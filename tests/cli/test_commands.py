@@ -73,7 +73,7 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["q0", "text", "--data", "a", "--data", "b"], "--data is given twice"),
         (["run", "digits", "--out", ""], "--out = '': expected a path or none"),
         (["run", "digits", "--out="], "--out = '': expected a path"),
-        (["run", "digits", "--data.name", ""], "--data.name = '': expected text that is not empty"),
+        (["run", "digits", "--data.name", ""], "--data.name = '': expected a string that is not empty"),
         (["run", "digits", "--", "--seed", "3"], "unexpected argument '--'"),
         (["run", "digits", "--seed", "-1"], "--seed = -1: expected a whole number ≥ 0"),
         (
@@ -112,7 +112,7 @@ def test_wrong_commands_are_answered_in_a_line(
     [
         (["--log", "tensorbord"], "no logger 'tensorbord': expected tensorboard, wandb, mlflow, or several with commas", 2),
         (["--device", "gpu"], "device 'gpu' is unknown: expected auto, cpu, cuda or cuda:N", 2),
-        (["--device", "cuda:77"], "device 'cuda:77' is not there: torch sees ", 2),
+        (["--device", "cuda:77"], "device 'cuda:77' is not available: torch sees ", 2),
         (["--data.name", "cifer10"], "cifer10", 1),
         (["--data.name", "folder:/nowhere"], "/nowhere", 1),
         (["--data.train", "99999"], "99999", 1),
@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_hold_a_run_is_refused(capsys: pytest.CaptureFixtur
     assert "is a file, not a folder" in _error(capsys, "run", "digits", "--out", str(tmp_path / "file"), status=1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
-    assert "and it is no run directory" in _error(capsys, "run", "digits", "--out", str(tmp_path / "full"), status=1)
+    assert "and is not a run directory" in _error(capsys, "run", "digits", "--out", str(tmp_path / "full"), status=1)
     assert (tmp_path / "full" / "thesis.tex").read_text() == "x"
 
 
@@ -243,7 +243,7 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
 
     assert "not empty: continue it with --resume" in _error(capsys, "run", "digits", "--out", out, *TINY, status=1)
     changed = _error(capsys, "run", "digits", "--out", out, *TINY, "--resume", "--learn.lr", "0.3", status=1)
-    assert "another configuration (learn.lr: 0.2 → 0.3)" in changed
+    assert "different settings (learn.lr: 0.2 → 0.3)" in changed
     foreign = _error(capsys, "q0", out, "--learn.lr", "0.3")
     other = "'decouple learn RUN_DIR --learn.lr …' does"
     assert f"'decouple q0' does not change --learn.lr, which the run keeps; {other}\n" in foreign

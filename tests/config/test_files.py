@@ -121,14 +121,14 @@ def test_what_was_written_is_named_where_a_number_is_wanted(tmp_path: Path) -> N
         (
             "c.toml",
             "[data]\nname = 2024-01-01\n",
-            r"data.name = datetime.date\(2024, 1, 1\): expected text that is not empty",
+            r"data.name = datetime.date\(2024, 1, 1\): expected a string that is not empty",
         ),
         ("c.toml", "[learn]\nlr = nan\n", "learn.lr = nan: expected a number > 0"),
         ("c.json", '{"learn": {"lr": 1e400}}', "learn.lr = inf: expected a number > 0 and ≤ 1000000"),
         ("c.yaml", "learn: {lr: .inf}", "learn.lr = inf: expected a number > 0 and ≤ 1000000"),
         ("c.yaml", "learn: {epochs: 1_000}", "learn.epochs = '1_000': expected a whole number"),
         ("c.yaml", "search: {target: no}", "search.target = 'no': expected a number > 0 and < 1 or none"),
-        ("c.yaml", "data: {name: !!binary aGVq}", "data.name = b.*: expected text"),
+        ("c.yaml", "data: {name: !!binary aGVq}", "data.name = b.*: expected a string"),
         ("c.yaml", "1: 2", r"unknown setting '1'; known: compare, data"),
     ],
 )

@@ -70,7 +70,7 @@ def test_the_usual_layouts_and_types_are_understood(tmp_path: Path, values: np.n
         ({"x_train": IMAGES, "images": IMAGES, "y": LABELS}, "holds x_train and images, both of which may be the images"),
         ({"x_train": np.array([{}, {}]), "y": LABELS}, "cannot be read as an .npz file: it holds Python objects"),
         ({"x_train": IMAGES.astype(np.int64) * 9, "y": LABELS}, "images must be uint8 or float32, not int64"),
-        ({"x_train": IMAGES, "y": LABELS.astype(str)}, "labels are texts: expected whole numbers from 0; np.unique"),
+        ({"x_train": IMAGES, "y": LABELS.astype(str)}, "labels are strings: expected integers counted from 0; np.unique"),
         (
             {"x_train": IMAGES, "y": np.eye(3)[LABELS]},
             r"not \(24, 3\); of one-hot labels take the positions of the ones with",

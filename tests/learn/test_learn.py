@@ -356,7 +356,7 @@ def test_targets_of_other_images_are_refused(data: ImageData, tmp_path: Path) ->
     for other in (replace(fine, images=images), replace(fine, labels=labels), fine.subset(range(71, -1, -1))):
         with pytest.raises(DataError, match="searched for other images, labels or another order"):
             learn_targets(_network(data), other, store, validation=data.validation, config=LEARN)
-    with pytest.raises(DataError, match="targets are those of 72 images, and 9 are given"):
+    with pytest.raises(DataError, match="targets belong to 72 images, but the split has 9"):
         learn_targets(_network(data), data.validation, store, validation=data.validation, config=LEARN)
 
 

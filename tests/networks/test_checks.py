@@ -94,12 +94,12 @@ REFUSED: dict[str, tuple[Callable[[], Stages], list[str], str]] = {
     "frozen": (
         lambda: _plain().requires_grad_(False),
         TRAININGS,
-        r"no weight of \S+( network)? asks for a gradient, .* call requires_grad_\(True\) on it",
+        r"no parameter of \S+( network)? requires a gradient, .* call requires_grad_\(True\) on it",
     ),
     "without weights": (
         lambda: _cut(nn.Flatten(), nn.AdaptiveAvgPool1d(8), nn.AdaptiveAvgPool1d(3)),
         TRAININGS,
-        r"no weight of \S+( network)? asks for a gradient",
+        r"no parameter of \S+( network)? requires a gradient",
     ),
     "inference mode": (_in_inference_mode, TRAININGS, r"was made in torch.inference_mode\(\) and cannot be trained"),
     "meta": (lambda: _plain().to("meta"), ALL, "'stages.0.1.weight' of .* is on the meta device and has no values"),
@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[Callable[[], Stages], list[str], str]] = {
     "random": (
         lambda: _ending(_Gives(lambda x: nn.functional.dropout(x + 1))),
         ["search"],
-        "gives other values at '3' for the same images each time, in eval mode",
+        "gives different values at '3' each time it sees the same images in eval mode",
     ),
     "deep maps": (
         lambda: Stages([nn.Unflatten(1, (1, 1)), nn.Sequential(nn.Flatten(), nn.Linear(64, 3))], ["maps", "logits"]),

@@ -48,7 +48,7 @@ def test_the_last_point_must_be_the_output() -> None:
 
 
 def test_one_text_is_not_a_list_of_names() -> None:
-    with pytest.raises(NetworkError, match=r"a list of names, such as \['35'\], not as one text"):
+    with pytest.raises(NetworkError, match=r"a list of names, such as \['35'\], not as one string"):
         Stages.from_module(_resnet(), "35")
 
 

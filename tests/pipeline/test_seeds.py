@@ -33,7 +33,7 @@ def test_every_folder_is_checked_before_the_first_run(
     finished.rename(tmp_path / "seed-2")
     with pytest.raises(RunDirectoryError, match="seed-2 is not empty: continue it with resume"):
         run_seeds(tiny, [1, 2], tmp_path)
-    with pytest.raises(RunDirectoryError, match=r"seed-2 holds a run of another configuration \(seed: 0 → 2\)"):
+    with pytest.raises(RunDirectoryError, match=r"seed-2 holds a run with different settings \(seed: 0 → 2\)"):
         run_seeds(tiny, [1, 2], tmp_path, resume=True)
 
 

@@ -183,7 +183,7 @@ def test_another_prior_trains_nothing_again(
     before = (whole / "results.json").read_bytes()
     run_text(TINY, text, whole, resume=True)
     assert (whole / "results.json").read_bytes() == before
-    with pytest.raises(RunDirectoryError, match=r"another configuration \(q0\.prior: 'exact' → 'softmax'\)"):
+    with pytest.raises(RunDirectoryError, match=r"different settings \(q0\.prior: 'exact' → 'softmax'\)"):
         run_text(replace(TINY, q0=replace(TINY.q0, prior="softmax")), text, whole, resume=True)
 
 

@@ -379,7 +379,7 @@ def test_an_answer_that_is_no_logits_is_refused(evaluation: Any, answer: Any, wh
         def forward(self, x: Tensor) -> Any:
             return answer(self.l(x))
 
-    with pytest.raises(NetworkError, match=rf"member 0 answers with {what}: expected logits \(B, C\) or \(B, T, C\)"):
+    with pytest.raises(NetworkError, match=rf"member 0 returned {what}: expected logits \(B, C\) or \(B, T, C\)"):
         Ensemble([Answers(), Answers()], [1, 1], evaluation=evaluation)(torch.rand(2, 6))
 
 
@@ -392,7 +392,7 @@ def test_answers_of_different_shapes_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.l(x)[:, : self.classes]
 
-    with pytest.raises(NetworkError, match=r"member 1 answers with \(2, 2\) where member 0 answers with \(2, 3\)"):
+    with pytest.raises(NetworkError, match=r"member 1 returned shape \(2, 2\), but member 0 returned \(2, 3\)"):
         Ensemble([Cut(3), Cut(2)], [1, 1])(torch.rand(2, 6))
 
 

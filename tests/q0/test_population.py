@@ -143,7 +143,7 @@ def test_what_cannot_be_trained_or_kept_is_refused_before_training(data: ImageDa
     sequential = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), Extra(8, 3))
     with pytest.raises(NetworkError, match=r"'stages\.1\.0\._extra_state' of networks\[0\] is a dict"):
         train_population([Stages.from_sequential(sequential, [1, 2])], data, tmp_path, config=CONFIG)
-    with pytest.raises(NetworkError, match=r"no weight of networks\[1\] asks for a gradient"):
+    with pytest.raises(NetworkError, match=r"no parameter of networks\[1\] requires a gradient"):
         train_population([own(), own().requires_grad_(False)], data, tmp_path, config=CONFIG)
     lazy = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(8), torch.nn.Linear(8, 3))
     with pytest.raises(NetworkError, match=r"'stages\.0\.1\.weight' of networks\[0\] is not initialised"):

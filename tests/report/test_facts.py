@@ -48,7 +48,7 @@ def test_summary_says_what_was_learned(changes: dict[str, Any], rounds: int, lea
     config = RunConfig(learn=replace(LearnConfig(), **changes), rounds=RoundsConfig(count=rounds))
     results, _ = made_up()
     assert learned in summary(config, results)
-    said = any(limit.startswith("Live search judges 64 candidates") for limit in limits(config, results, RunInfo()))
+    said = any(limit.startswith("Live search scores 64 candidates") for limit in limits(config, results, RunInfo()))
     assert said == bool(config.learn.live.weight)
 
 

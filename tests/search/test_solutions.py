@@ -32,7 +32,7 @@ def test_a_head_that_begins_with_zeros_is_refused(data: ImageData, tmp_path: Pat
     network = _network()
     nn.init.zeros_(network.stages[1][0].weight)
     nn.init.constant_(network.stages[1][0].bias, bias)
-    with pytest.raises(NetworkError, match=r"logits do not depend on the values at '2' \(a head that begins with zeros"):
+    with pytest.raises(NetworkError, match=r"logits do not depend on the values at '2' \(are later weights all zero"):
         search_solution(network, data.train, tmp_path, config=CONFIG)
     assert not list(tmp_path.rglob("*.safetensors"))
 
