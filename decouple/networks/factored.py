@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.nn.modules.utils import _pair
 from torch.utils._pytree import tree_map
 
+from decouple.errors import is_out_of_memory
 from decouple.networks.stages import apply_stage
 
 WRITTEN_AT_ONCE, ON_GPU = 2**18, 2**26
@@ -116,8 +117,7 @@ class Factored(Tensor):
             part = slice(start, start + count)
             used, index = torch.unique(mix.index[part], return_inverse=True)
             rows = torch.cat([self._rows[: mix.first], self._rows[mix.first + used], self._rows[-1:]])
-            own = tuple(weights[:, part] for weights in mix.own)
-            found.append(Factored(rows, Mix(mix.weights[:, part], index, own)))
+            found.append(Factored(rows, Mix(mix.weights[:, part], index, tuple(own[:, part] for own in mix.own))))
         return found
 
     def by_element(self) -> Tensor:
@@ -161,8 +161,7 @@ class Factored(Tensor):
         out = self._rows.new_empty(images, count, windows[0][0].numel())
         weights, *factors = (each.to(out.dtype).unsqueeze(2) for each in (self._mix.weights, *self._mix.own))
         terms = [self._terms(rows.flatten(1)) for rows in windows]
-        size = ON_GPU if out.is_cuda else WRITTEN_AT_ONCE
-        step = images if len(windows) == 1 else max(1, size // max(1, out[0].numel()))
+        step = images if len(windows) == 1 else (ON_GPU if out.is_cuda else WRITTEN_AT_ONCE) // max(1, out[0].numel()) or 1
         spare = torch.empty_like(out[:step]) if len(windows) > 1 else out
         for start in range(0, images, step):
             part = slice(start, start + step)
@@ -192,7 +191,7 @@ class Factored(Tensor):
         options = kwargs or {}
         with torch._C.DisableTorchFunctionSubclass():
             handler = _HANDLERS.get(func)
-            if handler is None or not (args and isinstance(args[0], Factored)):
+            if handler is None or "out" in options or not (args and isinstance(args[0], Factored)):
                 return func(*args, **options)
             found = handler(func, *args, **options) if args[0].described else NotImplemented
             if found is NotImplemented:
@@ -216,7 +215,9 @@ def through(stage: nn.Module, values: Tensor) -> Tensor:
             # What it writes in place goes into a tensor that nothing else holds.
             found = stage(Factored(values._rows, values._mix, flat=values._flat))
             return found if isinstance(found, Factored) and found.described else plain(found)
-        except Exception:  # of code that wants a tensor with memory, say; what is wrong anyway is raised below
+        except Exception as error:  # of code that wants a tensor with memory, say; what is wrong anyway is raised below
+            if is_out_of_memory(error):  # which says nothing of the stage
+                raise
             _TAKES[stage] = False
     return apply_stage(stage, values.whole())
 
@@ -325,8 +326,9 @@ def _combined(func: Callable[..., Tensor], values: Factored, other: Any, **optio
 
 
 def _broadcast(values: Tensor, other: Any, **options: Any) -> bool:
-    """Whether all candidates share `other`."""
-    return not isinstance(other, Tensor) or other.dim() < values.dim() or (other.dim() == values.dim() and len(other) == 1)
+    """Whether all candidates share `other`, and no quotient is rounded."""
+    shared = not isinstance(other, Tensor) or other.dim() < values.dim() or (other.dim() == values.dim() and len(other) == 1)
+    return shared and not options.get("rounding_mode")
 
 
 def _keeps_rows(values: Tensor, dim: Any = None, *args: Any, **options: Any) -> bool:
@@ -355,10 +357,6 @@ def _max_pooled(
     return values.largest([rows[:, :, i::height, j::width] for i in range(height) for j in range(width)])
 
 
-def _dropout(func: Any, values: Factored, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
-    return NotImplemented if training else values
-
-
 def _read(func: Callable[..., Any], values: Factored, *args: Any, **options: Any) -> Any:
     """Reads memory, of which a description has none."""
     return NotImplemented
@@ -373,7 +371,9 @@ _LAYERS: dict[str, _Handler] = {
     "batch_norm": _when(lambda values, m, v, weight=None, bias=None, training=False, *_, **__: not training),
     "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d": _always,
     "pad": _when(lambda values, pad, *_, **__: len(pad) // 2 < values.dim()),
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout": _dropout,
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout": (
+        lambda func, values, p=0.5, training=True, inplace=False: NotImplemented if training else values
+    ),
     "max_pool2d": _max_pooled,
 }
 _OPERATIONS: dict[str, _Handler] = {

@@ -234,6 +234,38 @@ class Broken(nn.Module):
         raise ValueError("always")
 
 
+def test_what_is_rounded_or_written_elsewhere_is_computed_from_the_candidates() -> None:
+    candidates = _described().flatten(0, 1)
+    plain, out = candidates.whole(), torch.empty(candidates.shape, dtype=torch.float64)
+    candidates = _described().flatten(0, 1)
+    for found in (torch.div(candidates, 0.3, rounding_mode="floor"), candidates.div(0.3, rounding_mode="floor")):
+        assert not isinstance(found, Factored)
+        assert torch.equal(found, plain.div(0.3, rounding_mode="floor"))
+    torch.add(candidates, 1.0, out=out)
+    assert torch.equal(out, plain + 1)
+
+
+class Crowded(nn.Module):
+    """Runs out of memory once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = True
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.full:
+            self.full = False
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return values * 2
+
+
+def test_a_stage_that_ran_out_of_memory_can_still_take_described_candidates() -> None:
+    stage = Crowded()
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        through(stage, _described().flatten(0, 1))
+    assert isinstance(through(stage, _described().flatten(0, 1)), Factored)
+
+
 def test_a_stage_that_needs_memory_is_given_the_candidates() -> None:
     stage = nn.Sequential(nn.Identity(), Foreign())
     for _ in range(2):
