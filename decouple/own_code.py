@@ -11,10 +11,11 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from decouple.errors import ConfigError, did_you_mean
@@ -77,6 +78,48 @@ def digest_of(name: str, setting: str, loader: Callable[[], Any] | None = None) 
         raise ConfigError(
             f"{setting} = {name}: there is no file to read that defines it, and so none to tell by when it changes"
         ) from None
+
+
+def behaviour(found: Any, seen: tuple[object, ...] = ()) -> list[Any]:
+    """What a function, or a class, of the user's own does, to tell when it changes: its bytecode and values, and those of what it
+    is derived from or calls in its own module; nothing of decouple's, or of other modules. Unlike source text it is always there, in
+    a notebook too.
+
+    >>> behaviour(lambda x: x + 1) == behaviour(lambda x: x + 1) != behaviour(lambda x: x + 2)
+    True
+    """
+    if any(found is each for each in seen):
+        return []
+    seen = (*seen, found)
+    if isinstance(found, CodeType):
+        values = [behaviour(each, seen) if isinstance(each, CodeType) else _written(each) for each in found.co_consts]
+        return [found.co_code.hex(), found.co_names, values]
+    if isinstance(found, type):
+        own = [each for each in found.__mro__ if each.__module__.partition(".")[0] not in (__package__, "abc", "builtins")]
+        return [
+            [name, behaviour(value, seen)]
+            for each in own
+            for name, value in sorted(vars(each).items())
+            if name not in UNTOLD
+        ]
+    if isinstance(found, (tuple, list)):
+        return [behaviour(each, seen) for each in found]
+    found = getattr(found, "__func__", getattr(found, "fget", found))
+    if (code := getattr(found, "__code__", None)) is None:
+        return [] if callable(found) else [_written(found)]
+    inside = [found.__globals__.get(name) for name in code.co_names]
+    called = [each for each in inside if getattr(each, "__module__", None) == found.__module__ and hasattr(each, "__code__")]
+    return [behaviour(code, seen), _written(found.__defaults__), *(behaviour(each, seen) for each in called)]
+
+
+UNTOLD = ("__doc__", "__module__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__", "_abc_impl")
+"""Of a class: what does not decide what it does."""
+
+
+def _written(value: Any) -> str:
+    """The same in every process: without places in memory, and sets in order."""
+    text = repr(sorted(map(repr, value))) if isinstance(value, (set, frozenset)) else repr(value)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def _module_of_file(path: Path) -> ModuleType:

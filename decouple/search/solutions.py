@@ -9,11 +9,12 @@ import re
 import shutil
 from collections.abc import Sequence, Sized
 from pathlib import Path
+from types import NoneType
 
 import torch
 from torch import Tensor, nn
 
-from decouple import registry
+from decouple import own_code, registry
 from decouple.config import SearchConfig
 from decouple.data.images import Split, as_float
 from decouple.device import check_workers, memory_for, whole_bytes
@@ -42,10 +43,6 @@ JOINED_SHARE = 1 / 32
 """Of all memory of a GPU (not of what is free, for a resumed search joins the same), what these values may take there."""
 PILOT = 32
 """Images that tell whether the network can judge candidates at all."""
-
-
-ENGINE = ("generations", "inputs", "init", "ask", "tell", "known", "pending", "best", "population")
-"""What the engine calls of an algorithm."""
 
 
 def algorithm_of(config: SearchConfig, seed: int, solution: int = 0) -> Algorithm:
@@ -220,6 +217,11 @@ def _plan(
     check_repeatable(network, split.images[:16].to(device_of(network)))
     pilot = split.images[: config.batch].to(device_of(network))
     terms = terms_for(config, algorithms[0])
+    if terms and config.target is not None:
+        raise ConfigError(
+            f"search.target = {config.target} is a probability of the class, and {type(algorithms[0]).__name__} searches with further "
+            "terms of the fitness: expected none"
+        )
     judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored, terms=terms)
     _check_judge(judge, pilot[:PILOT], config.points)
     budget = Budget(evaluations=config.max_evaluations, target=config.target)
@@ -317,15 +319,15 @@ def _check_judge(judge: Judge, pilot: Tensor, points: str | tuple[str, ...]) -> 
 
 
 def _check_algorithm(algorithm: object | None) -> None:
-    """Refuse what cannot search. Raises ConfigError: a class, a name, or an object without one of the methods; names them."""
+    """Refuse what cannot search. Raises ConfigError: a class, a name, or an object of another class."""
     if isinstance(algorithm, type):
         raise ConfigError(
             f"algorithm is the class {algorithm.__name__}: expected an object; call it, {algorithm.__name__}()"
         )
-    if algorithm is not None and (missing := [name for name in ENGINE if not callable(getattr(algorithm, name, None))]):
+    if not isinstance(algorithm, (Algorithm, NoneType)):
         raise ConfigError(
-            f"algorithm is a {type(algorithm).__name__} without {', '.join(missing)}: expected an object of a "
-            "subclass of decouple.search.Algorithm; decouple's own are named by SearchConfig(algorithm=…)"
+            f"algorithm is a {type(algorithm).__name__}: expected an object of a subclass of decouple.search.Algorithm; decouple's "
+            "own are named by SearchConfig(algorithm=…)"
         )
 
 
@@ -351,7 +353,7 @@ def _identity(
             "that of a function does), so targets could not be found again: "
             "make it a dataclass, give it a __repr__, or pass identity='a name of your own'"
         )
-    code = registry.digest_of(config.algorithm) if own else None
+    code = registry.digest_of(config.algorithm) if own else own_code.behaviour(type(algorithm)) or None
     # The state says nothing of the layers without weights, and of where the network is cut: torch's text does.
     return fingerprint(
         repr(algorithm), code, config, repr(dtype), network.digest, network.names, nn.Module.__repr__(network), split.digest

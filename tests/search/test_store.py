@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from decouple.config import EsConfig, SearchConfig
 from decouple.data import ImageData, Split
 from decouple.errors import ConfigError, DamagedFileError
+from decouple.fitness import similarity
 from decouple.networks import Stages
 from decouple.search import EvolutionStrategy, Execution, TargetStore, search_solution, store
 
@@ -163,6 +165,46 @@ def test_an_algorithm_of_ones_own_is_named_or_refused(network: Stages, data: Ima
     assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 
+def test_an_algorithm_that_was_changed_searches_anew(network: Stages, data: ImageData, tmp_path: Path) -> None:
+    def versions(sign: float, *terms: tuple[float, Any]) -> EvolutionStrategy:
+        class Mine(EvolutionStrategy):  # as a notebook's cell that is run again makes it
+            def tell(self, state: Any, candidates: Tensor, fitness: Tensor) -> Any:
+                return super().tell(state, candidates, fitness if sign > 0 else -fitness)
+
+        class Other(EvolutionStrategy):
+            def tell(self, state: Any, candidates: Tensor, fitness: Tensor) -> Any:
+                return super().tell(state, candidates, -fitness)
+
+        Other.__name__, Other.__qualname__ = Mine.__name__, Mine.__qualname__
+        chosen = Mine if sign > 0 else Other
+        chosen.terms = terms
+        return chosen(CONFIG.es)
+
+    split, counts = data.train.subset(range(20)), []
+    for algorithm in (
+        versions(1),
+        versions(1),
+        versions(-1),
+        versions(1, (30.0, similarity)),
+        versions(1, (3.0, similarity)),
+    ):
+        search_solution(network, split, tmp_path, config=CONFIG, algorithm=algorithm)
+        counts.append(len(list(tmp_path.rglob("*.safetensors"))))
+    assert counts == [1, 1, 2, 3, 4]
+
+
+def test_a_probability_to_stop_at_is_refused_beside_the_algorithms_own_terms(
+    network: Stages, data: ImageData, tmp_path: Path
+) -> None:
+    class Mine(EvolutionStrategy):
+        terms = ((1.0, similarity),)
+
+    with pytest.raises(
+        ConfigError, match=r"target = 0\.9 is a probability of the class, and Mine searches with further terms"
+    ):
+        search_solution(network, data.train, tmp_path, config=replace(CONFIG, target=0.9), algorithm=Mine(CONFIG.es))
+
+
 def test_targets_know_which_points_were_searched(network: Stages, data: ImageData, tmp_path: Path) -> None:
     every = search_solution(network, data.train, tmp_path / "a", config=CONFIG)
     last = search_solution(network, data.train, tmp_path / "b", config=replace(CONFIG, points="last"))
@@ -187,7 +229,7 @@ def test_the_targets_of_another_search_stay(network: Stages, data: ImageData, tm
     [
         (
             "paper",
-            "algorithm is a str without generations, inputs, init, ask, tell, known, pending, best, population: ",
+            "algorithm is a str: expected an object of a subclass",
         ),
         (EvolutionStrategy, r"algorithm is the class EvolutionStrategy: expected an object; call it, EvolutionStrategy\(\)"),
     ],
