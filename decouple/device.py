@@ -135,6 +135,15 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return contextlib.nullcontext()
 
 
+PRECISIONS = ("float32", "bfloat16", "mixed")
+
+
+def check_precision(precision: str) -> None:
+    """Raise ConfigError: there is no such precision."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
+
+
 def check_workers(workers: int) -> None:
     """Raise ConfigError if the number of workers is below 1."""
     if workers < 1:

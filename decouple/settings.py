@@ -70,6 +70,8 @@ def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
     data = own_code.located(config.data.name) if config.data.is_code else config.data.name
     if data.startswith(PLACES) and path:
         data = f"{kind}:{os.path.realpath(os.path.join(data_root or '.', os.path.expanduser(path)))}"
+    elif data.startswith("hf:") and os.path.isdir(os.path.expanduser(path)):  # or else it is a name on the hub
+        data = f"hf:{os.path.realpath(os.path.expanduser(path))}"
     return with_values(
         config,
         {

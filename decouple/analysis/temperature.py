@@ -15,8 +15,6 @@ from torch import Tensor
 from decouple.analysis.calibration import check_probabilities, p_truth
 from decouple.tensors import as_tensor
 
-FLOOR = 1e-12
-"""Smallest probability: what rules the truth out costs 27.6 nats, not infinitely many."""
 BOUNDS = 1 / 16, 16.0
 """Of the inverse temperature."""
 
@@ -47,7 +45,7 @@ def fit_temperature(probabilities: Tensor, labels: Tensor) -> float:
     """
     probabilities = as_tensor(probabilities, "probabilities")
     check_probabilities(probabilities, labels)
-    logs = probabilities.double().clamp_min(FLOOR).log()
+    logs = _logs(probabilities).double()
     count, true = len(labels), float(p_truth(logs, labels).mean())
     error = float(logs.scatter(1, labels[:, None], -torch.inf).amax(1).mean())
     fitted, cautious = _best(logs, true), _best(logs, (count * true + error) / (count + 1))
@@ -71,6 +69,11 @@ def _best(logs: Tensor, true: float) -> float:
     return 1 / inverse
 
 
+def _logs(probabilities: Tensor) -> Tensor:
+    """Their logarithms, that of 0 as that of the smallest number of the type."""
+    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
 def tempered(probabilities: Tensor, temperature: float) -> Tensor:
     """Probabilities (…, C) to the power 1/T, divided by their sum; as they are for T = 1.
 
@@ -84,4 +87,4 @@ def tempered(probabilities: Tensor, temperature: float) -> Tensor:
         raise ValueError(f"temperature = {temperature}: expected a number above 0")
     if temperature == 1:
         return probabilities
-    return (probabilities.clamp_min(FLOOR).log() / temperature).softmax(-1)
+    return (_logs(probabilities) / temperature).softmax(-1)

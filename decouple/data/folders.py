@@ -253,8 +253,8 @@ def _decode(files: Sequence[Path]) -> tuple[Tensor, str]:
         with _opened(files[position]) as image:
             image.load()
             turn = _TURNS.get(_orientation(image))
-            opaque, ground = _opaque(image if turn is None else image.transpose(turn))
-            images[position] = np.asarray(opaque.convert(mode)).reshape(images.shape[1:])
+            laid, ground = opaque(image if turn is None else image.transpose(turn))
+            images[position] = np.asarray(laid.convert(mode)).reshape(images.shape[1:])
             return ground
 
     grounds = Counter(filter(None, _in_threads(decode, range(len(files)))))
@@ -265,8 +265,7 @@ def _decode(files: Sequence[Path]) -> tuple[Tensor, str]:
 def _header(file: Path) -> tuple[tuple[int, int], bool]:
     """((width, height) of the upright image, whether it is grey), without decoding it."""
     with _opened(file) as image:
-        if image.mode.startswith(("I", "F")):
-            raise DataError(f"{file} has more than 8 bits a channel (mode {image.mode}); convert it to 8-bit grey or RGB")
+        check_depth(image, str(file))
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # a camera's JPEG with previews behind the image
             raise DataError(f"{file} holds {frames} images (an animation, or pages); keep the one to read, or remove it")
@@ -299,7 +298,13 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _opaque(image: Image.Image) -> tuple[Image.Image, str]:
+def check_depth(image: Image.Image, what: str) -> None:
+    """Raise DataError: an image has more than 8 bits a channel."""
+    if image.mode.startswith(("I", "F")):
+        raise DataError(f"{what} has more than 8 bits a channel (mode {image.mode}); convert it to 8-bit grey or RGB")
+
+
+def opaque(image: Image.Image) -> tuple[Image.Image, str]:
     """The image without transparency, and the colour that it was laid over, if any of it was transparent."""
     if not image.has_transparency_data:
         return image, ""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from decouple.data.folders import check_depth, opaque
 from decouple.data.images import Source
 from decouple.errors import DataError, first_line
 
@@ -62,7 +63,9 @@ def _column(part: Any, kind: type, name: str) -> str:
 
 def _pixels(images: Any, mode: str, what: str) -> Tensor:
     """(N, C, H, W) uint8."""
-    arrays = [np.atleast_3d(np.asarray(image.convert(mode))) for image in images]
+    for position, image in enumerate(images):
+        check_depth(image, f"{what} image at position {position}")
+    arrays = [np.atleast_3d(np.asarray(opaque(image)[0].convert(mode))) for image in images]
     for position, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
             one, other = (f"{size[1]}×{size[0]}" for size in (arrays[0].shape, array.shape))

@@ -201,5 +201,5 @@ def _memory(
     pixel = data.train.images.element_size() * torch.Size(data.image_shape).numel()
     step = max(config.learn.batch, config.sgd.batch) * sum(values) * 4 * 12 * config.network.groups
     # A solution that fits is held in memory, and is there twice while it is read (see TargetStore).
-    targets = min(sum(values) * 2 * images, IN_MEMORY_BYTES) * solutions
+    targets = min(target_bytes(points, config.search) * images, IN_MEMORY_BYTES) * solutions
     return int(2 * images * pixel + targets + max(search, step) + 6 * weights)

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from decouple import device as devices
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split, check_scale, in_unit_scale
 from decouple.device import memory_for
@@ -25,7 +26,7 @@ from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive
 from decouple.tensors import whole_number
 from decouple.torch_state import device_of, plain_torch
-from decouple.training.batches import epoch_batches
+from decouple.training.batches import epoch_batches, largest_batch
 from decouple.training.evaluate import BATCH, accuracy
 from decouple.training.loop import Loop
 from decouple.training.objectives import Objective, Remembering, fetch_of
@@ -34,8 +35,6 @@ from decouple.training.processes import Group
 from decouple.training.schedules import multiplier
 from decouple.training.state import pack_state, restore_state
 from decouple.training.stream import ImageLoader, Rows
-
-PRECISIONS = ("float32", "bfloat16", "mixed")
 
 
 @dataclass
@@ -134,8 +133,7 @@ def fit(
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
         MemoryLimitError: the device's memory does not suffice.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    devices.check_precision(precision)
     seed = whole_number(seed, "seed")
     _check(network, train, validation, settings, objective)
     network.train_on(train.images, train.classes)
@@ -185,12 +183,14 @@ class _Training:
         self.optimizer = make_optimizer(
             self.network,
             self.settings,
-            batch=min(self.settings.batch, images),
+            batch=largest_batch(images, self.settings.batch),
             hidden=list(self.network.stages[:-1].parameters()),
             factory=factory,
         )
         self.peaks = rates(self.optimizer)
         self.best = copy.deepcopy(self.network.state_dict())
+        if isinstance(self.objective, Remembering):
+            self.objective.remember({})  # of an earlier training
         if self.checkpoint is not None:
             self._restore(self.checkpoint)
 

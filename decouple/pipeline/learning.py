@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from decouple.analysis import fit_temperature, p_truth, tempered
+from decouple.analysis import fit_temperature
 from decouple.config import LearnConfig, TrainConfig
 from decouple.config.images import PAPER
 from decouple.data.images import Split, as_float
@@ -22,7 +22,6 @@ from decouple.learn.objective import cross_entropy, regression
 from decouple.networks import Stages
 from decouple.pipeline.context import Placed, Run
 from decouple.pipeline.searching import search_identity
-from decouple.q0 import nll
 from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
 from decouple.seeds import derive
@@ -153,6 +152,7 @@ def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | Non
                 objective = regression(targets, trained.settings, len(run.network_to_search) - 1)
                 evaluations = (targets.evaluations + trained.settings.evaluations) * len(run.data.train)
             _train(run, trained, objective, evaluations)
+            run.group.wait()  # others may read what the first process has just written
             if run.group.first:
                 shutil.rmtree(_targets_of(trained), ignore_errors=True)
     return networks
@@ -270,9 +270,9 @@ def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
     found = try_record(path, unit=unit)
     if found is None or "temperature" not in found:  # an earlier version did not calibrate
         answers, labels = logits(network, run.data.test), run.data.test.labels
-        tested, held = figures(answers, labels), logits(network, run.data.validation).double().softmax(1)
+        held = logits(network, run.data.validation).double().softmax(1)
         temperature = fit_temperature(held, run.data.validation.labels)
-        calibrated = float(nll(p_truth(tempered(answers.double().softmax(1), temperature), labels)))
+        tested, calibrated = figures(answers, labels), figures(answers.double() / temperature, labels).nll
         found = {"accuracy": tested.accuracy, "nll": tested.nll, "temperature": temperature, "calibrated_nll": calibrated}
         save_record(path, found, unit=unit)
     return found

@@ -142,7 +142,7 @@ class Population:
         fitted = fitted_prior(truths["prior"], config.prior, run.config.seed)
         temperatures = fitted_temperatures(answers["prior"], fitted.weights, task.truth("prior"))
         size, known = min(config.members or len(snapshots), len(snapshots)), Known(self.architecture)
-        write_index(run.directory.path, INDEX, snapshots, fitted.weights, temperatures[:size], size, known)
+        write_index(run.directory.path, INDEX, snapshots, fitted.weights, temperatures, size, known)
         picks = greedy_picks(truths["prior"], len(snapshots))
         latest = sorted(range(len(snapshots)), key=lambda i: (-snapshots[i].cycle, snapshots[i].trajectory))
         ways = [ways_of(fitted.weights, picks, latest, k) for k in range(1, len(snapshots) + 1)]

@@ -24,7 +24,7 @@ from decouple.networks.build import build_network
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory
 from decouple.pipeline.learning import Trained, learn, networks_of
-from decouple.pipeline.population import q0_identity
+from decouple.pipeline.population import image_task, q0_identity
 from decouple.pipeline.searching import search
 from decouple.pipeline.trials import Trial, Tuning, configured, grids_of, ordered
 from decouple.progress import Progress
@@ -249,7 +249,12 @@ def _score(shared: _Shared, device: str, plan: _Plan) -> list[float]:
         if plan.method == "q0":
             network.load_state_dict(shared.start or network.state_dict())
             ensemble = train_population(
-                [network], data, plan.work, config=config.q0, seed=config.seed, precision=config.precision
+                [network],
+                image_task(config, data),
+                plan.work,
+                config=config.q0,
+                seed=config.seed,
+                precision=config.precision,
             )
             return [accuracy(cast(Stages, ensemble), data.validation)]
         objective: Objective = cross_entropy(trained.settings)

@@ -114,11 +114,15 @@ def _weights(model: nn.Module, examples: Tensor, own: nn.Module | None) -> tuple
             )
         single = model.members[0]
     known = about([single], _classes(model), getattr(model, "architecture", None))
-    data = pack_tensors(plain_state(state_of(single), single), asdict(known), unit=NETWORK_UNIT)
+    temperature = model.temperature if isinstance(model, Ensemble) else 1.0
+    meta = {**asdict(known), "temperatures": [temperature]}
+    data = pack_tensors(plain_state(state_of(single), single), meta, unit=NETWORK_UNIT)
     read = safetensors.torch.load(data)
     copied = own_copy(single if own is None else own).cpu().eval()
     load_state(copied, whole_state(read, copied))
-    return data, (lambda images: copied(images)) if single is model else (lambda images: copied(images).log_softmax(-1))
+    if single is model:
+        return data, lambda images: copied(images)
+    return data, lambda images: (copied(images).log_softmax(-1) / temperature).log_softmax(-1)
 
 
 def _program(model: nn.Module, examples: Tensor) -> Any:

@@ -186,16 +186,14 @@ def write_index(
     k: int,
     known: Known,
 ) -> None:
-    """Note which members the population of a folder has: the `k` heaviest, by `weights` (M,), with the temperatures of the 1, 2, …
-    k heaviest, if there are any; `name`: INDEX or OWN_INDEX."""
-    kept = torch.zeros_like(weights)
-    chosen, share = select_members(weights, k)
-    kept[chosen] = share
+    """Note what the population of a folder is: the weights (M,) of all snapshots, of which it has the `k` heaviest, and the
+    temperatures of the 1, 2, … M heaviest, if there are any; `name`: INDEX or OWN_INDEX."""
     members = [
         {"path": str(snapshot.path.relative_to(folder)), "unit": snapshot.unit, "weight": float(weight)}
-        for snapshot, weight in zip(snapshots, kept, strict=True)
+        for snapshot, weight in zip(snapshots, weights.tolist(), strict=True)
     ]
-    index = json.loads(json.dumps({"members": members, "temperatures": temperatures, **asdict(known)}))  # as it will be read
+    index = {"members": members, "size": k, "temperatures": temperatures, **asdict(known)}
+    index = json.loads(json.dumps(index))  # as it will be read
     if try_record(folder / name, unit=INDEX_UNIT) != index:
         save_record(folder / name, index, unit=INDEX_UNIT)
 
@@ -216,7 +214,7 @@ def read_members(
                 "train_population wrote"
             )
         meta = load_record(found, unit=INDEX_UNIT)
-        chosen, share = _chosen([member["weight"] for member in meta["members"]], k, equal)
+        chosen, share = _chosen([member["weight"] for member in meta["members"]], k, equal, meta.get("size"))
         states = [_snapshot(source, **meta["members"][i]) for i in chosen]
     else:
         single = unit_of(source) == NETWORK_UNIT
@@ -244,9 +242,10 @@ def _snapshot(folder: Path, path: str, unit: str, weight: float) -> dict[str, Te
         raise DamagedFileError(f"{error}; what trained {folder} makes it again, to the same weights") from None
 
 
-def _chosen(weights: Sequence[float], k: int | None, equal: bool) -> tuple[list[int], Tensor]:
+def _chosen(weights: Sequence[float], k: int | None, equal: bool, size: int | None = None) -> tuple[list[int], Tensor]:
+    """The `k` heaviest; None: all of `size` that have a weight, or to be weighted equally, all."""
     values = torch.tensor(weights, dtype=torch.float64)
-    positive = len(values) if equal else int((values > 0).sum())
+    positive = len(values) if equal else min(int((values > 0).sum()), size or len(values))
     if k is not None and k not in range(1, len(values) + 1):
         raise ConfigError(f"{k} members: expected a whole number from 1 to {len(values)}, as many as there are")
     indices, share = select_members(values, int(k or positive))

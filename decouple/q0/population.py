@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from decouple.analysis.temperature import fit_temperature
 from decouple.config import Q0Config
 from decouple.data.images import ImageData
+from decouple.device import check_precision
 from decouple.errors import NetworkError, expect
 from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_trainable
@@ -66,7 +67,7 @@ def train_population(
     >>> ensemble(data.test.images[:5]).shape
     torch.Size([5, 10])
     """
-    task, seed = _checked(networks, data, config), whole_number(seed, "seed")
+    task, seed = _checked(networks, data, config, precision), whole_number(seed, "seed")
     loggers, every = Loggers(logger), []
     for trajectory, network in enumerate(networks):
         chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
@@ -75,8 +76,8 @@ def train_population(
     answers = [task.answers(member, "prior", precision=precision) for member in members]
     truths = torch.stack([task.p_truth(each, "prior") for each in answers])
     weights, size = fitted_prior(truths, config.prior, seed).weights, config.members or len(members)
-    temperatures = fitted_temperatures(answers, weights, task.truth("prior"))[:size]
-    ensemble = _heaviest(members, weights, size, temperatures)
+    temperatures = fitted_temperatures(answers, weights, task.truth("prior"))
+    ensemble = _heaviest(members, weights, min(size, int((weights > 0).sum())), temperatures)
     write_index(Path(folder), OWN_INDEX, every, weights, temperatures, size, about(members, ensemble.classes, None))
     return ensemble
 
@@ -84,13 +85,19 @@ def train_population(
 @torch_defaults()
 def _heaviest(members: Sequence[nn.Module], weights: Tensor, size: int, temperatures: Sequence[float]) -> Ensemble:
     chosen, share = select_members(weights, size)
-    return Ensemble([members[i] for i in chosen.tolist()], share, temperature=[1.0, *temperatures][-1])
+    return Ensemble(
+        [members[i] for i in chosen.tolist()], share, temperature=temperatures[size - 1] if temperatures else 1.0
+    )
 
 
 def _trained(chain: Chain, folder: Path, trajectory: int, seed: int, logger: Loggers) -> list[Snapshot]:
     """The snapshots of a trajectory; those that are not there yet are trained."""
     config, network, epochs = chain.config, chain.network, chain.config.epochs_before(chain.config.cycles)
-    identity = fingerprint(config, chain.precision, weights_digest(network), structure_text(network), chain.task.digest)
+    known = [config, chain.precision, weights_digest(network), structure_text(network), chain.task.digest]
+    if config.restart == "new":
+        new = chain.task.build(chain.seed)
+        known += [weights_digest(new), structure_text(new)]
+    identity = fingerprint(*known)
     snapshots = snapshots_of(config, folder / identity, trajectory=trajectory, seed=seed, identity=identity)
 
     def log(cycle: int, epoch: int, loss: float) -> None:
@@ -108,9 +115,10 @@ def _member(network: nn.Module, task: Task, snapshot: Snapshot) -> nn.Module:
     return member
 
 
-def _checked(networks: Sequence[nn.Module], data: ImageData | Task, config: Q0Config) -> Task:
+def _checked(networks: Sequence[nn.Module], data: ImageData | Task, config: Q0Config, precision: str) -> Task:
     """The task, if a population can be trained on it from these networks."""
     expect(config, Q0Config, "config")
+    check_precision(precision)
     hint = "such as decouple.load_data('digits'), or a Task"
     task = data if isinstance(data, Task) else ImageTask(expect(data, ImageData, "data", hint), config.augment)
     if isinstance(networks, nn.Module):
@@ -122,6 +130,8 @@ def _checked(networks: Sequence[nn.Module], data: ImageData | Task, config: Q0Co
         state_of(network, f"networks[{number}]")
     check_members(networks)
     config.check_members(len(networks))
+    if config.restart == "new":
+        task.build(seed=0)  # what cannot be built shows now
     return task
 
 

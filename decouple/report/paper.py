@@ -86,15 +86,14 @@ def differences(config: RunConfig, results: Results) -> list[str]:
     """
     if results.data not in _TRAINING_IMAGES:
         return []
-    pairs = [
-        ("training images", results.images.get("train", 0), _TRAINING_IMAGES[results.data]),
-        ("channels a block", config.network.width, 256),
-        ("ConvGroups a block", config.network.groups, 2 if results.data == "mnist" else 3),
-        ("epochs of learning", config.learn.epochs, 1000 if results.data == "mnist" else 90),
-    ]
+    pairs = [("training images", results.images.get("train", 0), _TRAINING_IMAGES[results.data])]
+    if config.network.name == PAPER:
+        pairs.append(("channels a block", config.network.width, 256))
+        pairs.append(("ConvGroups a block", config.network.groups, 2 if results.data == "mnist" else 3))
+    pairs.append(("epochs of learning", config.learn.epochs, 1000 if results.data == "mnist" else 90))
     found = [f"{own:,} {what} (paper {theirs:,})" for what, own, theirs in pairs if own != theirs]
     if config.network.name != PAPER:
-        found = [f"the network {config.network.name} (paper: its own)", found[0]] if found else []
+        found.insert(0, f"the network {config.network.name} (paper: its own)")
     if config.search.algorithm != "paper":
         found.append(f"{about(config.search.algorithm).label} for search (paper: a genetic algorithm)")
     elif config.search.paper.smoothing == "noise":

@@ -58,10 +58,10 @@ class BatchResult:
     displacement: Tensor
     """(L, B) norm of the displacement over the norm of the start."""
     cosine: Tensor
-    """(L, B) cosine of the displacement with the negative gradient of the loss at the start: how much of it is signal."""
+    """(L, B) cosine of the displacement with the gradient of the fitness at the start: how much of it is signal."""
     curves: list[Tensor]
-    """By search point: (G + 1,) minus the mean fitness of the best so far, before the first generation and after each: without further
-    terms of the fitness, the cross-entropy."""
+    """By search point: (G + 1,) minus the mean fitness, without further terms the cross-entropy: of the start, and of what would be
+    kept after each generation. The start is kept only where no candidate has a finite fitness."""
     stops: list[str]
     """By search point: what ended it, "generations", "evaluations" or "target"; or `NOT_SEARCHED`."""
     evaluations: int
@@ -363,7 +363,7 @@ class _Evolution:
         self._failed = self._failed + fitness.amax(1).isinf()
         self.state = self._algorithm.tell(self.state, candidates, fitness)
         best, reached = self._algorithm.best(self.state)
-        self.best = torch.maximum(self.best, reached)
+        self.best = torch.where(torch.isfinite(reached), reached, self._initial)  # as `_found` keeps it
         self._curve.append(self.best)
         self._scored = fresh.shape[1]
         self.evaluations += self._scored

@@ -34,7 +34,7 @@ class ImageTask(Task):
 
     @property
     def digest(self) -> str:
-        return self.data.train.digest
+        return self.data.train.digest + ("" if self.augment == "none" else f", {self.augment}")
 
     def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, group: Group) -> ImageLoader:
         return ImageLoader(

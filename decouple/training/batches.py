@@ -21,6 +21,15 @@ def even_batches(count: int, batch: int) -> list[tuple[int, int]]:
     return [(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
+def largest_batch(count: int, batch: int) -> int:
+    """Examples in the largest of the `even_batches`.
+
+    >>> largest_batch(3000, 2000), largest_batch(10, 2000)
+    (1500, 10)
+    """
+    return max(end - first for first, end in even_batches(count, batch))
+
+
 def epoch_batches(count: int, batch: int, *, seed: int, epoch: int, shuffle: str = "epoch") -> list[Tensor]:
     """Positions of the images of every step of an epoch.
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from decouple.analysis import p_truth
 from decouple.config import NetworkConfig, Q0Config
 from decouple.data import ImageData
 from decouple.errors import ConfigError, NetworkError
@@ -15,6 +16,7 @@ from decouple.networks import Stages, paper_network
 from decouple.q0 import Ensemble, fit_prior, train_population
 from decouple.q0.population import fitted_prior
 from decouple.q0.trajectories import weights_in
+from decouple.tasks import ImageTask
 from decouple.training.evaluate import logits
 
 CONFIG = Q0Config(cycles=2, epochs=1, batch=24, prior="exact")
@@ -33,14 +35,39 @@ def test_every_snapshot_has_the_weight_of_the_prior(networks: list[Stages], data
     before = [network.digest for network in networks]
     ensemble = train_population(networks, data, tmp_path, config=CONFIG)
     assert [network.digest for network in networks] == before
-    assert len(ensemble.members) == len(list(tmp_path.rglob("cycle-*.safetensors"))) == 4
-    labels = data.prior.labels
-    p_truth = torch.stack(
-        [logits(m, data.prior).double().softmax(1)[torch.arange(len(labels)), labels] for m in ensemble.members]  # type: ignore[arg-type]
-    )
-    assert torch.allclose(fit_prior(p_truth).weights.float(), ensemble.weights, atol=1e-4)
-    two = train_population(networks, data, tmp_path, config=replace(CONFIG, members=2))
-    assert torch.allclose(two.weights, ensemble.weights[:2] / ensemble.weights[:2].sum(), atol=1e-6)
+    every = Ensemble.load(tmp_path, network=networks[0], equal=True)
+    assert len(every.members) == len(list(tmp_path.rglob("cycle-*.safetensors"))) == 4
+    answers = [logits(member, data.prior).double().softmax(1) for member in every.members]  # type: ignore[arg-type]
+    weights = fit_prior(torch.stack([p_truth(each, data.prior.labels) for each in answers])).weights.float()
+    assert torch.allclose(weights[weights > 0], ensemble.weights, atol=1e-4), "what has no weight is no member"
+
+
+def test_any_number_of_members_is_weighted_and_calibrated(networks: list[Stages], data: ImageData, tmp_path: Path) -> None:
+    config = replace(CONFIG, prior="shrunk")
+    four = train_population(networks, data, tmp_path, config=config)
+    two = train_population(networks, data, tmp_path, config=replace(config, members=2))
+    assert torch.allclose(two.weights, four.weights[:2] / four.weights[:2].sum(), atol=1e-6)
+    loaded = Ensemble.load(tmp_path, network=networks[0])
+    assert torch.equal(_answers(loaded, data), _answers(two, data)), "as many as were asked for"
+    more = Ensemble.load(tmp_path, 4, network=networks[0])
+    assert more.temperature == four.temperature != 1
+    assert torch.equal(_answers(more, data), _answers(four, data))
+
+
+def test_another_augmentation_and_other_new_networks_are_trained_anew(data: ImageData, tmp_path: Path) -> None:
+    config = replace(CONFIG, cycles=2)
+    for augment, count in (("none", 1), ("none", 1), ("crop", 2)):
+        train_population([own()], ImageTask(data, augment), tmp_path / "a", config=config)
+        assert len(list((tmp_path / "a").glob("*/trajectory-0"))) == count
+    again = replace(config, restart="new")
+    for activation, count in ((None, 1), (None, 1), (torch.nn.Tanh(), 2)):
+        train_population([own()], ImageTask(data, new=lambda seed, a=activation: own(a)), tmp_path / "b", config=again)
+        assert len(list((tmp_path / "b").glob("*/trajectory-0"))) == count
+    with pytest.raises(ConfigError, match=r"q0\.restart = new begins each cycle with a new network"):
+        train_population([own()], data, tmp_path / "c", config=again)
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(ConfigError, match=r"precision = 'bf16': expected one of float32, bfloat16, mixed"):
+        train_population([own()], data, tmp_path / "c", config=config, precision="bf16")
 
 
 def test_what_is_there_is_not_trained_again(networks: list[Stages], data: ImageData, tmp_path: Path) -> None:
@@ -98,7 +125,7 @@ def own(activation: torch.nn.Module | None = None) -> Stages:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "muon"])
 def test_tied_weights_train_as_tied_and_are_kept_once(data: ImageData, tmp_path: Path, optimizer: Any) -> None:
-    config = replace(CONFIG, optimizer=optimizer, perturb=0.1)
+    config = replace(CONFIG, optimizer=optimizer, perturb=0.1, prior="shrunk")
     ensemble = train_population([own()], data, tmp_path, config=config)
     paths = sorted(tmp_path.rglob("cycle-*.safetensors"))
     assert len(paths) == len(ensemble.members) == 2
@@ -126,7 +153,7 @@ def test_snapshots_of_another_network_with_the_same_weights_are_not_taken(data: 
     alone = train_population([other], data, tmp_path / "alone", config=CONFIG)
     assert torch.equal(_answers(found, data), _answers(alone, data))
     assert len(list(tmp_path.glob("*/trajectory-0"))) == 2
-    both = train_population([one, other], data, tmp_path, config=CONFIG)
+    both = train_population([one, other], data, tmp_path, config=replace(CONFIG, prior="shrunk"))
     assert len(both.members) == 4
     expected = torch.stack([member(data.test.images).softmax(-1) for member in both.members])
     mixed = (both.weights[:, None, None] * expected).sum(0)
