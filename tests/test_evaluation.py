@@ -107,8 +107,8 @@ class Broken(nn.Module):
 @pytest.mark.parametrize(
     ("answer", "kind", "message"),
     [
-        (torch.zeros(9), NetworkError, r"answers 9 images with \(9,\): expected logits \(B, C\)"),
-        ({}, NetworkError, "answers 9 images with dict"),
+        (torch.zeros(9), NetworkError, r"returned \(9,\) for 9 images: expected logits \(B, C\)"),
+        ({}, NetworkError, "returned dict for 9 images"),
         (torch.full((9, 3), torch.nan), NotFiniteError, "image 0 of 9 is NaN"),
         (torch.zeros(9, 2), DataError, "labels go from 0 to 2, and the model has 2 logits: expected 0 to 1"),
     ],

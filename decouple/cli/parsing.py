@@ -53,7 +53,7 @@ def parse_options(usage: str, argv: list[str], options: Options) -> Options:
     Raises:
         ConfigError: an option is unknown, is given twice or has a wrong value.
     """
-    values, unknown = _given(spelled_out(argv), _fields(options), usage=usage, about=ABOUT[usage])
+    values, unknown = _given(spelled_out(argv), _fields(options), usage=usage, about=ABOUT.get(usage, ""))
     _refuse_unknown(unknown, _names(options), form="see --help")
     return _with_given(options, values)
 
@@ -68,7 +68,7 @@ def parse_settings(usage: str, argv: list[str], options: Section, base: Config, 
     Raises:
         ConfigError: an option is unknown, is given twice or has a wrong value.
     """
-    about = f"{ABOUT[usage]} Defaults are the values of {'the run' if 'RUN_DIR' in usage else 'the preset'}."
+    about = f"{ABOUT.get(usage, '')} Defaults are the values of {'the run' if 'RUN_DIR' in usage else 'the preset'}."
     values, unknown = _given(spelled_out(argv), [*_fields(options), *_fields(base, shown)], usage=usage, about=about)
     kept = [name for name in _names(base, set(hints(type(base))) - set(shown)) if name != "--preset"]
     if unknown and (option := _option(unknown[0])) in kept:

@@ -449,7 +449,7 @@ def test_a_stage_that_fails_leaves_the_runs_settings_as_they_were(
     assert run_command(["run", "digits", "--out", out, *TINY]) == 0
     before = (tmp_path / "run" / "config.json").read_bytes()
     capsys.readouterr()
-    assert "is not there" in _error(capsys, "q0", out, "--q0.cycles", "5", "--device", "cuda:77")
+    assert "is not available" in _error(capsys, "q0", out, "--q0.cycles", "5", "--device", "cuda:77")
 
     def diverge(*args: object, **kwargs: object) -> float:
         raise NotFiniteError("search-0, epoch 1: the loss is not finite at step 3")

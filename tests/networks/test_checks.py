@@ -311,7 +311,7 @@ def test_labels_and_images_that_cannot_be_learned_are_refused(
 def test_the_generators_of_the_caller_stay_where_they_were(data: ImageData, tmp_path: Path) -> None:
     network = _ending(_Gives(lambda x: nn.functional.dropout(x)))
     before = torch.random.get_rng_state()
-    with pytest.raises(NetworkError, match="other values"):
+    with pytest.raises(NetworkError, match="different values"):
         check_repeatable(network, data.train.images)
     assert torch.equal(torch.random.get_rng_state(), before)
 

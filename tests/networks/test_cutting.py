@@ -393,7 +393,9 @@ def test_what_turns_gradients_or_autocast_on_or_off_is_refused(kind: type[_Chain
     module = kind()
     with (
         caller(),
-        pytest.raises(NetworkError, match=r"cannot be cut by layer names .it turns gradients or autocast on or off"),
+        pytest.raises(
+            NetworkError, match=r"cannot be cut by layer names .its forward switches gradients or autocast on or off"
+        ),
     ):
         Stages.from_module(module, ["a", "b"])
 

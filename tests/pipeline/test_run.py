@@ -154,7 +154,7 @@ def test_other_images_are_refused(tiny: RunConfig, finished: Path) -> None:
     made = json.loads((finished / "run.json").read_text())
     made["data"]["digest"] = "0" * 16
     (finished / "run.json").write_text(json.dumps(made))
-    with pytest.raises(RunDirectoryError, match="was made from other images than 'digits' holds now"):
+    with pytest.raises(RunDirectoryError, match="was made from different images than 'digits' holds now"):
         run(tiny, finished, resume=True)
 
 

@@ -147,7 +147,7 @@ def test_another_text_is_refused(whole: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.txt"
     other.write_text("\n\n".join(f"another text {i}" for i in range(400)))
     with pytest.raises(
-        RunDirectoryError, match=r"was made from other text than .*other\.txt holds now .*bring the data back"
+        RunDirectoryError, match=r"was made from different text than .*other\.txt holds now .*restore that data"
     ):
         run_text(TINY, other, whole, resume=True)
 

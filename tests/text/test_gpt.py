@@ -102,7 +102,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"width = 16: expected a multiple of 6: 3 heads"):
+    with pytest.raises(ConfigError, match=r"width = 16: expected a multiple of 6: each of the 3 heads"):
         GptConfig(width=16, heads=3)
     network: nn.Module = Gpt(SMALL, vocabulary=11, seed=0)
     with pytest.raises(NetworkError, match="13 tokens exceed the context of 12"):
