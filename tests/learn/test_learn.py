@@ -13,6 +13,7 @@ from decouple.data import ImageData, Split
 from decouple.errors import ConfigError, DataError, NetworkError, NotFiniteError
 from decouple.learn import Checkpoint, CrossEntropy, Fit, Regression, fit, learn_targets, train_sgd
 from decouple.learn.fitting import Watch, recorded_epochs
+from decouple.learn.objective import regression
 from decouple.networks import Stages, paper_network
 from decouple.search import search_solution
 from decouple.training.evaluate import accuracy
@@ -272,6 +273,13 @@ def test_a_checkpoint_keeps_tied_weights_once_and_refuses_what_it_cannot_keep(da
     other = Stages.from_sequential(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4), Extra(4, 3)), [1, 2])
     with pytest.raises(NetworkError, match=r"'stages\.1\.0\._extra_state' of the network is a dict"):
         train(other, 1, Checkpoint(tmp_path / "other", "unit"))
+
+
+def test_an_objective_forgets_an_earlier_training(data: ImageData, targets: _Targets) -> None:
+    settings = LearnConfig(epochs=2, batch=24)
+    objective = regression(targets, settings, 1)
+    losses = [fit(_network(data), data.train, data.validation, objective, settings, seed=0).losses for _ in range(2)]
+    assert losses[0] == losses[1]
 
 
 def test_a_damaged_checkpoint_is_begun_anew(data: ImageData, targets: _Targets, tmp_path: Path) -> None:

@@ -118,6 +118,14 @@ def test_a_file_of_one_network_is_an_ensemble_of_one(network: Stages, tmp_path: 
     assert torch.equal(again.member_logits(IMAGES)[0], network.eval()(IMAGES))
 
 
+def test_a_calibrated_ensemble_of_one_keeps_its_temperature(tmp_path: Path) -> None:
+    one = Ensemble([_cut()], [1.0], temperature=0.5)
+    export(one, tmp_path / "one.safetensors", IMAGES)
+    found = Ensemble.load(tmp_path / "one.safetensors", network=_net())
+    assert found.temperature == 0.5
+    torch.testing.assert_close(found(IMAGES), one(IMAGES))
+
+
 def test_bytes_are_taken_as_floats(tmp_path: Path) -> None:
     images = (IMAGES * 255).byte()
     export(_cut(), tmp_path / "net.pt2", images)

@@ -42,6 +42,16 @@ def test_differences_name_what_was_smaller() -> None:
     assert any("evolution strategy" in line for line in found)
 
 
+def test_another_network_is_named_beside_what_the_settings_say_of_it() -> None:
+    results, _ = made_up(data="mnist")
+    config = preset("mnist-small")
+    found = paper.differences(replace(config, network=replace(config.network, name="torchvision:resnet18")), results)
+    assert found[0] == "the network torchvision:resnet18 (paper: its own)"
+    assert "1,137 training images (paper 56,000)" in found
+    assert "20 epochs of learning (paper 1,000)" in found
+    assert not any("channels" in line or "ConvGroups" in line for line in found)
+
+
 def test_the_papers_own_settings_differ_in_little() -> None:
     results, _ = made_up(data="cifar100")
     results = type(results)(**{f: getattr(results, f) for f in results.__struct_fields__} | {"images": {"train": 46_000}})
