@@ -137,7 +137,7 @@ class SgdConfig(TrainConfig):
 
 @dataclass(frozen=True)
 class CompareConfig(Section):
-    images: Annotated[int, at_least(4)] = 100
+    images: Annotated[int, at_least(7)] = 100
     """Number of validation images on which trajectories are measured. They are searched too, but never trained on."""
     records: Annotated[int, at_least(2)] = 10
     """How many times, evenly spaced from before the first epoch to after the last, activations on these images are recorded."""

@@ -35,9 +35,13 @@ def read_npz(path: Path) -> Source:
     """Images and labels of an .npz file. Arrays of Python objects, whose loading runs code, are refused. Raises DataError:
     no such file, a damaged one, or one without the arrays of `NAMES`."""
     try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            wanted = _wanted(file.files, path)
-            return _source({name: file[own] for name, own in wanted.items()}, path)
+        with open(path, "rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise DataError(f"{path} holds a single array without a name: expected an .npz file; save one with np.savez")
+            with file:
+                wanted = _wanted(file.files, path)
+                return _source({name: file[own] for name, own in wanted.items()}, path)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
         if isinstance(error, DataError):
             raise

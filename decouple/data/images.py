@@ -203,6 +203,13 @@ def divided(
 ) -> ImageData:
     """As `ImageData.from_tensors`, for data that errors and reports call by name."""
     images, labels = _checked(source.images, source.labels, f"{name}: the training")
+    if images.dim() == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] == images.shape[2] > 4:
+        _LOG.warning(
+            "%s: images are taken for %s of %d channels; where the channels come last, give images.transpose(0, 3, 1, 2)",
+            name,
+            "×".join(map(str, images.shape[2:])),
+            images.shape[1],
+        )
     test_images, test_labels = _checked(source.test_images, source.test_labels, f"{name}: the test")
     if images.shape[1:] != test_images.shape[1:] or images.dtype != test_images.dtype:
         raise DataError(
@@ -217,7 +224,8 @@ def divided(
     _check_range(test_labels, len(names), f"{name}: the test")
 
     if empty := [names[label] for label, images_of in enumerate(labels.bincount(minlength=len(names))) if not images_of]:
-        _LOG.warning("%s: no training image is of class %s: are classes counted from 0?", name, ", ".join(empty[:5]))
+        more = f", … ({len(empty)} of {len(names)})" if len(empty) > 5 else ""
+        _LOG.warning("%s: no training image is of class %s%s: are classes counted from 0?", name, ", ".join(empty[:5]), more)
     whole = Split(images, labels, torch.arange(len(labels)), names)
     ids = torch.arange(len(labels), len(labels) + len(test_labels))
     whole_test = Split(test_images, test_labels, ids, names)

@@ -17,6 +17,7 @@ from decouple.config.fitness import FitnessConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError
 from decouple.fitness import Candidates, Company, Terms, fitness, networks_in, terms_of
+from decouple.formats import plural
 from decouple.learn.live import LiveSearch
 from decouple.networks.stages import Stages, apply_stage
 from decouple.training.stream import Batch, Rows
@@ -60,6 +61,11 @@ def blocks_without_target(supervise: str, blocks: int, first_searched: int = 0) 
             "supervise = skip-first leaves no target: the network has one block before the logits; use supervise = all"
         )
     skip = {"all": 0, "skip-first": 1, "last": blocks - 1}[supervise]
+    if first_searched >= blocks:
+        raise ConfigError(
+            f"the targets are of a network with more search points: block {first_searched} is the first that was searched, and this "
+            f"network has {plural(blocks, 'block')} before the logits; cut it at as many points as the searched one"
+        )
     if skip < first_searched:
         raise ConfigError(
             f"supervise = {supervise} takes targets from block {skip} on, and only those from block {first_searched} on are searched; "

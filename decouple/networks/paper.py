@@ -17,6 +17,7 @@ from decouple.data.images import as_float
 from decouple.errors import NetworkError, expect
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
+from decouple.tensors import as_tensor
 from decouple.torch_state import torch_defaults
 
 FITTED_IMAGES = 5000
@@ -88,7 +89,7 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
     expect(config, NetworkConfig, "config")
     if groups < 1 or num_classes < 2:
         raise NetworkError(f"groups = {groups}, num_classes = {num_classes}: expected at least 1 and at least 2")
-    if images.dim() != 4:
+    if (images := as_tensor(images, "images")).dim() != 4:
         raise NetworkError(
             f"the paper's network takes images (N, C, H, W), not {tuple(images.shape)}; vectors need a network of your own (--network)"
         )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from decouple.device import memory_for
-from decouple.errors import NetworkError, first_line
+from decouple.errors import DataError, NetworkError, first_line
 from decouple.formats import html_table, plural
 from decouple.networks.state import own_copy
 from decouple.q0.architecture import Architecture, ImageArchitecture
@@ -126,10 +126,13 @@ class Ensemble(nn.Module):
         """(M, B, C): each member's own.
 
         Raises:
+            DataError: there are no images, or, of the paper's network, images of another shape.
             NetworkError: a member's answer is no tensor of logits.
             MemoryLimitError: the device's memory does not suffice.
         """
         images = as_tensor(images, "images")
+        if not len(images):
+            raise DataError(f"images have shape {tuple(images.shape)}: expected at least one")
         if isinstance(self.architecture, ImageArchitecture):
             self.architecture.check(images)
         return self._batched(images) if self.evaluation == "batched" else self._one_by_one(images)

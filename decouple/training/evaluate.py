@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from decouple.data.images import Split, as_float
+from decouple.data.images import ImageData, Split, as_float
 from decouple.device import send
 from decouple.errors import DataError, NetworkError, NotFiniteError
 from decouple.networks.stages import Stages
@@ -34,9 +34,14 @@ def logits(network: nn.Module, split: Split) -> Tensor:
     return answers(network, split)[0]
 
 
-def accuracy(network: nn.Module, split: Split) -> float:
-    """Share of the images classified correctly."""
-    return float((logits(network, split).argmax(1) == split.labels).float().mean())
+def accuracy(network: nn.Module, split: Split | ImageData) -> float:
+    """Share of the images classified correctly; of a data set, those of its test part. Raises as `logits`, and DataError: a label that
+    the network has no logit for."""
+    split = split.test if isinstance(split, ImageData) else split
+    found = logits(network, split)
+    if int(split.labels.max()) >= found.shape[1]:
+        raise DataError(f"labels go up to {int(split.labels.max())}, and the network has {found.shape[1]} logits")
+    return float((found.argmax(1) == split.labels).float().mean())
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor
 from decouple import analysis
 from decouple.analysis.cka import FEWEST as FEWEST_OF_CKA
 from decouple.analysis.rows import centred_rows
-from decouple.errors import DataError
+from decouple.errors import DataError, did_you_mean
 from decouple.loggers import LoggerLike, Loggers
 from decouple.progress import Advance
 from decouple.seeds import generator
@@ -142,6 +142,14 @@ def _compare(
 
 
 def _check_solutions(recordings: Sequence[Recording], solutions: Mapping[str, ByLayer]) -> None:
+    known = {layer: None for recording in recordings for layer in recording.layers}
+    for name, targets in solutions.items():
+        for layer in targets:
+            if layer not in known:
+                raise DataError(
+                    f"the targets of the solution '{name}' have a layer '{layer}', which no recording has"
+                    f"{did_you_mean(layer, known)}"
+                )
     for recording in recordings:
         if solutions and recording.solution is not None and recording.solution not in solutions:
             raise DataError(

@@ -28,7 +28,7 @@ from decouple.networks.state import check_values
 from decouple.settings import fingerprint
 from decouple.tensors import as_tensor, digest_of, whole_number
 from decouple.torch_state import device_of, evaluated, generators_kept
-from decouple.trajectories.recording import About, Recording, record_path
+from decouple.trajectories.recording import About, Recording, record_path, recorded_steps
 
 BATCH = 500
 """Samples that go through the network together."""
@@ -60,7 +60,8 @@ class Recorder:
             names. What is kept is what the layer gave, whatever works on it in place later.
         samples: (N, …) what the network takes, always the same ones; a few hundred are enough. Tensors or numpy arrays, as
             are ids and labels.
-        folder: where the files go; `Recording.open` reads them. Its name is the training's in figures.
+        folder: where the files go; `Recording.open` reads them. Its name is the training's in figures. What an earlier training
+            recorded there is replaced: records of steps after the one that is recorded are removed.
         ids: (N,) integers that name the samples wherever they are recorded; default: their positions.
         labels: (N,) classes, for entropies within and between classes.
         at: steps at which to record, whole numbers from 0 on; None: at each call.
@@ -120,6 +121,7 @@ class Recorder:
             start=start or name,
             samples=digest_of(("", tensor) for tensor in (self._samples, *self._known.values())),
         )
+        self._written: set[Path] = set()
         self.unit = f"recording/{fingerprint(named, self._about.values())}"
 
     def planned(self) -> Recording:
@@ -156,7 +158,16 @@ class Recorder:
         state = {name.replace("_orig_mod.", ""): value for name, value in unwrapped(network).state_dict().items()}
         shapes = fingerprint([(name, list(getattr(value, "shape", ()))) for name, value in state.items()])
         meta = {**self._about.values(), "step": step, "architecture": shapes}
+        self._forget_later(step)
         save_tensors(self.path(step), {**found, **self._known}, meta, unit=self.unit_of(step))
+        self._written.add(self.path(step))
+
+    def _forget_later(self, step: int) -> None:
+        """Remove the records of later steps that an earlier training has left in the folder: this one goes another way from here, or
+        makes them again."""
+        for later, path in recorded_steps(self.folder):
+            if later > step and path not in self._written:
+                path.unlink(missing_ok=True)
 
     @torch.no_grad()
     def _activations(self, network: nn.Module) -> dict[str, Tensor]:

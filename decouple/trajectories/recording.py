@@ -25,6 +25,11 @@ def record_path(folder: Path, step: int) -> Path:
     return Path(folder) / f"record-{step:05d}.safetensors"
 
 
+def recorded_steps(folder: Path) -> list[tuple[int, Path]]:
+    """The steps that a folder has records of, in no order, with their files."""
+    return [(int(match[1]), path) for path in folder.glob("record-*") if (match := _NAME.fullmatch(path.name))]
+
+
 @dataclass(frozen=True)
 class About:
     """What every file of a recording says of it."""
@@ -83,7 +88,7 @@ class Recording:
             DamagedFileError: a file is damaged, or files are of different recordings.
         """
         folder = Path(folder)
-        found = [(int(match[1]), path) for path in folder.glob("record-*") if (match := _NAME.fullmatch(path.name))]
+        found = recorded_steps(folder)
         if not found:
             raise RunDirectoryError(f"{folder} holds no recording (no record-*.safetensors): give the folder of a Recorder")
         steps = sorted(found)

@@ -163,8 +163,8 @@ def test_a_home_is_found_behind_an_equals_sign(
 
 
 def test_advice_for_a_poor_comparison_can_be_followed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    poor = ["run", "digits", "--out", str(tmp_path / "run"), "--quiet", "--compare.images", "4", "--data.validation"]
-    assert _error(capsys, *poor, "4").endswith("give --data.validation and --compare.images at least 30\n")
+    poor = ["run", "digits", "--out", str(tmp_path / "run"), "--quiet", "--compare.images", "7", "--data.validation"]
+    assert _error(capsys, *poor, "7").endswith("give --data.validation and --compare.images at least 30\n")
     assert _error(capsys, *poor, "150").endswith("classes cannot be compared; give --compare.images at least 30\n")
 
 

@@ -95,6 +95,30 @@ def test_a_damaged_or_missing_file_is_named(tmp_path: Path, kind: str) -> None:
         load_data(f"{kind}:{path}")
 
 
+def test_a_single_array_is_no_npz_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", IMAGES)
+    with pytest.raises(DataError, match=r"one\.npy holds a single array without a name: expected an \.npz file"):
+        load_data(f"npz:{tmp_path / 'one.npy'}")
+
+
+def test_channels_that_seem_to_come_last_are_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    images, labels = np.zeros((24, 8, 8, 3), np.uint8), np.arange(24) % 3
+    sizes = {"validation": 3, "prior": 3}
+    ImageData.from_tensors(images, labels, test_images=images, test_labels=labels, **sizes)
+    assert caplog.records[0].message == (
+        "tensors: images are taken for 8×3 of 8 channels; where the channels come last, give images.transpose(0, 3, 1, 2)"
+    )
+    first = images.transpose(0, 3, 1, 2)
+    ImageData.from_tensors(first, labels, test_images=first, test_labels=labels, **sizes)
+    assert len(caplog.records) == 1
+
+
+def test_many_classes_without_images_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    images, labels = np.zeros((24, 1, 8, 8), np.uint8), np.arange(24) % 3 * 100
+    ImageData.from_tensors(images, labels, test_images=images, test_labels=labels, validation=3, prior=3)
+    assert "of class 1, 2, 3, 4, 5, … (198 of 201): are" in caplog.records[0].message
+
+
 def test_what_is_left_out_and_classes_without_images_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = _npz(tmp_path, x_train=IMAGES, y_train=LABELS + 1, x_test=IMAGES[:12], y_test=LABELS[:12] + 1, val_images=IMAGES)
     load_data(DataConfig(f"npz:{path}", validation=3, prior=3))

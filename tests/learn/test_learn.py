@@ -386,6 +386,12 @@ def test_a_block_that_was_not_searched_supervises_nothing(data: ImageData, targe
     learn_targets(_network(data), data.train, part, validation=data.validation, config=replace(LEARN, supervise="last"))
     with pytest.raises(ConfigError, match="skip = 0: the targets begin at block 1"):
         Regression(part).check(data.train, _network(data).shapes((1, 8, 8)))
+    part.first_searched = 2
+    with pytest.raises(
+        ConfigError, match=r"more search points: block 2 is the first that was searched, and this network has 2 b"
+    ):
+        learn_targets(_network(data), data.train, part, validation=data.validation, config=replace(LEARN, supervise="last"))
+    part.first_searched = 1
     with pytest.raises(
         ConfigError, match="supervise = all takes targets from block 0 on, and only those from block 1 on are searched"
     ):

@@ -295,6 +295,12 @@ def test_a_file_loaded_under_another_default_dtype_is_the_same(data: ImageData, 
         torch.set_default_dtype(torch.float32)
 
 
+def test_no_images_are_refused(data: ImageData) -> None:
+    member = paper_network(data.train.images.numpy(), 3, NetworkConfig(width=4), groups=1, seed=0)
+    with pytest.raises(DataError, match=r"images have shape \(0, 1, 8, 8\): expected at least one"):
+        Ensemble([member], [1.0])(data.test.images[:0])
+
+
 def test_images_of_another_shape_are_refused_where_the_shape_is_known(data: ImageData) -> None:
     ensemble = Ensemble(convolutional(data), WEIGHTS, architecture=SHAPE)
     for shape in ((2, 1, 28, 28), (1, 8, 8)):

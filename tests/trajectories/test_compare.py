@@ -155,6 +155,10 @@ def test_without_targets_labels_and_scores_the_rest_is_compared(tmp_path: Path) 
 def test_what_cannot_be_compared_is_named(tmp_path: Path, recordings: list[Recording]) -> None:
     with pytest.raises(DataError, match="'s3a' learned the solution 's3', whose targets are not given"):
         compare_recordings(recordings, targets={name: TARGETS[name] for name in ("s0", "s1", "s2")}, draws=2)
+    with pytest.raises(
+        DataError, match=r"targets of the solution 's0' have a layer 'ones', which no recording has; did you mean"
+    ):
+        compare_recordings(recordings, targets=TARGETS | {"s0": {"ones": TARGETS["s0"]["one"]}}, draws=2)
     short = {name: {layer: values[:-1] for layer, values in target.items()} for name, target in TARGETS.items()}
     with pytest.raises(DataError, match=r"the targets of layer 'one' have shape \(23, 4, 3\)"):
         compare_recordings(recordings, targets=short, draws=2)

@@ -61,6 +61,19 @@ def test_it_holds_what_the_layers_give_in_evaluation_mode(tmp_path: Path, networ
     assert found.last()["memory"].shape == (7, 1, 4), "the first of what a recurrent layer returns"
 
 
+def test_a_training_replaces_what_an_earlier_one_recorded_in_its_folder(tmp_path: Path, network: Twice) -> None:
+    first = Recorder(["first", "head"], SAMPLES, tmp_path)
+    for step in (0, 20, 10, 100_000):
+        first(step, network)
+    assert Recording.open(tmp_path).steps == (0, 10, 20, 100_000), "in any order"
+    resumed = Recorder(["first", "head"], SAMPLES, tmp_path)
+    resumed(10, network)
+    assert Recording.open(tmp_path).steps == (0, 10), "one that was killed resumes, and makes what follows again"
+    other = Recorder(["first"], SAMPLES, tmp_path)
+    other(0, Twice())
+    assert Recording.open(tmp_path).layers == ("first",)
+
+
 def test_samples_go_through_in_batches(tmp_path: Path, network: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = record(tmp_path / "whole", network).last()
     monkeypatch.setattr("decouple.trajectories.recorder.BATCH", 3)
