@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -105,6 +108,23 @@ def first_line(error: BaseException) -> str:
     ('one', 'KeyError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def failure(error: BaseException) -> str:
+    """What the user's own code raised, and at which of its lines: the last one that is neither decouple's nor a library's.
+
+    >>> failure(ValueError("oops"))
+    'ValueError: oops'
+    """
+    others = [
+        "<frozen ",
+        str(Path(__file__).parent),
+        *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    ]
+    own = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith(tuple(others))]
+    where = f", {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+    text = first_line(error)
+    return (text if text == type(error).__name__ else f"{type(error).__name__}: {text}") + where
 
 
 def is_out_of_memory(error: BaseException) -> bool:

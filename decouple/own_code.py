@@ -18,7 +18,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from decouple.errors import ConfigError, did_you_mean
+from decouple.errors import ConfigError, did_you_mean, failure
 
 FROM_FILE = "decouple_own_"
 """What the names of modules begin with that were read from a FILE.py."""
@@ -53,7 +53,7 @@ def load(name: str, setting: str) -> Any:
     try:
         module = _module_of_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except Exception as error:  # whatever the user's code raises
-        raise ConfigError(f"{setting} = {name} cannot be loaded ({type(error).__name__}: {error})") from error
+        raise ConfigError(f"{setting} = {name} cannot be loaded ({failure(error)})") from error
     if not hasattr(module, what):
         raise ConfigError(f"{setting} = {name}: {where} defines no '{what}'{did_you_mean(what, vars(module))}")
     return getattr(module, what)

@@ -27,7 +27,7 @@ from decouple.data.folders import read_folder
 from decouple.data.hub import read_hub
 from decouple.data.images import ImageData, Source, divided
 from decouple.data.splits import draw
-from decouple.errors import DataError, DecoupleError, RunDirectoryError, did_you_mean, expect
+from decouple.errors import DataError, DecoupleError, RunDirectoryError, did_you_mean, expect, failure
 from decouple.files import write_bytes
 from decouple.seeds import generator
 
@@ -107,7 +107,7 @@ def _own(config: DataConfig) -> ImageData:
     except DecoupleError:
         raise
     except Exception as error:  # whatever the user's code raises
-        raise DataError(f"data.name = {config.name}: the function fails ({type(error).__name__}: {error})") from error
+        raise DataError(f"data.name = {config.name}: the function fails ({failure(error)})") from error
     if not isinstance(data, ImageData):
         raise DataError(f"data.name = {config.name}: the function must return an ImageData, not {type(data).__name__}")
     for part in ("train", "validation", "prior", "test"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from decouple import own_code
 from decouple.config import NetworkConfig, RunConfig
 from decouple.config.images import COLLECTIONS, PAPER
-from decouple.errors import ConfigError, DecoupleError, NetworkError, did_you_mean, first_line
+from decouple.errors import ConfigError, DecoupleError, NetworkError, did_you_mean, failure
 from decouple.networks.paper import paper_network
 from decouple.networks.points import proposed_points
 from decouple.networks.stages import Stages
@@ -100,7 +100,7 @@ def build_module(name: str, args: Mapping[str, Value], *, classes: int, channels
         except Exception as error:  # whatever another's code raises on arguments
             shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
             raise ConfigError(
-                f"network = {name} cannot be built with {shown or 'no arguments'} ({first_line(error)})"
+                f"network = {name} cannot be built with {shown or 'no arguments'} ({failure(error)})"
             ) from error
     if not isinstance(module, nn.Module):
         raise NetworkError(f"network = {name}: the function must return an nn.Module, not {type(module).__name__}")

@@ -362,7 +362,7 @@ def test_a_function_of_the_users_own_gives_the_data(tmp_path):
         load_data(DataConfig(name, validation=4, prior=5))
     for function, message in (
         ("wrong", "must return an ImageData, not list"),
-        ("broken", "the function fails \\(KeyError: 'column'\\)"),
+        ("broken", "the function fails \\(KeyError: 'column', mine.py:23\\)"),
     ):
         with pytest.raises(DataError, match=message):
             load_data(DataConfig(f"{tmp_path / 'mine.py'}:{function}"))

@@ -26,6 +26,10 @@ def deeper(num_classes, width=4):
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, num_classes))
 
 
+def narrow():
+    raise ValueError("too narrow")
+
+
 def images_in(in_chans):
     return nn.Conv2d(in_chans, 2, 1)
 
@@ -74,6 +78,7 @@ def test_functions_of_the_users_own(own: str) -> None:
         ("nothing", NetworkError, "must return an nn.Module, not NoneType"),
         ("number", ConfigError, "must be a function that returns an nn.Module, not int"),
         ("missing", ConfigError, r"nets\.py defines no 'missing'"),
+        ("narrow", ConfigError, r"cannot be built with no arguments \(ValueError: too narrow, nets\.py:\d+\)"),
     ):
         with pytest.raises(error, match=message):
             build_module(f"{own}:{function}", {}, **DATA)
