@@ -131,7 +131,7 @@ class Ensemble(nn.Module):
             MemoryLimitError: the device's memory does not suffice.
         """
         images = as_tensor(images, "images")
-        if not len(images):
+        if images.dim() and images.shape[0] == 0:  # torch.export would take len for a constant
             raise DataError(f"images have shape {tuple(images.shape)}: expected at least one")
         if isinstance(self.architecture, ImageArchitecture):
             self.architecture.check(images)
