@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from decouple.errors import ConfigError, did_you_mean, failure
@@ -80,36 +80,38 @@ def digest_of(name: str, setting: str, loader: Callable[[], Any] | None = None) 
         ) from None
 
 
-def behaviour(found: Any, seen: tuple[object, ...] = ()) -> list[Any]:
-    """What a function, or a class, of the user's own does, to tell when it changes: its bytecode and values, and those of what it
-    is derived from or calls in its own module; nothing of decouple's, or of other modules. Unlike source text it is always there, in
-    a notebook too.
+def behaviour(found: Any, seen: set[int] | None = None) -> list[Any]:
+    """What a function, or a class, of the user's own does, to tell when it changes: its bytecode and values, and those of the classes
+    that it is derived from, but decouple's, and of the functions that it calls in its own module.
+
+    Unlike source text it is always there, in a notebook too.
 
     >>> behaviour(lambda x: x + 1) == behaviour(lambda x: x + 1) != behaviour(lambda x: x + 2)
     True
+
+    Args:
+        seen: the functions and classes that have been told already, by `id`.
     """
-    if any(found is each for each in seen):
+    seen = set() if seen is None else seen
+    if isinstance(found, (tuple, list)):
+        return [behaviour(each, seen) for each in found]
+    if not isinstance(found, (type, CodeType, FunctionType)):
+        inside = [getattr(found, name) for name in ("__func__", "fget", "func") if hasattr(found, name)]
+        inside += [type(found)] if callable(found) else []
+        return [_written(found), *(behaviour(each, seen) for each in inside)]
+    if id(found) in seen:
         return []
-    seen = (*seen, found)
+    seen.add(id(found))
     if isinstance(found, CodeType):
         values = [behaviour(each, seen) if isinstance(each, CodeType) else _written(each) for each in found.co_consts]
         return [found.co_code.hex(), found.co_names, values]
     if isinstance(found, type):
         own = [each for each in found.__mro__ if each.__module__.partition(".")[0] not in (__package__, "abc", "builtins")]
-        return [
-            [name, behaviour(value, seen)]
-            for each in own
-            for name, value in sorted(vars(each).items())
-            if name not in UNTOLD
-        ]
-    if isinstance(found, (tuple, list)):
-        return [behaviour(each, seen) for each in found]
-    found = getattr(found, "__func__", getattr(found, "fget", found))
-    if (code := getattr(found, "__code__", None)) is None:
-        return [] if callable(found) else [_written(found)]
-    inside = [found.__globals__.get(name) for name in code.co_names]
-    called = [each for each in inside if getattr(each, "__module__", None) == found.__module__ and hasattr(each, "__code__")]
-    return [behaviour(code, seen), _written(found.__defaults__), *(behaviour(each, seen) for each in called)]
+        told = [(name, value) for each in own for name, value in sorted(vars(each).items()) if name not in UNTOLD]
+        return [[name, behaviour(value, seen)] for name, value in told]
+    named = [found.__globals__.get(name) for name in found.__code__.co_names]
+    called = [each for each in named if isinstance(each, FunctionType) and each.__module__ == found.__module__]
+    return [behaviour(found.__code__, seen), _written(found.__defaults__), *(behaviour(each, seen) for each in called)]
 
 
 UNTOLD = ("__doc__", "__module__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__", "_abc_impl")

@@ -89,7 +89,7 @@ def test_names_of_classes_are_those_of_the_argument_the_data_or_the_model(data: 
 def test_accuracy_is_that_of_a_split_or_of_a_data_sets_test_part(data: ImageData) -> None:
     assert decouple.accuracy(_mlp(), data) == decouple.accuracy(_mlp(), data.test)
     assert decouple.accuracy(_mlp(), data) == pytest.approx(evaluate(_mlp(), data).accuracy, abs=1e-6)
-    with pytest.raises(DataError, match="labels go up to 2, and the network has 2 logits"):
+    with pytest.raises(DataError, match="labels go from 0 to 2, and the model has 2 logits: expected 0 to 1"):
         decouple.accuracy(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), data)
 
 

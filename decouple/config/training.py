@@ -69,10 +69,6 @@ class LiveConfig(Section):
     radius: Rate = 0.3
     """Distance of a candidate from the network's own activations, in standard deviations of the sample."""
 
-    def candidates(self, *, terms: bool) -> int:
-        """Scored for an image and step, at most; `terms`: whether the fitness has any beside the log-probability."""
-        return 2 * self.directions * (2 if terms else 1)
-
 
 @dataclass(frozen=True)
 class LearnConfig(TrainConfig):
@@ -93,10 +89,15 @@ class LearnConfig(TrainConfig):
             self._refuse("live.weight", "above 0, since target_weight is 0 too and leaves the body nothing to learn")
 
     @property
-    def evaluations(self) -> int:
-        """Candidates that live search scores for an image, at most: fewer where a block has fewer elements, or channels than
+    def candidates(self) -> int:
+        """Candidates that live search scores for an image and step, at most: fewer where a block has fewer elements, or channels than
         directions. With a further term as many directions again move the means over space."""
-        return self.live.candidates(terms=self.similarity > 0) * self.epochs if self.live.weight else 0
+        return 2 * self.live.directions * (2 if self.similarity else 1) if self.live.weight else 0
+
+    @property
+    def evaluations(self) -> int:
+        """Candidates that live search scores for an image."""
+        return self.candidates * self.epochs
 
 
 @dataclass(frozen=True)

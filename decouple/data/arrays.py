@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decouple.data.images import Source
+from decouple.data.images import CHANNELS, Source
 from decouple.errors import DataError, first_line
 from decouple.tensors import as_tensor
 
@@ -27,8 +27,6 @@ NAMES = {
 }
 """What the arrays of a `Source` are called in files, in any case: as by MedMNIST, Keras, or us."""
 CLASSES = ("classes", "class_names", "label_names")
-CHANNELS = (1, 3, 4)
-"""Sizes of a last axis that is taken for the channels."""
 
 
 def read_npz(path: Path) -> Source:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from decouple.data.folders import check_depth, opaque
 from decouple.data.images import Source
-from decouple.errors import DataError, first_line
+from decouple.errors import DataError, failure
 
 PARTS = {"train": ("train", "training"), "test": ("test", "validation", "valid", "val")}
 """Splits that are read, the first that there is. All of decouple's own come from these two."""
@@ -33,7 +33,7 @@ def read_hub(name: str) -> Source:
     try:
         found = datasets.load_from_disk(name) if Path(name).expanduser().is_dir() else datasets.load_dataset(name)
     except Exception as error:  # of many kinds, by its many sources
-        raise DataError(f"hf:{name} cannot be loaded ({type(error).__name__}: {first_line(error)})") from error
+        raise DataError(f"hf:{name} cannot be loaded ({failure(error)})") from error
     there = dict(found) if isinstance(found, datasets.DatasetDict) else {}
     parts = {}
     for part, names in PARTS.items():
@@ -63,11 +63,11 @@ def _column(part: Any, kind: type, name: str) -> str:
 
 def _pixels(images: Any, mode: str, what: str) -> Tensor:
     """(N, C, H, W) uint8."""
-    for position, image in enumerate(images):
+    arrays: list[np.ndarray] = []
+    for position, image in enumerate(images):  # once: it may be decoded anew each time
         check_depth(image, f"{what} image at position {position}")
-    arrays = [np.atleast_3d(np.asarray(opaque(image)[0].convert(mode))) for image in images]
-    for position, array in enumerate(arrays):
-        if array.shape != arrays[0].shape:
-            one, other = (f"{size[1]}×{size[0]}" for size in (arrays[0].shape, array.shape))
+        arrays.append(np.atleast_3d(np.asarray(opaque(image)[0].convert(mode))))
+        if arrays[-1].shape != arrays[0].shape:
+            one, other = (f"{array.shape[1]}×{array.shape[0]}" for array in (arrays[0], arrays[-1]))
             raise DataError(f"{what} images differ in size: the first is {one}, that at position {position} {other}")
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()

@@ -34,6 +34,8 @@ class Source(NamedTuple):
 
 IMAGE_TYPES = (torch.uint8, torch.float32)
 
+CHANNELS = (1, 3, 4)
+"""Sizes of a last axis that is taken for the channels."""
 SHOWN_CLASSES = 20
 """That a notebook lists."""
 
@@ -203,7 +205,7 @@ def divided(
 ) -> ImageData:
     """As `ImageData.from_tensors`, for data that errors and reports call by name."""
     images, labels = _checked(source.images, source.labels, f"{name}: the training")
-    if images.dim() == 4 and images.shape[3] in (1, 3, 4) and images.shape[1] == images.shape[2] > 4:
+    if images.dim() == 4 and images.shape[3] in CHANNELS and images.shape[1] == images.shape[2] > 4:
         _LOG.warning(
             "%s: images are taken for %s of %d channels; where the channels come last, give images.transpose(0, 3, 1, 2)",
             name,

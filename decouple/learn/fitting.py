@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from decouple import device as devices
 from decouple.config import LearnConfig, SgdConfig, TrainConfig
 from decouple.data.images import Split, check_scale, in_unit_scale
 from decouple.device import memory_for
@@ -133,7 +132,6 @@ def fit(
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
         MemoryLimitError: the device's memory does not suffice.
     """
-    devices.check_precision(precision)
     seed = whole_number(seed, "seed")
     _check(network, train, validation, settings, objective)
     network.train_on(train.images, train.classes)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from decouple.analysis import fit_temperature
 from decouple.config import LearnConfig, TrainConfig
@@ -272,7 +273,10 @@ def _tested(run: Run, trained: Trained, network: Stages) -> dict[str, float]:
         answers, labels = logits(network, run.data.test), run.data.test.labels
         held = logits(network, run.data.validation).double().softmax(1)
         temperature = fit_temperature(held, run.data.validation.labels)
-        tested, calibrated = figures(answers, labels), figures(answers.double() / temperature, labels).nll
+        tested, calibrated = (
+            figures(answers, labels),
+            float(functional.cross_entropy(answers.double() / temperature, labels)),
+        )
         found = {"accuracy": tested.accuracy, "nll": tested.nll, "temperature": temperature, "calibrated_nll": calibrated}
         save_record(path, found, unit=unit)
     return found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from decouple.config import Q0Config
-from decouple.device import check_precision, memory_for, send
+from decouple.device import memory_for, send
 from decouple.errors import expect
 from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_trainable
@@ -72,7 +72,6 @@ def distill(
         NotFiniteError: a loss or gradient became NaN or infinite; names the step.
     """
     expect(config, Q0Config, "config")
-    check_precision(precision)
     task.check(student, config.batch)
     check_trainable(student)
     seed = whole_number(seed, "seed")

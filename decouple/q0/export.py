@@ -120,9 +120,7 @@ def _weights(model: nn.Module, examples: Tensor, own: nn.Module | None) -> tuple
     read = safetensors.torch.load(data)
     copied = own_copy(single if own is None else own).cpu().eval()
     load_state(copied, whole_state(read, copied))
-    if single is model:
-        return data, lambda images: copied(images)
-    return data, lambda images: (copied(images).log_softmax(-1) / temperature).log_softmax(-1)
+    return data, copied if single is model else Ensemble([copied], [1.0], temperature=temperature, evaluation="loop")
 
 
 def _program(model: nn.Module, examples: Tensor) -> Any:

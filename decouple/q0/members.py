@@ -214,12 +214,14 @@ def read_members(
                 "train_population wrote"
             )
         meta = load_record(found, unit=INDEX_UNIT)
-        chosen, share = _chosen([member["weight"] for member in meta["members"]], k, equal, meta.get("size"))
+        chosen, share = chosen_members(
+            [member["weight"] for member in meta["members"]], k, equal=equal, size=meta.get("size")
+        )
         states = [_snapshot(source, **meta["members"][i]) for i in chosen]
     else:
         single = unit_of(source) == NETWORK_UNIT
         tensors, meta = load_tensors(source, unit=NETWORK_UNIT if single else UNIT)
-        chosen, share = _chosen([1.0] if single else meta["weights"], k, equal)
+        chosen, share = chosen_members([1.0] if single else meta["weights"], k, equal=equal)
         states = [tensors] if single else [_member(tensors, i) for i in chosen]
     known = Known.of(meta)
     try:
@@ -242,9 +244,12 @@ def _snapshot(folder: Path, path: str, unit: str, weight: float) -> dict[str, Te
         raise DamagedFileError(f"{error}; what trained {folder} makes it again, to the same weights") from None
 
 
-def _chosen(weights: Sequence[float], k: int | None, equal: bool, size: int | None = None) -> tuple[list[int], Tensor]:
-    """The `k` heaviest; None: all of `size` that have a weight, or to be weighted equally, all."""
-    values = torch.tensor(weights, dtype=torch.float64)
+def chosen_members(
+    weights: Tensor | Sequence[float], k: int | None = None, *, equal: bool = False, size: int | None = None
+) -> tuple[list[int], Tensor]:
+    """Positions and weights, sum 1, of the `k` heaviest members; None: of those of the `size` heaviest that have a weight, or of all
+    that are to be weighted equally. Raises ConfigError: there are not so many."""
+    values = torch.as_tensor(weights, dtype=torch.float64)
     positive = len(values) if equal else min(int((values > 0).sum()), size or len(values))
     if k is not None and k not in range(1, len(values) + 1):
         raise ConfigError(f"{k} members: expected a whole number from 1 to {len(values)}, as many as there are")

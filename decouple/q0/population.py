@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from decouple.analysis.temperature import fit_temperature
 from decouple.config import Q0Config
 from decouple.data.images import ImageData
-from decouple.device import check_precision
 from decouple.errors import NetworkError, expect
 from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_trainable
 from decouple.networks.state import check_values, own_copy, state_of, weights_digest
 from decouple.q0.ensemble import Ensemble
-from decouple.q0.members import OWN_INDEX, about, check_members, write_index
+from decouple.q0.members import OWN_INDEX, about, check_members, chosen_members, write_index
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
 from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, Snapshot, batch_of, snapshots_of, train_trajectory
@@ -67,7 +66,7 @@ def train_population(
     >>> ensemble(data.test.images[:5]).shape
     torch.Size([5, 10])
     """
-    task, seed = _checked(networks, data, config, precision), whole_number(seed, "seed")
+    task, seed = _checked(networks, data, config), whole_number(seed, "seed")
     loggers, every = Loggers(logger), []
     for trajectory, network in enumerate(networks):
         chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
@@ -77,25 +76,24 @@ def train_population(
     truths = torch.stack([task.p_truth(each, "prior") for each in answers])
     weights, size = fitted_prior(truths, config.prior, seed).weights, config.members or len(members)
     temperatures = fitted_temperatures(answers, weights, task.truth("prior"))
-    ensemble = _heaviest(members, weights, min(size, int((weights > 0).sum())), temperatures)
+    ensemble = _heaviest(members, weights, size, temperatures)
     write_index(Path(folder), OWN_INDEX, every, weights, temperatures, size, about(members, ensemble.classes, None))
     return ensemble
 
 
 @torch_defaults()
 def _heaviest(members: Sequence[nn.Module], weights: Tensor, size: int, temperatures: Sequence[float]) -> Ensemble:
-    chosen, share = select_members(weights, size)
-    return Ensemble(
-        [members[i] for i in chosen.tolist()], share, temperature=temperatures[size - 1] if temperatures else 1.0
-    )
+    chosen, share = chosen_members(weights, size=size)
+    temperature = temperatures[len(chosen) - 1] if temperatures else 1.0
+    return Ensemble([members[i] for i in chosen], share, temperature=temperature)
 
 
 def _trained(chain: Chain, folder: Path, trajectory: int, seed: int, logger: Loggers) -> list[Snapshot]:
     """The snapshots of a trajectory; those that are not there yet are trained."""
     config, network, epochs = chain.config, chain.network, chain.config.epochs_before(chain.config.cycles)
     known = [config, chain.precision, weights_digest(network), structure_text(network), chain.task.digest]
-    if config.restart == "new":
-        new = chain.task.build(chain.seed)
+    if config.restart == "new" and config.cycles > 1:
+        new = chain.task.build(chain.seed)  # before anything is trained: a task may not know how
         known += [weights_digest(new), structure_text(new)]
     identity = fingerprint(*known)
     snapshots = snapshots_of(config, folder / identity, trajectory=trajectory, seed=seed, identity=identity)
@@ -115,10 +113,9 @@ def _member(network: nn.Module, task: Task, snapshot: Snapshot) -> nn.Module:
     return member
 
 
-def _checked(networks: Sequence[nn.Module], data: ImageData | Task, config: Q0Config, precision: str) -> Task:
+def _checked(networks: Sequence[nn.Module], data: ImageData | Task, config: Q0Config) -> Task:
     """The task, if a population can be trained on it from these networks."""
     expect(config, Q0Config, "config")
-    check_precision(precision)
     hint = "such as decouple.load_data('digits'), or a Task"
     task = data if isinstance(data, Task) else ImageTask(expect(data, ImageData, "data", hint), config.augment)
     if isinstance(networks, nn.Module):
@@ -130,8 +127,6 @@ def _checked(networks: Sequence[nn.Module], data: ImageData | Task, config: Q0Co
         state_of(network, f"networks[{number}]")
     check_members(networks)
     config.check_members(len(networks))
-    if config.restart == "new":
-        task.build(seed=0)  # what cannot be built shows now
     return task
 
 

@@ -86,11 +86,15 @@ def differences(config: RunConfig, results: Results) -> list[str]:
     """
     if results.data not in _TRAINING_IMAGES:
         return []
-    pairs = [("training images", results.images.get("train", 0), _TRAINING_IMAGES[results.data])]
-    if config.network.name == PAPER:
-        pairs.append(("channels a block", config.network.width, 256))
-        pairs.append(("ConvGroups a block", config.network.groups, 2 if results.data == "mnist" else 3))
-    pairs.append(("epochs of learning", config.learn.epochs, 1000 if results.data == "mnist" else 90))
+    papers = [
+        ("channels a block", config.network.width, 256),
+        ("ConvGroups a block", config.network.groups, 2 if results.data == "mnist" else 3),
+    ]
+    pairs = [
+        ("training images", results.images.get("train", 0), _TRAINING_IMAGES[results.data]),
+        *(papers if config.network.name == PAPER else []),
+        ("epochs of learning", config.learn.epochs, 1000 if results.data == "mnist" else 90),
+    ]
     found = [f"{own:,} {what} (paper {theirs:,})" for what, own, theirs in pairs if own != theirs]
     if config.network.name != PAPER:
         found.insert(0, f"the network {config.network.name} (paper: its own)")

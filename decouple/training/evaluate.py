@@ -34,20 +34,18 @@ def logits(network: nn.Module, split: Split) -> Tensor:
     return answers(network, split)[0]
 
 
-def accuracy(network: nn.Module, split: Split | ImageData) -> float:
-    """Share of the images classified correctly; of a data set, those of its test part. Raises as `logits`, and DataError: a label that
-    the network has no logit for."""
-    split = split.test if isinstance(split, ImageData) else split
-    found = logits(network, split)
-    if int(split.labels.max()) >= found.shape[1]:
-        raise DataError(f"labels go up to {int(split.labels.max())}, and the network has {found.shape[1]} logits")
-    return float((found.argmax(1) == split.labels).float().mean())
+def accuracy(network: nn.Module, data: Split | ImageData | Batches) -> float:
+    """Share of the images classified correctly; of a data set, those of its test part. Raises as `answers`."""
+    found, labels = answers(network, data)
+    return float((found.argmax(1) == labels).float().mean())
 
 
 @torch.no_grad()
-def answers(network: nn.Module, data: Split | Batches) -> tuple[Tensor, Tensor]:
-    """`logits` (N, C), and the labels (N,) int64, on the CPU. Leaves the network in evaluation mode. Raises as `logits`, and
-    DataError: `data` gives something other than batches of images and labels."""
+def answers(network: nn.Module, data: Split | ImageData | Batches) -> tuple[Tensor, Tensor]:
+    """`logits` (N, C), and the labels (N,) int64, on the CPU; of a data set, those of its test part. Leaves the network in evaluation
+    mode. Raises as `logits`, and DataError: `data` gives something other than batches of images and labels, or a label that the
+    network has no logit for."""
+    data = data.test if isinstance(data, ImageData) else data
     network.eval()
     device, scales = device_of(network), any(isinstance(part, Stages) for part in network.modules())
     found, truths = [], []
@@ -66,6 +64,9 @@ def answers(network: nn.Module, data: Split | Batches) -> tuple[Tensor, Tensor]:
         raise NotFiniteError(
             f"the network's answer to image {int(broken.nonzero()[0])} of {len(joined)} is NaN: check the network and its lr"
         )
+    count, low, high = joined.shape[1], int(truth.min()), int(truth.max())
+    if not 0 <= low <= high < count:
+        raise DataError(f"labels go from {low} to {high}, and the model has {count} logits: expected 0 to {count - 1}")
     return joined, truth
 
 

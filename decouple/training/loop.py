@@ -38,6 +38,9 @@ class Loop:
     graphs: dict[Hashable, Graphs] = field(default_factory=dict)
     """Of the steps on a GPU, by what they take for granted: those of the present state alone."""
 
+    def __post_init__(self) -> None:
+        devices.check_precision(self.precision)
+
     @plain_torch()
     def epoch(
         self,

@@ -142,7 +142,7 @@ def _compare(
 
 
 def _check_solutions(recordings: Sequence[Recording], solutions: Mapping[str, ByLayer]) -> None:
-    known = {layer: None for recording in recordings for layer in recording.layers}
+    known = {layer for recording in recordings for layer in recording.layers}
     for name, targets in solutions.items():
         for layer in targets:
             if layer not in known:

@@ -261,7 +261,7 @@ class Crowded(nn.Module):
 
 def test_a_stage_that_ran_out_of_memory_can_still_take_described_candidates() -> None:
     stage = Crowded()
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    with pytest.raises(torch.cuda.OutOfMemoryError, match="CUDA out of memory"):
         through(stage, _described().flatten(0, 1))
     assert isinstance(through(stage, _described().flatten(0, 1)), Factored)
 

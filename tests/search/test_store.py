@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 from decouple.config import EsConfig, SearchConfig
 from decouple.data import ImageData, Split
 from decouple.errors import ConfigError, DamagedFileError
-from decouple.fitness import similarity
+from decouple.fitness import Candidates, similarity
 from decouple.networks import Stages
 from decouple.search import EvolutionStrategy, Execution, TargetStore, search_solution, store
 
@@ -191,6 +192,26 @@ def test_an_algorithm_that_was_changed_searches_anew(network: Stages, data: Imag
         search_solution(network, split, tmp_path, config=CONFIG, algorithm=algorithm)
         counts.append(len(list(tmp_path.rglob("*.safetensors"))))
     assert counts == [1, 1, 2, 3, 4]
+    for share, count in ((1, 5), (1, 5), (2, 6)):
+        search_solution(network, split, tmp_path, config=CONFIG, algorithm=versions(1, (1.0, partial(_scaled, share=share))))
+        assert len(list(tmp_path.rglob("*.safetensors"))) == count
+    for term, count in ((_Bent(), 7), (_Bent(), 7), (_Straight(), 8)):
+        search_solution(network, split, tmp_path, config=CONFIG, algorithm=versions(1, (1.0, term)))
+        assert len(list(tmp_path.rglob("*.safetensors"))) == count
+
+
+def _scaled(candidates: Candidates, share: float) -> Tensor:
+    return share * similarity(candidates)
+
+
+class _Bent:
+    def __call__(self, candidates: Candidates) -> Tensor:
+        return similarity(candidates).square()
+
+
+class _Straight:
+    def __call__(self, candidates: Candidates) -> Tensor:
+        return similarity(candidates)
 
 
 def test_a_probability_to_stop_at_is_refused_beside_the_algorithms_own_terms(
