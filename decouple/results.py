@@ -317,8 +317,8 @@ class Curves(Record):
     calibration: dict[str, Calibration] = {}
     """Of the best single member (`single`), and of the learned prior's ensemble before and after it was calibrated, on test images."""
     search: dict[str, list[list[float]]] = {}
-    """By search point, for each solution: mean cross-entropy of the best so far, before the first generation and after
-    each."""
+    """By search point, for each solution: mean cross-entropy of the start, and of what would be kept after each
+    generation."""
     training: dict[str, TrainingCurve] = {}
     """By network."""
     trajectories: dict[str, TrajectoryCurve] = {}
