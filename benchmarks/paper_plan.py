@@ -228,7 +228,7 @@ def expected(piece: Piece) -> dict[str, float]:
     images = config.data.train or whole - config.data.validation - config.data.prior
     groups = config.baselines[0] if piece.sgd else config.network.groups
     once = flops(key(config.data.name), config.network.width, groups)
-    live = 0 if piece.sgd else config.learn.evaluations
+    live = 0 if piece.sgd else config.learn.evaluations(config.network.blocks)
     steps = training.epochs * len(even_batches(images, training.batch))
     operations = images * (3.0 * training.epochs * sum(once) + live * once[-1])
     found = {"learn": GPU.seconds(Work(operations, kernels=steps * STEP_KERNELS * len(once) * groups), "bfloat16")}

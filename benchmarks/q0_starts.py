@@ -133,7 +133,7 @@ def measure(bench: Bench, start: Start, seed: int) -> dict[str, Any]:
             targets = search_solution(judge, train, folder, config=search, seed=own, dtype=torch.bfloat16)
             seconds += time.monotonic() - began
             learning = start.learning(size.base, blocks)
-            evaluations += targets.evaluations + learning.evaluations
+            evaluations += targets.evaluations + learning.evaluations(len(network) - 1)
             learn_targets(network, train, targets, config=learning, **how)
     points = bench.train(recipe_of(start, size.base, size.budget), seed, starts)
     return {"points": points, "search_seconds": seconds, "evaluations": evaluations}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label
-from benchmarks.judges import EveryBlock, Fading, out_of_fold
+from benchmarks.judges import Fading, out_of_fold
 from benchmarks.receipt import write_receipt, write_table, written
 from benchmarks.rows import against
 from benchmarks.solutions import PRECISION, Seed, Size, Training
@@ -34,7 +34,8 @@ from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, SgdConfig, TrainConfig
 from decouple.errors import ConfigError
 from decouple.fitness import Candidates, Terms, log_likelihood, similarity
-from decouple.learn import CrossEntropy, fit, regression
+from decouple.learn import fit, regression
+from decouple.learn.objective import cross_entropy
 from decouple.settings import to_builtins
 from decouple.training.batches import even_batches
 from decouple.training.objectives import Objective
@@ -80,11 +81,12 @@ class Row:
     """What a row has beside the log-probability."""
 
     terms: Terms = ()
-    blocks: float = 0.0
-    """Weight of the heads at the earlier blocks."""
+    heads: float = 0.0
+    """Weight of those at the earlier blocks."""
     judged: float = 0.0
     """Weight of the agreement with networks that never saw the image."""
     fading: bool = False
+    """Of the stored targets, so of live search alone."""
     epochs: int = 1
     """Times as many."""
     methods: tuple[str, ...] = ("SGD", "live")
@@ -98,7 +100,8 @@ ROWS: dict[str, Row] = {
     "mirrored, 1": Row(((1.0, mirrored),)),
     "noisy, 1": Row(((1.0, noisy),)),
     "dropped channels, 1": Row(((1.0, dropped),)),
-    "heads at every block, 0.3": Row(blocks=0.3),
+    "heads at every block, 0.3": Row(heads=0.3),
+    "similarity, 10, and heads at every block, 0.3": Row(((10.0, similarity),), heads=0.3),
     "fading targets": Row(fading=True, methods=("live",)),
     "judged out of fold, 1": Row(judged=1.0),
     "4 times the epochs": Row(epochs=FOLDS, methods=("SGD",)),
@@ -128,18 +131,17 @@ def measure(of_seed: Seed, row: Row, folder: str) -> dict[str, dict[str, float]]
     data, found, terms = of_seed.data, {}, row.terms
     if row.judged:
         terms = (*terms, (row.judged, out_of_fold(of_seed, FOLDS)))
-    options = of_seed.training.options | {"epochs": row.epochs * of_seed.training.epochs}
+    options = of_seed.training.options | {"epochs": row.epochs * of_seed.training.epochs, "heads": row.heads}
     for method in row.methods:
         (network,) = of_seed.starts()
-        objective: Objective = CrossEntropy(terms)
         settings: TrainConfig = SgdConfig(**options)
+        objective: Objective = replace(cross_entropy(settings), terms=terms)
         if method == "live":
             (targets,) = of_seed.searched(folder, subspaces=1)
-            objective, settings = regression(targets, LearnConfig(), len(network) - 1, terms), LearnConfig(**options)
-        if row.fading:
-            objective = Fading(objective, settings.epochs * len(even_batches(len(data.train), settings.batch)))
-        if row.blocks:
-            objective = EveryBlock(objective, row.blocks, data.num_classes)
+            settings = LearnConfig(**options)
+            objective = regression(targets, settings, len(network) - 1, terms)
+            if row.fading:
+                objective = Fading(objective, settings.epochs * len(even_batches(len(data.train), settings.batch)))
         fit(network, data.train, data.validation, objective, settings, seed=of_seed.seed, precision=PRECISION)
         answers = of_seed.answers([network])
         found[method] = {"test": answers["member"], "test_nll": answers["member_nll"]}

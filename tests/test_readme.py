@@ -438,7 +438,7 @@ def test_the_headline_of_learning_is_the_benchmarks() -> None:
         assert {len(row["seeds"]) for row in found.values()} == {8}
         assert len({len(row["trials"]) for row in found.values()}) == 1, "tuned as hard"
         assert len({row["steps"] for row in found.values()}) == 1
-        others = ("searched, es, live", "searched, es, live, similarity", gap.TWIN)
+        others = ("searched, es, live", "searched, es, live, similarity", gap.twin("searched, es, live, similarity"))
         cells = [written(found["SGD"]["test"]), *(written(found[row]["against_sgd"], sign="+") for row in others)]
         assert f"| {name} | {' | '.join(cells)} |" in README.read_text()
 

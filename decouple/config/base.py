@@ -21,6 +21,7 @@ _MOST = 2**63 - 1
 """The largest whole number that torch takes."""
 
 NO_IDENTITY = "does not decide a result"
+OPTION = "off at 0, and then as if it did not exist"
 """Marks a field, in `Annotated`, that no unit of a stage depends on: how many there are, or what is only done with them."""
 
 
@@ -104,12 +105,13 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def identity(section: Section) -> dict[str, Any]:
-    """The settings that decide a result, as what JSON holds: all but those that are marked `NO_IDENTITY`."""
-    return {
-        name: identity(value) if isinstance(value := getattr(section, name), Section) else to_builtins(value)
-        for name, hint in hints(type(section)).items()
-        if NO_IDENTITY not in getattr(hint, "__metadata__", ())
-    }
+    """The settings that decide a result, as what JSON holds: all but those that are marked `NO_IDENTITY`, and options that are off."""
+    found = {}
+    for name, hint in hints(type(section)).items():
+        value, marks = getattr(section, name), getattr(hint, "__metadata__", ())
+        if NO_IDENTITY not in marks and not (OPTION in marks and not value):
+            found[name] = identity(value) if isinstance(value, Section) else to_builtins(value)
+    return found
 
 
 def to_builtins(config: Any) -> Any:

@@ -9,6 +9,7 @@ import msgspec
 
 from decouple.config.base import (
     NO_IDENTITY,
+    OPTION,
     Batch,
     BelowOne,
     Count,
@@ -52,6 +53,9 @@ class TrainConfig(FitnessConfig, StepConfig):
     """triangle: warm up over a fifth of the steps, then fall linearly to zero; constant."""
     shuffle: Literal["epoch", "fixed"] = "epoch"
     """Compose batches anew each epoch, or keep the same composition (paper)."""
+    heads: Annotated[NonNegative, OPTION] = 0.0
+    """Weight, beside the network's own head, of a small one at each earlier block. It learns from the labels and teaches its block:
+    live search scores candidates there by it, SGD follows its gradient. 0: none."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +91,23 @@ class LearnConfig(TrainConfig):
     def _check(self) -> None:
         if self.target_weight == self.live.weight == 0:
             self._refuse("live.weight", "above 0, since target_weight is 0 too and leaves the body nothing to learn")
+        if self.heads and not self.live.weight:
+            self._refuse("live.weight", f"above 0, since heads = {self.heads} judge what live search tries")
 
-    @property
-    def candidates(self) -> int:
+    def candidates(self, blocks: int) -> int:
         """Candidates that live search scores for an image and step, at most: fewer where a block has fewer elements, or channels than
-        directions. With a further term as many directions again move the means over space."""
-        return 2 * self.live.directions * (2 if self.similarity else 1) if self.live.weight else 0
+        directions. With a further term as many directions again move the means over space.
 
-    @property
-    def evaluations(self) -> int:
+        Args:
+            blocks: of the network, before the logits.
+        """
+        if not self.live.weight:
+            return 0
+        return 2 * self.live.directions * ((2 if self.similarity else 1) + (blocks - 1 if self.heads else 0))
+
+    def evaluations(self, blocks: int) -> int:
         """Candidates that live search scores for an image."""
-        return self.candidates * self.epochs
+        return self.candidates(blocks) * self.epochs
 
 
 @dataclass(frozen=True)
@@ -107,8 +117,6 @@ class RoundsConfig(Section):
 
     count: Annotated[Count, NO_IDENTITY] = 0
     """Rounds after the first."""
-    epochs: Positive | None = None
-    """Epochs of each; None: as many as learn.epochs."""
     lr: Rate | None = None
     """Peak learning rate of each; None: learn.lr."""
     weight_decay: NonNegative | None = None
@@ -126,7 +134,7 @@ class RoundsConfig(Section):
         Args:
             first: those of the first round.
         """
-        own: dict[str, Any] = {"epochs": self.epochs, "lr": self.lr, "weight_decay": self.weight_decay}
+        own: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         return replace(first, **{name: value for name, value in own.items() if value is not None})
 
 

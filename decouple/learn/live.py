@@ -40,13 +40,18 @@ CANDIDATE_BYTES = 2**26
 
 
 class LiveSearch:
-    """See the module's text; `terms`: what is asked for beside the log-probability of the true class."""
+    """See the module's text; `terms`: what is asked for beside the log-probability of the true class; `stream`: the name of what it
+    draws from."""
 
-    def __init__(self, config: LiveConfig, terms: Terms = ()) -> None:
-        self.config, self.terms = config, tuple(terms)
+    def __init__(self, config: LiveConfig, terms: Terms = (), stream: str = "live") -> None:
+        self.config, self.terms, self.stream = config, tuple(terms), stream
         self._room: int | None = None
         self.guides: Tensor | None = None
         """(D, G) float32, combinations of the last step's displacements: what goes on from step to step."""
+
+    def memory(self) -> dict[str, Tensor]:
+        """What it has learned, for a checkpoint."""
+        return {} if self.guides is None else {"guides": self.guides}
 
     @torch.no_grad()
     def displacement(self, head: nn.Module, values: Tensor, batch: Batch) -> Tensor:
@@ -63,7 +68,7 @@ class LiveSearch:
         """
         with torch.autocast(values.device.type, enabled=False), evaluated(head):
             values = values.float()
-            centers, stream = values.flatten(1), batch.generator("live", device=values.device)
+            centers, stream = values.flatten(1), batch.generator(self.stream, device=values.device)
             count = min(self.config.directions, centers.shape[1])
             directions = self._directions(values, count, stream)
             # The deviation over the sample; Tensor.std takes ten times as long on a CPU.

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from decouple.config import LearnConfig
-from decouple.config.fitness import FitnessConfig
+from decouple.config import LearnConfig, TrainConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError
 from decouple.fitness import Candidates, Company, Terms, fitness, networks_in, terms_of
 from decouple.formats import plural
+from decouple.learn.heads import Heads
 from decouple.learn.live import LiveSearch
 from decouple.networks.stages import Stages, apply_stage
 from decouple.training.stream import Batch, Rows
@@ -93,6 +93,8 @@ class Regression:
     live: LiveSearch | None = None
     norm: str = "mean"
     """mean: as above; sum: the squared error of a block is summed over its elements, and averaged over images."""
+    heads: Heads | None = None
+    """Judges at the earlier blocks, with a search of their own."""
 
     def check(self, train: Split, shapes: Sequence[tuple[int, ...]]) -> None:
         """Raise DataError of targets of other images, ConfigError where a block that is supervised has none, NetworkError of targets
@@ -122,13 +124,15 @@ class Regression:
         return None if rows_on is None else rows_on(device, limit, self.skip)
 
     def memory(self) -> dict[str, Tensor]:
-        """What live search has learned, for a checkpoint."""
-        return {} if self.live is None or self.live.guides is None else {"guides": self.live.guides}
+        """What live search and the heads have learned, for a checkpoint."""
+        return {**(self.live.memory() if self.live else {}), **(self.heads.memory() if self.heads else {})}
 
     def remember(self, memory: Mapping[str, Tensor]) -> None:
         """Go on with what `memory` gave."""
         if self.live is not None:
             self.live.guides = memory.get("guides")
+        if self.heads is not None:
+            self.heads.remember(memory)
 
     def networks(self) -> list[nn.Module] | None:
         """See `Capturable`."""
@@ -138,9 +142,10 @@ class Regression:
         """The loss as float; the batch's targets of maps are in the type that the maps have, or in a wider one."""
         body, head = list(network)[:-1], network.stages[-1]
         *wanted, searched = batch.rows
-        values, errors = batch.inputs, []
+        values, points, errors = batch.inputs, [], []
         for block, stage in enumerate(body):
             values = apply_stage(stage, values)
+            points.append(values)
             if block >= self.skip:
                 error = _SquaredError.apply(values, wanted[block - self.skip])
                 errors.append(error * values[0].numel() if self.norm == "sum" else error)
@@ -149,6 +154,8 @@ class Regression:
             log_probabilities, functional.log_softmax(searched, 1), reduction="batchmean", log_target=True
         )
         loss = self.target_weight * torch.stack(errors).mean() + self.kl_weight * divergence
+        if self.heads is not None:
+            loss = loss + self.heads(points[:-1], searched.shape[1], batch)
         if self.live is None:
             return loss
         better = values.detach() + self.live.displacement(head, values, batch)
@@ -160,7 +167,8 @@ def regression(targets: Targets, config: LearnConfig, blocks: int, terms: Terms 
     search. Raises ConfigError: no block has a target, or one that should have was not evolved."""
     skip = blocks_without_target(config.supervise, blocks, targets.first_searched)
     live = LiveSearch(config.live, (*terms_of(config), *terms)) if config.live.weight else None
-    return Regression(targets, config.kl_weight, skip, config.target_weight, live, config.norm)
+    heads = Heads(config.heads * config.live.weight, config.live) if config.heads else None
+    return Regression(targets, config.kl_weight, skip, config.target_weight, live, config.norm, heads)
 
 
 class _SquaredError(torch.autograd.Function):
@@ -188,24 +196,39 @@ class _SquaredError(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """The baseline's loss: the cross-entropy; with terms, minus the fitness that live search has with them."""
+    """The baseline's loss: the cross-entropy; with terms, minus the fitness that live search has with them; with heads at the earlier
+    blocks, plus theirs."""
 
     terms: Terms = ()
+    heads: Heads | None = None
+
+    def memory(self) -> dict[str, Tensor]:
+        """What the heads have learned, for a checkpoint."""
+        return self.heads.memory() if self.heads else {}
+
+    def remember(self, memory: Mapping[str, Tensor]) -> None:
+        """Go on with what `memory` gave."""
+        if self.heads is not None:
+            self.heads.remember(memory)
 
     def networks(self) -> list[nn.Module] | None:
         """See `Capturable`."""
         return networks_in(self.terms)
 
     def __call__(self, network: Stages, batch: Batch) -> Tensor:
-        if not self.terms:
+        if not self.terms and self.heads is None:
             return functional.cross_entropy(network(batch.inputs).float(), batch.labels)
-        *_, values, logits = network.activations(batch.inputs)
+        *points, values, logits = network.activations(batch.inputs)
+        loss = self._without_heads(network, values, logits, batch)
+        return loss if self.heads is None else loss + self.heads(points, logits.shape[1], batch)
+
+    def _without_heads(self, network: Stages, values: Tensor, logits: Tensor, batch: Batch) -> Tensor:
         company = Company(values.float(), batch.labels, batch.total)
         judge = partial(apply_stage, network.stages[-1])
         candidates = Candidates(values, logits.float(), batch.labels, company, judge, batch.positions)
         return -fitness(candidates, self.terms).mean()
 
 
-def cross_entropy(config: FitnessConfig) -> CrossEntropy:
+def cross_entropy(config: TrainConfig) -> CrossEntropy:
     """The baseline's objective that `config` asks for."""
-    return CrossEntropy(terms_of(config))
+    return CrossEntropy(terms_of(config), Heads(config.heads) if config.heads else None)

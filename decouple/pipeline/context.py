@@ -18,6 +18,7 @@ from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.data import ImageData, load_data
 from decouple.data.images import in_unit_scale
 from decouple.errors import ConfigError, RunDirectoryError
+from decouple.learn.heads import check_heads
 from decouple.learn.objective import blocks_without_target
 from decouple.loggers import Logger, LoggerLike, Loggers, check_logger, opened
 from decouple.networks import Stages
@@ -197,6 +198,7 @@ def _check(run: Run) -> None:
     """Refuse now what would fail after hours."""
     config, points = run.config, search_points(run.network_to_search, run.data.image_shape)
     blocks_without_target(config.learn.supervise, len(points) - 1, chosen(points, config.search.points)[0].index)
+    check_heads(config.learn.heads or config.sgd.heads, len(points) - 1)
     _refuse_poor_probe(run)
     _refuse_single_images(run)
 

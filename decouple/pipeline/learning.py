@@ -150,8 +150,9 @@ def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | Non
                     with run.group.first_alone():
                         targets = search_again(run, trained, trained.after)
                 assert isinstance(trained.settings, LearnConfig)
-                objective = regression(targets, trained.settings, len(run.network_to_search) - 1)
-                evaluations = (targets.evaluations + trained.settings.evaluations) * len(run.data.train)
+                blocks = len(run.network_to_search) - 1
+                objective = regression(targets, trained.settings, blocks)
+                evaluations = (targets.evaluations + trained.settings.evaluations(blocks)) * len(run.data.train)
             _train(run, trained, objective, evaluations)
             run.group.wait()  # others may read what the first process has just written
             if run.group.first:

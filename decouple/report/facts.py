@@ -115,9 +115,9 @@ def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
             f"BatchNorm uses batch statistics in search, so the images of a search batch (up to {config.search.batch}) influence one "
             "another: the unit that is independent is the batch, not the image."
         )
-    if config.learn.live.weight:
+    if tried := config.learn.candidates(len(search.points) - 1):
         found.append(
-            f"Live search scores {config.learn.candidates} candidates per image and step by its label. With every direction "
+            f"Live search scores {tried} candidates per image and step by its label. With every direction "
             "and a small radius, it would find the gradient of the head’s log-probability, without backpropagation. It therefore "
             "trains the body much as SGD does; what differs is the stored targets beside it."
         )

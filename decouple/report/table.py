@@ -277,7 +277,7 @@ def _outcomes(config: RunConfig | TextConfig, results: Results | TextResults) ->
         return {SINGLE: _population(results, "single", each, 0), **_ways(results, results.q0.epochs, 0)}
     searched = [network for network in results.networks.values() if network.kind == "search"]
     sgd = next(n for n in results.networks.values() if n.kind == "sgd" and n.test_accuracy is not None)
-    rounds = config.rounds.count * (config.rounds.epochs or config.learn.epochs)
+    rounds = config.rounds.count * config.learn.epochs
     learned = config.learn.epochs + rounds
     candidates = mean(network.search_evaluations for network in searched) / results.images["train"]
     seeds = min(config.q0.trajectories or len(searched), len(searched)) if config.q0.init == "searched" else 0

@@ -42,7 +42,7 @@ def test_targets_fade_to_nothing_and_more_epochs_are_more_steps(tmp_path: Path) 
         def __call__(self, network: object, batch: object) -> torch.Tensor:
             return torch.tensor(self.target_weight)
 
-    faded = Fading(Weight(0.5), steps=4)
+    faded = Fading(Weight(0.5), steps=4)  # type: ignore[arg-type]
     assert [float(faded(None, None)) for _ in range(4)] == [0.5, 0.375, 0.25, 0.125]  # type: ignore[arg-type]
 
 

@@ -181,8 +181,8 @@ def test_weight_0_is_no_live_search(store: TargetStore) -> None:
 
 
 def test_candidates_are_counted() -> None:
-    assert LearnConfig(epochs=3, live=LiveConfig(weight=0)).evaluations == 0
-    assert LearnConfig(epochs=3, live=LiveConfig(directions=16)).evaluations == 3 * 32
+    assert LearnConfig(epochs=3, live=LiveConfig(weight=0)).evaluations(3) == 0
+    assert LearnConfig(epochs=3, live=LiveConfig(directions=16)).evaluations(3) == 3 * 32
 
 
 def test_a_killed_training_goes_on_as_if_it_had_not_been(data: ImageData, store: TargetStore, tmp_path: Path) -> None:

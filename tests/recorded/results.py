@@ -131,7 +131,7 @@ def results(folder: Path) -> dict[str, Any]:
         )
     )
     targets = decouple.search_solution(network, train, folder / "round", config=again, seed=1)
-    settings = RoundsConfig(epochs=2, lr=0.05).learning(LearnConfig())
+    settings = RoundsConfig(lr=0.05).learning(LearnConfig(epochs=2))
     fit = decouple.learn_targets(network, train, targets, validation=data.validation, config=settings, seed=4)
     found["learn: a round"] = fitted(network, fit, data)
 

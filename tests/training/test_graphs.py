@@ -16,6 +16,7 @@ from decouple.config import LiveConfig
 from decouple.data import ImageData
 from decouple.fitness import Candidates, Judges, similarity
 from decouple.learn import CrossEntropy, Regression
+from decouple.learn.heads import Heads
 from decouple.learn.live import LiveSearch
 from decouple.networks import Stages
 from decouple.networks.state import own_copy
@@ -65,7 +66,7 @@ def test_objectives_say_what_they_run(network: Stages, data: ImageData) -> None:
     assert not capturable(network, CrossEntropy([(1.0, Judges([nn.Sequential(_Counting())]))]))
     assert not capturable(network, CrossEntropy([(1.0, _own_term)]))
     targets: Any = None
-    assert capturable(network, Regression(targets, live=LiveSearch(LiveConfig())))
+    assert capturable(network, Regression(targets, live=LiveSearch(LiveConfig()), heads=Heads(0.5, LiveConfig())))
     assert not capturable(network, Regression(targets, live=LiveSearch(LiveConfig(), [(1.0, _own_term)])))
     assert not capturable(network, lambda network, batch: torch.zeros(()))
     task = ImageTask(data)

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from decouple.config import GptConfig, LiveConfig, NetworkConfig, TrainConfig
 from decouple.data import ImageData
 from decouple.learn import CrossEntropy, Regression
+from decouple.learn.heads import Heads
 from decouple.learn.live import LiveSearch
 from decouple.networks import Stages, paper_network
 from decouple.networks.stages import trusting
@@ -122,12 +123,14 @@ def _objectives(data: ImageData, targets: _Targets) -> dict[str, Objective]:
         "sgd": CrossEntropy(),
         "targets": Regression(targets, skip=1),
         "live search": Regression(targets, live=live),
+        "heads": Regression(targets, live=live, heads=Heads(0.5, live.config)),
+        "sgd, heads": CrossEntropy(heads=Heads(0.5)),
         "q0": ChainObjective(ImageTask(data), None, 0.0, 1.0),
         "q0, distilled": ChainObjective(ImageTask(data), teacher, 0.45, 1.2),
     }
 
 
-OBJECTIVES = ("sgd", "targets", "live search", "q0", "q0, distilled")
+OBJECTIVES = ("sgd", "targets", "live search", "heads", "sgd, heads", "q0", "q0, distilled")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -200,7 +200,7 @@ def test_the_long_patience_begins_when_all_are_there(launched, monkeypatch: pyte
 
 
 CONFIG = LearnConfig(epochs=3, batch=25, lr=0.05, augment="flip-crop", clip=0.5, live=LiveConfig(weight=0))
-LIVE = replace(CONFIG, live=LiveConfig())
+LIVE = replace(CONFIG, live=LiveConfig(), heads=0.5)
 
 
 @dataclass
