@@ -24,7 +24,7 @@ from tyro.constructors import (
 )
 
 from decouple.cli.options import ABOUT, STAGE_SECTIONS
-from decouple.config import Section
+from decouple.config import RunConfig, Section
 from decouple.config.base import hints
 from decouple.errors import ConfigError, SettingError, did_you_mean
 from decouple.settings import Config, flattened, from_builtins, with_values
@@ -78,7 +78,14 @@ def parse_settings(usage: str, argv: list[str], options: Section, base: Config, 
         raise ConfigError(f"'decouple {own}' does not change {option}, which the run keeps; {other} does")
     _refuse_unknown(unknown, [*_names(options), *_names(base, shown)], form="settings are given as --section.name value")
     with _named_as_options():
-        return from_builtins({name: values[name] for name in hints(type(base)) if name in shown}, base)
+        config = from_builtins({name: values[name] for name in hints(type(base)) if name in shown}, base)
+    given = {_option(argument) for argument in spelled_out(argv)}
+    if isinstance(config, RunConfig) and (idle := [name for name in config.idle if _option(f"--{name}") in given]):
+        raise ConfigError(
+            f"{_option(f'--{idle[0]}')} is of the paper's network, and --network is {config.network.name}: leave it out; arguments of "
+            "other networks are given as --network.args NAME=VALUE"
+        )
+    return config
 
 
 def _with_given(options: Options, values: dict[str, Any]) -> Options:

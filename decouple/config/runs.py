@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from decouple import registry
-from decouple.config.base import NO_IDENTITY, BelowOne, Positive, Section, Seed, at_least, inside
+from decouple.config.base import NO_IDENTITY, BelowOne, Positive, Section, Seed, at_least, hints, inside
 from decouple.config.images import LEARNED, PAPER, DataConfig, NamedNetwork, NetworkConfig
 from decouple.config.q0 import TEXT_Q0, Q0Config
 from decouple.config.search import SearchConfig
@@ -56,6 +56,13 @@ class RunConfig(CommandConfig):
     def baselines(self) -> list[int]:
         """ConvGroups a block of each SGD baseline; of a network that is not the paper's there is one baseline."""
         return sorted(set(self.sgd.groups)) if self.network.name == PAPER else [self.network.groups]
+
+    @property
+    def idle(self) -> list[str]:
+        """Settings that decide nothing here: those of the paper's network, where it neither learns nor is searched."""
+        if PAPER in (self.network.name, self.network_to_search.name):
+            return []
+        return [f"network.{name}" for name in hints(NetworkConfig) if name not in hints(NamedNetwork)] + ["sgd.groups"]
 
     def _check(self) -> None:
         with inside("q0"):

@@ -181,13 +181,17 @@ class Stages(nn.Module):
         Raises:
             NetworkError: the network does not take images of this shape.
         """
-        shapes = []
-        with torch.no_grad(), evaluated(self):
-            values = torch.zeros(2, *image_shape, dtype=torch.float32, device=device_of(self))
+        return [tuple(values.shape[1:]) for values in self._trial(image_shape)]
+
+    @torch.no_grad()
+    def _trial(self, image_shape: Sequence[int]) -> list[Tensor]:
+        """The values at every search point, of two black images. Raises NetworkError: see `shapes`."""
+        values, points = torch.zeros(2, *image_shape, dtype=torch.float32, device=device_of(self)), []
+        with evaluated(self):
             for name, stage in zip(self.names, self.stages, strict=True):
                 values = self._tried(stage, values, name, image_shape)
-                shapes.append(tuple(values.shape[1:]))
-        return shapes
+                points.append(values)
+        return points
 
     def _tried(self, stage: nn.Module, values: Tensor, name: str, image_shape: Sequence[int]) -> Tensor:
         """What `stage` gives for 2 images, if that can be a search point."""
@@ -221,7 +225,8 @@ class Stages(nn.Module):
         Raises:
             NetworkError: it does not take such images, or does not end in one logit a class.
         """
-        shapes = self.shapes(image_shape)
+        points = self._trial(image_shape)
+        shapes = [tuple(values.shape[1:]) for values in points]
         self._check_cut(image_shape)
         if len(shapes[-1]) != 1:
             raise NetworkError(
@@ -231,6 +236,16 @@ class Stages(nn.Module):
             raise NetworkError(
                 f"the labels go up to {int(labels.max())}, and the network has {shapes[-1][0]} logits: expected at least "
                 f"{int(labels.max()) + 1}"
+            )
+        answer = points[-1].float()
+        if (
+            answer.shape[1] > 1
+            and bool((answer >= 0).all())
+            and torch.allclose(answer.sum(1), answer.new_ones(2), atol=1e-5)
+        ):
+            raise NetworkError(
+                f"the network gives probabilities at '{self.names[-1]}': expected logits, from which losses make probabilities "
+                "themselves; leave out its softmax"
             )
         return shapes
 

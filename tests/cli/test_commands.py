@@ -18,12 +18,24 @@ from decouple.errors import ConfigError, NotFiniteError
 from decouple.presets import PRESETS, preset
 from decouple.settings import from_builtins
 
-TINY = [
-    *("--data.train", "60", "--data.validation", "40", "--data.prior", "40", "--data.test", "60", "--network.width", "8"),
+TINY_OF_ANY = [
+    *("--data.train", "60", "--data.validation", "40", "--data.prior", "40", "--data.test", "60"),
     *("--search.es.population", "4", "--search.es.generations", "2", "--search.batch", "30", "--learn.epochs", "2"),
-    *("--sgd.epochs", "2", "--sgd.groups", "1", "--compare.images", "20", "--compare.records", "2"),
-    *("--q0.cycles", "2", "--q0.epochs", "1", "--quiet"),
+    *(
+        "--sgd.epochs",
+        "2",
+        "--compare.images",
+        "20",
+        "--compare.records",
+        "2",
+        "--q0.cycles",
+        "2",
+        "--q0.epochs",
+        "1",
+        "--quiet",
+    ),
 ]
+TINY = [*TINY_OF_ANY, "--network.width", "8", "--sgd.groups", "1"]
 
 
 def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> str:
@@ -59,6 +71,10 @@ def _error(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 2) -> s
         (["export", "RUN", "--distill", "--distill-epochs", "0"], "--distill-epochs = 0: expected a whole number ≥ 1"),
         (["q0", "text", "--data", "x", "--q0.perturb", "1"], "--q0.perturb = 1.0: expected 0 with restart = new"),
         (["q0", "text", "--data", "x", "--q0.members", "9"], "--q0.members = 9: expected at most 8, the snapshots of 2 × 4"),
+        (
+            ["run", "digits", "--network", "torchvision:resnet18", "--network.width", "64"],
+            "--network.width is of the paper's network, and --network is torchvision:resnet18: leave it out",
+        ),
         (["run", "digits", "--network.width", "0"], "--network.width = 0: expected a whole number ≥ 1"),
         (["run", "digits", "--learn.epochs", "-3"], "--learn.epochs = -3: expected a whole number ≥ 1"),
         (
@@ -350,7 +366,7 @@ def test_a_network_and_data_of_ones_own_are_only_run_when_they_are_named(
     )
     out, code = str(tmp_path / "run"), ["--network.name", "nets.py:small", "--data.name", "mine.py:digits"]
     settings_of_code = ["--network", "nets.py:small", "--network.args", "width=3", *code[2:]]
-    assert run_command(["run", "digits", *settings_of_code, "--out", out, *TINY]) == 0
+    assert run_command(["run", "digits", *settings_of_code, "--out", out, *TINY_OF_ANY]) == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["network"]["name"] == f"{tmp_path.resolve() / 'nets.py'}:small"
     assert config["network"]["args"] == {"width": 3}
