@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from decouple.seeds import derive
 from decouple.training.objectives import Capturable, Objective, Remembering
@@ -138,11 +139,12 @@ def capturable(network: nn.Module, objective: Objective) -> bool:
 
 
 def granted(network: nn.Module) -> Hashable:
-    """What a graph takes for granted of a network: where weights and buffers are, which are trained, and the modes."""
+    """What a graph takes for granted of a network: where weights and buffers are, which are trained, the modes, and how far
+    running averages look back."""
     tensors = chain(network.parameters(), network.buffers())
     return (
         tuple((tensor.data_ptr(), tensor.requires_grad) for tensor in tensors),
-        tuple(module.training for module in network.modules()),
+        tuple((module.training, isinstance(module, _BatchNorm) and module.momentum) for module in network.modules()),
     )
 
 

@@ -14,6 +14,7 @@ from decouple import device as devices
 from decouple.errors import NetworkError, NotFiniteError
 from decouple.seeds import derive
 from decouple.torch_state import generators_kept, plain_torch
+from decouple.training.averages import averages_follow
 from decouple.training.graphs import Gradient, Graphs, capturable, granted
 from decouple.training.objectives import Objective, Remembering
 from decouple.training.processes import ALONE, Group
@@ -71,8 +72,10 @@ class Loop:
         total, counted = torch.zeros((), dtype=torch.float32, device=device), 0
         drawn, at_once = derive(seed, "network", self.group.rank), device.type == "cpu"
         seen: list[tuple[Tensor, Tensor]] = []
-        make, gradient = _in_order(loader.make, device), self._gradient_of(parameters, device, what)
-        with _global_generators(drawn, device), closing(made_ahead(make, list(enumerate(batches)), ahead)) as ready:
+        make, items = _in_order(loader.make, device), list(enumerate(batches))
+        follow, seeded = averages_follow(self.network, len(batches)), _global_generators(drawn, device)
+        with follow, seeded, closing(made_ahead(make, items, ahead)) as ready:
+            gradient = self._gradient_of(parameters, device, what)
             for step, batch in enumerate(ready):
                 before_step(step)
                 batch = loader.received(batch)
