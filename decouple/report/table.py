@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SGD, SEARCHED, UNIFORM, PRIOR = "SGD", "searched", "q0, uniform", "q0, learned prior"
 SINGLE, CALIBRATED, GREEDY = "best single member", "q0, calibrated", "q0, greedy"
+COLUMNS = 3
+"""Settings that have a column each where the table is printed; more are listed below it."""
 UNNAMED = ("seed", "preset")
 """Settings by which runs are not grouped."""
 
@@ -101,12 +103,7 @@ class Written(ABC):
         return pandas.DataFrame(self.records())
 
     def __str__(self) -> str:
-        head, rows = self.cells()
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (head, *rows)
-        ]
-        return "\n".join(lines)
+        return _aligned(*self.cells())
 
     def markdown(self) -> str:
         """As a table of Markdown."""
@@ -136,6 +133,12 @@ class Written(ABC):
             write_text(path.with_suffix(f".{suffix}"), text)
         for kind in ("png", "svg"):
             write_bytes(path.with_suffix(f".{kind}"), render(figure, kind))
+
+
+def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *rows)]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,23 @@ class Table(Written):
             cells.append(f"{mean(outcome.candidates for outcome in row.outcomes.values()):,.0f}")
             rows.append(cells)
         return head, rows
+
+    def __str__(self) -> str:
+        """Of groups that differ in many settings, these are listed below the table, not in columns of it."""
+        groups: list[dict[str, Any]] = []
+        for row in self.rows:
+            if row.settings not in groups:
+                groups.append(dict(row.settings))
+        if len(groups[0]) <= COLUMNS:
+            return super().__str__()
+        head, rows = self.cells()
+        numbers = [str(1 + groups.index(dict(row.settings))) for row in self.rows]
+        rows = [[number, *cells[len(groups[0]) :]] for number, cells in zip(numbers, rows, strict=True)]
+        notes = [
+            f"runs {number}: {', '.join(f'{name} = {_flat(value)}' for name, value in group.items())}"
+            for number, group in enumerate(groups, 1)
+        ]
+        return "\n".join([_aligned(["runs", *head[len(groups[0]) :]], rows), "", *notes])
 
     def latex(self) -> str:
         """As a LaTeX tabular, with the rules of booktabs."""

@@ -72,6 +72,20 @@ def test_runs_are_grouped_by_the_settings_in_which_they_differ() -> None:
     assert [len(row.outcomes) for row in unbalanced.rows if row.method == SGD] == [3, 2]
 
 
+def test_many_settings_are_listed_below_what_is_printed() -> None:
+    few = make_table([*_runs(), *_runs(lr=0.5)])
+    assert str(few).splitlines()[0].startswith("learn.lr  method")
+    rows = [replace(row, settings={**row.settings, "a": [1, 2], "b": 3, "c": "d"}) for row in few.rows]
+    lines = str(replace(few, rows=rows)).splitlines()
+    count = len(rows)
+    assert lines[0].split()[:2] == ["runs", "method"]
+    assert [line.split()[0] for line in lines[1 : 1 + count]] == ["1"] * (count // 2) + ["2"] * (count // 2)
+    assert lines[1 + count :] == [
+        "",
+        *(f"runs {n}: learn.lr = {lr}, a = [1, 2], b = 3, c = d" for n, lr in ((1, 0.2), (2, 0.5))),
+    ]
+
+
 def test_runs_that_make_no_table_are_named() -> None:
     with pytest.raises(DataError, match="run 1 and run 1 have the same settings and seed 1: give each run once"):
         make_table([*_runs(), _runs()[1]])
