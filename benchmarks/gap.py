@@ -12,6 +12,8 @@ The others, named by their images: 32 channels; the paper's algorithm with about
 the same with similarity as a second term of its fitness, and SGD with that term, the second bar; and, if --rows asks for them, both
 with heads at every block too, es with a round, and SGD and es with as many steps as that takes.
 
+Cases `mnist-lenet`, `-mlp`, `-resnet` and `-vit` have other networks (`benchmarks.networks`), 1000 images and the default search.
+
 Every row is tuned by `decouple.tune` on validation images of the first seed, with as many trials as SGD, however many settings it
 has. The best of them (--finalists) are trained on the two seeds after it as well, and the mean of the three decides: one seed's
 validation images leave a point of doubt. What it chooses serves all seeds; each network keeps its best epoch on validation and is
@@ -30,18 +32,11 @@ from typing import Any, Literal
 from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import label
+from benchmarks.gap_cases import CASES, Case, twin
 from benchmarks.receipt import FIGURES, write_receipt, write_table, written
 from benchmarks.rows import against, opened, summary, trained
 from decouple.config import (
-    CompareConfig,
-    DataConfig,
-    EsConfig,
-    LearnConfig,
-    NetworkConfig,
-    PaperConfig,
     RunConfig,
-    SearchConfig,
-    SgdConfig,
     TuneConfig,
 )
 from decouple.errors import ConfigError
@@ -51,164 +46,14 @@ from decouple.pipeline.trials import Trial, Tuning, configured
 from decouple.pipeline.tune import tune
 from decouple.settings import located, to_builtins
 
-Rows = Mapping[str, Mapping[str, Any]]
-"""By row, the settings in which it differs, a tuple of values for one that is tuned; those that are called SGD train on the labels."""
-
-STORED = {"learn.live.weight": 0.0, "learn.target_weight": 1.0, "learn.kl_weight": 0.3}
-"""Settings of learning from stored targets only."""
-PAPER = STORED | {"learn.supervise": "all", "learn.kl_weight": 0.03}
-"""The paper's learner."""
-
-
-@dataclass(frozen=True)
-class Case:
-    config: RunConfig
-    tuned_on: int
-    """Training images of the trials."""
-    rows: Rows
-    trials: int
-    lr: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8)
-    weight_decay: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2)
-    further: tuple[str, ...] = ()
-    """Rows that are measured only when they are asked for."""
-
-
-def case(data: DataConfig, search: SearchConfig, rows: Rows, **others: Any) -> Case:
-    """A case with so many `width` channels, `groups`, `epochs` and `trials`, tuned on `tuned_on` images."""
-    groups, epochs = others.pop("groups"), others.pop("epochs")
-    config = RunConfig(
-        precision="bfloat16",
-        data=data,
-        network=NetworkConfig(width=others.pop("width"), groups=groups),
-        search=search,
-        learn=LearnConfig(epochs=epochs),
-        sgd=SgdConfig(epochs=epochs, groups=(groups,)),
-        compare=CompareConfig(images=30, records=2),
-    )
-    augment = others.pop("augment", "none")
-    config = configured(config, {"learn.augment": augment, "sgd.augment": augment})
-    return Case(config, rows={"SGD": {}, **rows}, **others)
-
-
-READINGS: dict[str, dict[str, Any]] = {
-    "paper's learner, mean of the squares": PAPER | {"learn.norm": "mean"},
-    "paper's learner, sum of the squares": PAPER
-    | {"learn.norm": "sum", "learn.lr": (0.2, 0.4, 0.8, 1.6, 3.2), "learn.weight_decay": (0.0025, 0.005, 0.01, 0.02, 0.05)},
-    "the last block supervised": STORED | {"learn.supervise": "last"},
-}
-OURS: dict[str, dict[str, Any]] = {"stored targets only": STORED, "with live search, the default": {}}
-
-
-def full_budget(name: str, train: int, validation: int, paper: PaperConfig, **others: Any) -> Case:
-    search = SearchConfig(algorithm="paper", points="all", solutions=1, batch=125, paper=paper)
-    return case(
-        DataConfig(name=name, train=train, validation=validation, prior=20), search, READINGS, tuned_on=train, **others
-    )
-
-
-ES = SearchConfig(solutions=1, batch=125, es=EsConfig(population=32))
-
-
-def all_images(groups: int) -> Case:
-    data = DataConfig(name="folder:cifar10", validation=2500, prior=20)
-    grid = {"lr": (0.05, 0.1, 0.2, 0.4), "weight_decay": (0.005, 0.01, 0.02, 0.05)}
-    return case(data, ES, OURS, tuned_on=10_000, width=64, groups=groups, epochs=20, trials=8, **grid)
-
-
-LIVE = "searched, es, live"
-
-
-def twin(row: str) -> str:
-    """What a search with further terms or heads is compared with beside plain SGD: a gain over SGD is the method's, one over this the
-    search's."""
-    return row.replace(LIVE, "SGD")
-
-
-HEADS = 0.3
-"""Weight of the heads at every block, which is not tuned."""
-
-
-def similar(method: str, name: str, scarce: bool) -> dict[str, Any]:
-    """A row with the term. It has no more trials than SGD for a setting more, so its grid is a small one, around the values that
-    were best at a fixed learning rate and weight decay (`benchmarks.terms`)."""
-    lr, decay, weight = (f"{method}.{setting}" for setting in ("lr", "weight_decay", "similarity"))
-    if scarce and name == "mnist":
-        return {lr: (0.1, 0.2, 0.4), decay: (0.02, 0.05, 0.1), weight: (1.0, 3.0, 10.0, 30.0)}
-    if scarce:
-        return {lr: (0.05, 0.1, 0.2), decay: (0.02, 0.05, 0.1), weight: (3.0, 10.0, 30.0)}
-    return {lr: (0.05, 0.1, 0.2), decay: (0.005, 0.01, 0.02), weight: (0.3, 1.0, 3.0)}
-
-
-def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: str = "none") -> Case:
-    """Both searches with about as many candidates; the genetic algorithm takes long on many images."""
-    scarce = train is not None and train <= 3000
-    genetic: dict[str, Any] = {
-        **PAPER,
-        "search.algorithm": "paper",
-        "search.points": "all",
-        "search.paper.population": 48,
-        "search.paper.parents": 4,
-        "search.paper.explorers": 20,
-        "search.paper.smoothing": "noise",
-        "search.paper.generations": {"block0": 17, "blocks": 8, "logits": 7},
-        "search.paper.alpha": alpha or PaperConfig().alpha,
-    }
-    twice: dict[str, Any] = {"sgd.epochs": 2 * epochs, "learn.epochs": 2 * epochs}
-    again: dict[str, Any] = {
-        "rounds.count": 1,
-        **({} if scarce else {"rounds.lr": 0.05, "rounds.weight_decay": 0.002}),
-    }
-    further: dict[str, dict[str, Any]] = {
-        "SGD, steps of the rounds": twice,
-        "searched, es, steps of the rounds": STORED | twice,
-        "searched, es, rounds": STORED | again,
-        "SGD, similarity, heads": similar("sgd", name, scarce) | {"sgd.heads": HEADS},
-        f"{LIVE}, similarity, heads": similar("learn", name, scarce) | {"learn.heads": HEADS},
-    }
-    rows: dict[str, dict[str, Any]] = {"searched, paper's algorithm": genetic} if scarce else {}
-    rows |= {"SGD, similarity": similar("sgd", name, scarce), "searched, es": STORED, LIVE: {}}
-    rows |= {f"{LIVE}, similarity": similar("learn", name, scarce), **further}
-    return case(
-        DataConfig(name=name, train=train, validation={"mnist": 1000, "digits": 400}.get(name, 2500), prior=20),
-        ES,
-        rows,
-        tuned_on=train or 10_000,
-        width=32,
-        groups=1,
-        epochs=epochs,
-        trials=12,
-        lr=(0.05, 0.1, 0.2, 0.4),
-        weight_decay=(0.01, 0.02, 0.05, 0.1, 0.2) if scarce else (0.002, 0.005, 0.01, 0.02, 0.05),
-        further=tuple(further),
-        augment=augment,
-    )
-
-
-TINY = PaperConfig(population=12, parents=2, explorers=5, generations=2, alpha=0.1, smoothing="noise")
-CASES = {
-    "tiny": full_budget("digits", 80, 60, TINY, width=8, groups=1, epochs=2, trials=2),
-    "mnist": full_budget(
-        "mnist", 1000, 1000, PaperConfig(alpha=0.1, smoothing="noise"), width=32, groups=2, epochs=50, trials=16
-    ),
-    "cifar10": all_images(1),
-    "cifar10-deep": all_images(2),
-    "digits": few("digits", 1000, 50, 0.1),
-    "mnist-1k": few("mnist", 1000, 50, 0.1),
-    "mnist-3k": few("mnist", 3000, 40, 0.1),
-    "mnist-10k": few("mnist", 10_000, 20),
-    "mnist-58k": few("mnist", None, 10),
-    "cifar10-2k": few("folder:cifar10", 2000, 50),
-    "cifar10-10k": few("folder:cifar10", 10_000, 20),
-    "cifar10-10k-flip-crop": few("folder:cifar10", 10_000, 20, augment="flip-crop"),
-}
-
 
 @dataclass(frozen=True)
 class Arguments:
     out: Path
     """Folder of the runs, which a later call continues."""
     case: str = "mnist"
-    """tiny (to try the program), digits, mnist, cifar10, cifar10-deep (two ConvGroups a block); mnist-1k, mnist-3k, mnist-10k,
+    """tiny (to try the program), digits, mnist, cifar10, cifar10-deep (two ConvGroups a block); mnist-lenet,
+    mnist-mlp, mnist-resnet, mnist-vit (other networks); mnist-1k, mnist-3k, mnist-10k,
     mnist-58k, cifar10-2k, cifar10-10k or cifar10-10k-flip-crop (augmented)."""
     rows: tuple[str, ...] = ()
     """Names of the rows to measure beside SGD; default: those of the case but for rounds."""
