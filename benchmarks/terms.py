@@ -72,7 +72,7 @@ def dropped(candidates: Candidates) -> Tensor:
 
 def _stream(candidates: Candidates) -> torch.Generator:
     """What a step draws, by what it is shown."""
-    values = candidates.company.values.detach()
+    values = candidates.peers.values.detach()
     return torch.Generator(values.device).manual_seed(int(values.double().sum().abs() * 2**20) % 2**63)
 
 

@@ -63,7 +63,7 @@ from .evaluation import (
 )
 from .fitness import (
     Candidates as Candidates,
-    Company as Company,
+    Peers as Peers,
 )
 from .learn import (
     Fit as Fit,

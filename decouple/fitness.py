@@ -27,7 +27,7 @@ from decouple.networks.factored import Factored, plain, through
 
 
 @dataclass(frozen=True)
-class Company:
+class Peers:
     """The images that are searched together, or learned in one step, as they are now."""
 
     values: Tensor
@@ -65,7 +65,7 @@ class Candidates:
     """(B·P, C) what the rest of the network makes of them."""
     labels: Tensor
     """(B,)."""
-    company: Company
+    peers: Peers
     """The images, and those beside them."""
     judge: Callable[[Tensor], Tensor]
     """Activations (N, …) at this point to logits (N, C): to ask what it makes of others, such as mirrored ones."""
@@ -141,7 +141,7 @@ def similarity(candidates: Candidates) -> Tensor:
     deviations over space.
     """
     labels = candidates.labels
-    gram, sums, counts = candidates.company.likenesses(candidates.logits.shape[1])
+    gram, sums, counts = candidates.peers.likenesses(candidates.logits.shape[1])
     features = _centred(candidates.pooled)
     length = quadratic(features, torch.eye(len(gram), dtype=gram.dtype, device=gram.device), len(labels))
     length = length.clamp_min(torch.finfo(torch.float32).tiny)

@@ -13,8 +13,8 @@ from decouple.errors import ConfigError
 from decouple.fitness import (
     Agreement,
     Candidates,
-    Company,
     Judges,
+    Peers,
     Terms,
     couples,
     fitness,
@@ -48,7 +48,7 @@ def _described(shape: tuple[int, ...]) -> Factored:
 
 def _candidates(flat: Tensor, shape: tuple[int, ...]) -> Candidates:
     return Candidates(
-        flat, through(_head(shape), flat), LABELS, Company(_values(shape), LABELS), partial(through, _head(shape))
+        flat, through(_head(shape), flat), LABELS, Peers(_values(shape), LABELS), partial(through, _head(shape))
     )
 
 
@@ -101,7 +101,7 @@ def test_the_extremes_of_similarity(apart: bool) -> None:
     """0 if classes lie at right angles and each in one place; 2 · the share of other classes if all images lie there."""
     corners = torch.tensor([[1.0, -1, 0, 0], [0, 0, 1, -1], [1, 1, -1, -1]])
     features = corners[LABELS if apart else torch.zeros_like(LABELS)]
-    candidates = Candidates(features, torch.zeros(IMAGES, CLASSES), LABELS, Company(features, LABELS), nn.Identity())
+    candidates = Candidates(features, torch.zeros(IMAGES, CLASSES), LABELS, Peers(features, LABELS), nn.Identity())
     expected = 0.0 if apart else -2 * (1 - 3 / IMAGES)
     assert torch.allclose(similarity(candidates), torch.full((IMAGES, 1), expected), atol=1e-5)
 
@@ -112,7 +112,7 @@ def test_its_gradient_is_that_of_the_mean_over_pairs() -> None:
     same = LABELS[:, None] == LABELS
     unit = functional.normalize(values.mean((2, 3)) - values.mean((1, 2, 3))[:, None], dim=1)
     (expected,) = torch.autograd.grad((unit @ unit.T - same.double()).square().mean(), values)
-    term = similarity(Candidates(values, torch.zeros(IMAGES, CLASSES), LABELS, Company(values, LABELS), nn.Identity()))
+    term = similarity(Candidates(values, torch.zeros(IMAGES, CLASSES), LABELS, Peers(values, LABELS), nn.Identity()))
     (found,) = torch.autograd.grad(-term.mean(), values)
     assert torch.allclose(found, expected, rtol=1e-3, atol=1e-6)
 
@@ -120,7 +120,7 @@ def test_its_gradient_is_that_of_the_mean_over_pairs() -> None:
 def test_processes_that_share_a_step_find_what_one_would() -> None:
     shape, parts = (7,), (slice(0, 4), slice(4, IMAGES))
     values, head = _values(shape), _head(shape)
-    whole = similarity(Candidates(values, head(values), LABELS, Company(values, LABELS), head))
+    whole = similarity(Candidates(values, head(values), LABELS, Peers(values, LABELS), head))
     sums: list[list[Tensor]] = []
     for part in parts:
         own: list[Tensor] = []
@@ -134,7 +134,7 @@ def test_processes_that_share_a_step_find_what_one_would() -> None:
 
 
 def _of_part(values: Tensor, head: nn.Module, part: slice, total: Callable[[Tensor], Tensor]) -> Candidates:
-    return Candidates(values[part], head(values[part]), LABELS[part], Company(values[part], LABELS[part], total), head)
+    return Candidates(values[part], head(values[part]), LABELS[part], Peers(values[part], LABELS[part], total), head)
 
 
 def spread(candidates: Candidates) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from decouple.config import LiveConfig
 from decouple.device import room
-from decouple.fitness import Candidates, Company, Terms, fitness
+from decouple.fitness import Candidates, Peers, Terms, fitness
 from decouple.networks.factored import Factored, Mix, through
 from decouple.torch_state import evaluated
 from decouple.training.stream import Batch
@@ -108,12 +108,12 @@ class LiveSearch:
         if self._room is None:
             self._room = room(centers.device, on_cpu=CANDIDATE_BYTES)
         size = max(1, self._room // ((2 * count + 1) * centers[0].nbytes))
-        company, scores = Company(values, batch.labels, batch.total), []
+        peers, scores = Peers(values, batch.labels, batch.total), []
         for part in (slice(first, first + size) for first in range(0, len(values), size)):
             candidates = Factored.of(centers[part], directions, Mix.mirrored(radius[part], count))
             flat = candidates.flatten(0, 1).unflatten(1, values.shape[1:])
             logits, labels = through(head, flat), batch.labels[part]
-            shown = Candidates(flat, logits, labels, company, partial(through, head), batch.positions[part])
+            shown = Candidates(flat, logits, labels, peers, partial(through, head), batch.positions[part])
             scores.append(fitness(shown, self.terms))
         return torch.cat(scores)
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from decouple.config import LearnConfig, TrainConfig
 from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError
-from decouple.fitness import Candidates, Company, Terms, fitness, networks_in, terms_of
+from decouple.fitness import Candidates, Peers, Terms, fitness, networks_in, terms_of
 from decouple.formats import plural
 from decouple.learn.heads import Heads
 from decouple.learn.live import LiveSearch
@@ -223,9 +223,9 @@ class CrossEntropy:
         return loss if self.heads is None else loss + self.heads(points, logits.shape[1], batch)
 
     def _without_heads(self, network: Stages, values: Tensor, logits: Tensor, batch: Batch) -> Tensor:
-        company = Company(values.float(), batch.labels, batch.total)
+        peers = Peers(values.float(), batch.labels, batch.total)
         judge = partial(apply_stage, network.stages[-1])
-        candidates = Candidates(values, logits.float(), batch.labels, company, judge, batch.positions)
+        candidates = Candidates(values, logits.float(), batch.labels, peers, judge, batch.positions)
         return -fitness(candidates, self.terms).mean()
 
 

@@ -113,13 +113,13 @@ class Population:
         self.run.log("q0", f"trajectory-{trajectory}", step, {"loss": loss})
 
     def answers(self, snapshot: Snapshot, network: nn.Module) -> dict[str, Tensor]:
-        """What a snapshot answers on each held-out part, float32 (see `Task.answers`); kept beside it. Changes `network`."""
+        """What a snapshot answers on each held-out part, float32 (see `Task.predict`); kept beside it. Changes `network`."""
         path, unit = snapshot.path.with_suffix(".answers.safetensors"), f"{snapshot.unit}/answers"
         if (known := try_tensors(path, unit=unit)) is not None:
             return known[0]
         snapshot.load_into(network)
         precision = self.run.config.precision
-        found = {part: self.task.answers(network, part, precision=precision).float() for part in HELD_OUT}
+        found = {part: self.task.predict(network, part, precision=precision).float() for part in HELD_OUT}
         save_tensors(path, found, {}, unit=unit)
         return found
 
@@ -140,7 +140,7 @@ class Population:
         answers = {part: [one[part] for one in kept] for part in HELD_OUT}
         truths = {part: torch.stack([task.p_truth(one, part) for one in own]) for part, own in answers.items()}
         fitted = fitted_prior(truths["prior"], config.prior, run.config.seed)
-        temperatures = fitted_temperatures(answers["prior"], fitted.weights, task.truth("prior"))
+        temperatures = fitted_temperatures(answers["prior"], fitted.weights, task.true_classes("prior"))
         size, known = min(config.members or len(snapshots), len(snapshots)), Known(self.architecture)
         write_index(run.directory.path, INDEX, snapshots, fitted.weights, temperatures, size, known)
         picks = greedy_picks(truths["prior"], len(snapshots))

@@ -38,7 +38,7 @@ class KnownAnswers:
 
     def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
         taught = self.answers[send(batch.positions, self.answers.device)]
-        return self.task.distilled(network, lambda _: taught, batch, alpha=self.alpha, temperature=self.temperature)
+        return self.task.distillation_loss(network, lambda _: taught, batch, alpha=self.alpha, temperature=self.temperature)
 
 
 @plain_torch()

@@ -72,10 +72,10 @@ def train_population(
         chain = Chain(network, task, config, derive(seed, "q0", trajectory), precision)
         every += _trained(chain, Path(folder), trajectory, seed, loggers)
     members = [_member(networks[snapshot.trajectory], task, snapshot) for snapshot in every]
-    answers = [task.answers(member, "prior", precision=precision) for member in members]
+    answers = [task.predict(member, "prior", precision=precision) for member in members]
     truths = torch.stack([task.p_truth(each, "prior") for each in answers])
     weights, size = fitted_prior(truths, config.prior, seed).weights, config.members or len(members)
-    temperatures = fitted_temperatures(answers, weights, task.truth("prior"))
+    temperatures = fitted_temperatures(answers, weights, task.true_classes("prior"))
     ensemble = _heaviest(members, weights, size, temperatures)
     write_index(Path(folder), OWN_INDEX, every, weights, temperatures, size, about(members, ensemble.classes, None))
     return ensemble

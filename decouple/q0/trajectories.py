@@ -86,7 +86,7 @@ class ChainObjective:
         network = self.compiled or network
         if self.teacher is None:
             return self.task.loss(network, batch)
-        return self.task.distilled(network, self.teacher, batch, alpha=self.alpha, temperature=self.temperature)
+        return self.task.distillation_loss(network, self.teacher, batch, alpha=self.alpha, temperature=self.temperature)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,9 @@ class Chain:
 
 def undecayed(network: nn.Module, task: Task, config: Q0Config) -> torch.optim.Optimizer:
     """The optimiser of cycles, which decay the weights themselves."""
-    return make_optimizer(network, replace(config, weight_decay=0.0), batch=config.batch, hidden=task.hidden(network))
+    return make_optimizer(
+        network, replace(config, weight_decay=0.0), batch=config.batch, hidden=task.muon_parameters(network)
+    )
 
 
 def train_cycle(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from decouple.data.images import as_float
 from decouple.errors import ConfigError, DataError, is_out_of_memory
-from decouple.fitness import Candidates, Company, Terms, couples, fitness, log_likelihood
+from decouple.fitness import Candidates, Peers, Terms, couples, fitness, log_likelihood
 from decouple.networks.factored import Factored, through
 from decouple.networks.stages import Stages, apply_stage
 from decouple.search.algorithm import SearchPoint, points_of
@@ -120,9 +120,9 @@ class Judge:
         if not terms:
             return lambda flat: log_likelihood(self.logits(point, flat), labels)
         each = torch.arange(len(labels), device=labels.device)
-        company = Company(candidates[each, torch.zeros_like(each)], labels)
+        peers = Peers(candidates[each, torch.zeros_like(each)], labels)
         judge = partial(self.logits, point)
-        return lambda flat: fitness(Candidates(flat, judge(flat), labels, company, judge), terms)
+        return lambda flat: fitness(Candidates(flat, judge(flat), labels, peers, judge), terms)
 
     def _terms_at(self, point: SearchPoint) -> Terms:
         return () if point.kind == "logits" else self.terms

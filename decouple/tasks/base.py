@@ -30,7 +30,7 @@ Teacher = Callable[[Any], Tensor]
 class Task(ABC):
     """The examples that networks are trained on, the losses, and how a network is built and judged.
 
-    Derive your own from it: it needs `examples`, `digest`, `rows` (or `loader`) and `answers`; the rest has defaults.
+    Derive your own from it: it needs `examples`, `digest`, `rows` (or `loader`) and `predict`; the rest has defaults.
     Held-out parts are called as in `HELD_OUT`.
     """
 
@@ -63,17 +63,19 @@ class Task(ABC):
         return functional.cross_entropy(logits.flatten(0, -2), batch.labels.flatten(), ignore_index=IGNORED)
 
     @abstractmethod
-    def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
+    def predict(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
         """What a network answers on a held-out part, on the CPU: (N, C) probabilities, or (N,) those of the truth."""
 
-    def distilled(self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float) -> Tensor:
+    def distillation_loss(
+        self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float
+    ) -> Tensor:
         """The loss mixed with the divergence from a teacher, which has the weight `alpha` (see `distillation_loss`)."""
         logits = network(batch.inputs).float()
         with torch.no_grad():
             taught = teacher(batch.inputs).float()
         return distillation_loss(logits, taught, batch.labels, alpha=alpha, temperature=temperature)
 
-    def hidden(self, network: nn.Module) -> Sequence[nn.Parameter]:
+    def muon_parameters(self, network: nn.Module) -> Sequence[nn.Parameter]:
         """The weights of hidden layers, which Muon takes as matrices; all others go to AdamW. By default there are none."""
         return []
 
@@ -93,13 +95,13 @@ class Task(ABC):
     def mark(self, network: nn.Module) -> None:  # noqa: B027 (optional)
         """Note in a network what it is trained on, if it keeps that."""
 
-    def truth(self, part: str) -> Tensor | None:
+    def true_classes(self, part: str) -> Tensor | None:
         """(N,) true classes of a held-out part; None, where answers are the probability of the truth."""
         return None
 
     def p_truth(self, answers: Tensor, part: str) -> Tensor:
         """(N,) probability of the truth among the answers on a held-out part."""
-        labels = self.truth(part)
+        labels = self.true_classes(part)
         return answers if labels is None else p_truth(answers, labels)
 
     def samples(self, values: Tensor) -> Tensor:

@@ -46,10 +46,10 @@ class ImageTask(Task):
             group=group,
         )
 
-    def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
+    def predict(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
         return logits(expect_stages(network), self._part(part)).double().softmax(1)
 
-    def hidden(self, network: nn.Module) -> Sequence[nn.Parameter]:
+    def muon_parameters(self, network: nn.Module) -> Sequence[nn.Parameter]:
         output = {id(p) for p in network.stages[-1].parameters()} if isinstance(network, Stages) else set()
         return [p for p in network.parameters() if id(p) not in output]
 
@@ -67,7 +67,7 @@ class ImageTask(Task):
     def mark(self, network: nn.Module) -> None:
         expect_stages(network).train_on(self.data.train.images, self.data.classes)
 
-    def truth(self, part: str) -> Tensor:
+    def true_classes(self, part: str) -> Tensor:
         return self._part(part).labels
 
     def scores(self, answers: Tensor, nll: float) -> dict[str, float]:

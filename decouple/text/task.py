@@ -44,7 +44,7 @@ class TextTask(Task):
 
     @torch_defaults()
     @torch.no_grad()
-    def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
+    def predict(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
         """(N,) float32: the probability of each of the part's N tokens.
 
         The documents come in the order of the text, in rows of the network's context: a token is predicted from what its row
@@ -62,7 +62,7 @@ class TextTask(Task):
             found.append(picked.squeeze(-1).exp().cpu())
         return torch.cat(found)
 
-    def hidden(self, network: nn.Module) -> Sequence[nn.Parameter]:
+    def muon_parameters(self, network: nn.Module) -> Sequence[nn.Parameter]:
         return list(expect(network, Gpt, "network").blocks.parameters())
 
     def build(self, seed: int) -> Gpt:

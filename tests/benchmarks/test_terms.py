@@ -11,7 +11,7 @@ from benchmarks import terms
 from benchmarks.judges import Fading, out_of_fold
 from decouple.errors import ConfigError
 from decouple.files import read_json
-from decouple.fitness import Candidates, Company, log_likelihood
+from decouple.fitness import Candidates, Peers, log_likelihood
 from decouple.seeds import generator
 
 
@@ -75,8 +75,8 @@ def test_candidates_of_an_image_are_judged_alike(term: object) -> None:
     def constant(flat: torch.Tensor) -> torch.Tensor:
         return nn.functional.one_hot(torch.arange(len(flat)) % 5, 5).float()
 
-    company = Company(values[:, 0], labels)
-    candidates = Candidates(values.flatten(0, 1), constant(values.flatten(0, 1)), labels, company, constant)
+    peers = Peers(values[:, 0], labels)
+    candidates = Candidates(values.flatten(0, 1), constant(values.flatten(0, 1)), labels, peers, constant)
     assert torch.equal(term(candidates), log_likelihood(candidates.logits, labels))  # type: ignore[operator]
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from decouple.config import EsConfig, LearnConfig, LiveConfig, NetworkConfig, SearchConfig
 from decouple.data import ImageData
-from decouple.fitness import Candidates, Company, fitness, similarity
+from decouple.fitness import Candidates, Peers, fitness, similarity
 from decouple.learn import Checkpoint, CrossEntropy, Watch, fit
 from decouple.learn.live import LiveSearch
 from decouple.learn.objective import Regression, regression
@@ -213,7 +213,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(data: ImageData, store:
 @pytest.mark.parametrize("head", [_head(), _head(Unknown())])
 def test_a_term_is_followed_as_its_gradient_would_be(head: nn.Module, values: Tensor) -> None:
     leaf, labels = values.clone().requires_grad_(), _batch().labels
-    candidates = Candidates(leaf, head(leaf), labels, Company(values, labels), head)
+    candidates = Candidates(leaf, head(leaf), labels, Peers(values, labels), head)
     terms = [(10.0, similarity)]
     (wanted,) = torch.autograd.grad(fitness(candidates, terms).sum(), leaf)
     found = LiveSearch(EVERY, terms).displacement(head, values, _batch())
@@ -246,7 +246,7 @@ def test_terms_are_looked_for_in_the_means(values: Tensor) -> None:
     nn.init.zeros_(flat[1].weight)
     found = search.displacement(flat, values, _batch())
     leaf, labels = values.clone().requires_grad_(), _batch().labels
-    candidates = Candidates(leaf, flat(leaf), labels, Company(values, labels), flat)
+    candidates = Candidates(leaf, flat(leaf), labels, Peers(values, labels), flat)
     (wanted,) = torch.autograd.grad(fitness(candidates, terms).sum(), leaf)
     assert functional.cosine_similarity(found.flatten(), wanted.flatten(), dim=0) > 0.999
 

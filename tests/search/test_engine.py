@@ -13,7 +13,7 @@ from torch.nn import functional
 from decouple.config import EsConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DataError, NotFiniteError
-from decouple.fitness import Candidates, Company, Terms, similarity
+from decouple.fitness import Candidates, Peers, Terms, similarity
 from decouple.networks import Stages
 from decouple.networks.factored import Factored
 from decouple.search import Budget, EvolutionStrategy, Judge, PaperSearch, search_batch, search_solution
@@ -352,7 +352,7 @@ def test_a_search_follows_the_terms_of_its_fitness(network: Stages, data: ImageD
 
 
 def _similarity_of(values: Tensor, labels: Tensor) -> Tensor:
-    return similarity(Candidates(values, torch.zeros(len(labels), 3), labels, Company(values, labels), nn.Identity())).mean()
+    return similarity(Candidates(values, torch.zeros(len(labels), 3), labels, Peers(values, labels), nn.Identity())).mean()
 
 
 def test_a_term_that_looks_at_other_images_couples_them(network: Stages, data: ImageData) -> None:

@@ -32,7 +32,7 @@ class Reddish(Task):
     def rows(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         return self.pictures[positions], self.labels[positions]
 
-    def answers(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
+    def predict(self, network: nn.Module, part: str, *, precision: str = "float32") -> Tensor:
         assert part == "prior"
         with torch.no_grad():
             probabilities = network.eval()(self.pictures[96:]).softmax(-1)

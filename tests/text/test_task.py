@@ -111,9 +111,9 @@ def test_training_learns_and_reports_every_epoch(corpus: Corpus, tmp_path: Path)
     assert seen[3][2] < 0.7 * seen[0][2]
     last = places(tmp_path, config)[-1]
     network = new(corpus)
-    before = task(corpus).answers(network, "test")
+    before = task(corpus).predict(network, "test")
     last.load_into(network)
-    assert task(corpus).answers(network, "test").log().mean() > before.log().mean() + 1
+    assert task(corpus).predict(network, "test").log().mean() > before.log().mean() + 1
 
 
 def test_probabilities_are_those_of_the_network(corpus: Corpus) -> None:
@@ -121,7 +121,7 @@ def test_probabilities_are_those_of_the_network(corpus: Corpus) -> None:
     inputs, targets = corpus.test.stream().batch(torch.arange(corpus.test.rows(16)), 16)
     with torch.no_grad():
         expected = functional.cross_entropy(network(inputs).flatten(0, 1), targets.flatten())
-    found = task(corpus).answers(network, "test")
+    found = task(corpus).predict(network, "test")
     assert len(found) == len(corpus.test)
     assert float(-found.log().mean()) == pytest.approx(float(expected), abs=1e-5)
 
@@ -147,7 +147,7 @@ def test_the_loss_of_a_step_is_that_of_a_plain_reference(corpus: Corpus, distill
         batch = RowLoader(lambda rows: corpus.train.stream(seed=3).batch(rows, 16), CPU.device, group).make((0, positions))
         learned = task(corpus)
         if distilled:
-            loss = learned.distilled(student, teacher, batch, alpha=alpha, temperature=temperature)
+            loss = learned.distillation_loss(student, teacher, batch, alpha=alpha, temperature=temperature)
         else:
             loss = learned.loss(student, batch)
         return float(loss.detach()) * batch.counted / batch.counted_by_all

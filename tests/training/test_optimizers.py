@@ -17,7 +17,7 @@ NAMES = ["sgd", "adamw", "muon"]
 
 
 def optimizer_of(network: Stages, config: Q0Config) -> torch.optim.Optimizer:
-    hidden = ImageTask.hidden(None, network)  # type: ignore[arg-type]
+    hidden = ImageTask.muon_parameters(None, network)  # type: ignore[arg-type]
     return make_optimizer(network, config, batch=8, hidden=hidden)
 
 
