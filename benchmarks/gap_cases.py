@@ -89,11 +89,11 @@ def own(network: str, **others: Any) -> Case:
     """A network that is not the paper's, on MNIST. The last row tells what its targets owe to the search."""
     data, named = DataConfig(name="mnist", train=1000, validation=1000, prior=20), f"benchmarks.networks:{network}"
     rows = {**OURS, "the default, targets of a search that selects nothing": {"search.algorithm": "random"}}
-    return case(data, ES, rows, tuned_on=1000, network=NetworkConfig(name=named), epochs=30, trials=8, **others)
+    return case(data, ES, rows, tuned_on=1000, network=NetworkConfig(name=named), epochs=30, trials=12, **others)
 
 
 ADAM = {"optimizer": "adamw", "lr": (5e-4, 1e-3, 2e-3, 4e-3, 8e-3), "weight_decay": (0.02, 0.1, 0.5, 2.0)}
-PLAIN = {"lr": (0.025, 0.05, 0.1, 0.2, 0.4), "weight_decay": (5e-4, 2e-3, 5e-3, 1e-2, 2e-2)}
+PLAIN = {"lr": (0.05, 0.1, 0.2, 0.4, 0.8), "weight_decay": (2e-3, 5e-3, 1e-2, 2e-2, 5e-2)}
 
 LIVE = "searched, es, live"
 
