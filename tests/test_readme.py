@@ -441,6 +441,10 @@ def test_the_headline_of_learning_is_the_benchmarks() -> None:
         others = ("searched, es, live", "searched, es, live, similarity", gap.twin("searched, es, live, similarity"))
         cells = [written(found["SGD"]["test"]), *(written(found[row]["against_sgd"], sign="+") for row in others)]
         assert f"| {name} | {' | '.join(cells)} |" in README.read_text()
+    found = json.loads((FIGURES / "gap-cifar10-2k.json").read_text())["figures"]["rows"]
+    ours, sgd = (written(found[row]["against_sgd"]) for row in ("searched, es, live, similarity, heads", "SGD, similarity, heads"))
+    assert f"{ours} points above tuned SGD" in README.read_text()
+    assert f"SGD gains {sgd} from both" in README.read_text()
 
 
 def test_the_ablations_are_the_benchmarks() -> None:
