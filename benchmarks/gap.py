@@ -12,7 +12,8 @@ The others, named by their images: 32 channels; the paper's algorithm with about
 the same with similarity as a second term of its fitness, and SGD with that term, the second bar; and, if --rows asks for them, both
 with heads at every block too, es with a round, and SGD and es with as many steps as that takes.
 
-Cases `mnist-lenet`, `-mlp`, `-resnet` and `-vit` have other networks (`benchmarks.networks`), 1000 images and the default search.
+Cases `mnist-lenet`, `-mlp`, `-resnet` and `-vit` have other networks (`benchmarks.networks`), 1000 images, the default search, and
+random search in its place.
 
 Every row is tuned by `decouple.tune` on validation images of the first seed, with as many trials as SGD, however many settings it
 has. The best of them (--finalists) are trained on the two seeds after it as well, and the mean of the three decides: one seed's
@@ -56,7 +57,7 @@ class Arguments:
     mnist-mlp, mnist-resnet, mnist-vit (other networks); mnist-1k, mnist-3k, mnist-10k,
     mnist-58k, cifar10-2k, cifar10-10k or cifar10-10k-flip-crop (augmented)."""
     rows: tuple[str, ...] = ()
-    """Names of the rows to measure beside SGD; default: those of the case but for rounds."""
+    """Names of the rows to measure beside SGD; default: those of the case but for rounds and heads."""
     settings_of: str | None = None
     """A case whose receipt in --figures has what is to be taken, instead of trials, of rows with the same names."""
     data_root: Path | None = None

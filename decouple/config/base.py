@@ -21,8 +21,9 @@ _MOST = 2**63 - 1
 """The largest whole number that torch takes."""
 
 NO_IDENTITY = "does not decide a result"
-OPTION = "off at 0, and then as if it did not exist"
 """Marks a field, in `Annotated`, that no unit of a stage depends on: how many there are, or what is only done with them."""
+OPTION = "off at 0, and then as if it did not exist"
+"""Marks a field that is left out of the identity while it is 0, so that what was made before it existed goes on."""
 
 
 def at_least(least: int, most: int = _MOST, multiple_of: int | None = None) -> msgspec.Meta:

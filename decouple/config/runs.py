@@ -59,10 +59,13 @@ class RunConfig(CommandConfig):
 
     @property
     def idle(self) -> list[str]:
-        """Settings that decide nothing here: those of the paper's network, where it neither learns nor is searched."""
-        if PAPER in (self.network.name, self.network_to_search.name):
+        """Settings that decide nothing here: those of the paper's network, where it does not learn; where it is searched, which it
+        is with one ConvGroup, all but those of the depth."""
+        if self.network.name == PAPER:
             return []
-        return [f"network.{name}" for name in hints(NetworkConfig) if name not in hints(NamedNetwork)] + ["sgd.groups"]
+        depth = ["network.groups", "sgd.groups"]
+        own = [f"network.{name}" for name in hints(NetworkConfig) if name not in hints(NamedNetwork)]
+        return depth if self.network_to_search.name == PAPER else list(dict.fromkeys([*own, *depth]))
 
     def _check(self) -> None:
         with inside("q0"):

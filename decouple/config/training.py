@@ -55,7 +55,8 @@ class TrainConfig(FitnessConfig, StepConfig):
     """Compose batches anew each epoch, or keep the same composition (paper)."""
     heads: Annotated[NonNegative, OPTION] = 0.0
     """Weight, beside the network's own head, of a small one at each earlier block. It learns from the labels and teaches its block:
-    live search scores candidates there by it, SGD follows its gradient. 0: none."""
+    live search scores candidates there by it, with live.weight, directions and radius as at the last block; SGD follows its gradient.
+    0: none."""
 
 
 @dataclass(frozen=True)

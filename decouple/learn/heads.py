@@ -4,7 +4,8 @@ Each is linear, on the means over space. It learns from the labels, beside the n
 block alone. What teaches the block is a search around its activations, whose candidates the head scores; the SGD baseline follows
 the gradient of the head's cross-entropy instead.
 
-Such a head sees nothing but the means, so the search moves these alone. They are so few that its directions span them.
+Such a head sees nothing but the means, so the search moves these alone. Its directions span them where a block has no more channels
+than there are directions; where it has more, they find a part of the gradient, as those at the last block do.
 
 Sources: Lee et al., "Deeply-supervised nets" (2015), heads at hidden layers; Nøkland and Eidnes, "Training neural networks with local
 error signals" (2019); Ren et al., "Scaling forward gradient with local losses" (2023), perturbed activations that local heads judge.
@@ -54,8 +55,8 @@ class Heads:
 
     def _loss(self, name: str, features: Tensor, classes: int, batch: Batch) -> Tensor:
         """Of a block, by what the head called `name` makes of its features (B, F)."""
-        seen = features.detach()
-        head = _Head(self._heads.get(name, seen.new_zeros(classes, seen.shape[1] + 1)))
+        seen, known = features.detach(), self._heads.get(name)
+        head = _Head(seen.new_zeros(classes, seen.shape[1] + 1) if known is None else known.to(seen))
         self._heads[name] = head.learned(seen, batch)
         if self.search is None:
             return functional.cross_entropy(head(features), batch.labels)
@@ -73,11 +74,10 @@ class Heads:
 
     def remember(self, memory: Mapping[str, Tensor]) -> None:
         """Go on with what `memory` gave."""
-        self._searches.clear()
         self._heads = {name: value for name, value in memory.items() if re.fullmatch(r"head \d+", name)}
-        for name in self._heads:
-            if (guides := memory.get(f"{name} guides")) is not None:
-                self._search(name).guides = guides
+        if self.search is not None:
+            for name in {*self._searches, *self._heads}:
+                self._search(name).guides = memory.get(f"{name} guides")
 
 
 def check_heads(weight: float, blocks: int) -> None:

@@ -58,8 +58,8 @@ class LiveSearch:
         """Where the activations should go for the head to answer better, and for what the terms ask for.
 
         Args:
-            head: the last stage; it is evaluated as in eval mode, and left as it is.
-            values: (B, …) activations at the last block, any float type.
+            head: what judges, the last stage or a head at an earlier one; it is evaluated as in eval mode, and left as it is.
+            values: (B, …) activations that it judges, any float type.
             batch: their labels, and the seed of the directions.
 
         Returns:

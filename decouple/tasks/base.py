@@ -69,7 +69,7 @@ class Task(ABC):
     def distillation_loss(
         self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float
     ) -> Tensor:
-        """The loss mixed with the divergence from a teacher, which has the weight `alpha` (see `distillation_loss`)."""
+        """The loss mixed with the divergence from a teacher, which has the weight `alpha` (see `decouple.tasks.distill`)."""
         logits = network(batch.inputs).float()
         with torch.no_grad():
             taught = teacher(batch.inputs).float()

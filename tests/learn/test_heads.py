@@ -163,3 +163,23 @@ def test_heads_judge_what_live_search_tries() -> None:
 def test_settings_without_heads_are_those_from_before_there_were_any() -> None:
     assert "heads" not in identity(SgdConfig())
     assert identity(SgdConfig(heads=0.5)) == identity(SgdConfig()) | {"heads": 0.5}
+
+
+def test_what_a_checkpoint_kept_goes_to_the_features_device() -> None:
+    """A checkpoint is read to the CPU; `meta` stands in for a GPU."""
+    heads = Heads(1.0)
+    heads.remember({"head 0": torch.zeros(CLASSES, 7)})
+    batch = _batch()._replace(labels=_batch().labels.to("meta"))
+    loss = heads._loss("head 0", torch.empty(IMAGES, 6, device="meta"), CLASSES, batch)  # autocast does not know this device
+    assert loss.device.type == heads.memory()["head 0"].device.type == "meta"
+
+
+def test_a_search_stays_the_same_object_when_it_remembers() -> None:
+    """What it has found out of the device's memory must not be asked again within a CUDA graph's capture."""
+    heads, (maps, _) = Heads(1.0, LiveConfig(directions=4)), _points()
+    heads([maps], CLASSES, _batch())
+    before = heads._searches["head 0"]
+    heads.remember(heads.memory())
+    assert heads._searches["head 0"] is before
+    heads.remember({})
+    assert heads.memory() == {}

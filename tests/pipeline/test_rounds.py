@@ -13,7 +13,7 @@ from decouple.pipeline import RunDirectory, open_run, run, run_stages
 from decouple.pipeline.learning import networks_of
 from decouple.settings import from_builtins
 
-ROUNDS = {"rounds": {"count": 2, "epochs": 2, "es": {"population": 4, "generations": 2}}, "sgd": {"groups": [1]}}
+ROUNDS = {"rounds": {"count": 2, "es": {"population": 4, "generations": 2}}, "sgd": {"groups": [1]}}
 
 
 @pytest.fixture
@@ -55,15 +55,15 @@ def test_what_the_rounds_search_is_in_the_cost(config: RunConfig, tiny: RunConfi
     solutions, images = config.search.solutions, twice.images["train"]
     blocks = len(once.search.points)
     # One generation of 4 + the centre, and the last generation's centre, at each search point; and live search.
-    scored = blocks * (5 + 1) + config.rounds.learning(config.learn).evaluations
+    scored = blocks * (5 + 1) + config.rounds.learning(config.learn).evaluations(blocks - 1)
     assert twice.cost.search_evaluations - once.cost.search_evaluations == solutions * images * scored
     assert twice.cost.gradient_steps > once.cost.gradient_steps
 
 
 def test_rounds_have_a_learning_rate_and_decay_of_their_own(config: RunConfig) -> None:
     rounds = replace(config.rounds, lr=0.05, weight_decay=0.003)
-    assert rounds.learning(config.learn) == replace(config.learn, epochs=2, lr=0.05, weight_decay=0.003)
-    assert replace(rounds, epochs=None, lr=None, weight_decay=None).learning(config.learn) == config.learn
+    assert rounds.learning(config.learn) == replace(config.learn, lr=0.05, weight_decay=0.003)
+    assert replace(rounds, lr=None, weight_decay=None).learning(config.learn) == config.learn
 
 
 @pytest.mark.usefixtures("no_report")

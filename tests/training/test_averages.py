@@ -19,10 +19,11 @@ def test_they_remember_a_third_of_an_epoch_at_most(steps: int, momentum: float) 
     assert norm.momentum == 0.1
 
 
-def test_those_that_remember_less_and_cumulative_ones_stay() -> None:
-    quick, cumulative = nn.BatchNorm1d(3, momentum=0.7), nn.BatchNorm1d(3, momentum=None)
-    with averages_follow(nn.Sequential(quick, cumulative), 10):
-        assert (quick.momentum, cumulative.momentum) == (0.7, None)
+def test_those_that_remember_less_cumulative_and_frozen_ones_stay() -> None:
+    norms = [nn.BatchNorm1d(3, momentum=momentum) for momentum in (0.7, None, 0.0)]
+    with averages_follow(nn.Sequential(*norms), 10):
+        assert [norm.momentum for norm in norms] == [0.7, None, 0.0]
+    assert [norm.momentum for norm in norms] == [0.7, None, 0.0]
 
 
 def test_a_training_of_three_steps_an_epoch_ends_with_the_averages_of_its_last_step(data: ImageData) -> None:

@@ -88,10 +88,11 @@ def test_what_a_graph_takes_for_granted_is_noticed(network: Stages) -> None:
         lambda: weight.requires_grad_(False),
         lambda: setattr(weight, "data", weight.data.clone()),
         lambda: changed.stages[0].eval(),
+        lambda: setattr(next(part for part in changed.modules() if isinstance(part, nn.BatchNorm2d)), "momentum", 0.9),
     ):
         change()
         states.append(granted(changed))
-    assert len(set(states)) == 4
+    assert len(set(states)) == 5
     assert granted(changed) == states[-1]
 
 
