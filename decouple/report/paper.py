@@ -104,6 +104,10 @@ def differences(config: RunConfig, results: Results) -> list[str]:
         found.append("only the mutation noise is smoothed (the paper can be read as smoothing the whole map)")
     if config.learn.live.weight:
         found.append("live search at every step of learning (paper: none)")
+    if config.learn.heads:
+        found.append("heads at the earlier blocks, which judge a live search there (paper: none)")
+    if config.learn.similarity or config.search.similarity:
+        found.append("similarity as a second term of the fitness (paper: none)")
     if config.rounds.count:
         found.append("further rounds of search and learning (paper: none)")
     if config.network.statistics != "batch":
