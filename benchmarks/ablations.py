@@ -105,7 +105,7 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
         "es, live, radius 1": Row(base, {**LIVE, "live": LiveConfig(radius=1.0)}),
         "es, live, full weight of the stored targets": Row(base, {**LIVE, "target_weight": 1.0}),
         "live, no weight of the stored targets": Row(base, {**LIVE, "target_weight": 0.0}),
-        "random (no selection), live": Row(replace(base, algorithm="random"), LIVE),
+        "random search, live": Row(replace(base, algorithm="random"), LIVE),
         "es, all blocks, all supervised": Row(every, {"supervise": "all"}),
         "es, all blocks, block 0 not supervised": Row(every, {"supervise": "skip-first"}),
         "es, all blocks, the last supervised": Row(every),
@@ -123,7 +123,7 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
         "paper, noise smoothed, all supervised": Row(genetic, {"supervise": "all"}),
         "paper, noise smoothed, the last supervised": Row(genetic),
         "paper, map smoothed, the last supervised": Row(replace(genetic, paper=replace(paper, smoothing="map"))),
-        "random (no selection)": Row(replace(base, algorithm="random")),
+        "random search": Row(replace(base, algorithm="random")),
         "gradient (oracle)": Row(replace(base, algorithm="gradient")),
     }
 

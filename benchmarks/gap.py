@@ -36,10 +36,7 @@ from benchmarks.common import label
 from benchmarks.gap_cases import CASES, Case, twin
 from benchmarks.receipt import FIGURES, write_receipt, write_table, written
 from benchmarks.rows import against, opened, summary, trained
-from decouple.config import (
-    RunConfig,
-    TuneConfig,
-)
+from decouple.config import RunConfig, TuneConfig
 from decouple.errors import ConfigError
 from decouple.files import read_json
 from decouple.pipeline import RunDirectory

@@ -16,7 +16,7 @@ from decouple.config import LearnConfig, RunConfig
 from decouple.data import ImageData, Split
 from decouple.data.images import as_float
 from decouple.estimate.work import Work, counted, of_images
-from decouple.learn.objective import cross_entropy, regression
+from decouple.learn.objective import CrossEntropy, cross_entropy, regression
 from decouple.networks import Stages
 from decouple.networks.state import own_copy
 from decouple.q0.trajectories import ChainObjective, gradient_steps
@@ -27,7 +27,7 @@ from decouple.tasks import ImageTask
 from decouple.torch_state import device_of
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import Loop
-from decouple.training.objectives import Objective
+from decouple.training.objectives import Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
 from decouple.training.stream import Batch, ImageLoader
 
@@ -155,7 +155,7 @@ class Searching:
 
 @dataclass(frozen=True)
 class _Zeros:
-    """Targets of these shapes, for a step that is only counted."""
+    """Targets of these shapes, for a step that is only counted or timed."""
 
     shapes: Sequence[tuple[int, ...]]
     first_searched: int = 0
@@ -200,21 +200,27 @@ def _step(network: Stages, objective: Objective, data: ImageData, images: int) -
 
 def training_seconds(config: RunConfig, networks: dict[int, Stages], data: ImageData, images: int) -> tuple[float, float]:
     """As `training_work`, on the networks' device."""
-    own = config.network.groups
-    each = {groups: _time_step(config, network, data) for groups, network in networks.items()}
+    own = networks[config.network.groups]
+    targets = _Zeros(own.shapes(data.image_shape))
+
+    def timed(network: Stages, objective: Objective) -> float:
+        return _time_step(config, network, data, objective) * images
+
+    learned = learned_epochs(config) * timed(own, regression(targets, config.learn, len(own) - 1))
+    learned += config.sgd.epochs * sum(timed(networks[groups], cross_entropy(config.sgd)) for groups in config.baselines)
     teaching = 1 + (1 / 3 if config.q0.alpha else 0)
     epochs = trajectories(config) * config.q0.epochs_before(config.q0.cycles) * teaching
-    learned = learned_epochs(config) * each[own] + config.sgd.epochs * sum(each[groups] for groups in config.baselines)
-    return learned * images, epochs * each[own] * images
+    return learned, epochs * timed(own, CrossEntropy())
 
 
-def _time_step(config: RunConfig, network: Stages, data: ImageData) -> float:
+def _time_step(config: RunConfig, network: Stages, data: ImageData, objective: Objective) -> float:
     """Seconds that a training step takes for one image."""
     train = data.train.subset(torch.arange(min(config.learn.batch, 64)) % len(data.train))
     optimizer = make_optimizer(network, config.learn, batch=len(train))
     batches = epoch_batches(len(train), len(train), seed=0, epoch=0)
-    loop = Loop(network, optimizer, cross_entropy(config.sgd), config.learn.clip, config.precision)
-    loader = ImageLoader(network, train, augmentation=config.learn.augment, precision=config.precision, seed=0)
+    loop = Loop(network, optimizer, objective, config.learn.clip, config.precision)
+    fetch = fetch_of(objective, device_of(network))
+    loader = ImageLoader(network, train, fetch, augmentation=config.learn.augment, precision=config.precision, seed=0)
 
     def step() -> None:
         loop.epoch(loader, batches, before_step=lambda number: None, seed=0, what="calibration")

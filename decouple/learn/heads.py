@@ -60,12 +60,11 @@ class Heads:
         self._heads[name] = head.learned(seen, batch)
         if self.search is None:
             return functional.cross_entropy(head(features), batch.labels)
-        better = seen + self._search(name).displacement(head, seen, batch)
+        better = seen + self._search(name, self.search).displacement(head, seen, batch)
         return (features - better).square().sum(1).mean() / 2
 
-    def _search(self, name: str) -> LiveSearch:
-        assert self.search is not None
-        return self._searches.setdefault(name, LiveSearch(self.search, stream=name))
+    def _search(self, name: str, config: LiveConfig) -> LiveSearch:
+        return self._searches.setdefault(name, LiveSearch(config, stream=name))
 
     def memory(self) -> dict[str, Tensor]:
         """What the heads and their searches have learned, for a checkpoint."""
@@ -77,7 +76,7 @@ class Heads:
         self._heads = {name: value for name, value in memory.items() if re.fullmatch(r"head \d+", name)}
         if self.search is not None:
             for name in {*self._searches, *self._heads}:
-                self._search(name).guides = memory.get(f"{name} guides")
+                self._search(name, self.search).guides = memory.get(f"{name} guides")
 
 
 def check_heads(weight: float, blocks: int) -> None:

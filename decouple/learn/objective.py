@@ -17,7 +17,7 @@ from decouple.data.images import Split
 from decouple.errors import ConfigError, NetworkError
 from decouple.fitness import Candidates, Peers, Terms, fitness, networks_in, terms_of
 from decouple.formats import plural
-from decouple.learn.heads import Heads
+from decouple.learn.heads import Heads, check_heads
 from decouple.learn.live import LiveSearch
 from decouple.networks.stages import Stages, apply_stage
 from decouple.training.stream import Batch, Rows
@@ -164,9 +164,10 @@ class Regression:
 
 def regression(targets: Targets, config: LearnConfig, blocks: int, terms: Terms = ()) -> Regression:
     """The objective that `config` asks for, of a network with so many blocks before the logits; `terms`: further ones of live
-    search. Raises ConfigError: no block has a target, or one that should have was not evolved."""
+    search. Raises ConfigError: no block has a target or is there for a head, or one that should have a target was not evolved."""
     skip = blocks_without_target(config.supervise, blocks, targets.first_searched)
     live = LiveSearch(config.live, (*terms_of(config), *terms)) if config.live.weight else None
+    check_heads(config.heads, blocks)
     heads = Heads(config.heads * config.live.weight, config.live) if config.heads else None
     return Regression(targets, config.kl_weight, skip, config.target_weight, live, config.norm, heads)
 

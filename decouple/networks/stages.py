@@ -223,7 +223,7 @@ class Stages(nn.Module):
         """The shapes at every search point, once it is clear that the network fits images and labels.
 
         Raises:
-            NetworkError: it does not take such images, or does not end in one logit a class.
+            NetworkError: it does not take such images, or does not end in one logit a class: in probabilities, say.
         """
         points = self._trial(image_shape)
         shapes = [tuple(values.shape[1:]) for values in points]
@@ -244,8 +244,8 @@ class Stages(nn.Module):
             and torch.allclose(answer.sum(1), answer.new_ones(2), atol=1e-5)
         ):
             raise NetworkError(
-                f"the network gives probabilities at '{self.names[-1]}': expected logits, from which losses make probabilities "
-                "themselves; leave out its softmax"
+                f"the network gives probabilities at '{self.names[-1]}', positive numbers whose sum is 1: expected logits, from which "
+                "losses make probabilities themselves; leave out its softmax"
             )
         return shapes
 

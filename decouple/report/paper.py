@@ -108,6 +108,9 @@ def differences(config: RunConfig, results: Results) -> list[str]:
         found.append("heads at the earlier blocks, which judge a live search there (paper: none)")
     if config.learn.similarity or config.search.similarity:
         found.append("similarity as a second term of the fitness (paper: none)")
+    if config.sgd.similarity or config.sgd.heads:
+        terms = [name for name, weight in (("similarity", config.sgd.similarity), ("heads", config.sgd.heads)) if weight]
+        found.append(f"{' and '.join(terms)} in the loss of SGD (paper: cross-entropy alone)")
     if config.rounds.count:
         found.append("further rounds of search and learning (paper: none)")
     if config.network.statistics != "batch":

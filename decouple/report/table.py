@@ -187,20 +187,21 @@ class Table(Written):
 
     def __str__(self) -> str:
         """Of groups that differ in many settings, these are listed below the table, not in columns of it."""
-        groups: list[dict[str, Any]] = []
+        groups: list[Mapping[str, Any]] = []
         for row in self.rows:
             if row.settings not in groups:
-                groups.append(dict(row.settings))
-        if len(groups[0]) <= COLUMNS:
+                groups.append(row.settings)
+        settings = max((len(group) for group in groups), default=0)
+        if settings <= COLUMNS:
             return super().__str__()
         head, rows = self.cells()
-        numbers = [str(1 + groups.index(dict(row.settings))) for row in self.rows]
-        rows = [[number, *cells[len(groups[0]) :]] for number, cells in zip(numbers, rows, strict=True)]
+        numbers = [str(1 + groups.index(row.settings)) for row in self.rows]
+        rows = [[number, *cells[settings:]] for number, cells in zip(numbers, rows, strict=True)]
         notes = [
             f"runs {number}: {', '.join(f'{name} = {_flat(value)}' for name, value in group.items())}"
             for number, group in enumerate(groups, 1)
         ]
-        return "\n".join([_aligned(["runs", *head[len(groups[0]) :]], rows), "", *notes])
+        return "\n".join([_aligned(["runs", *head[settings:]], rows), "", *notes])
 
     def latex(self) -> str:
         """As a LaTeX tabular, with the rules of booktabs."""

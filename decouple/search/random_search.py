@@ -35,8 +35,8 @@ class RandomSearch(EsAlgorithm):
 
     label: ClassVar[str] = "random search (a reference, not a method)"
     note: ClassVar[str] = (
-        "The search was a reference, not a method: random search scores as many candidates and learns nothing from their "
-        "fitness. What follows from its targets is what comes of the learning alone."
+        "The search was a reference, not a method: random search keeps the best of as many candidates, all drawn around the "
+        "network’s own activations. What another search adds to its targets is what that search learns from fitnesses."
     )
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> RandomState:

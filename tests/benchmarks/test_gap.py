@@ -60,14 +60,17 @@ def test_a_term_is_tuned_with_its_twin_beside_it(tmp_path: Path) -> None:
         data=DataConfig(train=60, validation=60),
         network=NetworkConfig(width=8, groups=1),
     )
-    names = (gap.twin("searched, es, live, similarity"), "searched, es, live, similarity")
+    both = ("searched, es, live, similarity", "searched, es, live, similarity, heads")
+    names = tuple(name for row in both for name in (gap.twin(row), row))
     arguments = gap.Arguments(out=tmp_path, case="tiny", rows=names, seeds=(0, 1), device="cpu")
     figures = gap.measure(arguments, gap.replace(small, config=config, tuned_on=60, trials=3))
-    for name, setting in zip(names, ("sgd.similarity", "learn.similarity"), strict=True):
+    for name, method in zip(names, ("sgd", "learn") * 2, strict=True):
+        setting = f"{method}.similarity"
         row = figures["rows"][name]
         assert [len(trial) for trial in row["trials"]] == [4] * 3, "three settings are tuned by as many trials"
         assert {trial[setting] for trial in row["trials"]} <= {3.0, 10.0, 30.0}
         assert row["chosen"][setting] in (3.0, 10.0, 30.0)
+        assert row["chosen"].get(f"{method}.heads") == (gap_cases.HEADS if "heads" in name else None)
     figures["rows"]["SGD"]["chosen"] |= {"sgd.lr": 0.3}
     (tmp_path / "gap-other.json").write_text(json.dumps({"figures": figures}))
     elsewhere = gap.replace(arguments, settings_of="other", figures=tmp_path, rows=())
@@ -76,12 +79,13 @@ def test_a_term_is_tuned_with_its_twin_beside_it(tmp_path: Path) -> None:
     assert rows["SGD"]["trials"] == [], "and nothing here"
     with pytest.raises(ConfigError, match="has no row 'SGD'; measure that case first"):
         gap.choice(gap.replace(elsewhere, settings_of="no such case"), small, "SGD")
-    twin, ours = (figures["rows"][name] for name in names)
+    twin, ours = (figures["rows"][name] for name in names[:2])
     gains = [100 * (a["test"] - b["test"]) for a, b in zip(ours["seeds"], twin["seeds"], strict=True)]
     found = figures["against_twin"][names[1]]
     assert found["mean"] == pytest.approx(sum(gains) / 2)
     assert found["high"] - found["low"] == pytest.approx(12.706 * abs(gains[0] - gains[1]), rel=1e-3), "Student's, of two"
-    assert names[1] in gap.as_markdown(figures).splitlines()[-1]
+    assert names[1] in gap.as_markdown(figures).splitlines()[-3]
+    assert f"{names[3]}, against {names[2]}" in gap.as_markdown(figures).splitlines()[-1]
 
 
 def test_three_seeds_decide_among_finalists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

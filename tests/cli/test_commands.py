@@ -21,19 +21,8 @@ from decouple.settings import from_builtins
 TINY_OF_ANY = [
     *("--data.train", "60", "--data.validation", "40", "--data.prior", "40", "--data.test", "60"),
     *("--search.es.population", "4", "--search.es.generations", "2", "--search.batch", "30", "--learn.epochs", "2"),
-    *(
-        "--sgd.epochs",
-        "2",
-        "--compare.images",
-        "20",
-        "--compare.records",
-        "2",
-        "--q0.cycles",
-        "2",
-        "--q0.epochs",
-        "1",
-        "--quiet",
-    ),
+    *("--sgd.epochs", "2", "--compare.images", "20", "--compare.records", "2", "--q0.cycles", "2", "--q0.epochs", "1"),
+    "--quiet",
 ]
 TINY = [*TINY_OF_ANY, "--network.width", "8", "--sgd.groups", "1"]
 

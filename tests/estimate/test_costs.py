@@ -1,6 +1,7 @@
 """What is counted on a few images is what the whole computation does."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +10,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from decouple.config import EsConfig, LearnConfig, NetworkConfig, Q0Config, RunConfig, SearchConfig, SgdConfig
 from decouple.data import ImageData
 from decouple.errors import ConfigError
-from decouple.estimate import GPUS, Gpu, Work, estimate
+from decouple.estimate import GPUS, Gpu, Work, estimate, stages
 from decouple.estimate.gpus import LAUNCH, REACHED, STREAMED, named
-from decouple.estimate.stages import Searching, training_work
+from decouple.estimate.stages import Searching, training_seconds, training_work
 from decouple.estimate.work import counted, of_images
-from decouple.learn.objective import CrossEntropy
-from decouple.networks import Stages
+from decouple.learn.objective import CrossEntropy, Regression
+from decouple.networks import Stages, paper_network
 from decouple.search import EvolutionStrategy, Judge, search_batch, search_points
 from decouple.training.stream import Batch
 
@@ -61,6 +62,37 @@ def test_a_training_is_counted_as_it_is_done(network: Stages, data: ImageData) -
     assert baseline.moved == pytest.approx(6 * step.moved, rel=0.02)
     assert 6 * step.kernels <= baseline.kernels <= 6 * (step.kernels + 40)
     assert q0.flops == pytest.approx(2 * 4 * 6 * step.flops, rel=1e-6), "two trajectories of two cycles of two epochs"
+
+
+def test_each_training_is_timed_by_its_own_loss(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in the place of seconds: learning's heads and live search, the baseline's terms, and q0's plain steps."""
+    network = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=0)
+    timed: list[Any] = []
+
+    def second(config: RunConfig, network: Stages, data: ImageData, objective: Any) -> float:
+        timed.append(objective)
+        return 1.0
+
+    monkeypatch.setattr(stages, "_time_step", second)
+    config = replace(CONFIG, learn=replace(CONFIG.learn, heads=0.5), sgd=replace(CONFIG.sgd, similarity=2.0))
+    learned, q0 = training_seconds(config, {1: network}, data, 72)
+    assert learned == 72 * (2 * 3 + 2), "two solutions for three epochs, and the baseline for two"
+    assert q0 == 72 * 2 * 4
+    learning, baseline, plain = timed
+    assert isinstance(learning, Regression)
+    assert learning.heads is not None
+    assert learning.live is not None
+    assert [weight for weight, _ in baseline.terms] == [2.0]
+    assert plain == CrossEntropy()
+
+
+def test_heads_are_a_part_of_the_step_that_is_timed(data: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = paper_network(data.train.images, 3, NetworkConfig(width=8), groups=1, seed=0)
+    monkeypatch.setattr(stages, "_seconds", lambda run, device: counted(run).flops)
+    steps = [replace(CONFIG, learn=replace(CONFIG.learn, heads=heads)) for heads in (0.0, 0.5)]
+    without, with_heads = (training_seconds(config, {1: network}, data, 72) for config in steps)
+    assert with_heads[0] > without[0], "learning"
+    assert with_heads[1] == without[1], "q0"
 
 
 def test_what_images_share_is_counted_once() -> None:

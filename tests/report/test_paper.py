@@ -52,6 +52,15 @@ def test_another_network_is_named_beside_what_the_settings_say_of_it() -> None:
     assert not any("channels" in line or "ConvGroups" in line for line in found)
 
 
+def test_terms_beside_the_papers_losses_are_named() -> None:
+    results, config = made_up(data="mnist")[0], preset("mnist-small")
+    assert not any("SGD" in line for line in paper.differences(config, results))
+    both = replace(config, sgd=replace(config.sgd, similarity=3.0, heads=0.3))
+    assert "similarity and heads in the loss of SGD (paper: cross-entropy alone)" in paper.differences(both, results)
+    searched = replace(config, learn=replace(config.learn, similarity=3.0, heads=0.3))
+    assert sum("similarity" in line or "heads" in line for line in paper.differences(searched, results)) == 2
+
+
 def test_the_papers_own_settings_differ_in_little() -> None:
     results, _ = made_up(data="cifar100")
     results = type(results)(**{f: getattr(results, f) for f in results.__struct_fields__} | {"images": {"train": 46_000}})

@@ -86,6 +86,10 @@ def test_many_settings_are_listed_below_what_is_printed() -> None:
     ]
 
 
+def test_a_table_without_rows_is_its_head() -> None:
+    assert str(replace(make_table(_runs()), rows=[])).split()[:2] == ["method", "n"]
+
+
 def test_runs_that_make_no_table_are_named() -> None:
     with pytest.raises(DataError, match="run 1 and run 1 have the same settings and seed 1: give each run once"):
         make_table([*_runs(), _runs()[1]])

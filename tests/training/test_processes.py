@@ -13,15 +13,16 @@ import torch.multiprocessing as mp
 from torch import Tensor, distributed, nn
 
 from decouple.cli import run_command
-from decouple.config import LearnConfig, LiveConfig, NetworkConfig
+from decouple.config import LearnConfig, LiveConfig, NetworkConfig, SgdConfig
 from decouple.data import ImageData, Split
 from decouple.errors import ConfigError, WorkerError
 from decouple.files import load_tensors, save_tensors
 from decouple.learn import Checkpoint, Fit, Watch, fit
-from decouple.learn.objective import regression
+from decouple.learn.objective import cross_entropy, regression
 from decouple.networks import Stages, paper_network
 from decouple.training import processes
 from decouple.training.augment import augment
+from decouple.training.objectives import Objective
 from decouple.training.processes import process_group
 
 VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE")
@@ -201,6 +202,7 @@ def test_the_long_patience_begins_when_all_are_there(launched, monkeypatch: pyte
 
 CONFIG = LearnConfig(epochs=3, batch=25, lr=0.05, augment="flip-crop", clip=0.5, live=LiveConfig(weight=0))
 LIVE = replace(CONFIG, live=LiveConfig(), heads=0.5)
+SGD = SgdConfig(heads=0.5)
 
 
 @dataclass
@@ -233,12 +235,14 @@ def _train(folder: Path, kind: str, checkpoint: Checkpoint | None = None) -> tup
         network = Stages.from_sequential(plain, ["1", "3"])
     stream = torch.Generator().manual_seed(0)
     targets = _Targets([torch.randn(71, *shape, generator=stream) for shape in network.shapes((1, 8, 8))])
+    searched = regression(targets, config, len(network) - 1)
+    objective: Objective = cross_entropy(SGD) if kind == "sgd" else searched
     seen: list[int] = []
     found = fit(
         network,
         train,
         validation,
-        regression(targets, config, len(network) - 1),
+        objective,
         config,
         seed=1,
         checkpoint=checkpoint,
@@ -247,7 +251,7 @@ def _train(folder: Path, kind: str, checkpoint: Checkpoint | None = None) -> tup
     return network, found, seen
 
 
-KINDS = ("paper", "plain", "live")
+KINDS = ("paper", "plain", "live", "sgd")
 
 
 def _process(rank: int, port: int, folder: Path) -> None:

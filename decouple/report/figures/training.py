@@ -17,7 +17,7 @@ from decouple.results import Curves, Results
 NAMED = 6
 """Networks up to which each is named; more are drawn as two families."""
 
-LOSSES = {"search": "regression loss, searched", "sgd": "cross-entropy (nats), SGD"}
+LOSSES = {"search": "training loss, searched", "sgd": "training loss (nats), SGD"}
 
 
 @style.styled
