@@ -29,7 +29,7 @@ from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, key, label
 from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
 from decouple import device as devices
-from decouple.analysis import disagreement, solution_diversity
+from decouple.analysis import disagreement, fit_temperature, solution_diversity, tempered
 from decouple.config import DataConfig, EsConfig, LearnConfig, NetworkConfig, SearchConfig, SgdConfig
 from decouple.data import ImageData, load_data
 from decouple.learn import learn_targets, train_sgd
@@ -131,16 +131,21 @@ class Seed:
         return [self.network(1000 + self.seed * self.size.solutions + number) for number in range(self.size.solutions)]
 
     def answers(self, networks: Sequence[Stages]) -> dict[str, float]:
-        """Of members and of their ensemble, on test."""
-        labels = self.data.test.labels
-        says = torch.stack([logits(network, self.data.test).cpu().float().log_softmax(1) for network in networks])
+        """Of members and of their ensemble, on test; the ensemble's NLL also with a temperature that validation images fit."""
+        validation, labels = self.data.validation, self.data.test.labels
+        held, says = (
+            torch.stack([logits(network, part).cpu().double().log_softmax(1) for network in networks])
+            for part in (validation, self.data.test)
+        )
         together = says.exp().mean(0).log()
+        temperature = fit_temperature(held.exp().mean(0), validation.labels)
         pairs = [disagreement(a, b).double().mean() for a, b in itertools.combinations(says.argmax(2), 2)]
         return {
             "member": float((says.argmax(2) == labels).double().mean()),
             "ensemble": float((together.argmax(1) == labels).double().mean()),
             "member_nll": float(torch.stack([functional.nll_loss(each, labels) for each in says]).mean()),
             "nll": float(functional.nll_loss(together, labels)),
+            "nll_calibrated": float(functional.nll_loss(tempered(together.exp(), temperature).log(), labels)),
             "disagreement": float(sum(pairs)) / max(1, len(pairs)),
         }
 
@@ -219,7 +224,10 @@ def as_markdown(entries: Sequence[dict[str, Any]]) -> str:
         "| data | solutions | N_eff, targets | N_eff, displacements | solved (%) | cross-entropy (nats) | seconds |",
         "|---" * 7 + "|",
     ]
-    networks = ["| data | networks | member (%) | ensemble (%) | ensemble's NLL | disagreement (%) |", "|---" * 6 + "|"]
+    networks = [
+        "| data | networks | member (%) | ensemble (%) | its NLL | calibrated | disagreement (%) |",
+        "|---" * 7 + "|",
+    ]
     for entry in entries:
         data = f"{entry['data']}, {entry['images']}"
         for name, row in entry["rows"].items():
@@ -230,7 +238,8 @@ def as_markdown(entries: Sequence[dict[str, Any]]) -> str:
             learned = {"SGD": row} if name == "SGD" else {f"{name}, {mode}": row[mode] for mode in ("live", "stored")}
             for of_networks, figures in learned.items():
                 cells = [written(figures[field], factor=100) for field in ("member", "ensemble")]
-                cells += [written(figures["nll"], 3), written(figures["disagreement"], factor=100)]
+                cells += [written(figures[field], 3) for field in ("nll", "nll_calibrated")]
+                cells.append(written(figures["disagreement"], factor=100))
                 networks.append(f"| {data} | {of_networks} | {' | '.join(cells)} |")
     return "\n".join([*searches, "", *networks]) + "\n"
 

@@ -15,7 +15,11 @@ def test_solutions_with_a_part_each_differ_more(tmp_path: Path) -> None:
     one, each = (solutions.measure_searched(of_seed, parts) for parts in solutions.SPACES.values())
     assert 1 <= one["targets"] < each["targets"] <= 3
     assert one["displacements"] < each["displacements"]
-    assert {"member", "ensemble", "member_nll", "nll", "disagreement"} == set(each["live"]) == set(each["stored"])
+    assert (
+        {"member", "ensemble", "member_nll", "nll", "nll_calibrated", "disagreement"}
+        == set(each["live"])
+        == set(each["stored"])
+    )
 
 
 def test_it_goes_on_where_it_was_and_leaves_a_table(
