@@ -5,16 +5,23 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-def lenet(num_classes: int, in_chans: int) -> nn.Module:
-    """Convolutions and linear layers without normalisation."""
+def lenet(num_classes: int, in_chans: int, norm: bool = False) -> nn.Module:
+    """Convolutions and linear layers; `norm`: what the last layer sees has a mean of 0 and a deviation of 1 for each image, as the
+    searched targets have."""
     maps = [nn.Conv2d(in_chans, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
     maps += [nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
-    return nn.Sequential(*maps, nn.Linear(1568, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, num_classes))
+    hidden = [nn.Linear(1568, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU()]
+    return nn.Sequential(*maps, *hidden, *_unit(64, norm), nn.Linear(64, num_classes))
 
 
-def mlp(num_classes: int, in_chans: int) -> nn.Module:
+def mlp(num_classes: int, in_chans: int, norm: bool = False) -> nn.Module:
+    """Two hidden layers; `norm`: see `lenet`."""
     hidden = [nn.Linear(784 * in_chans, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
-    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(256, num_classes))
+    return nn.Sequential(nn.Flatten(), *hidden, *_unit(256, norm), nn.Linear(256, num_classes))
+
+
+def _unit(features: int, norm: bool) -> list[nn.Module]:
+    return [nn.LayerNorm(features, elementwise_affine=False)] if norm else []
 
 
 class _Block(nn.Module):
