@@ -101,7 +101,7 @@ def digest_of(name: str) -> str | None:
     return own_code.digest_of(name, "search.algorithm", partial(load, name))
 
 
-class About(NamedTuple):
+class Description(NamedTuple):
     """What a report says of an algorithm; fields as in `Algorithm`."""
 
     label: str
@@ -109,17 +109,17 @@ class About(NamedTuple):
     backpropagates: bool = False
 
 
-def about(name: str) -> About:
+def about(name: str) -> Description:
     """Of the algorithm with this name; code is not loaded for it."""
     where, _, kind = name.rpartition(":")
     if is_code(name):
-        return About(f"{kind} of {Path(where).name}")
+        return Description(f"{kind} of {Path(where).name}")
     if name.startswith(EVOTORCH):
-        return About(f"EvoTorch’s {kind}, for each image by itself")
+        return Description(f"EvoTorch’s {kind}, for each image by itself")
     if name not in names():  # registered where the run was made
-        return About(name)
+        return Description(name)
     found = load(name)
-    return About(found.label or found.__name__, found.note, found.backpropagates)
+    return Description(found.label or found.__name__, found.note, found.backpropagates)
 
 
 @cache

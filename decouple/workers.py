@@ -39,7 +39,7 @@ _LOG = logging.getLogger("decouple")
 
 
 @dataclass(frozen=True)
-class Part:
+class WorkerShare:
     """What a worker takes of the machines."""
 
     threads: int
@@ -133,7 +133,7 @@ def _work(
     shared: Any,
     device: str,
     arguments: tuple[Any, ...],
-    part: Part,
+    part: WorkerShare,
     dtype: torch.dtype,
     versions: dict[str, str],
     argv: list[str],
@@ -243,7 +243,7 @@ def _handlers_kept() -> Iterator[None]:
             signal.raise_signal(signal.SIGTERM)
 
 
-def _part(ray: Any, workers: int, device: str, started: bool) -> Part:
+def _part(ray: Any, workers: int, device: str, started: bool) -> WorkerShare:
     """What each of so many workers at once takes; `started`: Ray's processes are ours."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cuda" and gpus == 0:
@@ -253,9 +253,9 @@ def _part(ray: Any, workers: int, device: str, started: bool) -> Part:
     # Ray rounds to four digits, and must not round up.
     resources = {"num_gpus": 10_000 // together / 10_000} if device == "cuda" else {}
     if started:
-        return Part(threads_of(workers), memory, {"num_cpus": 1, **resources})
+        return WorkerShare(threads_of(workers), memory, {"num_cpus": 1, **resources})
     cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     if max(cores, default=0) < 1:
         raise ConfigError("the Ray cluster has no CPU to work with")
     threads = min(torch.get_num_threads(), max(1, sum(cores) // workers), max(cores))
-    return Part(threads, memory, {"num_cpus": threads, **resources})
+    return WorkerShare(threads, memory, {"num_cpus": threads, **resources})

@@ -9,7 +9,7 @@ import torch
 from decouple import device as devices, workers
 from decouple.errors import ConfigError
 
-PART = workers.Part(threads=1, memory=0.3, resources={})
+PART = workers.WorkerShare(threads=1, memory=0.3, resources={})
 
 
 def _computed(shared: float, device: str, power: int) -> torch.Tensor:
@@ -45,7 +45,7 @@ def test_workers_divide_a_gpu_and_its_memory(gpus: int, number: int) -> None:
 
 
 def test_without_a_gpu_there_is_nothing_to_divide() -> None:
-    assert workers._part(_Ray(0), 3, "cpu", started=False) == workers.Part(1, 0.3, {"num_cpus": 1})
+    assert workers._part(_Ray(0), 3, "cpu", started=False) == workers.WorkerShare(1, 0.3, {"num_cpus": 1})
     with pytest.raises(ConfigError, match="the Ray cluster has no GPU; give device cpu"):
         workers._part(_Ray(0), 3, "cuda", started=True)
 

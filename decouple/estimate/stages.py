@@ -39,7 +39,7 @@ SAMPLE_VALUES = 2**24
 UPDATE = Work(kernels=20)
 """Of a step, beside the loss and its gradient: making the batch, clipping, the optimiser."""
 
-Run = Callable[[], object]
+Computation = Callable[[], object]
 
 
 def learnings(config: RunConfig) -> list[LearnConfig]:
@@ -126,7 +126,7 @@ class Searching:
         data: ImageData,
         number: int,
         dtype: torch.dtype,
-        measure: Callable[[Run], Any],
+        measure: Callable[[Computation], Any],
     ) -> Any:
         """What `measure` gives for the search of that many images: of few generations at each point, and what each further one
         adds, scaled to all of them."""
@@ -228,7 +228,7 @@ def _time_step(config: RunConfig, network: Stages, data: ImageData, objective: O
     return _seconds(step, device_of(network)) / len(train)
 
 
-def _seconds(run: Run, device: torch.device, *, repeats: int = 3) -> float:
+def _seconds(run: Computation, device: torch.device, *, repeats: int = 3) -> float:
     """Median time of a run, after a warm-up."""
     times = []
     for _ in range(repeats + 1):

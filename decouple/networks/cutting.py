@@ -25,7 +25,7 @@ from decouple.errors import NetworkError, did_you_mean, first_line
 from decouple.torch_state import in_mode, plain_torch, switches
 
 
-class Part(nn.Module):
+class CutStage(nn.Module):
     """What lies between two search points of a module that was cut. It follows its own `training` flag.
 
     Parameters and submodules are those of the module, under the same names.
@@ -56,7 +56,7 @@ class Part(nn.Module):
             exec(code.src, scope)
             self._forward[mode] = scope["forward"]
 
-    def train(self, mode: bool = True) -> Part:
+    def train(self, mode: bool = True) -> CutStage:
         """As on the module."""
         super().train(mode)
         for path in self.unmoved[mode]:
@@ -66,7 +66,7 @@ class Part(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         return self._forward[self.training](self, values)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Part:
+    def __deepcopy__(self, memo: dict[int, Any]) -> CutStage:
         """A copy with parameters of its own; the code is shared."""
         part = type(self).__new__(type(self))
         memo[id(self)] = part
@@ -82,7 +82,7 @@ class Part(nn.Module):
         self._compile()
 
 
-def cut(module: nn.Module, points: Sequence[str]) -> list[Part]:
+def cut(module: nn.Module, points: Sequence[str]) -> list[CutStage]:
     """The parts of `module` between the outputs of the layers called `points`.
 
     A cut is possible where one value carries everything that later layers need. The parts share the module's
@@ -102,7 +102,7 @@ def cut(module: nn.Module, points: Sequence[str]) -> list[Part]:
         traces = {mode: trace(module, mode) for mode in (True, False)}
         graphs = [_graphs(trace, points) for trace in traces.values()]
         unmoved = {mode: trace.unmoved for mode, trace in traces.items()}
-        return [Part(module, dict(zip(traces, each, strict=True)), unmoved) for each in zip(*graphs, strict=True)]
+        return [CutStage(module, dict(zip(traces, each, strict=True)), unmoved) for each in zip(*graphs, strict=True)]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from decouple.errors import NetworkError, did_you_mean
-from decouple.networks.cutting import Part
+from decouple.networks.cutting import CutStage
 from decouple.networks.stages import Stages
 
 
@@ -65,7 +65,7 @@ def _named(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Modul
         if isinstance(module, Stages):
             points |= {_join(short[path], name): stage for name, stage in zip(module.names, module, strict=True)}
             for part in module.modules():
-                if isinstance(part, Part):
+                if isinstance(part, CutStage):
                     called = [str(node.target) for node in part.graphs[False].nodes if node.op == "call_module"]
                     traced |= {_join(short[path], target): part.get_submodule(target) for target in called}
     modules = {short[path]: module for path, module in reversed(paths.items())} | paths | {"": unwrapped(network)}

@@ -56,7 +56,7 @@ def base_of(config: RunConfig, digest: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sitting:
+class AnyRun:
     """A run directory at work, on images or on text."""
 
     directory: RunDirectory
@@ -105,7 +105,7 @@ class Sitting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Sitting):
+class Run(AnyRun):
     """A run on images. Build with `open_run`."""
 
     config: RunConfig

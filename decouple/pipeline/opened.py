@@ -31,10 +31,10 @@ from decouple.search.solutions import shards_of
 from decouple.search.store import TargetStore
 from decouple.trajectories import Recording
 
-Part = TypeVar("Part")
+T = TypeVar("T")
 
 
-class Parts(Mapping[str, Part]):
+class Parts(Mapping[str, T]):
     """Parts of a run by name, each loaded when it is asked for, and then kept.
 
     Args:
@@ -47,11 +47,11 @@ class Parts(Mapping[str, Part]):
     (search-0 (sgd-1: not there yet), 3)
     """
 
-    def __init__(self, load: Mapping[str, Callable[[], Part]], missing: list[str], command: str) -> None:
+    def __init__(self, load: Mapping[str, Callable[[], T]], missing: list[str], command: str) -> None:
         self._load, self._missing, self._command = dict(load), missing, command
-        self._kept: dict[str, Part] = {}
+        self._kept: dict[str, T] = {}
 
-    def __getitem__(self, name: str) -> Part:
+    def __getitem__(self, name: str) -> T:
         """Raises RunDirectoryError of a part that is not there yet, KeyError of one that the run does not have."""
         if name in self._missing:
             raise RunDirectoryError(f"{name} is not there yet; make it with '{self._command}'")
@@ -177,7 +177,7 @@ class OpenedRun:
             self._command("report"),
         )
 
-    def _parts(self, there: Callable[[Trained], bool], load: Callable[[Trained], Part]) -> Parts[Part]:
+    def _parts(self, there: Callable[[Trained], bool], load: Callable[[Trained], T]) -> Parts[T]:
         networks = networks_of(self._images)
         found = {each.name: partial(load, each) for each in networks if there(each)}
         return Parts(found, [each.name for each in networks if each.name not in found], self._command("learn"))

@@ -18,7 +18,7 @@ from decouple.data.images import in_unit_scale
 from decouple.files import read_json, save_tensors, try_tensors
 from decouple.networks import Stages
 from decouple.networks.build import build_network
-from decouple.pipeline.context import Run, Sitting
+from decouple.pipeline.context import AnyRun, Run
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
 from decouple.progress import Progress
@@ -38,7 +38,7 @@ from decouple.tasks.base import HELD_OUT
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PopulationResults:
     """What a population gave."""
 
     results: Q0Results
@@ -53,7 +53,7 @@ class Evaluation:
 class Population:
     """A run's population, trained or to be trained, on any task."""
 
-    run: Sitting
+    run: AnyRun
     task: Task
     identity: str
     """Of its snapshots: fingerprint of all that they depend on."""
@@ -74,7 +74,7 @@ class Population:
             for trajectory in range(self.trajectories)
         ]
 
-    def results(self) -> Evaluation | None:
+    def results(self) -> PopulationResults | None:
         """Train, fit the prior, evaluate; nothing is done twice. None in all processes but the first."""
         with self.run.timed("q0", self.identity):
             self.train()
@@ -123,7 +123,7 @@ class Population:
         save_tensors(path, found, {}, unit=unit)
         return found
 
-    def evaluate(self) -> Evaluation | None:
+    def evaluate(self) -> PopulationResults | None:
         """The prior on the prior part, and every figure on the test part; the processes share the members."""
         run, config, task = self.run, self.run.config.q0, self.task
         snapshots = [snapshot for own in self.snapshots for snapshot in own]
@@ -170,7 +170,7 @@ class Population:
         )
         steps = self.trajectories * gradient_steps(config, task.examples)
         by_size = {way: [of_size[way] for of_size in sizes] for way in sizes[0] if way != "single"}
-        return Evaluation(results, by_size, self._calibration(mixed), steps)
+        return PopulationResults(results, by_size, self._calibration(mixed), steps)
 
     def _nlls(
         self, truths: Tensor, ways: Sequence[Chosen], mixed: Iterable[Tensor], temperatures: Sequence[float], part: str

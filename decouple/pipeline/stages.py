@@ -11,7 +11,7 @@ from decouple.files import write_json
 from decouple.pipeline.comparing import Compared, compare
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained, learn, learn_results, networks_of
-from decouple.pipeline.population import Evaluation, image_population
+from decouple.pipeline.population import PopulationResults, image_population
 from decouple.pipeline.searching import search, search_results
 from decouple.pipeline.summary import learning_summary, population_summary, summary
 from decouple.results import Accuracies, Cost, Curves, Results
@@ -58,7 +58,7 @@ def run_stages(run: Run, last: str = "report") -> str:
 
 
 def _record(
-    run: Run, stores: list[TargetStore], networks: list[Trained], compared: Compared, population: Evaluation
+    run: Run, stores: list[TargetStore], networks: list[Trained], compared: Compared, population: PopulationResults
 ) -> None:
     """Write results.json and curves.json."""
     searched, diversity, search_curves = search_results(run, stores)

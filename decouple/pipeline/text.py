@@ -13,7 +13,7 @@ from decouple.config import TextConfig
 from decouple.errors import expect
 from decouple.files import write_json
 from decouple.loggers import LoggerLike, check_logger
-from decouple.pipeline.context import Sitting, check_data, logging_to
+from decouple.pipeline.context import AnyRun, check_data, logging_to
 from decouple.pipeline.directory import RunDirectory, SharedDirectory
 from decouple.pipeline.population import Population
 from decouple.progress import Progress
@@ -30,7 +30,7 @@ from decouple.training.processes import process_group
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextRun(Sitting):
+class TextRun(AnyRun):
     """A run on text."""
 
     config: TextConfig

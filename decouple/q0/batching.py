@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from decouple.errors import first_line
 from decouple.files import sharing
-from decouple.q0.structure import Watch, first_difference
+from decouple.q0.structure import ChangeDetector, first_difference
 
 BORROWED = threading.RLock()
 """To be held around a batch's methods: meanwhile its first member computes with weights that are not its own."""
@@ -25,7 +25,7 @@ class NotBatchableError(Exception):
     """Networks that must be computed one by one; says why."""
 
 
-class Batch:
+class StackedNetworks:
     """Networks in eval mode that differ only in the values of their weights, run as one: the first one's code on stacked weights.
 
     The networks' own tensors become views of the stacks, so a weight that changes in place, by whatever way, changes here. Raises
@@ -53,7 +53,7 @@ class Batch:
         self._places = [tensor.data_ptr() for tensor in self._flat]
         numbers = {id(tensor): number for number, tensor in enumerate(self._tensors[0])}
         self._slots = [(table, name, tensor, numbers[id(tensor)]) for table, name, tensor in _slots_of(self._member)]
-        self._watch = Watch(members)
+        self._watch = ChangeDetector(members)
         self._unfused = False
         self.is_proven = False
 

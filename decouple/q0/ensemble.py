@@ -18,7 +18,7 @@ from decouple.errors import DataError, NetworkError, first_line
 from decouple.formats import html_table, plural
 from decouple.networks.state import own_copy
 from decouple.q0.architecture import Architecture, ImageArchitecture
-from decouple.q0.batching import BORROWED, Batch
+from decouple.q0.batching import BORROWED, StackedNetworks
 from decouple.q0.members import about, check_members, common, give_scale, read_members, write_members
 from decouple.q0.prior import select_members
 from decouple.q0.structure import first_difference
@@ -26,7 +26,7 @@ from decouple.tensors import as_tensor
 
 _LOG = logging.getLogger("decouple")
 
-Evaluation = Literal["batched", "loop"]
+EvaluationMode = Literal["batched", "loop"]
 
 
 class Ensemble(nn.Module):
@@ -65,7 +65,7 @@ class Ensemble(nn.Module):
         temperature: float = 1.0,
         architecture: Architecture | None = None,
         classes: Sequence[str] = (),
-        evaluation: Evaluation | None = None,
+        evaluation: EvaluationMode | None = None,
     ) -> None:
         super().__init__()
         check_members(members)
@@ -84,9 +84,9 @@ class Ensemble(nn.Module):
         self.classes = tuple(classes) or common(members, "classes") or ()
         """Name of each class; empty: not known."""
         convolves = any(isinstance(layer, nn.modules.conv._ConvNd) for layer in self.members.modules())
-        self.evaluation: Evaluation = evaluation or ("loop" if convolves else "batched")
+        self.evaluation: EvaluationMode = evaluation or ("loop" if convolves else "batched")
         """May be changed. "batched" becomes "loop", which is logged, where members cannot be computed in one call."""
-        self._batch: Batch | None = None
+        self._batch: StackedNetworks | None = None
         self._has_warned = False
         self.eval()
 
@@ -141,7 +141,7 @@ class Ensemble(nn.Module):
         with BORROWED:
             try:
                 if self._batch is None or not self._batch.holds():
-                    self._batch = Batch(list(self.members))
+                    self._batch = StackedNetworks(list(self.members))
                 if not self._batch.is_proven:
                     with torch.no_grad():
                         expected = self._one_by_one(images)

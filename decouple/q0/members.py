@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from decouple.errors import ConfigError, DamagedFileError, NetworkError
 from decouple.files import load_record, load_tensors, save_record, save_tensors, try_record, unit_of
-from decouple.networks.cutting import Part
+from decouple.networks.cutting import CutStage
 from decouple.networks.stages import Stages
 from decouple.networks.state import check_values, load_state, own_copy, state_of
 from decouple.q0.architecture import Architecture, ImageArchitecture, architecture_from
@@ -159,7 +159,7 @@ def _plain_names(network: nn.Module) -> dict[str, str]:
             first, _, inner = rest.partition(".")
             if isinstance(stage, nn.Sequential):
                 names[name] = f"{before + list(dict(stage.named_children())).index(first)}.{inner}"
-            elif isinstance(stage, Part):
+            elif isinstance(stage, CutStage):
                 names[name] = rest
         before += len(stage) if isinstance(stage, nn.Sequential) else 0
     return names

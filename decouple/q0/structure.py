@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule
 from torch.nn.utils.parametrize import is_parametrized
 
-from decouple.networks.cutting import Part
+from decouple.networks.cutting import CutStage
 from decouple.networks.stages import Stages
 
 SIMPLE = (type(None), bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device, torch.layout)
@@ -34,7 +34,7 @@ STAGES = OWN | {"unit_scale", "classes"}
 """Those of a cut network that are no part of the computation."""
 PART = OWN | {"graphs", "_forward"}
 """Those of a part of a cut network that its code is made from, or made of."""
-KNOWN = {GraphModule: GRAPH, Part: PART, Stages: STAGES}
+KNOWN = {GraphModule: GRAPH, CutStage: PART, Stages: STAGES}
 DEPTH = 16
 """Of containers in containers, which may hold themselves."""
 
@@ -47,14 +47,14 @@ class Fact(NamedTuple):
     proof: object
 
 
-class Difference(NamedTuple):
+class Mismatch(NamedTuple):
     """Where networks are not the same computation, or cannot be seen to be."""
 
     text: str
     certain: bool
 
 
-def first_difference(networks: Sequence[nn.Module], *, certain: bool = False) -> Difference | None:
+def first_difference(networks: Sequence[nn.Module], *, certain: bool = False) -> Mismatch | None:
     """The first thing but for the values of weights in which `networks` differ from the first of them.
 
     >>> first_difference([nn.LayerNorm(4), nn.LayerNorm(4), nn.LayerNorm(4, eps=1.0)]).text
@@ -72,10 +72,10 @@ def first_difference(networks: Sequence[nn.Module], *, certain: bool = False) ->
             one, other = reference.get(name, nothing), facts.get(name, nothing)
             if one.text != other.text:
                 where = f"'{name}' is " if name else ""
-                return Difference(f"{where}{_cut(one.text)} in member 0 and {_cut(other.text)} in member {number}", True)
+                return Mismatch(f"{where}{_cut(one.text)} in member 0 and {_cut(other.text)} in member {number}", True)
             if one.proof != other.proof:
                 what = f"'{name}' ({_cut(one.text)})" if name else _cut(one.text)
-                doubt = doubt or Difference(f"{what} may differ between members", False)
+                doubt = doubt or Mismatch(f"{what} may differ between members", False)
     return None if certain else doubt
 
 
@@ -121,7 +121,7 @@ def facts_of(network: nn.Module, *, values: bool = False) -> dict[str, Fact]:
     return facts
 
 
-class Watch:
+class ChangeDetector:
     """Notices when something that `facts_of` describes has changed, or a weight is another tensor, in little time."""
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:

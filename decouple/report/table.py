@@ -237,7 +237,7 @@ def read_table(folders: Sequence[Path | str] | Path | str) -> Table:
         DamagedFileError: a file of a run is damaged.
         DataError: see `make_table`.
     """
-    runs: list[Run] = []
+    runs: list[FinishedRun] = []
     for folder in _expanded(folders):
         inputs = read_inputs(folder)
         runs.append((str(folder), inputs.config, inputs.results))
@@ -255,11 +255,11 @@ def _expanded(folders: Sequence[Path | str] | Path | str) -> list[Path]:
     return found
 
 
-Run = tuple[str, RunConfig | TextConfig, Results | TextResults]
+FinishedRun = tuple[str, RunConfig | TextConfig, Results | TextResults]
 """A name for messages, the settings, and what came of them."""
 
 
-def make_table(runs: Iterable[Run]) -> Table:
+def make_table(runs: Iterable[FinishedRun]) -> Table:
     """Runs grouped by the settings in which they differ, the seed left out. Raises DataError: no runs, runs on images and
     on text together, or two runs of equal settings and seed."""
     runs = list(runs)
@@ -268,7 +268,7 @@ def make_table(runs: Iterable[Run]) -> Table:
         raise DataError(f"a table needs runs of one kind, on images or on text, not {names or 'none'}")
     flat = [{name: value for name, value in flattened(config).items() if name not in UNNAMED} for _, config, _ in runs]
     varied = [name for name in flat[0] if any(each[name] != flat[0][name] for each in flat)]
-    groups: dict[str, dict[int, Run]] = {}
+    groups: dict[str, dict[int, FinishedRun]] = {}
     settings = {}
     for run, values in zip(runs, flat, strict=True):
         named = {name: values[name] for name in varied}
@@ -283,7 +283,7 @@ def make_table(runs: Iterable[Run]) -> Table:
     return Table(rows, SGD if isinstance(runs[0][2], Results) else SINGLE)
 
 
-def _rows(settings: Mapping[str, Any], group: Mapping[int, Run]) -> list[TableRow]:
+def _rows(settings: Mapping[str, Any], group: Mapping[int, FinishedRun]) -> list[TableRow]:
     by_seed = {seed: _outcomes(config, results) for seed, (_, config, results) in group.items()}
     methods = list(next(iter(by_seed.values())))
     columns = {method: {seed: outcomes[method] for seed, outcomes in by_seed.items()} for method in methods}

@@ -29,8 +29,8 @@ from decouple.networks.state import state_of
 from decouple.search.algorithm import Algorithm, SearchPoint, chosen, points_of
 from decouple.search.engine import NEEDED, Budget
 from decouple.search.judge import Judge
+from decouple.search.shards import Execution, Plan, ShardGroup
 from decouple.search.store import Shard, TargetStore
-from decouple.search.tasks import Execution, Plan, Task
 from decouple.seeds import derive, generator
 from decouple.settings import fingerprint
 from decouple.tensors import whole_number
@@ -177,7 +177,7 @@ def search_solutions(
     return [TargetStore(of_solution) for of_solution in shards]
 
 
-def _missing(shards: list[list[Shard]], whole: list[list[bool]], seeds: list[int], joined: int) -> list[Task]:
+def _missing(shards: list[list[Shard]], whole: list[list[bool]], seeds: list[int], joined: int) -> list[ShardGroup]:
     """What is to be searched, of the shards of every solution, so many together.
 
     Which shards are searched together does not depend on what is there: rounding would tell.
@@ -187,7 +187,7 @@ def _missing(shards: list[list[Shard]], whole: list[list[bool]], seeds: list[int
         for first in range(0, len(of_solution), joined):
             together = slice(first, first + joined)
             if not all(whole[solution][together]):
-                missing.append(Task(tuple(of_solution[together]), solution, derive(seeds[solution], first)))
+                missing.append(ShardGroup(tuple(of_solution[together]), solution, derive(seeds[solution], first)))
     return missing
 
 
@@ -228,12 +228,12 @@ def _plan(
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)
 
 
-def _search_missing(plan: Plan, missing: list[Task], split: Split, execution: Execution, image_bytes: int) -> None:
+def _search_missing(plan: Plan, missing: list[ShardGroup], split: Split, execution: Execution, image_bytes: int) -> None:
     """Search the batches that are not there, and write each as it comes."""
     logger, solutions = Loggers(execution.logger), len(plan.algorithms)
     total = solutions * len(split)
 
-    def keep(task: Task, contents: list[bytes]) -> None:
+    def keep(task: ShardGroup, contents: list[bytes]) -> None:
         for shard, of_shard in zip(task.shards, contents, strict=True):
             write_bytes(shard.path, of_shard)
             if execution.logger is not None:

@@ -9,18 +9,18 @@ from dataclasses import replace
 
 from decouple.data.images import Split
 from decouple.own_code import FROM_FILE
-from decouple.search.tasks import Execution, Plan, Task
+from decouple.search.shards import Execution, Plan, ShardGroup
 from decouple.torch_state import device_of
 from decouple.workers import Job, distribute, prepare
 
 __all__ = ["distribute_search", "prepare"]
 
-Keep = Callable[[Task, list[bytes]], None]
+Keep = Callable[[ShardGroup, list[bytes]], None]
 """What is done with the contents of a task's files, in this process."""
 
 
 def distribute_search(
-    plan: Plan, tasks: Sequence[Task], split: Split, keep: Keep, *, execution: Execution, result_bytes: int
+    plan: Plan, tasks: Sequence[ShardGroup], split: Split, keep: Keep, *, execution: Execution, result_bytes: int
 ) -> None:
     """Search every task, and `keep` each here as it comes; `decouple.workers.distribute` says what it raises."""
     from ray import cloudpickle
@@ -34,7 +34,7 @@ def distribute_search(
         judge.network.cpu()
         plan = replace(plan, judge=judge)
 
-    def job(task: Task) -> Job:
+    def job(task: ShardGroup) -> Job:
         def kept(contents: list[bytes]) -> tuple[Job, ...]:
             keep(task, contents)
             return ()
@@ -54,7 +54,7 @@ def distribute_search(
     )
 
 
-def _search(plan: Plan, device: str, task: Task, images: Split) -> list[bytes]:
+def _search(plan: Plan, device: str, task: ShardGroup, images: Split) -> list[bytes]:
     """Runs in a worker."""
     plan.judge.network.to(device)
     return plan.search(task, images)

@@ -2,6 +2,6 @@
 
 from decouple.text.corpus import Corpus, load_corpus
 from decouple.text.gpt import Gpt
-from decouple.text.stream import Part, Stream
+from decouple.text.stream import Documents, TokenStream
 
-__all__ = ["Corpus", "Gpt", "Part", "Stream", "load_corpus"]
+__all__ = ["Corpus", "Documents", "Gpt", "TokenStream", "load_corpus"]

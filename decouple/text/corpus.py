@@ -22,7 +22,7 @@ from decouple.files import load_tensors, save_tensors, try_tensors
 from decouple.seeds import generator
 from decouple.settings import fingerprint
 from decouple.tasks.base import HELD_OUT
-from decouple.text.stream import Part
+from decouple.text.stream import Documents
 from decouple.text.tokenizer import tokenizer_of
 
 
@@ -30,10 +30,10 @@ from decouple.text.tokenizer import tokenizer_of
 class Corpus:
     """The parts of a text, none of which shares a document with another, and what their token ids mean."""
 
-    train: Part
-    validation: Part
-    prior: Part
-    test: Part
+    train: Documents
+    validation: Documents
+    prior: Documents
+    test: Documents
     vocabulary: int
     """V, number of token ids."""
     digest: str
@@ -75,7 +75,7 @@ def kept_corpus(digest: str, folder: Path) -> Corpus:
     for name, size in meta["bytes"].items():
         documents = tensors[name].numpy()
         starts = bounds[documents]
-        parts[name] = Part(tokens, starts, bounds[documents + 1] - starts, meta["end"], size)
+        parts[name] = Documents(tokens, starts, bounds[documents + 1] - starts, meta["end"], size)
     return Corpus(**parts, vocabulary=meta["vocabulary"], digest=digest, notes=())
 
 

@@ -15,7 +15,7 @@ from decouple.tasks.distill import IGNORED
 
 
 @dataclass(frozen=True)
-class Part:
+class Documents:
     """The documents of one part, in a token file that others share."""
 
     tokens: NDArray[np.integer]
@@ -37,21 +37,21 @@ class Part:
         """Rows of `context` tokens that the part makes; the last is filled up with what does not count."""
         return -(-len(self) // context)
 
-    def stream(self, *, seed: int | None = None, epoch: int = 0) -> Stream:
+    def stream(self, *, seed: int | None = None, epoch: int = 0) -> TokenStream:
         """Its documents as a stream: shuffled, as (seed, epoch) decide; without a seed in the order of the text."""
         if seed is None:
-            return Stream(self, np.arange(len(self.lengths)))
-        return Stream(self, torch.randperm(len(self.lengths), generator=generator(seed, "documents", epoch)).numpy())
+            return TokenStream(self, np.arange(len(self.lengths)))
+        return TokenStream(self, torch.randperm(len(self.lengths), generator=generator(seed, "documents", epoch)).numpy())
 
     def bits_per_byte(self, nll: float) -> float:
         """`nll` (nats a token, mean over the part) as bits for each byte of the text."""
         return nll * len(self) / self.bytes / math.log(2)
 
 
-class Stream:
+class TokenStream:
     """An end mark, and the documents in `order`, each with its own end mark behind it."""
 
-    def __init__(self, part: Part, order: NDArray[np.int64]) -> None:
+    def __init__(self, part: Documents, order: NDArray[np.int64]) -> None:
         self._part = part
         self._starts = part.starts[order]
         self._ends = np.cumsum(part.lengths[order])
@@ -63,7 +63,7 @@ class Stream:
         Every token of the part is a target once over all rows; beyond the last, targets are −100 (do not count).
 
         Args:
-            rows: (B,) int64, 0 … `Part.rows(context)` − 1.
+            rows: (B,) int64, 0 … `Documents.rows(context)` − 1.
             context: T.
         """
         places = rows.numpy()[:, None] * context + np.arange(context + 1) - 1

@@ -28,7 +28,7 @@ from decouple.networks.state import check_values
 from decouple.settings import fingerprint
 from decouple.tensors import as_tensor, digest_of, whole_number
 from decouple.torch_state import device_of, evaluated, generators_kept
-from decouple.trajectories.recording import About, Recording, record_path, recorded_steps
+from decouple.trajectories.recording import Header, Recording, record_path, recorded_steps
 
 BATCH = 500
 """Samples that go through the network together."""
@@ -112,7 +112,7 @@ class Recorder:
         self._at = at if at is None or isinstance(at, range) else {whole_number(step, "a step", least=0) for step in at}
         self._layers = named
         self._samples, self._known = _checked(samples, ids, labels)
-        self._about = About(
+        self._about = Header(
             name=name,
             kind=kind,
             layers=list(named),

@@ -31,7 +31,7 @@ def recorded_steps(folder: Path) -> list[tuple[int, Path]]:
 
 
 @dataclass(frozen=True)
-class About:
+class Header:
     """What every file of a recording says of it."""
 
     name: str
@@ -101,7 +101,7 @@ class Recording:
                 )
         tensors, meta = load_tensors(steps[-1][1], unit=f"{unit}/record-{steps[-1][0]}")
         try:
-            about = About(**{field.name: meta[field.name] for field in dataclasses.fields(About)})
+            about = Header(**{field.name: meta[field.name] for field in dataclasses.fields(Header)})
             architecture, ids = meta["architecture"], tensors["ids"].clone()
         except KeyError as error:
             raise DamagedFileError(f"{steps[-1][1]} is no file of a Recorder: it lacks {error}") from None

@@ -134,7 +134,7 @@ def test_what_is_not_there_is_named_before_compute(
     status: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("decouple.search.tasks.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
+    monkeypatch.setattr("decouple.search.shards.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
     if "mnist" in argv:
         monkeypatch.setattr("decouple.data.sources.load_data.__defaults__", None, raising=False)
         monkeypatch.setattr("urllib.request.urlopen", _offline)
@@ -472,7 +472,7 @@ def test_running_out_of_memory_says_what_to_lower(
     def allocate(*args: object, **kwargs: object) -> None:
         torch.empty(2**62, dtype=torch.uint8)
 
-    monkeypatch.setattr("decouple.search.tasks.search_batches", allocate)
+    monkeypatch.setattr("decouple.search.shards.search_batches", allocate)
     error = _error(capsys, "run", "digits", "--out", str(tmp_path / "run"), *TINY, status=1)
     assert "out of memory" in error
     assert "lower --search.batch" in error
@@ -482,7 +482,7 @@ def test_bugs_are_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("decouple.search.tasks.search_batches", fail)
+    monkeypatch.setattr("decouple.search.shards.search_batches", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         run_command(["run", "digits", "--out", str(tmp_path / "run"), *TINY])
 

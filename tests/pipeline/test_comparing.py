@@ -90,7 +90,7 @@ def test_other_images_and_other_mistakes_are_answered_in_a_line(
     for name, values in begun.items():  # of which nothing is done yet
         with RunDirectory.create(tmp_path / name, from_builtins(values, tiny), resume=False) as directory:
             directory.log("begun")
-    monkeypatch.setattr("decouple.search.tasks.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
+    monkeypatch.setattr("decouple.search.shards.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
     assert run_command(["compare", str(finished), str(tmp_path / "more"), "--quiet"]) == 1
     assert "'run' and 'more' cannot be compared: 20 samples against 24" in capsys.readouterr().err
     assert run_command(["compare", str(finished), str(tmp_path / "wide"), "--quiet"]) == 1

@@ -131,7 +131,7 @@ def test_a_finished_run_is_resumed_twice_without_work(
     tiny: RunConfig, finished: Path, stamps, no_report: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, expected = stamps(finished), (finished / "results.json").read_bytes()
-    monkeypatch.setattr("decouple.search.tasks.search_batches", lambda *a, **k: pytest.fail("searched again"))
+    monkeypatch.setattr("decouple.search.shards.search_batches", lambda *a, **k: pytest.fail("searched again"))
     monkeypatch.setattr("decouple.training.loop.Loop.epoch", lambda *a, **k: pytest.fail("trained again"))
     for _ in range(2):
         run(tiny, finished, resume=True)
@@ -212,7 +212,7 @@ def test_a_disk_that_is_too_small_is_named_before_the_search(
         free = 1000
 
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
-    monkeypatch.setattr("decouple.search.tasks.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
+    monkeypatch.setattr("decouple.search.shards.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
     with pytest.raises(
         RunDirectoryError, match=r"the targets need 0.0 GiB more, and .* search fewer solutions \(search.solutions\)"
     ):

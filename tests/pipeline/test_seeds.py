@@ -27,7 +27,7 @@ def test_each_seed_is_the_run_of_that_seed_and_is_not_run_twice(tiny: RunConfig,
 def test_every_folder_is_checked_before_the_first_run(
     tiny: RunConfig, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("decouple.search.tasks.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
+    monkeypatch.setattr("decouple.search.shards.search_batches", lambda *a, **k: pytest.fail("compute was spent"))
     with pytest.raises(RunDirectoryError, match="is a run, and not a folder for several"):
         run_seeds(tiny, [1], finished)
     finished.rename(tmp_path / "seed-2")

@@ -20,7 +20,7 @@ from torch.nn.utils import parametrizations
 
 from decouple.errors import NetworkError
 from decouple.networks import Stages
-from decouple.q0.batching import Batch, NotBatchableError
+from decouple.q0.batching import NotBatchableError, StackedNetworks
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.structure import first_difference, structure_text
 
@@ -539,7 +539,7 @@ def test_what_a_batch_refuses_is_named() -> None:
         ([Rnn().eval()], r"'rnn\._flat_weight\w+' .* may differ between members"),
     ):
         with pytest.raises(NotBatchableError, match=why):
-            Batch(members)
+            StackedNetworks(members)
 
 
 @pytest.mark.parametrize(

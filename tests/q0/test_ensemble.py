@@ -16,7 +16,7 @@ from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkErr
 from decouple.networks import Stages, paper_network
 from decouple.q0.architecture import ImageArchitecture
 from decouple.q0.compress import KnownAnswers, distill
-from decouple.q0.ensemble import Ensemble, Evaluation
+from decouple.q0.ensemble import Ensemble, EvaluationMode
 from decouple.q0.population import train_population
 from decouple.q0.trajectories import ChainObjective
 from decouple.tasks import ImageTask
@@ -319,7 +319,7 @@ def own_network(seed: int) -> Stages:
 @pytest.mark.parametrize("kind", ["own", "paper"])
 @pytest.mark.parametrize("evaluation", ["batched", "loop"])
 def test_an_ensemble_takes_the_images_that_its_members_were_trained_on(
-    data: ImageData, tmp_path: Path, kind: str, evaluation: Evaluation
+    data: ImageData, tmp_path: Path, kind: str, evaluation: EvaluationMode
 ) -> None:
     """uint8 in 0..255 and float in 0..1 are the same images; what is on another scale is refused, also after loading."""
     images = (data.train.images * 127).byte()

@@ -15,7 +15,7 @@ from decouple.data import ImageData
 from decouple.networks import Stages
 from decouple.search import Algorithm, Budget, EvolutionStrategy, Judge, PaperSearch, engine, solutions
 from decouple.search.random_search import RandomSearch
-from decouple.search.tasks import Plan
+from decouple.search.shards import Plan
 from tests.fake_cuda import CUDA, fake_cuda, no_waiting
 
 ES = EsConfig(population=6, generations={"blocks": 3, "logits": 2})

@@ -17,7 +17,7 @@ import torch
 
 from decouple.config import CorpusConfig
 from decouple.errors import ConfigError, DataError
-from decouple.text import Part, load_corpus
+from decouple.text import Documents, load_corpus
 from decouple.text.corpus import read_text
 from decouple.text.tokenizer import tokenizer_of
 
@@ -35,7 +35,7 @@ def text(tmp_path: Path) -> Path:
     return file
 
 
-def read(part: Part, *, seed: int | None = None, epoch: int = 0) -> list[bytes]:
+def read(part: Documents, *, seed: int | None = None, epoch: int = 0) -> list[bytes]:
     """The documents that the targets of an epoch hold, in their order."""
     _, targets = part.stream(seed=seed, epoch=epoch).batch(torch.arange(part.rows(CONTEXT)), CONTEXT)
     ids = [i for i in targets.flatten().tolist() if i != -100]

@@ -36,7 +36,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class Task:
+class ShardGroup:
     """Neighbouring shards that are searched together; not all of them are there yet."""
 
     shards: tuple[Shard, ...]
@@ -67,7 +67,7 @@ class Plan:
     points: str | tuple[str, ...]
     """What is evolved: `SearchConfig.points`."""
 
-    def search(self, task: Task, searched: Split) -> list[bytes]:
+    def search(self, task: ShardGroup, searched: Split) -> list[bytes]:
         """The contents of the task's files, for the images that its shards are of; on the judge's device. Raises
         NotFiniteError: the network's own output is not finite for some image."""
         device, first = device_of(self.judge.network), task.bounds[0]
