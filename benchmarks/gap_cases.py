@@ -88,14 +88,22 @@ def all_images(groups: int) -> Case:
 def own(network: str, **others: Any) -> Case:
     """A network that is not the paper's, on MNIST. Random search scores as many candidates as es, and keeps the best."""
     data, named = DataConfig(name="mnist", train=1000, validation=1000, prior=20), f"benchmarks.networks:{network}"
-    rows = {**OURS, "the default, targets of random search": {"search.algorithm": "random"}, **others.pop("rows", {})}
+    rows = {**OURS, "the default, targets of random search": {"search.algorithm": "random"}} | others.pop("rows", {})
     return case(data, ES, rows, tuned_on=1000, network=NetworkConfig(name=named), epochs=30, **others)
 
 
+def normalised(method: str) -> dict[str, Any]:
+    """Where the last layer sees, for each image, a mean of 0 and a deviation of 1: searched targets have these by themselves. Such
+    networks want smaller steps and more weight decay."""
+    grid = {"lr": (0.025, 0.05, 0.1, 0.2, 0.4, 0.8), "weight_decay": (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)}
+    return {"network.args": {"norm": True}, **{f"{method}.{name}": values for name, values in grid.items()}}
+
+
 NORMALISED: dict[str, dict[str, Any]] = {
-    name: {"network.args": {"norm": True}} for name in ("SGD, normalised", "with live search, normalised")
+    "stored targets only": STORED | {"learn.weight_decay": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)},
+    "SGD, normalised": normalised("sgd"),
+    "with live search, normalised": normalised("learn"),
 }
-"""Networks whose last layer sees, for each image, a mean of 0 and a deviation of 1: searched targets have these by themselves."""
 
 
 ADAM: dict[str, Any] = {

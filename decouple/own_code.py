@@ -14,9 +14,12 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
+
+import numpy as np
 
 from decouple.errors import ConfigError, did_you_mean, failure
 
@@ -81,8 +84,8 @@ def digest_of(name: str, setting: str, loader: Callable[[], Any] | None = None) 
 
 
 def behaviour(found: Any, seen: set[int] | None = None) -> list[Any]:
-    """What a function, or a class, of the user's own does, to tell when it changes: its bytecode and values, and those of the classes
-    that it is derived from, but decouple's, and of the functions that it calls in its own module.
+    """What a function, or a class, of the user's own does, to tell when it changes: its bytecode and values, those of the classes that
+    it is derived from, but decouple's, and what it uses of its own module: functions, classes, and values as they are now.
 
     Unlike source text it is always there, in a notebook too.
 
@@ -109,9 +112,35 @@ def behaviour(found: Any, seen: set[int] | None = None) -> list[Any]:
         own = [each for each in found.__mro__ if each.__module__.partition(".")[0] not in (__package__, "abc", "builtins")]
         told = [(name, value) for each in own for name, value in sorted(vars(each).items()) if name not in UNTOLD]
         return [[name, behaviour(value, seen)] for name, value in told]
-    named = [found.__globals__.get(name) for name in found.__code__.co_names]
-    called = [each for each in named if isinstance(each, FunctionType) and each.__module__ == found.__module__]
-    return [behaviour(found.__code__, seen), _written(found.__defaults__), *(behaviour(each, seen) for each in called)]
+    named = [found.__globals__[name] for name in _names(found.__code__) if name in found.__globals__]
+    inside = [_content(cell) for cell in found.__closure__ or ()]
+    used = [each for each in (*named, *inside) if _decides(each, found.__module__)]
+    defaults = [_written(found.__defaults__), _written(found.__kwdefaults__)]
+    return [behaviour(found.__code__, seen), *defaults, *(behaviour(each, seen) for each in used)]
+
+
+def _names(code: CodeType) -> list[str]:
+    """What code, and the functions that are defined in it, look up in their module."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return list(dict.fromkeys([*code.co_names, *(name for each in inner for name in _names(each))]))
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+
+
+def _decides(value: Any, module: str) -> bool:
+    """Whether what code does can change with the value, and the value tells: a function or class of its own module, or data."""
+    if isinstance(value, (FunctionType, type)):
+        return value.__module__ == module
+    return isinstance(value, DATA) or hasattr(value, "__array__") or is_dataclass(value)
+
+
+DATA = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
+"""Types of values whose text tells all of them."""
 
 
 UNTOLD = ("__doc__", "__module__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__", "_abc_impl")
@@ -120,6 +149,9 @@ UNTOLD = ("__doc__", "__module__", "__dict__", "__weakref__", "__firstlineno__",
 
 def _written(value: Any) -> str:
     """The same in every process: without places in memory, and sets in order."""
+    if hasattr(value, "__array__"):  # whose text leaves out what is in the middle
+        value = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        return f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()}"
     text = repr(sorted(map(repr, value))) if isinstance(value, (set, frozenset)) else repr(value)
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 

@@ -25,6 +25,7 @@ from decouple import device as devices
 from decouple._version import __version__
 from decouple.device import threads_of
 from decouple.errors import ConfigError, DecoupleError, WorkerError, first_line
+from decouple.own_code import FROM_FILE
 
 ATTEMPTS = 3
 """Workers that may die of one job before the work ends."""
@@ -95,6 +96,8 @@ def distribute(
         return _do_here(function, shared, jobs, device)
     device, waiting = torch.device(device).type, deque((job, 1) for job in jobs)
     with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
+        for module in [each for name, each in sys.modules.items() if name.startswith(FROM_FILE)]:
+            ray.cloudpickle.register_pickle_by_value(module)  # of the user's own, which workers cannot import
         part = _part(ray, workers, device, started)
         remote = ray.remote(max_retries=0, **part.resources)(_work)
         if device == "cuda" and torch.cuda.is_initialized():

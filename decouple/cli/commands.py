@@ -311,6 +311,7 @@ def _export(argv: list[str]) -> None:
                 members=options.members,
                 equal=options.equal,
                 distil=options.distill_epochs if options.distill else None,
+                device=options.device,
                 data_root=options.data_root,
                 named=named,
                 overwrite=options.overwrite,

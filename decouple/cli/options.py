@@ -173,6 +173,8 @@ class ExportOptions(Section):
     """Compress them into one network, trained on their probabilities with the run's q0 settings."""
     distill_epochs: Positive = 32
     """Epochs of the distillation."""
+    device: str = "auto"
+    """Where --distill computes: auto, cpu, cuda or cuda:n."""
     data_root: Path | None = None
     """Folder of the data sets, for --distill; default: the run's."""
     overwrite: bool = False

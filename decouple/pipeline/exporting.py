@@ -15,7 +15,7 @@ from decouple.networks import Stages
 from decouple.networks.build import build_module
 from decouple.pipeline.context import code_of
 from decouple.pipeline.directory import SharedDirectory
-from decouple.pipeline.opened import OpenedRun
+from decouple.pipeline.opened import OpenedRun, known_of
 from decouple.pipeline.population import compressed
 from decouple.q0.architecture import GptArchitecture, ImageArchitecture
 from decouple.q0.ensemble import Ensemble
@@ -34,6 +34,7 @@ def export_run(
     members: int | None = None,
     equal: bool = False,
     distil: int | None = None,
+    device: str = "auto",
     data_root: Path | None = None,
     named: Collection[str] = (),
     overwrite: bool = False,
@@ -48,7 +49,7 @@ def export_run(
         what: "ensemble", or the name of a network, such as search-0.
         members, equal: as in `Ensemble.load`.
         distil: compress the ensemble into one network, in so many epochs.
-        data_root: folder of the data, to distil.
+        device, data_root: where to distil, and the folder of the data.
         named: settings that name code and that the user has given; see `open_run`.
         overwrite: replace a file that is there.
 
@@ -62,15 +63,16 @@ def export_run(
     if what != ENSEMBLE:
         if run is None or members is not None or equal or distil is not None:
             raise ConfigError(f"--what {what} is one network of a run: --members, --equal and --distill go with an ensemble")
-        examples = _images(run.info.data["image_shape"], run.info.data["unit_scale"])
-        export(_network(run, what), path, examples, overwrite=overwrite)
+        network = _network(run, what)
+        export(network, path, _images_of(run), overwrite=overwrite)
         return f"{path}: {what}"
     ensemble = Ensemble.load(source, members, equal=equal) if run is None else run.ensemble(members, equal=equal)
     said, examples = f"{path}: {plural(len(ensemble.members), 'member')}", _examples(ensemble, run)
     if distil is not None:
         if run is None:
             raise ConfigError(f"--distill trains on the data of a run: give its directory, not {source}")
-        ensemble, said = compressed(source, ensemble, epochs=distil, data_root=data_root), f"{said} in one network"
+        ensemble = compressed(source, ensemble, epochs=distil, device=device, data_root=data_root)
+        said += " in one network"
     if path.suffix == ".safetensors" and len(ensemble.members) > 1:
         ensemble.save(path)
     else:
@@ -94,8 +96,8 @@ def _own(folder: Path, named: Collection[str]) -> nn.Module | None:
     code_of(directory, config, named)
     if not config.network.is_code:
         return None
-    known = directory.read_run()["data"]
-    classes, channels = len(known["classes"]), known["image_shape"][0]
+    info = OpenedRun(folder).info
+    classes, channels = len(known_of(folder, info, "classes")), known_of(folder, info, "image_shape")[0]
     return build_module(config.network.name, config.network.args, classes=classes, channels=channels, seed=0)
 
 
@@ -107,7 +109,11 @@ def _examples(ensemble: Ensemble, run: OpenedRun | None) -> Tensor:
         return torch.randint(ensemble.architecture.vocabulary, shape, generator=torch.Generator().manual_seed(0))
     if run is None:
         raise ConfigError("a file of networks of your own does not say what images they take: use decouple.export in Python")
-    return _images(run.info.data["image_shape"], run.info.data["unit_scale"])
+    return _images_of(run)
+
+
+def _images_of(run: OpenedRun) -> Tensor:
+    return _images(known_of(run.path, run.info, "image_shape"), run.info.data.get("unit_scale"))
 
 
 def _images(shape: tuple[int, ...], unit_scale: bool | None) -> Tensor:

@@ -140,6 +140,8 @@ def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | Non
     with run.timed("learn", fingerprint([(trained.name, trained.identity) for trained in networks])):
         for trained in networks:
             if _is_whole(run, trained):
+                if run.group.first:  # a run that was killed may have left them
+                    shutil.rmtree(_targets_of(trained), ignore_errors=True)
                 continue
             objective: Objective = cross_entropy(trained.settings)
             evaluations = 0

@@ -61,6 +61,10 @@ class Parts(Mapping[str, T]):
             self._kept[name] = self._load[name]()
         return self._kept[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The part, or `default` where it is not there."""
+        return default if name not in self._load else self[name]
+
     def __contains__(self, name: object) -> bool:
         return name in self._load
 
@@ -144,7 +148,7 @@ class OpenedRun:
     def targets(self) -> Parts[TargetStore]:
         """The targets of each searched solution, by the network that learns them first: search-0, search-1, …"""
         run = self._images
-        identity, split = search_identity(run), range(run.known("train"))
+        identity, split = search_identity(run), range(known_of(run.path, run.info, "train"))
         shards = {
             f"search-{solution}": shards_of(
                 split,
@@ -184,7 +188,11 @@ class OpenedRun:
 
     def _network(self, trained: Trained) -> Stages:
         run = self._images
-        shape, names, scale = tuple(run.known("image_shape")), tuple(run.known("classes")), run.known("unit_scale")
+        shape, names, scale = (
+            tuple(known_of(run.path, run.info, "image_shape")),
+            tuple(known_of(run.path, run.info, "classes")),
+            known_of(run.path, run.info, "unit_scale"),
+        )
         architecture = ImageArchitecture(run.config.network, trained.groups, shape, len(names), scale, names)
         network = architecture.build(self.network)
         load_state(network, load_tensors(trained.path, unit=trained.unit)[0])
@@ -224,6 +232,20 @@ class OpenedRun:
         return html_table([("run", str(self.path)), *self._about]) + results
 
 
+def known_of(path: Path, info: RunInfo, name: str) -> Any:
+    """What run.json holds of the data.
+
+    Raises:
+        RunDirectoryError: it does not hold that.
+    """
+    if name not in info.data:
+        raise RunDirectoryError(
+            f"{path / 'run.json'} does not hold data.{name}, by which parts of the run are found; "
+            f"'decouple report {shlex.quote(str(path))}' writes it again"
+        )
+    return info.data[name]
+
+
 @dataclass(frozen=True)
 class _Images:
     """Where the units of a run on images are, by what its folder holds of settings and data: see `Placed`."""
@@ -232,22 +254,9 @@ class _Images:
     config: RunConfig
     info: RunInfo
 
-    def known(self, name: str) -> Any:
-        """What run.json holds of the data.
-
-        Raises:
-            RunDirectoryError: it does not hold that.
-        """
-        if name not in self.info.data:
-            raise RunDirectoryError(
-                f"{self.path / 'run.json'} does not hold data.{name}, by which parts of the run are found; "
-                f"'decouple report {shlex.quote(str(self.path))}' writes it again"
-            )
-        return self.info.data[name]
-
     @property
     def base(self) -> str:
-        return base_of(self.config, self.known("digest"))
+        return base_of(self.config, known_of(self.path, self.info, "digest"))
 
     @property
     def algorithm_digest(self) -> str | None:

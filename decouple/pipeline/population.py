@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from decouple import device as devices
 from decouple.analysis import bootstrap_mean, tempered
 from decouple.config import NetworkConfig, RunConfig, TextConfig
 from decouple.data import ImageData, load_data
@@ -18,7 +19,7 @@ from decouple.data.images import in_unit_scale
 from decouple.files import read_json, save_tensors, try_tensors
 from decouple.networks import Stages
 from decouple.networks.build import build_network
-from decouple.pipeline.context import AnyRun, Run
+from decouple.pipeline.context import AnyRun, Run, check_data
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
 from decouple.progress import Progress
@@ -61,6 +62,8 @@ class Population:
     start: Callable[[int], nn.Module]
     """The network that a trajectory starts from."""
     architecture: Architecture
+    origin: Callable[[int], str] = lambda trajectory: ""
+    """Its name, where the trajectory's number does not tell: see `snapshots_of`."""
     stream: str = "q0"
     """Name of its random streams."""
     compile: bool = False
@@ -70,7 +73,14 @@ class Population:
         """Those of each trajectory."""
         folder, seed = self.run.folder("q0", self.identity), self.run.config.seed
         return [
-            snapshots_of(self.run.config.q0, folder, trajectory=trajectory, seed=seed, identity=self.identity)
+            snapshots_of(
+                self.run.config.q0,
+                folder,
+                trajectory=trajectory,
+                seed=seed,
+                identity=self.identity,
+                origin=self.origin(trajectory),
+            )
             for trajectory in range(self.trajectories)
         ]
 
@@ -255,12 +265,17 @@ def image_population(run: Run, networks: Sequence[Trained]) -> Population:
             return learned[trajectory % len(learned)].network(run)
         return task.build(derive(config.seed, "q0", "network", trajectory)).to(run.device)
 
+    def origin(trajectory: int) -> str:  # how many solutions there are decides which network a further trajectory shares
+        shared = config.q0.init == "searched" and trajectory >= len(learned)
+        return learned[trajectory % len(learned)].name if shared else ""
+
     return Population(
         run=run,
         task=task,
         identity=q0_identity(run, networks),
         trajectories=config.q0.trajectories or len(learned),
         start=start,
+        origin=origin,
         architecture=ImageArchitecture(
             config.network,
             config.network.groups,
@@ -289,8 +304,13 @@ def _new_member(images: Tensor, classes: int, settings: NetworkConfig, seed: int
     return build_network(settings, images, classes, groups=settings.groups, seed=seed)
 
 
-def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path | None = None) -> Ensemble:
-    """The ensemble of a run as one network, trained on the run's data with its q0 settings for so many epochs."""
+def compressed(
+    folder: Path, ensemble: Ensemble, *, epochs: int, device: str = "auto", data_root: Path | None = None
+) -> Ensemble:
+    """The ensemble of a run as one network, trained on the run's data with its q0 settings for so many epochs, on `device`.
+
+    Raises:
+        RunDirectoryError: the data are not those of the run."""
     config: RunConfig | TextConfig
     task: Task
     known = read_json(folder / "run.json").get("data", {})
@@ -302,7 +322,11 @@ def compressed(folder: Path, ensemble: Ensemble, *, epochs: int, data_root: Path
         task = TextTask(kept_corpus(known.get("digest", ""), folder / "q0"), config.network)
     else:
         config = SharedDirectory(folder).read_config()
-        task = image_task(config, load_data(config.data, data_root=data_root or known.get("root")))
-    seed = derive(config.seed, "q0", "compressed")
-    q0 = replace(config.q0, epochs=epochs)
-    return distill(ensemble, task.build(seed), task, q0, seed=seed, precision=config.precision, logger=Progress())
+        data = load_data(config.data, data_root=data_root or known.get("root"))
+        what = f"images than '{config.data.name}' holds"
+        check_data(SharedDirectory(folder), fingerprint(config.data), data.digest, what)
+        task = image_task(config, data)
+    seed, place = derive(config.seed, "q0", "compressed"), devices.resolve(device)
+    student, q0 = task.build(seed).to(place), replace(config.q0, epochs=epochs)
+    found = distill(ensemble.to(place), student, task, q0, seed=seed, precision=config.precision, logger=Progress())
+    return found.cpu()

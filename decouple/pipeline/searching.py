@@ -110,7 +110,7 @@ def search_results(run: Run, stores: list[TargetStore]) -> tuple[SearchResults, 
         displacement=dict(zip(names, mean["displacement"], strict=True)),
         cosine=dict(zip(names, mean["cosine"], strict=True)),
         failed_generations=sum(store.failed for store in stores),
-        evaluations_per_image=stores[0].evaluations,
+        evaluations_per_image=round(sum(store.evaluations for store in stores) / len(stores)),
         stop_reason=_stop_reason(stores),
     )
     by_solution = [store.curves() for store in stores]

@@ -203,7 +203,9 @@ def _plan(run: Run, trial: Trial) -> _Plan:
     own = replace(run, config=configured(run.config, trial.values))
     networks = networks_of(own)
     (trained,) = [network for network in networks if network.kind == ("sgd" if trial.method == "sgd" else "search")]
-    identity = q0_identity(own, networks) if trial.method == "q0" else trained.identity
+    identity = trained.identity
+    if trial.method == "q0":  # the prior decides no snapshot, but what the population of a trial reaches
+        identity = fingerprint(q0_identity(own, networks), own.config.q0.prior)
     return _Plan(trial.method, own.config, trained, run.folder("tune", identity), f"tune/{trial.method}/{identity}")
 
 

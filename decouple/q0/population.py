@@ -96,7 +96,8 @@ def _trained(chain: Chain, folder: Path, trajectory: int, seed: int, logger: Log
         new = chain.task.build(chain.seed)  # before anything is trained: a task may not know how
         known += [weights_digest(new), structure_text(new)]
     identity = fingerprint(*known)
-    snapshots = snapshots_of(config, folder / identity, trajectory=trajectory, seed=seed, identity=identity)
+    place = folder / f"{identity}-seed{seed}"
+    snapshots = snapshots_of(config, place, trajectory=trajectory, seed=seed, identity=identity)
 
     def log(cycle: int, epoch: int, loss: float) -> None:
         logger.log("q0", f"trajectory-{trajectory}", config.epochs_before(cycle) + epoch + 1, {"loss": loss})

@@ -232,14 +232,17 @@ def gradient_steps(config: Q0Config, images: int) -> int:
     )
 
 
-def snapshots_of(config: Q0Config, folder: Path, *, trajectory: int, seed: int, identity: str) -> list[Snapshot]:
-    """The snapshots that a trajectory consists of."""
+def snapshots_of(
+    config: Q0Config, folder: Path, *, trajectory: int, seed: int, identity: str, origin: str = ""
+) -> list[Snapshot]:
+    """The snapshots that a trajectory consists of; `origin`: the name of its start, where its number does not tell."""
+    name = f"trajectory-{trajectory}{origin and '-of-'}{origin}"
     return [
         Snapshot(
             trajectory,
             cycle,
-            Path(folder) / f"trajectory-{trajectory}" / f"cycle-{cycle:03d}.safetensors",
-            f"q0/{identity}/seed-{seed}/trajectory-{trajectory}/cycle-{cycle}",
+            Path(folder) / name / f"cycle-{cycle:03d}.safetensors",
+            f"q0/{identity}/seed-{seed}/{name}/cycle-{cycle}",
         )
         for cycle in range(config.cycles)
     ]

@@ -70,9 +70,7 @@ class EvolutionStrategy(CentredAlgorithm):
         return self._shares and self.shared_seed is not None
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> EsState:
-        center = operators.channels_last(start.float())
-        unit = self.config.moments == "unit" and point.kind != "logits"
-        center = operators.normalise(center, point) if unit else center
+        center = operators.begun(operators.channels_last(start), point, self.config.moments)
         scale = operators.noise_scale(center, point, self.config.scale)
         described = self._shares and scale.numel() == len(scale)
         return EsState(
@@ -80,7 +78,7 @@ class EvolutionStrategy(CentredAlgorithm):
             dtype=start.dtype,
             seed=derive(self.shared_seed, point.name) if self._shares and self.shared_seed is not None else seed,
             generation=0,
-            moments=None if unit else operators.moments(center, point),
+            moments=None if self.config.moments == "unit" else operators.moments(center, point),
             center=center,
             velocity=torch.zeros_like(center),
             scale=scale,

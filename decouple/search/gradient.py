@@ -18,7 +18,7 @@ class GradientState(NamedTuple):
     fitness: Fitness
     generation: int
     start: Tensor
-    """(B, …) float32, the network's own activations."""
+    """(B, …) float32, where the search begins."""
     center: Tensor
     rate: Tensor
     """(B,) factor of the step."""
@@ -47,7 +47,7 @@ class GradientAscent(EsAlgorithm):
     def init(
         self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness
     ) -> GradientState:
-        center = start.float()
+        center = operators.begun(start, point, self.config.moments)
         failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
         return GradientState(point, start.dtype, fitness, 0, center, center, torch.ones_like(failed), center, failed)
 

@@ -44,6 +44,11 @@ def normalise(values: Tensor, point: SearchPoint) -> Tensor:
     return unflat(torch.nn.functional.layer_norm(rows, rows.shape[-1:], eps=NORMALISE_EPS), point)
 
 
+def begun(start: Tensor, point: SearchPoint, moments: str) -> Tensor:
+    """Where a search begins, (B, …) float32: the network's own activations, normalised where `EsConfig.moments` is "unit"."""
+    return normalise(start.float(), point) if moments == "unit" and point.kind != "logits" else start.float()
+
+
 def moments(values: Tensor, point: SearchPoint) -> tuple[Tensor, Tensor]:
     """Mean and deviation over each sample, broadcastable to `values`; `Tensor.std` takes ten times as long on a CPU."""
     rows = flat(values, point)

@@ -1,4 +1,4 @@
-"""The floor: as many candidates as `es` scores, drawn without regard to any fitness."""
+"""The floor: about as many candidates as `es` scores, drawn without regard to any fitness."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RandomState(NamedTuple):
     seed: int
     generation: int
     start: Tensor
-    """(B, …) float32, the network's own activations."""
+    """(B, …) float32, where the search begins."""
     best: Tensor
     best_fitness: Tensor
 
@@ -41,7 +41,8 @@ class RandomSearch(EsAlgorithm):
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> RandomState:
         failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
-        return RandomState(point, start.dtype, seed, 0, start.float(), start.float(), failed)
+        begun = operators.begun(start, point, self.config.moments)
+        return RandomState(point, start.dtype, seed, 0, begun, begun, failed)
 
     def ask(self, state: RandomState) -> tuple[Tensor, RandomState]:
         config, point = self.config, state.point

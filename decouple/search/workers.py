@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from decouple.data.images import Split
-from decouple.own_code import FROM_FILE
 from decouple.search.shards import Execution, Plan, ShardGroup
 from decouple.torch_state import device_of
 from decouple.workers import Job, distribute, prepare
@@ -23,11 +21,6 @@ def distribute_search(
     plan: Plan, tasks: Sequence[ShardGroup], split: Split, keep: Keep, *, execution: Execution, result_bytes: int
 ) -> None:
     """Search every task, and `keep` each here as it comes; `decouple.workers.distribute` says what it raises."""
-    from ray import cloudpickle
-
-    for algorithm in plan.algorithms:
-        if (module := type(algorithm).__module__).startswith(FROM_FILE):  # workers cannot import it
-            cloudpickle.register_pickle_by_value(sys.modules[module])
     device = device_of(plan.judge.network).type
     if device != "cpu":
         judge = copy.deepcopy(plan.judge)

@@ -11,7 +11,7 @@ from torch.nn import functional
 from decouple import registry
 from decouple.config import EsConfig, PaperConfig, SearchConfig
 from decouple.search import EvolutionStrategy, PaperSearch, SearchPoint, operators
-from decouple.search.algorithm import Algorithm
+from decouple.search.algorithm import Algorithm, EsAlgorithm
 from decouple.search.evotorch_search import EvoTorchSearch
 from decouple.search.gradient import GradientAscent
 from decouple.search.random_search import RandomSearch
@@ -336,12 +336,28 @@ def test_random_search_draws_without_regard_to_fitness() -> None:
         one, other = algorithm.tell(one, candidates, fitness), algorithm.tell(other, same, -fitness)
         highest = torch.maximum(highest, fitness.amax(1))
     assert torch.equal(algorithm.best(one)[1], highest)
-    assert torch.equal(candidates[:, 0], _start(point))
+
+
+@pytest.mark.parametrize("algorithm", [EvolutionStrategy, RandomSearch, GradientAscent])
+@pytest.mark.parametrize("shape", ["map", "vector"])
+def test_references_search_within_the_same_moments_as_es(algorithm: type[EsAlgorithm], shape: str) -> None:
+    """Or what one gains over another would be what the mean and deviation of targets are worth."""
+    point = POINTS[shape]
+    start = 3 * _start(point) + 2
+    of_start = start.flatten(1).mean(1), start.flatten(1).std(1, correction=0)
+    for moments, wanted in {"unit": (torch.zeros(5), torch.ones(5)), "own": of_start}.items():
+        searcher = algorithm(replace(ES, moments=moments))
+        state = searcher.init(start, point, 7, None, lambda candidates: _fitness(candidates, _towards(point)))
+        for _ in range(3):
+            candidates, state = searcher.ask(state)
+            state = searcher.tell(state, candidates, _fitness(candidates, _towards(point)))
+        best = searcher.best(state)[0].flatten(1)
+        torch.testing.assert_close((best.mean(1), best.std(1, correction=0)), wanted, atol=2e-3, rtol=2e-3)
 
 
 def test_the_gradient_oracle_takes_the_step_of_a_plain_backward_pass_and_turns_back_when_it_fails() -> None:
     point, direction = POINTS["vector"], _towards(POINTS["vector"])
-    config = EsConfig(population=2, generations=9, step=0.1)
+    config = EsConfig(population=2, generations=9, step=0.1, moments="own")
     algorithm = GradientAscent(config)
     start = _start(point)
     state = algorithm.init(start, point, 0, None, lambda candidates: _fitness(candidates, direction))
