@@ -14,6 +14,7 @@ from decouple.analysis.calibration import BINS, SHOWN, confused, confusion, reli
 from decouple.data.images import ImageData, Split
 from decouple.errors import DataError, NotFiniteError, expect
 from decouple.formats import html_table, percent, percent_digits, plural
+from decouple.networks.stages import refuse_probabilities
 from decouple.results import Reliability
 from decouple.torch_state import evaluated
 from decouple.training.evaluate import Batches, answers
@@ -60,7 +61,7 @@ class Evaluation:
     def __repr__(self) -> str:
         """
         >>> import torch
-        >>> evaluate(nn.Flatten(), [(torch.eye(4)[:, None], torch.tensor([0, 1, 2, 2]))])
+        >>> evaluate(nn.Flatten(), [(3 * torch.eye(4)[:, None], torch.tensor([0, 1, 2, 2]))])
         Evaluation(4 images: accuracy 75.0 %, NLL 0.9937, ECE 0.2746, Brier 0.5172)
         """
         return f"Evaluation({plural(self.images, 'image')}: {', '.join(' '.join(row) for row in self.rows())})"
@@ -92,12 +93,13 @@ def evaluate(
 
     Raises:
         DataError: no images, something else than images and labels, or a label that the model has no logit for.
-        NetworkError: the model's answers are no logits (B, C).
+        NetworkError: the model's answers are no logits (B, C), but probabilities, say.
         NotFiniteError: an answer is NaN or infinite.
     """
     expect(model, nn.Module, "model")
     with evaluated(model):
         logits, labels = answers(model, data)
+    refuse_probabilities(logits, f"the {type(model).__name__}")
     count = logits.shape[1]
     known = next(
         (tuple(names) for names in (classes, getattr(data, "classes", ()), getattr(model, "classes", ())) if names), ()

@@ -13,8 +13,10 @@ follows its gradient, so that whatever a search gains by a term can be compared 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import ClassVar, TypeGuard
 
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from decouple.config.fitness import FitnessConfig
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, NotFiniteError
 from decouple.networks.factored import Factored, plain, through
 
 
@@ -101,19 +103,30 @@ def fitness(candidates: Candidates, terms: Terms = ()) -> Tensor:
     """log p(true class) + Σ weight · term, (B, P) float32.
 
     Raises:
-        ConfigError: a term gives something of another shape.
+        ConfigError: a term gives something of another shape, or its weight is no finite number.
+        NotFiniteError: on a CPU, a term is finite for no candidate. Elsewhere this would wait for the device: a search looks once.
     """
     found = log_likelihood(candidates.logits, candidates.labels)
     for weight, term in terms:
-        worth = term(candidates)
+        name, worth = getattr(term, "__name__", term), term(candidates)
+        if not isinstance(weight, Real) or not math.isfinite(weight):
+            raise ConfigError(f"the term {name} has the weight {weight!r}: expected a finite number")
         if not isinstance(worth, Tensor) or worth.shape != found.shape:
             given = tuple(worth.shape) if isinstance(worth, Tensor) else type(worth).__name__
             raise ConfigError(
-                f"the term {getattr(term, '__name__', term)} gives {given}: expected a tensor with a value for each candidate, "
+                f"the term {name} gives {given}: expected a tensor with a value for each candidate, "
                 f"(images, candidates) = {tuple(found.shape)}"
             )
+        if worth.device.type == "cpu":
+            check_some_finite(worth, f"the term {name}")
         found = found + weight * worth
     return found
+
+
+def check_some_finite(values: Tensor, what: str) -> None:
+    """Raise NotFiniteError if no value is finite: nothing could be searched, and the start would be taken for what was found."""
+    if not torch.isfinite(values).any():
+        raise NotFiniteError(f"{what} is NaN or infinite for every candidate: check what it computes")
 
 
 def couples(terms: Terms) -> bool:

@@ -78,9 +78,7 @@ def digest_of(name: str, setting: str, loader: Callable[[], Any] | None = None) 
     except (OSError, TypeError) as error:
         if where.endswith(".py"):
             raise ConfigError(f"{setting} = {name}: {where} cannot be read ({getattr(error, 'strerror', error)})") from None
-        raise ConfigError(
-            f"{setting} = {name}: there is no file to read that defines it, and so none to tell by when it changes"
-        ) from None
+        raise ConfigError(f"{setting} = {name}: no file defines it, so changes to it cannot be detected") from None
 
 
 def behaviour(found: Any, seen: set[int] | None = None) -> list[Any]:

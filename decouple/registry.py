@@ -47,8 +47,12 @@ def register(name: str, algorithm: type[Algorithm]) -> type[Algorithm]:
         ConfigError: the name is another algorithm's, or contains a colon; or this is no subclass of `Algorithm`.
     """
     _expect_algorithm(algorithm, name)
-    if ":" in name or (name in names() and _registered.get(name) is not algorithm):
-        raise ConfigError(f"the name '{name}' is taken, or has a colon: register {algorithm.__name__} under another name")
+    if ":" in name:
+        raise ConfigError(
+            f"the name '{name}' has a colon, as addresses of code have: register {algorithm.__name__} under another name"
+        )
+    if name in names() and _registered.get(name) is not algorithm:
+        raise ConfigError(f"the name '{name}' is taken: register {algorithm.__name__} under another name")
     _registered[name] = algorithm
     return algorithm
 

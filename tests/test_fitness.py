@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, NotFiniteError
 from decouple.fitness import (
     Agreement,
     Candidates,
@@ -222,3 +223,25 @@ def test_a_term_counts_as_one_that_looks_at_other_images_unless_it_says_no() -> 
     assert not couples([(1.0, alone)])
     assert not couples([])
     assert couples([(1.0, alone), (1.0, similarity)])
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), "a", None])
+def test_a_weight_that_is_no_number_is_named(weight: Any) -> None:
+    with pytest.raises(ConfigError, match=r"the term similarity has the weight .*: expected a finite number"):
+        fitness(_candidates(_described((6, 3, 2)).flatten(0, 1), (6, 3, 2)), [(weight, similarity)])
+
+
+def test_a_term_that_is_finite_for_no_candidate_is_named() -> None:
+    """What is not finite counts as failed, so that a search would keep its start, and live search would find nothing."""
+
+    def broken(candidates: Candidates) -> Tensor:
+        return candidates.log_probabilities().sum(2) * float("nan")
+
+    candidates = _candidates(_described((6, 3, 2)).flatten(0, 1), (6, 3, 2))
+    with pytest.raises(NotFiniteError, match=r"the term broken is NaN or infinite for every candidate"):
+        fitness(candidates, [(0.1, broken)])
+
+    def sometimes(candidates: Candidates) -> Tensor:
+        return candidates.log_probabilities().sum(2).index_fill(1, torch.tensor([0]), float("nan"))
+
+    assert fitness(candidates, [(0.1, sometimes)])[:, 1:].isfinite().all()

@@ -16,7 +16,7 @@ from decouple.analysis.calibration import check_probabilities, p_truth
 from decouple.tensors import as_tensor
 
 BOUNDS = 1 / 16, 16.0
-"""Of the inverse temperature."""
+"""Of the temperature, and so of its inverse."""
 
 
 def fit_temperature(probabilities: Tensor, labels: Tensor) -> float:
@@ -72,6 +72,11 @@ def _best(logs: Tensor, true: float) -> float:
 def _logs(probabilities: Tensor) -> Tensor:
     """Their logarithms, that of 0 as that of the smallest number of the type."""
     return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+def at_end(temperature: float) -> bool:
+    """Whether a fitted temperature is the lowest or highest that is tried, so that a better one may lie beyond."""
+    return not BOUNDS[0] * 1.01 < temperature < BOUNDS[1] / 1.01
 
 
 def tempered(probabilities: Tensor, temperature: float) -> Tensor:

@@ -27,7 +27,8 @@ ABOUT = {
     "tune PRESET": "Tune SGD, learning or q0 with the same number of trials each, on validation images.",
     "search RUN_DIR": "Search targets for the training images of a run.",
     "learn RUN_DIR": "Train networks on the searched targets, and the SGD baselines.",
-    "compare RUN_DIR": "Compare how the representations of a run's networks moved during training.",
+    "compare RUN_DIR": "Compare how the representations of a run's networks moved during training. The page goes into its folder "
+    "comparison. Of several runs: decouple compare RUN_DIR RUN_DIR ... --out FOLDER.",
     "q0 RUN_DIR": "Train the population of a run, fit its weights on the prior split and evaluate the ensemble.",
     "report RUN_DIR": "Bring all stages up to date, and rebuild results.json, curves.json and report.html.",
     "q0 text": "Train a population of small GPTs for next-token prediction on a text file.",

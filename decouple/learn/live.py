@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from decouple.config import LiveConfig
 from decouple.device import room
-from decouple.fitness import Candidates, Peers, Terms, fitness
+from decouple.fitness import Candidates, Peers, Terms, check_some_finite, fitness
 from decouple.networks.factored import Factored, Mix, through
 from decouple.torch_state import evaluated
 from decouple.training.stream import Batch
@@ -105,6 +105,7 @@ class LiveSearch:
     def _scores(self, head: nn.Module, values: Tensor, directions: Tensor, radius: Tensor, batch: Batch) -> Tensor:
         """Fitness (B, 2K + 1) of the activations, then of a step of `radius` (B, 1) along each direction, then of one back."""
         count, centers = len(directions), values.flatten(1)
+        first = self._room is None
         if self._room is None:
             self._room = room(centers.device, on_cpu=CANDIDATE_BYTES)
         size = max(1, self._room // ((2 * count + 1) * centers[0].nbytes))
@@ -115,6 +116,8 @@ class LiveSearch:
             logits, labels = through(head, flat), batch.labels[part]
             shown = Candidates(flat, logits, labels, peers, partial(through, head), batch.positions[part])
             scores.append(fitness(shown, self.terms))
+            if first and self.terms:
+                check_some_finite(scores[-1], "the fitness of live search, its terms included,")
         return torch.cat(scores)
 
 

@@ -105,6 +105,11 @@ class Regression:
                 f"skip = {self.skip}: the targets begin at block {self.targets.first_searched}; skip as many blocks, or search with "
                 "points = all"
             )
+        if self.skip >= len(shapes) - 1:
+            raise ConfigError(
+                f"skip = {self.skip} leaves no block with a target: the network has {plural(len(shapes) - 1, 'block')} before the "
+                "logits"
+            )
         searched = [tuple(rows.shape[1:]) for rows in self.targets.rows(torch.tensor([0], device="cpu"))]
         shapes = list(shapes)[self.targets.first_searched :]
         if shapes != searched:

@@ -54,6 +54,16 @@ def apply_stage(stage: nn.Module, values: Tensor) -> Tensor:
     return found
 
 
+def refuse_probabilities(answers: Tensor, what: str) -> None:
+    """Raise NetworkError: answers (N, C) are the probabilities that a softmax gives, where logits are expected."""
+    answers = answers.float()
+    if answers.shape[1] > 1 and bool((answers >= 0).all()) and bool(((answers.sum(1) - 1).abs() < 1e-4).all()):
+        raise NetworkError(
+            f"{what} gives probabilities, positive numbers whose sum is 1: expected logits, from which losses make probabilities "
+            "themselves; leave out its softmax"
+        )
+
+
 def channels_hint(network: nn.Module, image_shape: Sequence[int]) -> str:
     """How to mend, at the end of a message, that images have not the channels that the first convolution takes; empty: they have."""
     first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
@@ -237,16 +247,7 @@ class Stages(nn.Module):
                 f"the labels go up to {int(labels.max())}, and the network has {shapes[-1][0]} logits: expected at least "
                 f"{int(labels.max()) + 1}"
             )
-        answer = points[-1].float()
-        if (
-            answer.shape[1] > 1
-            and bool((answer >= 0).all())
-            and torch.allclose(answer.sum(1), answer.new_ones(2), atol=1e-5)
-        ):
-            raise NetworkError(
-                f"the network gives probabilities at '{self.names[-1]}', positive numbers whose sum is 1: expected logits, from which "
-                "losses make probabilities themselves; leave out its softmax"
-            )
+        refuse_probabilities(points[-1], f"the network, at '{self.names[-1]}',")
         return shapes
 
     @torch.no_grad()

@@ -98,7 +98,7 @@ class AnyRun:
             self.directory.add_seconds(stage, identity, time.monotonic() - began)
 
     def say_changes(self) -> None:
-        """Say what the promise of equal results asks to stay the same, and has not."""
+        """Say which of device, threads and versions have changed since the run began: results may then differ in rounding."""
         sittings = self.directory.read_run()["sittings"]
         if changed := _changes(sittings[0], sittings[-1]):
             self.progress.say(f"Note: this run was started with {changed}; new results may differ in their last digits.")
@@ -204,7 +204,7 @@ def _check(run: Run) -> None:
 
 
 def check_data(directory: RunDirectory, settings: str, digest: str, what: str) -> None:
-    """Only the same data and parts may go on in a directory: its units hold examples by position.
+    """A run can only be resumed with the same data and splits: its units hold examples by position.
 
     Args:
         settings: fingerprint of those of the data.

@@ -48,7 +48,7 @@ class RunDirectory:
 
     Args:
         path: of the folder, which is made if it is not there.
-        otherwise: what to do where it cannot be had.
+        otherwise: remedy to suggest where the directory cannot be opened.
 
     Raises:
         RunDirectoryError: in use by another process, cannot be written, or another configuration's.

@@ -104,7 +104,7 @@ class Tuning(Written):
             study = self.study(method, sampler)
             for values in first:
                 study.enqueue_trial(values)
-            for _ in range(math.prod(map(len, grid.values())) + len(first)):  # by when each combination has come
+            for _ in range(math.prod(map(len, grid.values())) + len(first)):  # enough draws to meet every combination
                 if len(drawn) == known + count:
                     break
                 values = study.ask(_distributions(optuna, grid)).params

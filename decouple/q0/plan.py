@@ -151,11 +151,12 @@ class Plans(msgspec.Struct):
             f"Chosen by validation NLL among {len(self.rows)} points that benchmarks.{self.benchmark} measured on "
             f"{' and on '.join(measured)}: the paper's network with {network.get('width', '?')} channels, "
             f"batch {self.settings.get('batch', '?')}. Other data and networks may differ: measure your own with --plans. "
-            "The commands change nothing else of the run, its network neither. 'The first 4 of 6 cycles': it was measured as "
+            "The commands change nothing else of the run, not even its network. 'The first 4 of 6 cycles': it was measured as "
             "part of a longer training, where the noise between the cycles falls later than in the command's.",
         ]
         return "\n".join(lines)
 
 
 def _budget(epochs: int, members: int | None) -> str:
-    return f"{plural(epochs, 'epoch')} and {'any number of members' if members is None else plural(members, 'member')}"
+    most = "any number of members" if members is None else f"at most {plural(members, 'member')}"
+    return f"{plural(epochs, 'epoch')} and {most}"

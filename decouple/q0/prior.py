@@ -375,7 +375,7 @@ def _check_weights(weights: Tensor) -> None:
         member = int(wrong.nonzero()[0])
         raise ValueError(f"weights[{member}] = {float(weights[member])}: expected finite numbers, at least 0")
     if not bool((weights > 0).any()):
-        raise ValueError("every weight is 0: at least one must be above")
+        raise ValueError("every weight is 0: at least one must be positive")
 
 
 def _nll(weights: Tensor, p: Tensor) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from statistics import mean
 
+from decouple.analysis.temperature import BOUNDS, at_end
 from decouple.config import RunConfig
 from decouple.formats import SPACE, count, nats, percent, percent_digits, plural, standard_error
 from decouple.registry import about
@@ -130,13 +131,18 @@ def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
         found.append("A single solution was searched: nothing can be said about how different solutions are.")
     found.append(
         "Cross-entropy and the share solved are of the images that were searched: they are not accuracies. The logits are "
-        "searched too, so in the end nearly every image is solved, and their displacement is large. The cosine is that of the "
+        "searched too, so their displacement is large, and how many images are solved there says little. The cosine is that of the "
         "displacement with the negative gradient of the loss where the search began: what is orthogonal to it is mostly noise."
     )
     found.append(
         f"A searched network's head learns the searched logits, by a loss of weight {config.learn.kl_weight:g}: its probabilities "
         "are not calibrated. Compare networks by the NLL with a temperature, under Learning."
     )
+    if ends := [name for name, net in results.networks.items() if net.temperature and at_end(net.temperature)]:
+        found.append(
+            f"The temperature of {' and '.join(ends)} is the last of those that are tried ({BOUNDS[0]:g} to {BOUNDS[1]:g}): "
+            "the calibrated NLL there is that of a network whose answers say little."
+        )
     if config.precision != "float32":
         found.append(f"Precision is {config.precision}: part of the arithmetic has 8 significant bits.")
     return found
@@ -145,7 +151,8 @@ def _limits_of_search(config: RunConfig, results: Results) -> list[str]:
 def _limits_of_baseline(config: RunConfig, results: Results) -> list[str]:
     depths = sum(network.kind == "sgd" for network in results.networks.values())
     found = [
-        f"The baseline did not pay for the search ({count(results.cost.search_evaluations)} scored candidates): equal epochs of "
+        f"The baseline did not pay for the search ({count(results.cost.search_evaluations)} scored candidates, those of "
+        "live search among them): equal epochs of "
         "learning are not equal cost."
     ]
     if depths > 1:
@@ -174,7 +181,9 @@ def _limits_of_q0(config: RunConfig, results: Results) -> list[str]:
     best = min(results.q0.test_nll.single, results.q0.test_nll.uniform)
     if results.q0.test_nll.learned_prior > best:
         way = "the best single member" if best == results.q0.test_nll.single else "uniform weights"
-        found.append(f"Here the learned prior did not help: on test images it is worse than {way}.")
+        found.append(
+            f"Here the learned prior did not help: on test images its NLL, not calibrated, is higher than that of {way}."
+        )
     seeded = config.q0.init == "searched"
     found.append(
         f"The population trained for {plural(results.q0.epochs, 'epoch')} with cross-entropy"

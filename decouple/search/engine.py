@@ -295,7 +295,7 @@ class _Place:
         return self.fitness(self.start.unsqueeze(1)).squeeze(1) if self.judge.terms else -self.verdict.loss
 
     def left_alone(self) -> _Found:
-        """What there is to say of a point that is not searched."""
+        """The result for a point that is not searched."""
         loss = self.verdict.loss
         nothing = torch.zeros_like(loss)
         return _Found(
@@ -354,6 +354,11 @@ class _Evolution:
         return pending is not None
 
     def _score(self, candidates: Tensor, known: Tensor | None = None) -> None:
+        if not isinstance(candidates, Tensor):
+            raise ConfigError(
+                f"{type(self._algorithm).__name__} gives a {type(candidates).__name__} for candidates: expected a tensor, which ask "
+                "returns first, before the new state"
+            )
         count = candidates.shape[1] if candidates.dim() > 1 else 0
         _check_shape(self._algorithm, "ask", candidates, (len(self._initial), count), self._place.point)
         fresh = candidates if known is None else candidates[:, known.shape[1] :]
@@ -362,6 +367,8 @@ class _Evolution:
             fitness = torch.cat([known, fitness], dim=1)
         self._failed = self._failed + fitness.amax(1).isinf()
         self.state = self._algorithm.tell(self.state, candidates, fitness)
+        if self.state is None:
+            raise ConfigError(f"{type(self._algorithm).__name__}.tell returns None: expected the new state")
         best, reached = self._algorithm.best(self.state)
         self.best = torch.where(torch.isfinite(reached), reached, self._initial)  # as `_found` keeps it
         self._curve.append(self.best)

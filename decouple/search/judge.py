@@ -1,4 +1,4 @@
-"""The judge: what is left of the network behind a search point, and says how well it classifies candidates there."""
+"""The judge scores candidates with the part of the network behind a search point."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Judge:
         dtype: of the arithmetic. The last stage, the head, stays float32: differences of fitness live there.
         pilot: (N, C, H, W) images for "frozen".
         factored: whether candidates that are described (see `decouple.networks.factored`) go through the network like that.
-        terms: what is asked of a block's activations beside; at the logits nothing is.
+        terms: further fitness terms, which do not apply at the logits.
 
     Raises:
         ConfigError: other statistics.

@@ -20,7 +20,7 @@ from decouple.data.images import Split, as_float
 from decouple.device import check_workers, memory_for, whole_bytes
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
-from decouple.fitness import Terms, terms_of
+from decouple.fitness import Terms, check_some_finite, terms_of
 from decouple.formats import plural
 from decouple.loggers import Loggers
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
@@ -223,7 +223,7 @@ def _plan(
             "terms of the fitness: expected none"
         )
     judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored, terms=terms)
-    _check_judge(judge, pilot[:PILOT], config.points)
+    _check_judge(judge, pilot[:PILOT], split.labels[:PILOT].to(pilot.device), config.points)
     budget = Budget(evaluations=config.max_evaluations, target=config.target)
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)
 
@@ -278,7 +278,8 @@ def _check_network(network: Stages, split: Split, config: SearchConfig) -> list[
 
 
 def _check_names(points: list[SearchPoint], config: SearchConfig) -> None:
-    """Raise ConfigError if a setting by search point names one that is not there; block7 may, of a network with fewer."""
+    """Raise ConfigError if a setting by search point names one that is not there. Names such as block7 are accepted even if the
+    network has fewer blocks: presets serve networks of any depth."""
     known = list(dict.fromkeys(name for point in points for name in point.names))
     for section in ("es", "paper"):
         for setting, value in vars(getattr(config, section)).items():
@@ -291,14 +292,15 @@ def _check_names(points: list[SearchPoint], config: SearchConfig) -> None:
 
 
 @torch.no_grad()
-def _check_judge(judge: Judge, pilot: Tensor, points: str | tuple[str, ...]) -> None:
+def _check_judge(judge: Judge, pilot: Tensor, labels: Tensor, points: str | tuple[str, ...]) -> None:
     """Refuse a judge that cannot tell candidates apart, whose targets would be those of chance.
 
     Args:
-        pilot: (B, C, H, W) on the judge's device.
+        pilot, labels: (B, C, H, W) and (B,), on the judge's device.
 
     Raises:
         NetworkError: names the search point.
+        NotFiniteError: the fitness is finite for no image, though the network's output is.
     """
     values = as_float(pilot)
     everywhere = judge.points(values[:2])
@@ -315,6 +317,10 @@ def _check_judge(judge: Judge, pilot: Tensor, points: str | tuple[str, ...]) -> 
             raise NetworkError(
                 f"the network's logits do not depend on the values at '{point.name}' (are later weights all zero?), so candidates "
                 "there cannot be ranked; initialise the layers after it at random"
+            )
+        if judge.terms and torch.isfinite(judge.logits(point, moved)).all():
+            check_some_finite(
+                judge.fitness(point, moved.unsqueeze(1), labels), f"the fitness at '{point.name}', its terms included,"
             )
 
 

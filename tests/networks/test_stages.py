@@ -109,7 +109,7 @@ def test_a_network_that_does_not_fit_says_how() -> None:
         sure = Stages([nn.Conv2d(1, 3, 3), nn.Sequential(nn.Flatten(), nn.Linear(12, 2), last)], ["a", "b"])
         if isinstance(last, nn.Softmax):
             with pytest.raises(
-                NetworkError, match=r"gives probabilities at 'b', .* expected logits, .* leave out its softmax"
+                NetworkError, match=r"the network, at 'b', gives probabilities, .* expected logits, .* leave out its softmax"
             ):
                 sure.check((1, 4, 4), torch.tensor([0, 1]))
         else:

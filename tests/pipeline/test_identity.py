@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from decouple.config import NO_IDENTITY, RunConfig, SearchConfig, Section, TextConfig, identity
 from decouple.config.base import hints
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import networks_of
-from decouple.pipeline.population import q0_identity
+from decouple.pipeline.population import image_population, q0_identity
 from decouple.pipeline.searching import search_identity, used_settings
 from decouple.pipeline.text import TextRun
 from decouple.settings import from_builtins
@@ -114,6 +115,29 @@ def test_a_folder_is_named_by_the_settings_that_decide_what_is_in_it(algorithm: 
             expected = {"q0"}  # which begins with the last network; what the first round has made stays
         after = folders(changed(base, name))
         assert {stage for stage in EVERYTHING if before[stage] != after[stage]} == expected, name
+
+
+def test_a_trajectory_beyond_the_solutions_is_named_by_the_network_that_it_shares() -> None:
+    """Which one that is depends on how many solutions there are."""
+
+    def units(solutions: int) -> list[str]:
+        config = from_builtins({"search": {"solutions": solutions}, "q0": {"init": "searched", "trajectories": 4}})
+        directory: Any = SimpleNamespace(path=Path("run"))
+        images = SimpleNamespace(images=torch.zeros(2, 1, 8, 8))
+        data = SimpleNamespace(digest="data", train=images, image_shape=(1, 8, 8), num_classes=2, classes=("a", "b"))
+        run = Run(directory=directory, config=config, data=data, group=None)  # type: ignore[arg-type]
+        return [own[0].unit for own in image_population(run, networks_of(run)).snapshots]
+
+    two, three = units(2), units(3)
+    assert two[:2] == three[:2], "as many as there are solutions: more of these change nothing"
+    assert two[2] != three[2]
+    assert two[3] != three[3]
+    assert ["-of-search-0" in two[2], "-of-search-1" in two[3], "-of-" in three[2], "-of-search-0" in three[3]] == [
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_population_of_text_is_named_by_the_settings_that_decide_it() -> None:

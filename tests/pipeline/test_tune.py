@@ -311,3 +311,14 @@ def test_what_is_missing_is_named(small: RunConfig, tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"needs the package optuna: pip install 'decouple-learn\[tune\]'"):
         decouple.tune(from_builtins({}), tmp_path / "out")
+
+
+def test_ways_to_fit_the_prior_are_trials_of_their_own(small: RunConfig, tmp_path: Path, scored: Any) -> None:
+    """Though no snapshot depends on them."""
+    config = from_builtins({"q0": {"init": "random", "cycles": 2}}, small)
+    asked = scored(lambda method, values: [0.5 if values["q0.prior"] == "exact" else 0.6])
+    grid = {"q0.prior": ("shrunk", "exact"), "q0.lr": (0.1,), "q0.weight_decay": (0.05,)}
+    tuning = TuneConfig(trials=2, epochs=4, methods=("q0",), grid=grid, extensions=0)
+    found = decouple.tune(config, tmp_path, tuning=tuning)
+    assert len(set(asked)) == 2
+    assert {trial.values["q0.prior"]: trial.accuracy for trial in found.trials} == {"shrunk": 0.6, "exact": 0.5}

@@ -183,3 +183,13 @@ def test_the_prior_is_the_one_that_the_settings_name() -> None:
     for method in ("exact", "softmax"):
         assert torch.equal(fitted_prior(p_truth, method, 0).weights, fit_prior(p_truth, method=method).weights)
     assert fitted_prior(p_truth, "shrunk", 0).strength > 0
+
+
+def test_another_seed_has_a_population_of_its_own(networks: list[Stages], data: ImageData, tmp_path: Path) -> None:
+    for seed in (0, 1, 0):
+        train_population(networks[:1], data, tmp_path, config=CONFIG, seed=seed)
+        if seed == 0:
+            found = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("cycle-*.safetensors") if "seed0" in str(path)}
+            assert len(found) == CONFIG.cycles
+    assert len(list(tmp_path.rglob("cycle-*.safetensors"))) == 2 * CONFIG.cycles
+    assert all(path.stat().st_mtime_ns == time for path, time in found.items())

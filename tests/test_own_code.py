@@ -1,0 +1,58 @@
+"""What tells that code of the user's own has changed."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from decouple.own_code import behaviour
+
+
+def _of(text: str, **names: Any) -> list[Any]:
+    """Of a function `f`, or of a class `A`, as a notebook defines it."""
+    scope: dict[str, Any] = {"__name__": "notebook", "torch": torch, "random": random, **names}
+    exec(text, scope)
+    return behaviour(scope.get("f") or scope["A"])
+
+
+USES = "def f(x):\n    return x * SIZE"
+CLASS = "class A:\n    def f(self, x):\n        return [x * SIZE for _ in range(3)]"
+LARGE = torch.zeros(5000)
+
+
+@pytest.mark.parametrize("text", [USES, CLASS, "def f(x):\n    def g(y):\n        return y * SIZE\n    return g(x)"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (0.1, 5.0),
+        ([1, {"a": 2}], [1, {"a": 3}]),
+        (np.zeros(5000), np.eye(1, 5000, 2500)[0]),
+        (LARGE, LARGE.index_fill(0, torch.tensor([2500]), 1.0)),
+    ],
+)
+def test_a_value_of_its_module_is_a_part_of_what_a_function_does(text: str, one: Any, other: Any) -> None:
+    assert _of(text, SIZE=one) == _of(text, SIZE=one) != _of(text, SIZE=other)
+
+
+def _scaled(by: float) -> Callable[[float], float]:
+    return lambda x: x * by
+
+
+def test_so_are_what_it_encloses_and_its_defaults() -> None:
+    assert behaviour(_scaled(2)) == behaviour(_scaled(2)) != behaviour(_scaled(3))
+    assert _of("def f(x, *, by=1): return x * by") != _of("def f(x, *, by=2): return x * by")
+
+
+def test_so_are_functions_and_classes_of_its_module() -> None:
+    text = "def g(x): return x + {}\nclass B: by = {}\ndef f(x): return g(x) * B.by"
+    assert _of(text.format(1, 2)) == _of(text.format(1, 2))
+    assert len({str(_of(text.format(a, b))) for a, b in ((1, 2), (3, 2), (1, 3))}) == 3
+
+
+def test_modules_and_what_has_no_value_are_not() -> None:
+    """They are other objects in every process."""
+    used = "def f(x): return torch.relu(x) + random.random() + len(str(OBJECT))"
+    assert _of(used, OBJECT=object()) == _of(used, OBJECT=object())
