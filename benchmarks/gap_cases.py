@@ -182,7 +182,7 @@ def few(name: str, train: int | None, epochs: int, alpha: Any = None, augment: s
         width=32,
         groups=1,
         epochs=epochs,
-        trials=8 if augment != "none" else 12,
+        trials=12,
         lr=(0.05, 0.1, 0.2, 0.4),
         weight_decay=(0.01, 0.02, 0.05, 0.1, 0.2) if scarce else (0.002, 0.005, 0.01, 0.02, 0.05),
         further=tuple(further),
