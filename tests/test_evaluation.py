@@ -117,6 +117,7 @@ class Broken(nn.Module):
         (torch.zeros(9), NetworkError, r"returned \(9,\) for 9 images: expected logits \(B, C\)"),
         ({}, NetworkError, "returned dict for 9 images"),
         (torch.full((9, 3), torch.nan), NotFiniteError, "image 0 of 9 is NaN"),
+        (torch.full((9, 3), 1 / 3), NetworkError, "the Broken gives probabilities, .* expected logits"),
         (torch.zeros(9, 2), DataError, "labels go from 0 to 2, and the model has 2 logits: expected 0 to 1"),
     ],
 )

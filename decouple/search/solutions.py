@@ -223,7 +223,8 @@ def _plan(
             "terms of the fitness: expected none"
         )
     judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored, terms=terms)
-    _check_judge(judge, pilot[:PILOT], split.labels[:PILOT].to(pilot.device), config.points)
+    few = split.labels[: min(PILOT, len(pilot))].to(pilot.device)
+    _check_judge(judge, pilot[:PILOT], few, config.points)
     budget = Budget(evaluations=config.max_evaluations, target=config.target)
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)
 

@@ -1,5 +1,6 @@
 """`decouple export`: what of a run it writes, and that code of the user's own is run only where it is named."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -58,6 +59,25 @@ def test_a_network_is_exported(finished: Path, tiny: RunConfig, tmp_path: Path, 
     images = load_data(tiny.data).test.images
     program = torch.export.load(tmp_path / "n.pt2").module()
     torch.testing.assert_close(program(images), decouple.open(finished).networks["sgd-1"](images))
+
+
+def test_other_images_than_the_runs_are_not_distilled_on(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are divided anew, and test images might be learned."""
+    known = json.loads((finished / "run.json").read_text())
+    known["data"]["digest"] = "another"
+    (finished / "run.json").write_text(json.dumps(known))
+    asked = [finished, "--to", tmp_path / "one.pt2", "--distill", "--distill-epochs", 1, "--device", "cpu"]
+    assert "was made from different images than 'digits' holds now" in _export(capsys, *asked, status=1)
+
+
+def test_a_run_that_does_not_say_what_its_images_are_is_named(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (finished / "run.json").unlink()
+    said = _export(capsys, finished, "--to", tmp_path / "n.pt2", "--what", "sgd-1", status=1)
+    assert "run.json does not hold data." in said
 
 
 @pytest.mark.parametrize(

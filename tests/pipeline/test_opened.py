@@ -70,6 +70,7 @@ def test_what_is_not_there_yet_is_named_with_the_command_that_makes_it(finished:
     run = decouple.open(finished)
     assert repr(run.networks) == "search-0, search-1 (sgd-1: not there yet)"
     assert "sgd-1" not in run.networks
+    assert run.networks.get("sgd-1") is run.networks.get("sgd-2") is None
     assert len(run.targets) == 1
     with pytest.raises(RunDirectoryError, match=f"sgd-1 is not there yet; make it with 'decouple learn {finished}'"):
         run.networks["sgd-1"]

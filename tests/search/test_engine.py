@@ -197,6 +197,30 @@ class _Misshapen(EvolutionStrategy):
         return best[:, :1], fitness
 
 
+class _Swapped(EvolutionStrategy):
+    def ask(self, state: Any) -> Any:
+        return super().ask(state)[::-1]
+
+
+class _Forgetful(EvolutionStrategy):
+    def tell(self, state: Any, candidates: Tensor, fitness: Tensor) -> Any:
+        super().tell(state, candidates, fitness)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "message"),
+    [
+        (_Swapped, "_Swapped gives a EsState for candidates: expected a tensor, which ask returns first"),
+        (_Forgetful, "_Forgetful.tell returns None: expected the new state"),
+    ],
+)
+def test_what_an_algorithm_returns_in_the_wrong_place_is_named(
+    network: Stages, data: ImageData, algorithm: type[EvolutionStrategy], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        search_batch(Judge(network), data.train.images[:6], data.train.labels[:6], algorithm(ES.config), seed=1)
+
+
 def test_an_algorithm_whose_activations_have_another_shape_is_named(network: Stages, data: ImageData) -> None:
     with pytest.raises(
         ConfigError, match=r"_Misshapen.best gives activations of shape \(6, 1, .* at 'block0': expected \(images, …\)"

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from decouple import workers
+from decouple import own_code, workers
 from decouple.config import EsConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData
 from decouple.device import threads_of
@@ -157,6 +157,30 @@ def test_a_worker_that_is_killed_is_replaced(
     assert caplog.messages == [
         "a worker died while it searched solution-0/batch-00001 (WorkerCrashedError); it is done again"
     ]
+
+
+OWN = """
+from torch import nn
+from decouple.networks import Stages
+
+
+class Halved(nn.Linear):
+    def forward(self, values):
+        return super().forward(values) / 2
+
+
+def build(features, classes):
+    return Stages([nn.Sequential(nn.Flatten(), Halved(features, 12), nn.ReLU()), Halved(12, classes)], ["body", "out"])
+"""
+
+
+def test_a_network_of_ones_own_code_reaches_the_workers(ray: Any, data: ImageData, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    torch.manual_seed(0)
+    network = own_code.load(f"{tmp_path / 'mine.py'}:build", "network.name")(data.train.images[0].numel(), 3)
+    for folder, execution in (("one", Execution()), ("two", Execution(2))):
+        search_solution(network, data.train, tmp_path / folder, config=CONFIG, execution=execution)
+    assert _files(tmp_path / "one") == _files(tmp_path / "two")
 
 
 def test_a_batch_that_kills_every_worker_ends_the_search(
