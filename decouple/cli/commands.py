@@ -65,8 +65,12 @@ def _run(argv: list[str]) -> None:
         return
     out = options.out or default_out(config)
     from decouple.pipeline.directory import RunDirectory
+    from decouple.progress import Progress
 
+    new = options.resume and not (out / "config.json").exists()
     with _opened(out, options.device, lambda: RunDirectory.create(out, config, resume=options.resume)) as (directory, group):
+        if new and group.first:
+            Progress(quiet=options.quiet).say(f"There is no run in {out} to resume: a new one begins.")
         _execute(directory, group, config, options, "report")
 
 
