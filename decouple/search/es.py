@@ -104,10 +104,7 @@ class EvolutionStrategy(CentredAlgorithm):
     def tell(self, state: EsState, candidates: Tensor, fitness: Tensor) -> EsState:
         config, point = self.config, state.point
         pairs = config.population // 2
-        better = fitness[:, 0] > state.best_fitness
-        shape = (-1, *[1] * len(point.shape))
-        best = torch.where(better.view(shape), state.center, state.best)
-        best_fitness = torch.where(better, fitness[:, 0], state.best_fitness)
+        best, best_fitness = operators.better_of((state.best, state.best_fitness), (state.center, fitness[:, 0]))
         if candidates.shape[1] == 1:
             return state._replace(generation=state.generation + 1, best=best, best_fitness=best_fitness)
         difference = fitness[:, 1 : pairs + 1] - fitness[:, pairs + 1 :]

@@ -138,15 +138,8 @@ class EvoTorchSearch(EsAlgorithm):
             searchers = [self._step(state, image, answer) for image, answer in enumerate(fitness)]
         except _Asked:
             raise ConfigError(f"evotorch:{self.kind} cannot search here: a step asks for fitness more than once") from None
-        highest, index = operators.masked(fitness).max(1, keepdim=True)
-        better = highest.squeeze(1) > state.best_fitness
-        chosen = operators.gather(candidates, index).squeeze(1).float()
-        return state._replace(
-            generation=state.generation + 1,
-            searchers=searchers,
-            best=torch.where(better.view(-1, *[1] * len(state.point.shape)), chosen, state.best),
-            best_fitness=torch.where(better, highest.squeeze(1), state.best_fitness),
-        )
+        best = operators.better_of((state.best, state.best_fitness), operators.best_of(candidates, fitness))
+        return state._replace(generation=state.generation + 1, searchers=searchers, best=best[0], best_fitness=best[1])
 
     def best(self, state: EvoTorchState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness

@@ -59,7 +59,7 @@ class GradientAscent(EsAlgorithm):
     def tell(self, state: GradientState, candidates: Tensor, fitness: Tensor) -> GradientState:
         point, per_image = state.point, (-1, *[1] * len(state.point.shape))
         better = fitness[:, 0] > state.best_fitness
-        best = torch.where(better.view(per_image), state.center, state.best)
+        best, best_fitness = operators.better_of((state.best, state.best_fitness), (state.center, fitness[:, 0]))
         rate = torch.where(better, state.rate, state.rate / 2)
         scale = operators.noise_scale(best, point, self.config.scale)
         uphill = scale * operators.gradient(state.fitness, best.to(state.dtype))
@@ -75,7 +75,7 @@ class GradientAscent(EsAlgorithm):
             center=center,
             rate=rate,
             best=best,
-            best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
+            best_fitness=best_fitness,
         )
 
     def best(self, state: GradientState) -> tuple[Tensor, Tensor]:

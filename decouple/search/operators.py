@@ -172,6 +172,19 @@ def gradient(fitness: Fitness, values: Tensor) -> Tensor:
         return torch.autograd.grad(total, leaf)[0]
 
 
+def best_of(candidates: Tensor, fitness: Tensor) -> tuple[Tensor, Tensor]:
+    """The best of the candidates (B, P, …) of each image, (B, …) float32, and its fitness (B,)."""
+    highest, index = masked(fitness).max(1, keepdim=True)
+    return gather(candidates, index).squeeze(1).float(), highest.squeeze(1)
+
+
+def better_of(best: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Of two solutions (B, …) with their fitness (B,), for each image the first unless the second is better."""
+    better = found[1] > best[1]
+    shape = (-1, *[1] * (found[0].dim() - 1))
+    return torch.where(better.view(shape), found[0], best[0]), torch.where(better, found[1], best[1])
+
+
 def masked(fitness: Tensor) -> Tensor:
     """`fitness` with NaN and +inf as −inf: torch ranks NaN first, so it must never reach a ranking."""
     return fitness.nan_to_num(-torch.inf, -torch.inf, -torch.inf)

@@ -63,14 +63,8 @@ class RandomSearch(EsAlgorithm):
         return candidates, state
 
     def tell(self, state: RandomState, candidates: Tensor, fitness: Tensor) -> RandomState:
-        highest, index = operators.masked(fitness).max(1, keepdim=True)
-        better = highest.squeeze(1) > state.best_fitness
-        chosen = operators.gather(candidates, index).squeeze(1).float()
-        return state._replace(
-            generation=state.generation + 1,
-            best=torch.where(better.view(-1, *[1] * len(state.point.shape)), chosen, state.best),
-            best_fitness=torch.where(better, highest.squeeze(1), state.best_fitness),
-        )
+        best = operators.better_of((state.best, state.best_fitness), operators.best_of(candidates, fitness))
+        return state._replace(generation=state.generation + 1, best=best[0], best_fitness=best[1])
 
     def best(self, state: RandomState) -> tuple[Tensor, Tensor]:
         return state.best, state.best_fitness

@@ -67,12 +67,8 @@ class _Stock(CentredAlgorithm):
 
     def tell(self, state: StockState, candidates: Tensor, fitness: Tensor) -> StockState:
         flat = candidates.flatten(2)
-        better = fitness[:, 0] > state.best_fitness
-        told = state._replace(
-            generation=state.generation + 1,
-            best=torch.where(better[:, None], flat[:, 0], state.best),
-            best_fitness=torch.where(better, fitness[:, 0], state.best_fitness),
-        )
+        best = operators.better_of((state.best, state.best_fitness), (flat[:, 0], fitness[:, 0]))
+        told = state._replace(generation=state.generation + 1, best=best[0], best_fitness=best[1])
         if flat.shape[1] == 1:
             return told
         # EvoTorch ranks, and NaN comes first: what failed gets the worst finite fitness of its image. Where all failed, ties
