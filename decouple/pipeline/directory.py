@@ -115,6 +115,7 @@ class RunDirectory:
         cls.check(path, config, resume=resume)
         directory = cls(path, otherwise="choose another --out")
         try:
+            cls.check(path, config, resume=resume)  # again, since another process may have had it before the lock was ours
             directory.write_config(config)
         except BaseException:
             directory._leave(undo=True)

@@ -164,7 +164,7 @@ class Algorithm(ABC):
 
     def pending(self, state: Any) -> Tensor | None:
         """Candidates (B, n, …) that the last `tell` has made and nothing has scored yet, such as a moved centre: the last
-        generation scores only these, and so does whatever ends the search before. None: there are none."""
+        generation scores only these, and so does a search whose evaluations are spent. None: there are none."""
         return None
 
     def population(self, state: Any) -> Tensor | None:

@@ -35,7 +35,7 @@ Observer = Callable[[SearchPoint, int, Tensor], None]
 @dataclass(frozen=True)
 class Budget:
     """When to stop before all generations are done. Each search point gets a share as large as its generations, and at least one
-    generation; what its last update has made is scored too."""
+    generation; where these or the evaluations end it, what its last update has made is scored too."""
 
     evaluations: int | None = None
     """Candidates scored for an image, all points together: never more, unless a generation at each point is."""
