@@ -19,8 +19,6 @@ from pathlib import Path
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-import numpy as np
-
 from decouple.errors import ConfigError, did_you_mean, failure
 
 FROM_FILE = "decouple_own_"
@@ -148,6 +146,8 @@ UNTOLD = ("__doc__", "__module__", "__dict__", "__weakref__", "__firstlineno__",
 def _written(value: Any) -> str:
     """The same in every process: without places in memory, and sets in order."""
     if hasattr(value, "__array__"):  # whose text leaves out what is in the middle
+        import numpy as np
+
         value = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
         return f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()}"
     text = repr(sorted(map(repr, value))) if isinstance(value, (set, frozenset)) else repr(value)
