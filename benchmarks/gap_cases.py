@@ -88,8 +88,11 @@ def all_images(groups: int) -> Case:
 def own(network: str, **others: Any) -> Case:
     """A network that is not the paper's, on MNIST. Random search scores as many candidates as es, and keeps the best."""
     data, named = DataConfig(name="mnist", train=1000, validation=1000, prior=20), f"benchmarks.networks:{network}"
-    rows = {**OURS, "the default, targets of random search": {"search.algorithm": "random"}} | others.pop("rows", {})
+    rows = {**OURS, RANDOM: {"search.algorithm": "random"}} | others.pop("rows", {})
     return case(data, ES, rows, tuned_on=1000, network=NetworkConfig(name=named), epochs=30, **others)
+
+
+RANDOM = "the default, targets of random search"
 
 
 def normalised(method: str) -> dict[str, Any]:
@@ -106,6 +109,11 @@ NORMALISED: dict[str, dict[str, Any]] = {
 }
 
 
+MORE_OR_LESS_DECAY: dict[str, dict[str, Any]] = {
+    RANDOM: {"search.algorithm": "random", "learn.weight_decay": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)},
+    "SGD, normalised": NORMALISED["SGD, normalised"] | {"sgd.weight_decay": (5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2)},
+}
+"""Grids for rows of the MLP whose best value was at an edge."""
 ADAM: dict[str, Any] = {
     "trials": 12,
     "optimizer": "adamw",
@@ -199,7 +207,7 @@ CASES = {
     "cifar10": all_images(1),
     "cifar10-deep": all_images(2),
     "mnist-lenet": own("lenet", **PLAIN),
-    "mnist-mlp": own("mlp", **PLAIN),
+    "mnist-mlp": own("mlp", **PLAIN | {"rows": NORMALISED | MORE_OR_LESS_DECAY}),
     "mnist-resnet": own("resnet", trials=12),
     "mnist-vit": own("vit", **ADAM),
     "digits": few("digits", 1000, 50, 0.1),
