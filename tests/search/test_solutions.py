@@ -14,7 +14,7 @@ from decouple.config import EsConfig, NetworkConfig, SearchConfig
 from decouple.data import ImageData
 from decouple.errors import ConfigError, DecoupleError, NetworkError, NotFiniteError
 from decouple.networks import Stages, paper_network
-from decouple.search import BatchResult, Execution, Judge, search_solution, search_solutions, solutions, tasks
+from decouple.search import BatchResult, Execution, Judge, search_solution, search_solutions, shards, solutions
 from decouple.search.engine import search_batches
 
 CONFIG = SearchConfig(batch=36, es=EsConfig(population=4, generations=2))
@@ -132,7 +132,7 @@ def test_batches_that_were_searched_together_are_again_so_that_one_which_was_los
         return search_batches(judge, batches, *args, **options)
 
     monkeypatch.setattr(solutions, "JOINED", 3 * 9 * 5 * 8)  # three batches of 9 images, 5 candidates and 8 values
-    monkeypatch.setattr(tasks, "search_batches", noted)
+    monkeypatch.setattr(shards, "search_batches", noted)
     store = search_solution(_network(), data.train, tmp_path, config=config, identity="x")
     before = {shard.path: shard.path.read_bytes() for shard in store.shards}
     assert sizes == [[9, 9, 9], [9, 9, 9], [9, 9]]
