@@ -96,13 +96,11 @@ def distribute(
         return _do_here(function, shared, jobs, device)
     device, waiting = torch.device(device).type, deque((job, 1) for job in jobs)
     with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
-        for module in [each for name, each in sys.modules.items() if name.startswith(FROM_FILE)]:
-            ray.cloudpickle.register_pickle_by_value(module)  # of the user's own, which workers cannot import
         part = _part(ray, workers, device, started)
         remote = ray.remote(max_retries=0, **part.resources)(_work)
         if device == "cuda" and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # what this process keeps for its next tensors the workers can use
-        shipped = ray.put(shared)
+        shipped = _shipped(ray, shared)
         running: dict[Any, tuple[Job, int]] = {}
         try:
             while waiting or running:
@@ -122,6 +120,13 @@ def distribute(
             if not started:
                 for reference in running:
                     ray.cancel(reference, force=True)
+
+
+def _shipped(ray: Any, shared: Any) -> Any:
+    """`shared` in Ray's store; with it, and with what follows, go the user's own modules, which workers cannot import."""
+    for module in [each for name, each in sys.modules.items() if name.startswith(FROM_FILE)]:
+        ray.cloudpickle.register_pickle_by_value(module)
+    return ray.put(shared)
 
 
 def _do_here(function: Callable[..., Any], shared: Any, jobs: Sequence[Job], device: str) -> None:

@@ -55,16 +55,14 @@ def export_run(
 
     Raises:
         ConfigError: a wrong request, code that is not named, or a file that is there already.
-        RunDirectoryError: the run has no such part yet.
-        NetworkError: see `decouple.export`.
+        RunDirectoryError, NetworkError: the run has no such part yet; see `decouple.export`.
     """
     check_target(path, overwrite=overwrite)
     run = OpenedRun(source, network=_own(source, named)) if source.is_dir() else None
     if what != ENSEMBLE:
         if run is None or members is not None or equal or distil is not None:
             raise ConfigError(f"--what {what} is one network of a run: --members, --equal and --distill go with an ensemble")
-        network = _network(run, what)
-        export(network, path, _images_of(run), overwrite=overwrite)
+        export(_network(run, what), path, _images_of(run), overwrite=overwrite)
         return f"{path}: {what}"
     ensemble = Ensemble.load(source, members, equal=equal) if run is None else run.ensemble(members, equal=equal)
     said, examples = f"{path}: {plural(len(ensemble.members), 'member')}", _examples(ensemble, run)

@@ -110,4 +110,4 @@ def test_a_prior_that_did_not_help_is_named() -> None:
     worse = msgspec.structs.replace(results.q0.test_nll, learned_prior=9.0)
     q0 = msgspec.structs.replace(results.q0, test_nll=worse)
     text = " ".join(limits(RunConfig(), msgspec.structs.replace(results, q0=q0), RunInfo()))
-    assert "the learned prior did not help: on test images it is worse than" in text
+    assert "the learned prior did not help: on test images its NLL, not calibrated, is higher than that of" in text
