@@ -166,9 +166,10 @@ def _activations(judge: Judge, values: Tensor) -> list[Tensor]:
 
 def _check_shape(algorithm: Algorithm, method: str, values: Tensor, leading: tuple[int, ...], point: SearchPoint) -> None:
     """Refuse what would be broadcast, or fail in the network, with a word that does not name the algorithm."""
-    if tuple(values.shape) != (*leading, *point.shape):
+    if not isinstance(values, Tensor) or tuple(values.shape) != (*leading, *point.shape):
+        given = f"activations of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
         raise ConfigError(
-            f"{type(algorithm).__name__}.{method} gives activations of shape {tuple(values.shape)} at '{point.name}': expected "
+            f"{type(algorithm).__name__}.{method} gives {given} at '{point.name}': expected "
             f"{'(images, candidates, …)' if method == 'ask' else '(images, …)'} = {(*leading, *point.shape)}"
         )
 
@@ -354,12 +355,7 @@ class _Evolution:
         return pending is not None
 
     def _score(self, candidates: Tensor, known: Tensor | None = None) -> None:
-        if not isinstance(candidates, Tensor):
-            raise ConfigError(
-                f"{type(self._algorithm).__name__} gives a {type(candidates).__name__} for candidates: expected a tensor, which ask "
-                "returns first, before the new state"
-            )
-        count = candidates.shape[1] if candidates.dim() > 1 else 0
+        count = candidates.shape[1] if isinstance(candidates, Tensor) and candidates.dim() > 1 else 0
         _check_shape(self._algorithm, "ask", candidates, (len(self._initial), count), self._place.point)
         fresh = candidates if known is None else candidates[:, known.shape[1] :]
         fitness = operators.masked(self._place.fitness(fresh))

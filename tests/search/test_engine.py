@@ -210,7 +210,7 @@ class _Forgetful(EvolutionStrategy):
 @pytest.mark.parametrize(
     ("algorithm", "message"),
     [
-        (_Swapped, "_Swapped gives a EsState for candidates: expected a tensor, which ask returns first"),
+        (_Swapped, "_Swapped.ask gives EsState at .block0.: expected .images, candidates"),
         (_Forgetful, "_Forgetful.tell returns None: expected the new state"),
     ],
 )
