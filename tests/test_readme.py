@@ -449,6 +449,10 @@ def test_the_headline_of_learning_is_the_benchmarks() -> None:
     )
     assert f"{ours} points above tuned SGD" in README.read_text()
     assert f"SGD gains {sgd} from both" in README.read_text()
+    found = json.loads((FIGURES / "gap-cifar10-10k-flip-crop.json").read_text())["figures"]["rows"]
+    assert {len(row["seeds"]) for row in found.values()} == {8}
+    augmented = written(found["searched, es, live"]["against_sgd"])
+    assert f"augmented, live search is {augmented} points above SGD" in " ".join(README.read_text().split())
     nets = [json.loads((FIGURES / f"gap-mnist-{net}.json").read_text())["figures"]["rows"] for net in ("lenet", "mlp")]
     ours = [written(rows["with live search, the default"]["against_sgd"]) for rows in nets]
     assert {len(row["seeds"]) for rows in nets for row in rows.values()} == {8}
