@@ -13,7 +13,8 @@ the same with similarity as a second term of its fitness, and SGD with that term
 with heads at every block too, es with a round, and SGD and es with as many steps as that takes.
 
 Cases `mnist-lenet`, `-mlp`, `-resnet` and `-vit` have other networks (`benchmarks.networks`), 1000 images, the default search, and
-random search in its place.
+random search in its place; LeNet and the MLP also with a last layer that sees normalised values, as searched targets are: that is
+the second bar there.
 
 Every row is tuned by `decouple.tune` on validation images of the first seed, with as many trials as SGD, however many settings it
 has. The best of them (--finalists) are trained on the two seeds after it as well, and the mean of the three decides: one seed's
