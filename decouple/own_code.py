@@ -150,8 +150,13 @@ def _written(value: Any) -> str:
 
         value = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
         return f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()}"
-    text = repr(sorted(map(repr, value))) if isinstance(value, (set, frozenset)) else repr(value)
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_written(name)}: {_written(each)}' for name, each in value.items())}}}"
+    if isinstance(value, (set, frozenset)):
+        return f"set({', '.join(sorted(map(_written, value)))})"
+    if type(value) in (list, tuple):
+        return f"{type(value).__name__}({', '.join(map(_written, value))})"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _module_of_file(path: Path) -> ModuleType:

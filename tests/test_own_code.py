@@ -1,6 +1,9 @@
 """What tells that code of the user's own has changed."""
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +32,8 @@ LARGE = torch.zeros(5000)
     [
         (0.1, 5.0),
         ([1, {"a": 2}], [1, {"a": 3}]),
+        ((1, {"a": [{"b", "c"}]}), (1, {"a": [{"b", "d"}]})),
+        ({"a": np.zeros(5000)}, {"a": np.ones(5000)}),
         (np.zeros(5000), np.eye(1, 5000, 2500)[0]),
         (LARGE, LARGE.index_fill(0, torch.tensor([2500]), 1.0)),
     ],
@@ -56,3 +61,24 @@ def test_modules_and_what_has_no_value_are_not() -> None:
     """They are other objects in every process."""
     used = "def f(x): return torch.relu(x) + random.random() + len(str(OBJECT))"
     assert _of(used, OBJECT=object()) == _of(used, OBJECT=object())
+
+
+def test_it_is_the_same_in_every_process() -> None:
+    """Though sets of texts have another order there."""
+    said = (
+        "from decouple.own_code import behaviour\n"
+        "scope = {'__name__': 'notebook', 'NAMES': [{'a': set('abcdefghij')}]}\n"
+        "exec('def f(x): return x in NAMES[0]', scope)\n"
+        "print(behaviour(scope['f']))"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", said],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
