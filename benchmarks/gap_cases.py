@@ -85,14 +85,15 @@ def all_images(groups: int) -> Case:
     return case(data, ES, OURS, tuned_on=10_000, width=64, groups=groups, epochs=20, trials=8, **grid)
 
 
+RANDOM = "the default, targets of random search"
+LITTLE_DECAY = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)
+
+
 def own(network: str, **others: Any) -> Case:
     """A network that is not the paper's, on MNIST. Random search scores as many candidates as es, and keeps the best."""
     data, named = DataConfig(name="mnist", train=1000, validation=1000, prior=20), f"benchmarks.networks:{network}"
     rows = {**OURS, RANDOM: {"search.algorithm": "random"}} | others.pop("rows", {})
     return case(data, ES, rows, tuned_on=1000, network=NetworkConfig(name=named), epochs=30, **others)
-
-
-RANDOM = "the default, targets of random search"
 
 
 def normalised(method: str) -> dict[str, Any]:
@@ -103,14 +104,14 @@ def normalised(method: str) -> dict[str, Any]:
 
 
 NORMALISED: dict[str, dict[str, Any]] = {
-    "stored targets only": STORED | {"learn.weight_decay": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)},
+    "stored targets only": STORED | {"learn.weight_decay": LITTLE_DECAY},
     "SGD, normalised": normalised("sgd"),
     "with live search, normalised": normalised("learn"),
 }
 
 
 MORE_OR_LESS_DECAY: dict[str, dict[str, Any]] = {
-    RANDOM: {"search.algorithm": "random", "learn.weight_decay": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3)},
+    RANDOM: {"search.algorithm": "random", "learn.weight_decay": LITTLE_DECAY},
     "SGD, normalised": NORMALISED["SGD, normalised"] | {"sgd.weight_decay": (5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2)},
 }
 """Grids for rows of the MLP whose best value was at an edge."""

@@ -116,9 +116,10 @@ class LiveSearch:
             logits, labels = through(head, flat), batch.labels[part]
             shown = Candidates(flat, logits, labels, peers, partial(through, head), batch.positions[part])
             scores.append(fitness(shown, self.terms))
-            if first and self.terms:
-                check_some_finite(scores[-1], "the fitness of live search, its terms included,")
-        return torch.cat(scores)
+        found = torch.cat(scores)
+        if first and self.terms:
+            check_some_finite(found, "the fitness of live search, its terms included,")
+        return found
 
 
 def _orthonormal(columns: Tensor) -> Tensor:

@@ -147,19 +147,18 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
         searched = config.init == "searched"
         origin = learned[trajectory % len(learned)]
         seed = origin.seed if searched else derive(run.config.seed, "q0", "network", trajectory)
-        shared = population.origin(trajectory)
-        name = f"q0-{trajectory}{shared and '-of-'}{shared}"
+        called = f"q0-{trajectory}{population.origin(trajectory)}"
         recorder = Recorder(
             {name: f"stages.{i}" for i, name in enumerate(points)},
             as_float(probe.images),
-            folder / name,
+            folder / called,
             ids=probe.ids,
             labels=probe.labels,
             kind="q0",
             logits=points[-1],
             start=f"{seed}, q0 {trajectory}",
         )
-        recorder.unit = f"compare/{identity}/{len(probe)}/{name}"
+        recorder.unit = f"compare/{identity}/{len(probe)}/{called}"
         begun = origin.settings.epochs if searched else 0
         network = population.start(trajectory)
         for epochs, snapshot in [(0, None), *((config.epochs_before(s.cycle + 1), s) for s in whole)]:

@@ -220,6 +220,11 @@ def check_data(directory: RunDirectory, settings: str, digest: str, what: str) -
         )
 
 
+def check_images(directory: RunDirectory, config: RunConfig, data: ImageData) -> None:
+    """See `check_data`."""
+    check_data(directory, fingerprint(config.data), data.digest, f"images than '{config.data.name}' holds")
+
+
 def _data_of(
     directory: RunDirectory,
     config: RunConfig,
@@ -233,15 +238,14 @@ def _data_of(
     known = directory.read_run().get("data", {})
     root = data_root if data_root is not None else known.get("root")
     data = load(config.data, data_root=root)
-    settings = fingerprint(config.data)
-    check_data(directory, settings, data.digest, f"images than '{config.data.name}' holds")
+    check_images(directory, config, data)
     where = os.path.realpath(root) if root is not None else None
     directory.describe(
         seed=config.seed,
         device=group.device,
         data={
             "digest": data.digest,
-            "settings": settings,
+            "settings": fingerprint(config.data),
             "root": where,
             "train": len(data.train),
             "image_shape": data.image_shape,

@@ -188,11 +188,8 @@ class OpenedRun:
 
     def _network(self, trained: Trained) -> Stages:
         run = self._images
-        shape, names, scale = (
-            tuple(known_of(run.path, run.info, "image_shape")),
-            tuple(known_of(run.path, run.info, "classes")),
-            known_of(run.path, run.info, "unit_scale"),
-        )
+        known = partial(known_of, run.path, run.info)
+        shape, names, scale = tuple(known("image_shape")), tuple(known("classes")), known("unit_scale")
         architecture = ImageArchitecture(run.config.network, trained.groups, shape, len(names), scale, names)
         network = architecture.build(self.network)
         load_state(network, load_tensors(trained.path, unit=trained.unit)[0])

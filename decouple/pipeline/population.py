@@ -19,7 +19,7 @@ from decouple.data.images import in_unit_scale
 from decouple.files import read_json, save_tensors, try_tensors
 from decouple.networks import Stages
 from decouple.networks.build import build_network
-from decouple.pipeline.context import AnyRun, Run, check_data
+from decouple.pipeline.context import AnyRun, Run, check_images
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
 from decouple.progress import Progress
@@ -63,7 +63,7 @@ class Population:
     """The network that a trajectory starts from."""
     architecture: Architecture
     origin: Callable[[int], str] = lambda trajectory: ""
-    """Its name, where the trajectory's number does not tell: see `snapshots_of`."""
+    """What a trajectory's name ends in, where its number does not tell what it starts from: see `snapshots_of`."""
     stream: str = "q0"
     """Name of its random streams."""
     compile: bool = False
@@ -267,7 +267,7 @@ def image_population(run: Run, networks: Sequence[Trained]) -> Population:
 
     def origin(trajectory: int) -> str:  # how many solutions there are decides which network a further trajectory shares
         shared = config.q0.init == "searched" and trajectory >= len(learned)
-        return learned[trajectory % len(learned)].name if shared else ""
+        return f"-of-{learned[trajectory % len(learned)].name}" if shared else ""
 
     return Population(
         run=run,
@@ -323,8 +323,7 @@ def compressed(
     else:
         config = SharedDirectory(folder).read_config()
         data = load_data(config.data, data_root=data_root or known.get("root"))
-        what = f"images than '{config.data.name}' holds"
-        check_data(SharedDirectory(folder), fingerprint(config.data), data.digest, what)
+        check_images(SharedDirectory(folder), config, data)
         task = image_task(config, data)
     seed, place = derive(config.seed, "q0", "compressed"), devices.resolve(device)
     student, q0 = task.build(seed).to(place), replace(config.q0, epochs=epochs)

@@ -235,8 +235,9 @@ def gradient_steps(config: Q0Config, images: int) -> int:
 def snapshots_of(
     config: Q0Config, folder: Path, *, trajectory: int, seed: int, identity: str, origin: str = ""
 ) -> list[Snapshot]:
-    """The snapshots that a trajectory consists of; `origin`: the name of its start, where its number does not tell."""
-    name = f"trajectory-{trajectory}{origin and '-of-'}{origin}"
+    """The snapshots that a trajectory consists of; `origin`: what its name ends in, where its number does not tell
+    what it starts from."""
+    name = f"trajectory-{trajectory}{origin}"
     return [
         Snapshot(
             trajectory,

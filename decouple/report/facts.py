@@ -152,8 +152,7 @@ def _limits_of_baseline(config: RunConfig, results: Results) -> list[str]:
     depths = sum(network.kind == "sgd" for network in results.networks.values())
     found = [
         f"The baseline did not pay for the search ({count(results.cost.search_evaluations)} scored candidates, those of "
-        "live search among them): equal epochs of "
-        "learning are not equal cost."
+        "live search among them): equal epochs of learning are not equal cost."
     ]
     if depths > 1:
         found.append(

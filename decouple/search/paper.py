@@ -63,9 +63,7 @@ class PaperSearch(Algorithm):
         stream = generator(seed, device=images.device)
         shape = (len(images), self.config.population, *images.shape[1:])
         noise = torch.randn(shape, generator=stream, dtype=images.dtype, device=images.device)
-        scale = point.setting(self.config.alpha) * images.std(
-            tuple(range(max(1, images.dim() - 2), images.dim())), keepdim=True
-        )
+        scale = point.setting(self.config.alpha) * images.std((-2, -1) if images.dim() > 2 else -1, keepdim=True)
         return images.unsqueeze(1) + scale.unsqueeze(1) * noise
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> PaperState:

@@ -223,8 +223,8 @@ def _plan(
             "terms of the fitness: expected none"
         )
     judge = Judge(network, statistics=config.statistics, dtype=dtype, pilot=pilot, factored=factored, terms=terms)
-    few = split.labels[: min(PILOT, len(pilot))].to(pilot.device)
-    _check_judge(judge, pilot[:PILOT], few, config.points)
+    few = min(PILOT, len(pilot))
+    _check_judge(judge, pilot[:few], split.labels[:few].to(pilot.device), config.points)
     budget = Budget(evaluations=config.max_evaluations, target=config.target)
     return Plan(judge, algorithms, budget, getattr(torch, config.dtype), config.points)
 
@@ -314,12 +314,13 @@ def _check_judge(judge: Judge, pilot: Tensor, labels: Tensor, points: str | tupl
         noise = torch.randn(values.shape, generator=stream, dtype=torch.float32, device=values.device)
         size = values.float().std()
         moved = (values + noise * (size if size > 0 else 1)).to(values.dtype)
-        if torch.allclose(judge.logits(point, values), judge.logits(point, moved), rtol=1e-5, atol=1e-6, equal_nan=False):
+        own, other = judge.logits(point, values), judge.logits(point, moved)
+        if torch.allclose(own, other, rtol=1e-5, atol=1e-6, equal_nan=False):
             raise NetworkError(
                 f"the network's logits do not depend on the values at '{point.name}' (are later weights all zero?), so candidates "
                 "there cannot be ranked; initialise the layers after it at random"
             )
-        if judge.terms and torch.isfinite(judge.logits(point, moved)).all():
+        if judge.terms and torch.isfinite(other).all():
             check_some_finite(
                 judge.fitness(point, moved.unsqueeze(1), labels), f"the fitness at '{point.name}', its terms included,"
             )
