@@ -129,6 +129,7 @@ _TEXT_PRESETS: dict[str, tuple[str, TextConfig]] = {
                 first_epochs=2,
                 epochs=2,
                 batch=256,
+                batch_edges=0.75,
                 restart="continue",
                 lr_floor=0.08,
                 alpha=0.45,
