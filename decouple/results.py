@@ -219,6 +219,8 @@ class Q0Results(Headlines):
     """Total epochs of all trajectories, without the learning that seeded them."""
     temperature: float | None = None
     """Of the learned prior's probabilities, fitted on the prior part; below 1 it makes them surer. None: text."""
+    members_picked: int | None = None
+    """Different members among the picks of greedy selection; None: results of an earlier version."""
 
     def rows(self) -> list[Row]:
         name, score = next(iter(self.scores.items()))
@@ -226,7 +228,7 @@ class Q0Results(Headlines):
             "single": "best single member",
             "uniform": f"{plural(self.size, 'member')}, uniform",
             "learned_prior": f"learned prior, {plural(self.members_used, 'member')}",
-            "greedy": "greedy selection",
+            "greedy": "greedy selection" + (f", {plural(self.members_picked, 'member')}" if self.members_picked else ""),
         }
         form = "{:.2%}" if name == "accuracy" else "{:.4f}"
         rows: list[Row] = [

@@ -348,7 +348,8 @@ def _tune(argv: list[str]) -> None:
             logger=options.log,
         )
     print(f"{found}\nTable and picture: {(out / 'tune.md').resolve()}")
-    print(f"Run the best settings: decouple run {config.preset} --config {shlex.quote(str(out / 'best.json'))}")
+    if any(trial.accuracy is not None for trial in found.trials):
+        print(f"Run the best settings: decouple run {config.preset} --config {shlex.quote(str(out / 'best.json'))}")
 
 
 def default_out(config: RunConfig) -> Path:

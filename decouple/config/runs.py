@@ -94,6 +94,14 @@ class CorpusConfig(Section):
     seed: Seed = 0
     """Seed that assigns documents to splits. Separate from the run's seed, so that runs with different seeds share their data."""
 
+    def _check(self) -> None:
+        try:
+            empty = not self.separator.encode()
+        except UnicodeEncodeError:  # bytes of the command line that are no text
+            self._refuse("separator", "text in UTF-8")
+        if empty:
+            self._refuse("separator", "what stands between two documents, such as a blank line")
+
 
 @dataclass(frozen=True)
 class GptConfig(Section):

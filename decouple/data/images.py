@@ -277,12 +277,14 @@ def check_scale(
         what, others: these and those, in the message.
 
     Raises:
-        DataError: says both scales.
+        DataError: says both scales; or the type, of integers that are no bytes, whose scale cannot be told.
     """
     if images.dtype == torch.uint8:
         if unit_scale is False:
             raise DataError(f"{what} are uint8, and {others} float images that do not lie in 0..1: scale these like those")
-    elif unit_scale and images.is_floating_point():
+    elif unit_scale is not None and not images.is_floating_point():
+        raise DataError(f"{what} are {_type(images)}: expected uint8, or floats as in training; {_conversion(images)}")
+    elif unit_scale:
         low, high = (float(bound) for bound in images.aminmax())
         if low < -MARGIN or high > 1 + MARGIN:
             raise DataError(
@@ -297,7 +299,12 @@ def _checked(images: object, labels: object, what: str) -> tuple[Tensor, Tensor]
     if images.dtype not in IMAGE_TYPES:
         raise DataError(f"{what} images must be uint8 or float32, not {_type(images)}; {_conversion(images)}")
     if images.ndim not in (2, 4):
-        hint = "; add the channel with images.unsqueeze(1)" if images.ndim == 3 else ""
+        hint = ""
+        if images.ndim == 3:
+            hint = (
+                "; add the channel of images (N, H, W) with images.unsqueeze(1), and give signals as vectors, images.flatten(1), "
+                "to a network that shapes them"
+            )
         raise DataError(f"{what} images must have shape (N, C, H, W), or (N, D) of vectors, not {tuple(images.shape)}{hint}")
     if images.numel() == 0:
         raise DataError(f"{what} images are empty: their shape is {tuple(images.shape)}; give at least one image")

@@ -147,6 +147,7 @@ class Searching:
         total = idle = measure(lambda: searched([]))
         for point in search_points(network, data.image_shape):
             if wanted := self.scored.get(point.index, 0):
+                searched([point.name])  # the first time more is done here, too
                 (first, made), (more, made_more) = (measured(point.name, generations) for generations in (1, 3))
                 further = (more - first) * ((wanted - made) / (made_more - made)) if made_more > made else first * 0
                 total += first - idle + further

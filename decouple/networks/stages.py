@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from decouple.data.images import as_float, check_scale, in_unit_scale
-from decouple.errors import NetworkError, did_you_mean
+from decouple.errors import DecoupleError, NetworkError, did_you_mean, first_line, is_out_of_memory
 from decouple.formats import plural
 from decouple.networks.state import weights_digest
 from decouple.torch_state import device_of, evaluated, generators_kept
@@ -73,6 +73,21 @@ def channels_hint(network: nn.Module, image_shape: Sequence[int]) -> str:
         f"; its first convolution takes {first.in_channels} channels, the images have {image_shape[0]}: give a network that takes "
         "them, as timm's do, or a function of your own that replaces this convolution"
     )
+
+
+@contextmanager
+def taking(network: nn.Module, images: Tensor) -> Iterator[None]:
+    """Inside, `network` is given `images`; what it raises because it cannot take them becomes a NetworkError that says their shape."""
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        if isinstance(error, DecoupleError) or is_out_of_memory(error) or torch.compiler.is_compiling():
+            raise
+        shape = tuple(images.shape)
+        hint = channels_hint(network, shape[1:]) or (
+            ": expected a batch (B, …); give images[None]" if len(shape) == 3 else ""
+        )
+        raise NetworkError(f"the network does not take images of shape {shape} ({first_line(error)}){hint}") from error
 
 
 @contextmanager

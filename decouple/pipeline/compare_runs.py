@@ -77,13 +77,13 @@ def _collected(
         runs = _opened(stack, folders, device=device, data_root=data_root, code=code, progress=progress)
         for label, run in runs.items():
             run_stages(run, "compare")
-            names = {}
+            names, called = {}, _common(runs, run)
             for number, (name, solution) in enumerate(probe_targets(run, probe_of(run)).items()):
                 names[name] = known.setdefault((search_identity(run), number), label + name)
-                targets[names[name]] = solution
+                targets[names[name]] = {called.get(layer, layer): values for layer, values in solution.items()}
             for found in recordings_of(run):
                 solution_name = None if found.solution is None else names[found.solution]
-                recordings.append(replace(found, name=label + found.name, solution=solution_name))
+                recordings.append(replace(found.renamed(called), name=label + found.name, solution=solution_name))
     return recordings, targets
 
 
@@ -105,7 +105,7 @@ def _check(runs: Mapping[str, Run]) -> None:
     names = [label.rstrip("/") or "the run" for label in runs]
     check_comparable(
         [
-            replace(recorder_of(run, networks_of(run)[0]).planned(), name=name)
+            replace(recorder_of(run, networks_of(run)[0]).planned().renamed(_common(runs, run)), name=name)
             for name, run in zip(names, runs.values(), strict=True)
         ]
     )
@@ -117,6 +117,12 @@ def _check(runs: Mapping[str, Run]) -> None:
                     f"'{names[0]}' and '{name}' cannot be compared: what is searched at '{layer}' has the shape {shape} in one and "
                     f"{shapes[layer]} in the other"
                 )
+
+
+def _common(runs: Mapping[str, Run], run: Run) -> dict[str, str]:
+    """What a run's layers are called in the comparison, where it is another name: networks of different kinds share the logits."""
+    ends = {each.network_to_search.names[-1] for each in runs.values()}
+    return {run.network_to_search.names[-1]: "logits"} if len(ends) > 1 else {}
 
 
 def _searched_shapes(run: Run) -> dict[str, tuple[int, ...]]:

@@ -105,7 +105,8 @@ class RunDirectory:
         """Whether a unit or a line of the log is kept."""
         units = [name for stage in _WORK for _, _, names in os.walk(self.path / stage) for name in names]
         kept = [path for name in ("results.json", "metrics.jsonl") if os.path.isfile(path := self.path / name)]
-        return any(not name.startswith(".") for name in units) or any(path.stat().st_size > 0 for path in kept)
+        # The tokens of a text are made before anything is trained.
+        return any(not name.startswith((".", "tokens-")) for name in units) or any(path.stat().st_size > 0 for path in kept)
 
     @classmethod
     def create(cls, path: Path, config: RunConfig | TextConfig, *, resume: bool) -> RunDirectory:
@@ -186,6 +187,8 @@ class RunDirectory:
                 f"{self.path} is a run of 'decouple q0 text', which has no other stages; resume it with 'decouple q0 text "
                 f"--out {self.path} --resume'"
             )
+        if kind is TextConfig and "corpus" not in values:
+            raise RunDirectoryError(f"{self.path} is a run on images, not on text; choose another --out")
         return settings.from_builtins(values, kind(), source=str(self.path / "config.json"))
 
     def write_config(self, config: RunConfig | TextConfig) -> None:

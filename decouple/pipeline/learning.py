@@ -45,6 +45,7 @@ class Trained:
     settings: TrainConfig
     folder: Path
     identity: str
+    """Of its weights: fingerprint of all that they depend on. Its folder also depends on what is recorded."""
     solution: int | None = None
     """Whose targets it learns; None: those of no search."""
     after: Trained | None = None
@@ -52,7 +53,7 @@ class Trained:
 
     @property
     def unit(self) -> str:
-        return f"learn/{self.identity}/{self.folder.name}"
+        return f"learn/{self.folder.parent.name}/{self.folder.name}"
 
     @property
     def path(self) -> Path:
@@ -82,9 +83,8 @@ class Trained:
 def networks_of(run: Placed) -> list[Trained]:
     """The networks that the run's settings ask for."""
     config = run.config
-    recording = (config.compare.images, config.compare.records, "by layer")
-    learned = fingerprint(search_identity(run), config.learn, recording)
-    baseline = fingerprint(run.base, config.sgd, recording)
+    learned = fingerprint(search_identity(run), config.learn)
+    baseline = fingerprint(run.base, config.sgd)
     networks = []
     for solution in range(config.search.solutions):
         first = Trained(
@@ -94,7 +94,7 @@ def networks_of(run: Placed) -> list[Trained]:
             # A start of its own, not the searched network's: measured 2 points better on 1000 MNIST images.
             seed=derive(config.seed, "learned network", solution),
             settings=config.learn,
-            folder=run.folder("learn", learned) / f"search-{solution}",
+            folder=_recorded(run, learned) / f"search-{solution}",
             identity=learned,
             solution=solution,
         )
@@ -106,12 +106,17 @@ def networks_of(run: Placed) -> list[Trained]:
             groups=groups,
             seed=derive(config.seed, "sgd network"),
             settings=config.sgd,
-            folder=run.folder("learn", baseline) / f"sgd-{groups}",
+            folder=_recorded(run, baseline) / f"sgd-{groups}",
             identity=baseline,
         )
         for groups in config.baselines
     ]
     return networks
+
+
+def _recorded(run: Placed, identity: str) -> Path:
+    """Where networks whose weights have this identity are, with what is recorded of them."""
+    return run.folder("learn", fingerprint(identity, run.config.compare.images, run.config.compare.records, "by layer"))
 
 
 def rounds_of(run: Placed, first: Trained) -> list[Trained]:
@@ -121,7 +126,7 @@ def rounds_of(run: Placed, first: Trained) -> list[Trained]:
     settings = config.learning(run.config.learn)
     for number in range(1, config.count + 1):
         identity = fingerprint(first.identity, config, number)
-        folder = run.folder("learn", identity) / f"{first.name}-round-{number}"
+        folder = _recorded(run, identity) / f"{first.name}-round-{number}"
         found.append(replace(first, settings=settings, folder=folder, identity=identity, after=found[-1]))
     earlier = [
         replace(trained, name=f"{first.name}-before-{number}", kind="earlier")
@@ -137,7 +142,7 @@ def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | Non
         networks: those of the run that are wanted; None: all.
     """
     networks = networks_of(run) if networks is None else list(networks)
-    with run.timed("learn", fingerprint([(trained.name, trained.identity) for trained in networks])):
+    with run.timed("learn", fingerprint([trained.unit for trained in networks])):
         for trained in networks:
             if _is_whole(run, trained):
                 if run.group.first:  # a run that was killed may have left them

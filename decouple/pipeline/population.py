@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,12 +24,12 @@ from decouple.pipeline.context import AnyRun, Run, check_images
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
 from decouple.progress import Progress
-from decouple.q0 import mixture, nll, select_members
+from decouple.q0 import nll
 from decouple.q0.architecture import Architecture, GptArchitecture, ImageArchitecture
 from decouple.q0.compress import distill
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.members import INDEX, Known, write_index
-from decouple.q0.population import fitted_prior, fitted_temperatures, heaviest
+from decouple.q0.population import Order, fitted_prior, fitted_temperatures, running
 from decouple.q0.prior import FLOOR, greedy_picks
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
 from decouple.results import NOTICEABLE_WEIGHT, Calibration, Gain, Member, Q0Results, Ways
@@ -153,47 +154,50 @@ class Population:
         temperatures = fitted_temperatures(answers["prior"], fitted.weights, task.true_classes("prior"))
         size, known = min(config.members or len(snapshots), len(snapshots)), Known(self.architecture)
         write_index(run.directory.path, INDEX, snapshots, fitted.weights, temperatures, size, known)
-        picks = greedy_picks(truths["prior"], len(snapshots))
-        latest = sorted(range(len(snapshots)), key=lambda i: (-snapshots[i].cycle, snapshots[i].trajectory))
-        ways = [ways_of(fitted.weights, picks, latest, k) for k in range(1, len(snapshots) + 1)]
-        sizes, prior = (
-            self._nlls(truths[part], chosen, heaviest(answers[part], fitted.weights), temperatures, part)
-            for part, chosen in (("test", ways), ("prior", ways[:size]))
-        )
-        chosen = ways[size - 1]
-        mixed = mixtures(answers["test"], chosen)
+        orders = orders_of(fitted.weights, truths["prior"], snapshots)
+        sizes, prior = (self._nlls(truths[part], answers[part], orders, temperatures, part) for part in ("test", "prior"))
+        mixed = {way: _mixed(answers["test"], order, size) for way, order in orders.items()}
         if temperatures:
             mixed["calibrated"] = tempered(mixed["learned_prior"], temperatures[size - 1])
+        shares = orders["learned_prior"].weights[:size]
         results = Q0Results(
-            test_nll=Ways(**sizes[size - 1]),
-            prior_nll=Ways(**prior[-1]),
-            scores=self._scores(mixed, sizes[size - 1]),
-            learned_minus_uniform=self._gain(truths["test"], chosen),
+            test_nll=Ways(**_at(sizes, size)),
+            prior_nll=Ways(**_at(prior, size)),
+            scores=self._scores(mixed, _at(sizes, size)),
+            learned_minus_uniform=self._gain(truths["test"], orders, size),
             prior_strength=None if math.isinf(fitted.strength) else fitted.strength,
             temperature=temperatures[size - 1] if temperatures else None,
             size=size,
-            members_used=int((chosen["learned_prior"][1] >= NOTICEABLE_WEIGHT).sum()),
+            members_used=int((shares >= NOTICEABLE_WEIGHT * shares.sum()).sum()),
+            members_picked=len(set(orders["greedy"].positions[:size])),
             members=[
                 self._member(snapshot, i, fitted.weights, truths, answers["test"]) for i, snapshot in enumerate(snapshots)
             ],
             epochs=self.trajectories * config.epochs_before(config.cycles),
         )
         steps = self.trajectories * gradient_steps(config, task.examples)
-        by_size = {way: [of_size[way] for of_size in sizes] for way in sizes[0] if way != "single"}
+        by_size = {way: nlls for way, nlls in sizes.items() if way != "single"}
         return PopulationResults(results, by_size, self._calibration(mixed), steps)
 
     def _nlls(
-        self, truths: Tensor, ways: Sequence[Chosen], mixed: Iterable[Tensor], temperatures: Sequence[float], part: str
-    ) -> list[dict[str, float]]:
-        """By the number of members, and by way.
+        self,
+        truths: Tensor,
+        answers: Sequence[Tensor],
+        orders: Mapping[str, Order],
+        temperatures: Sequence[float],
+        part: str,
+    ) -> dict[str, list[float]]:
+        """By way, for 1, 2, … M members.
 
         Args:
             truths: (M, N) probability of the truth by member.
-            mixed: (N, C) answers of the 1, 2, … heaviest members, with their `temperatures`.
+            answers: (N, C) of each member.
+            temperatures: of the learned prior's mixtures; none of a text.
         """
-        found = [_nlls(truths, chosen) for chosen in ways]
-        for of_size, temperature, answers in zip(found, temperatures, mixed, strict=False):  # none of a text
-            of_size["calibrated"] = float(nll(self.task.p_truth(tempered(answers, temperature), part)))
+        found = {way: [float(nll(mixed)) for mixed in running(truths, order)] for way, order in orders.items()}
+        if temperatures:
+            by_size = zip(running(answers, orders["learned_prior"]), temperatures, strict=True)
+            found["calibrated"] = [float(nll(self.task.p_truth(tempered(mixed, t), part))) for mixed, t in by_size]
         return found
 
     def _scores(self, mixed: Mapping[str, Tensor], nlls: Mapping[str, float]) -> dict[str, Ways]:
@@ -204,11 +208,10 @@ class Population:
         found = {way: self.task.calibration(mixed[way]) for way in SHOWN if way in mixed}
         return {way: calibration for way, calibration in found.items() if calibration is not None}
 
-    def _gain(self, truths: Tensor, ways: Chosen) -> Gain:
+    def _gain(self, truths: Tensor, orders: Mapping[str, Order], size: int) -> Gain:
         """Of the learned prior over equal weights, on the test part."""
-        logs = {way: (share @ truths[members].double()).clamp_min(FLOOR).log() for way, (members, share) in ways.items()}
-        differences = self.task.samples(logs["uniform"] - logs["learned_prior"])
-        gain = bootstrap_mean(differences, seed=derive(self.run.config.seed, "q0"))
+        learned, uniform = (_mixed(truths, orders[way], size).clamp_min(FLOOR).log() for way in ("learned_prior", "uniform"))
+        gain = bootstrap_mean(self.task.samples(uniform - learned), seed=derive(self.run.config.seed, "q0"))
         return Gain(value=gain.value, low=gain.low, high=gain.high)
 
     def _member(
@@ -226,32 +229,34 @@ class Population:
 
 SHOWN = ("single", "learned_prior", "calibrated")
 """Ways whose calibration is shown."""
-Chosen = Mapping[str, tuple[Tensor, Tensor]]
-"""By way to choose members (see `Ways`): positions (K,) and weights (K,) float64, sum 1."""
 
 
-def ways_of(weights: Tensor, picks: Sequence[int], latest: Sequence[int], k: int) -> Chosen:
-    """`k` members chosen in every way: by the learned prior (M,), `greedy_picks` (at least k), and positions, the latest first."""
-    counts = torch.bincount(torch.tensor(picks[:k]), minlength=len(weights)).double()
+def orders_of(weights: Tensor, truths: Tensor, snapshots: Sequence[Snapshot]) -> dict[str, Order]:
+    """Members in the order in which each way to choose them (see `Ways`) takes them.
+
+    Args:
+        weights: (M,) of the learned prior.
+        truths: (M, N) probability of the truth on the prior part.
+    """
+    picks = greedy_picks(truths, len(snapshots))
+    latest = sorted(range(len(snapshots)), key=lambda i: (-snapshots[i].cycle, snapshots[i].trajectory))
+    equal = torch.ones(len(snapshots), dtype=torch.float64)
     return {
-        "single": (torch.tensor(picks[:1]), torch.ones(1, dtype=torch.float64)),
-        "uniform": (torch.tensor(latest[:k]), torch.full((k,), 1 / k, dtype=torch.float64)),
-        "learned_prior": select_members(weights, k),
-        "greedy": select_members(counts, int((counts > 0).sum())),
+        "single": Order(picks[:1] * len(snapshots), equal),
+        "uniform": Order(latest, equal),
+        "learned_prior": Order.heaviest(weights),
+        "greedy": Order(picks, equal),
     }
 
 
-def mixtures(answers: Sequence[Tensor], ways: Chosen) -> dict[str, Tensor]:
-    """The members' answers (N, …), mixed in each way."""
-    return {
-        way: mixture(torch.stack([answers[i] for i in members.tolist()]).double(), share)
-        for way, (members, share) in ways.items()
-    }
+def _mixed(answers: Sequence[Tensor] | Tensor, order: Order, count: int) -> Tensor:
+    """What the first `count` members of an order answer together."""
+    return next(itertools.islice(running(answers, order), count - 1, None))
 
 
-def _nlls(truths: Tensor, ways: Chosen) -> dict[str, float]:
-    """Of the mixtures, from the members' probabilities of the truth (M, N)."""
-    return {way: float(nll(share @ truths[members].double())) for way, (members, share) in ways.items()}
+def _at(nlls: Mapping[str, Sequence[float]], size: int) -> dict[str, float]:
+    """By way, of `size` members."""
+    return {way: of_way[size - 1] for way, of_way in nlls.items()}
 
 
 def image_population(run: Run, networks: Sequence[Trained]) -> Population:

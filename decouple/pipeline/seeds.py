@@ -13,7 +13,7 @@ from decouple.config import RunConfig
 from decouple.errors import ConfigError, RunDirectoryError, expect
 from decouple.loggers import check_logger
 from decouple.pipeline import run
-from decouple.pipeline.directory import RunDirectory
+from decouple.pipeline.directory import RunDirectory, SharedDirectory
 from decouple.progress import Progress
 from decouple.tensors import whole_number
 from decouple.training.processes import refuse_launch
@@ -35,7 +35,7 @@ def run_seeds(
     quiet: bool = True,
     logger: str = "",
 ) -> Table:
-    """Run `config` once for each seed, into `out`/seed-N, and write the table of all into `out`.
+    """Run `config` once for each seed, into `out`/seed-N, and write the table of all that `out` holds of these settings into `out`.
 
     Args:
         config: its own seed is not used.
@@ -64,9 +64,21 @@ def run_seeds(
         jobs = [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in folders]
         place, mend = str(devices.resolve(device)), "--workers or --search.batch"
         distribute(_run_seed, shared, jobs, device=place, workers=workers, address=None, result_bytes=1000, mend=mend)
-    table = read_table(list(folders.values()))
+    table = read_table(_finished(next(iter(folders.values())), Path(out)))
     table.write(out)
     return table
+
+
+def _finished(like: Path, out: Path) -> list[Path]:
+    """The finished runs in `out` whose settings are those of the run `like`, but for the seed; also those of an earlier call."""
+    wanted = SharedDirectory(like).read_config()
+    there = {folder: SharedDirectory(folder).read_config() for folder in _runs(out)}
+    return [folder for folder, config in there.items() if replace(config, seed=wanted.seed) == wanted]
+
+
+def _runs(out: Path) -> list[Path]:
+    found = [path.parent for path in out.glob("seed-*/results.json") if path.parent.name.removeprefix("seed-").isdecimal()]
+    return sorted(found, key=lambda folder: int(folder.name.removeprefix("seed-")))
 
 
 def _folders(config: RunConfig, seeds: Sequence[int], out: Path, resume: bool) -> dict[int, Path]:

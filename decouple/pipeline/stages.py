@@ -14,6 +14,7 @@ from decouple.pipeline.learning import Trained, learn, learn_results, networks_o
 from decouple.pipeline.population import PopulationResults, image_population
 from decouple.pipeline.searching import search, search_results
 from decouple.pipeline.summary import learning_summary, population_summary, summary
+from decouple.q0.members import INDEX
 from decouple.results import Accuracies, Cost, Curves, Results
 from decouple.search import TargetStore
 from decouple.tasks.base import HELD_OUT
@@ -104,12 +105,14 @@ OUTDATED = "outdated"
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move the results and the report of earlier settings out of the way, so that nobody takes them for those of the new ones.
+    """Move what earlier settings gave out of the way: results, report, and what the population consists of. Nobody is to take it for
+    what the new ones give.
 
     Returns:
         Where they are; None: there were none.
     """
-    found = [folder / name for name in ("results.json", "curves.json", "report.html", "figures") if (folder / name).exists()]
+    names = ("results.json", "curves.json", "report.html", "figures", INDEX)
+    found = [folder / name for name in names if (folder / name).exists()]
     if not found:
         return None
     place = next(place for number in count(1) if not (place := folder / OUTDATED / str(number)).exists())

@@ -131,7 +131,8 @@ class Tuning(Written):
             best = self.best(method)
             for number, trial in enumerate(self.of(method), 1):
                 place = {"method": method, "trial": number, "extension": trial.extension}
-                found.append(place | trial.values | {"validation_accuracy": trial.accuracy, "best": trial is best})
+                is_best = trial is best and trial.accuracy is not None
+                found.append(place | trial.values | {"validation_accuracy": trial.accuracy, "best": is_best})
         return found
 
     def remarks(self) -> list[str]:
@@ -175,7 +176,7 @@ class Tuning(Written):
             "epochs": self.base.learn.epochs,
             "validation_images": self.images,
             "grids": to_builtins(self.grids),
-            "best": {method: trial.values for method, trial in best.items()},
+            "best": {method: None if trial.accuracy is None else trial.values for method, trial in best.items()},
             "at_edge": {method: [name for name, _ in self.beyond(trial)] for method, trial in best.items()},
             "trials": self.records(),
         }

@@ -1,5 +1,6 @@
 """Populations: cyclic trajectories, chain distillation and a learned prior over their snapshots."""
 
+from decouple.q0.compress import distill
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.perturb import perturb_, perturbation_scale
 from decouple.q0.population import train_population
@@ -22,6 +23,7 @@ __all__ = [
     "Strength",
     "cross_validated_strength",
     "cyclic_multipliers",
+    "distill",
     "distillation_loss",
     "fit_prior",
     "greedy_members",

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from decouple.device import memory_for
 from decouple.errors import DataError, NetworkError, first_line
 from decouple.formats import html_table, plural
+from decouple.networks.stages import taking
 from decouple.networks.state import own_copy
 from decouple.q0.architecture import Architecture, ImageArchitecture
 from decouple.q0.batching import BORROWED, StackedNetworks
@@ -133,6 +134,10 @@ class Ensemble(nn.Module):
         images = as_tensor(images, "images")
         if images.dim() and images.shape[0] == 0:  # torch.export would take len for a constant
             raise DataError(f"images have shape {tuple(images.shape)}: expected at least one")
+        if self.evaluation not in get_args(EvaluationMode):
+            raise ValueError(
+                f"evaluation = {self.evaluation!r}: expected {' or '.join(map(repr, get_args(EvaluationMode)))}"
+            )
         if isinstance(self.architecture, ImageArchitecture):
             self.architecture.check(images)
         return self._batched(images) if self.evaluation == "batched" else self._one_by_one(images)
@@ -164,7 +169,8 @@ class Ensemble(nn.Module):
         found, own = [], _own(images)
         for member in self.members:
             version = own._version
-            found.append(member(own))
+            with taking(member, images):
+                found.append(member(own))
             if own._version != version:  # the member works in place, and the next one gets what this one got
                 own = _own(images)
         return _stacked(found)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from decouple import own_code
 from decouple.analysis.temperature import fit_temperature
 from decouple.config import Q0Config
 from decouple.data.images import ImageData
@@ -95,7 +97,7 @@ def _trained(chain: Chain, folder: Path, trajectory: int, seed: int, logger: Log
     if config.restart == "new" and config.cycles > 1:
         new = chain.task.build(chain.seed)  # before anything is trained: a task may not know how
         known += [weights_digest(new), structure_text(new)]
-    identity = fingerprint(*known)
+    identity = fingerprint(*known, *own_code.behaviour(type(chain.task)))
     place = folder / f"{identity}-seed{seed}"
     snapshots = snapshots_of(config, place, trajectory=trajectory, seed=seed, identity=identity)
 
@@ -148,13 +150,26 @@ def fitted_prior(p_truth: Tensor, method: str, seed: int) -> Prior:
 def fitted_temperatures(answers: Sequence[Tensor], weights: Tensor, labels: Tensor | None) -> list[float]:
     """The temperature of the 1, 2, … M heaviest members, whose weights are (M,), by their answers (N, C) on the prior part; none,
     where answers are the probability of the truth and there are no labels (N,)."""
-    return [] if labels is None else [fit_temperature(mixed, labels) for mixed in heaviest(answers, weights)]
+    return [] if labels is None else [fit_temperature(mixed, labels) for mixed in running(answers, Order.heaviest(weights))]
 
 
-def heaviest(answers: Sequence[Tensor], weights: Tensor) -> Iterator[Tensor]:
-    """Mixtures of the 1, 2, … M heaviest members, (N, C) float64."""
-    indices, shares = select_members(weights.double(), len(weights))
+class Order(NamedTuple):
+    """Members in the order in which an ensemble that grows takes them, some perhaps more than once."""
+
+    positions: Sequence[int]
+    weights: Tensor
+    """(K,) float64, in that order."""
+
+    @classmethod
+    def heaviest(cls, weights: Tensor) -> Order:
+        """The heaviest first, by weights (M,)."""
+        positions, shares = select_members(weights.double(), len(weights))
+        return cls(positions.tolist(), shares)
+
+
+def running(answers: Sequence[Tensor] | Tensor, order: Order) -> Iterator[Tensor]:
+    """What the first 1, 2, … K of an order answer together, (N, …) float64, from the members' answers (N, …)."""
     total = torch.zeros_like(answers[0], dtype=torch.float64)
-    for count, (index, share) in enumerate(zip(indices.tolist(), shares, strict=True), 1):
-        total += share * answers[index].double()
-        yield total / shares[:count].sum()
+    for position, weight, whole in zip(order.positions, order.weights, order.weights.cumsum(0), strict=True):
+        total += weight * answers[position].double()
+        yield total / whole

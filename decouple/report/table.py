@@ -297,14 +297,15 @@ def _outcomes(config: RunConfig | TextConfig, results: Results | TextResults) ->
         each = results.q0.epochs / config.q0.trajectories if config.q0.trajectories else results.q0.epochs
         return {SINGLE: _population(results, "single", each, 0), **_ways(results, results.q0.epochs, 0)}
     searched = [network for network in results.networks.values() if network.kind == "search"]
-    sgd = next(n for n in results.networks.values() if n.kind == "sgd" and n.test_accuracy is not None)
-    rounds = config.rounds.count * config.learn.epochs
-    learned = config.learn.epochs + rounds
-    candidates = mean(network.search_evaluations for network in searched) / results.images["train"]
+    depths = [network for network in results.networks.values() if network.kind == "sgd"]
+    sgd = next(network for network in depths if network.test_accuracy is not None)
+    learned = config.learn.epochs * (1 + config.rounds.count)
+    rounds = [network for network in results.networks.values() if network.kind in ("search", "earlier")]
+    candidates = sum(network.search_evaluations for network in rounds) / len(searched) / results.images["train"]
     seeds = min(config.q0.trajectories or len(searched), len(searched)) if config.q0.init == "searched" else 0
     own = {"accuracy": mean(results.test_accuracy.search)}
     return {
-        SGD: Outcome({"accuracy": results.test_accuracy.sgd, **_nll(sgd.test_nll)}, config.sgd.epochs, 0),
+        SGD: Outcome({"accuracy": results.test_accuracy.sgd, **_nll(sgd.test_nll)}, config.sgd.epochs * len(depths), 0),
         SEARCHED: Outcome(own | _nll(_mean(n.test_nll for n in searched)), learned, candidates),
         **_ways(results, results.q0.epochs + seeds * learned, seeds * candidates),
     }

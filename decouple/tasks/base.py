@@ -14,14 +14,18 @@ from torch.nn import functional
 from decouple.analysis.calibration import p_truth
 from decouple.device import send
 from decouple.errors import ConfigError
+from decouple.networks.state import own_copy
 from decouple.results import Calibration
 from decouple.tasks.distill import IGNORED, distillation_loss
-from decouple.torch_state import device_of
+from decouple.torch_state import device_of, generators_kept
 from decouple.training.processes import Group
 from decouple.training.stream import Batch, Loader
 
 HELD_OUT = ("validation", "prior", "test")
 """Parts of the data that no network is trained on; every member answers on each of them once."""
+
+ROUNDING = 1e-4
+"""By how much a probability may be above 1."""
 
 Teacher = Callable[[Any], Tensor]
 """What a network learns from: another network, or an ensemble."""
@@ -42,11 +46,12 @@ class Task(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Identifies what networks are trained on: equal digests, equal examples."""
+        """Identifies what networks are trained on: equal digests, equal examples, and equal attributes of the task on which training
+        depends. A change of the class's code is noticed without it."""
 
     def rows(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (B, …) and labels (B,) or (B, T) of the examples at these positions; a label of −100 does not count."""
-        raise NotImplementedError
+        raise ConfigError(f"{type(self).__name__} has no rows(positions): expected it, or a loader of its own")
 
     def loader(self, network: nn.Module, *, precision: str, seed: int, epoch: int, group: Group) -> Loader:
         """Makes the batches of an epoch; by default from `rows`.
@@ -89,8 +94,31 @@ class Task(ABC):
             "q0.restart = new begins each cycle with a new network: expected a task that builds one; use continue"
         )
 
-    def check(self, network: nn.Module, batch: int) -> None:  # noqa: B027 (optional)
-        """Raise an error if a network cannot be trained in batches of this size, or cannot answer on the prior part."""
+    def check(self, network: nn.Module, batch: int) -> None:
+        """Raise an error if a network cannot be trained in batches of this size, or cannot answer on the prior part. By default a copy
+        of the network is tried on two examples and on the prior part."""
+        name = type(self).__name__
+        _expect(isinstance(self.digest, str) and self.digest, f"{name}.digest = {self.digest!r}: expected text")
+        _expect(
+            isinstance(self.examples, int) and self.examples > 0,
+            f"{name}.examples = {self.examples!r}: expected a number above 0",
+        )
+        trial, positions = own_copy(network), torch.arange(min(2, self.examples))
+        with generators_kept(device_of(trial)):
+            loader = self.loader(trial, precision="float32", seed=0, epoch=0, group=Group(device_of(trial)))
+            loss = self.loss(trial, loader.received(loader.make((0, positions))))
+            answers = self.predict(trial, "prior")
+        _expect(
+            isinstance(loss, Tensor) and loss.dim() == 0 and loss.is_floating_point(),
+            f"{name}.loss gives {_told(loss)}: expected one number, the mean over what counts",
+        )
+        fits = isinstance(answers, Tensor) and answers.dim() == (1 if self.true_classes("prior") is None else 2)
+        truths = self.p_truth(answers, "prior") if fits else answers
+        _expect(
+            fits and bool(((truths >= 0) & (truths <= 1 + ROUNDING)).all()),
+            f"{name}.predict gives {_told(answers)}: expected probabilities of the truth (N,), or of all classes (N, C) where the "
+            "task has true_classes",
+        )
 
     def mark(self, network: nn.Module) -> None:  # noqa: B027 (optional)
         """Note in a network what it is trained on, if it keeps that."""
@@ -117,6 +145,19 @@ class Task(ABC):
         return None
 
 
+def _expect(holds: object, otherwise: str) -> None:
+    if not holds:
+        raise ConfigError(otherwise)
+
+
+def _told(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    low, high = value.detach().aminmax() if value.numel() else (None, None)
+    values = "" if low is None or high is None else f" of values from {float(low):.4g} to {float(high):.4g}"
+    return f"a tensor {tuple(value.shape)}{values}"
+
+
 @dataclass(frozen=True)
 class RowLoader:
     """Makes batches from inputs and labels by position."""
@@ -130,6 +171,10 @@ class RowLoader:
         """See `Loader`."""
         _, positions = item
         inputs, labels = self.rows(positions)
+        if not len(inputs) == len(labels) == len(positions):
+            raise ConfigError(
+                f"rows gives {len(inputs)} inputs and {len(labels)} labels for {len(positions)} positions: expected as many"
+            )
         part = self.group.part(len(positions))
         counted = labels != IGNORED
         return Batch(

@@ -186,8 +186,6 @@ def _dealt(lengths: NDArray[np.int64], wanted: Mapping[str, int | None], seed: i
 
 def _tokenise(text: bytes, config: CorpusConfig, path: Path, unit: str, *, name: str) -> None:
     separator = config.separator.encode()
-    if not separator:
-        raise DataError("corpus.separator is empty: give what stands between two documents, such as a blank line")
     documents = documents_of(text, separator)
     lengths = np.array([len(document) + len(separator) for document in documents], dtype=np.int64)
     dealt = deal(lengths, config, name=name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -16,9 +18,8 @@ def even_batches(count: int, batch: int) -> list[tuple[int, int]]:
     """
     parts = -(-count // batch)
     base, extra = divmod(count, parts)
-    sizes = [base + (part < extra) for part in range(parts)]
-    ends = [sum(sizes[: part + 1]) for part in range(parts)]
-    return [(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    bounds = itertools.accumulate((base + (part < extra) for part in range(parts)), initial=0)
+    return list(itertools.pairwise(bounds))
 
 
 def largest_batch(count: int, batch: int) -> int:

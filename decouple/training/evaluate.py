@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from decouple.data.images import ImageData, Split, as_float
 from decouple.device import send
 from decouple.errors import DataError, NetworkError, NotFiniteError
-from decouple.networks.stages import Stages
-from decouple.torch_state import device_of
+from decouple.networks.stages import Stages, taking
+from decouple.torch_state import device_of, evaluated
 from decouple.training.batches import even_batches
 from decouple.training.stream import held
 
@@ -35,8 +35,10 @@ def logits(network: nn.Module, split: Split) -> Tensor:
 
 
 def accuracy(network: nn.Module, data: Split | ImageData | Batches) -> float:
-    """Share of the images classified correctly; of a data set, those of its test part. Raises as `answers`."""
-    found, labels = answers(network, data)
+    """Share of the images classified correctly; of a data set, those of its test part. The network's mode is as it was afterwards.
+    Raises as `answers`."""
+    with evaluated(network):
+        found, labels = answers(network, data)
     return float((found.argmax(1) == labels).float().mean())
 
 
@@ -51,7 +53,8 @@ def answers(network: nn.Module, data: Split | ImageData | Batches) -> tuple[Tens
     found, truths = [], []
     for images, labels in _batches(data, device):
         given = images if scales or images.dtype != torch.uint8 else as_float(images)
-        answer = network(send(given, device))
+        with taking(network, images):
+            answer = network(send(given, device))
         if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(images):
             shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
             raise NetworkError(f"the network returned {shape} for {len(images)} images: expected logits (B, C)")

@@ -139,8 +139,8 @@ def _refuse_not_finite(seen: Sequence[tuple[Tensor, Tensor]], what: str) -> None
     if not all(norms):
         step = norms.index(False)
         raise NotFiniteError(
-            f"{what}: the {'gradient' if losses[step] else 'loss'} is not finite at step {step + 1} of the epoch; lower lr, raise "
-            "network.eps or set clip"
+            f"{what}: the {'gradient' if losses[step] else 'loss'} is not finite at step {step + 1} of the epoch; lower lr or set "
+            "clip, or raise network.eps where BatchNorm divides by a deviation near 0"
         )
 
 

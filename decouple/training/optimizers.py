@@ -44,6 +44,11 @@ def make_optimizer(
     if not parameters:
         raise NetworkError("no parameter of the network requires a gradient: expected one to train")
     if factory is not None:
+        if isinstance(factory, torch.optim.Optimizer):
+            raise ConfigError(
+                f"optimizer = a {type(factory).__name__}: expected a function that makes one from the weights to be trained, "
+                f"such as lambda p: torch.optim.{type(factory).__name__}(p, lr=1e-3)"
+            )
         optimizer = factory(parameters)
         _check_own(optimizer, parameters)
         return optimizer

@@ -79,8 +79,9 @@ def check_comparable(recordings: Sequence[Recording]) -> list[str]:
     layers = [layer for layer in first.layers if all(layer in other.layers for other in recordings)]
     if not layers:
         raise DataError(
-            f"the recordings share no layer: '{first.name}' has {', '.join(first.layers)}; give layers the same "
-            "names in each Recorder, with a mapping where the modules are called otherwise"
+            "the recordings share no layer: "
+            + "; ".join(f"'{each.name}' has {', '.join(each.layers)}" for each in recordings)
+            + ". Give layers that are to be compared the same names in each Recorder, or by Recording.renamed"
         )
     if len(first.ids) < FEWEST:
         raise DataError(

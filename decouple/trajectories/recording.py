@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ class Recording:
     """(N,) int64."""
     steps: tuple[int, ...]
     """Ascending."""
+    kept_as: Mapping[str, str] = field(default_factory=dict)
+    """By layer: the name that it has in the files, where it is another one."""
 
     def __repr__(self) -> str:
         what = f"{plural(len(self.ids), 'sample')} at {plural(len(self.steps), 'step')}, {self.steps[0]} to {self.steps[-1]}"
@@ -111,6 +113,26 @@ class Recording:
             folder, unit, architecture=architecture, ids=ids, labels=labels, steps=tuple(s for s, _ in steps), **values
         )
 
+    def renamed(self, names: Mapping[str, str]) -> Recording:
+        """The same recording with other names of layers, to compare networks whose layers are called differently.
+
+        Args:
+            names: the present name of a layer to the new one; layers that are not named keep theirs.
+
+        Raises:
+            DataError: there is no such layer, or two layers would have one name.
+        """
+        if unknown := [name for name in names if name not in self.layers]:
+            raise DataError(f"recording '{self.name}' has no layer '{unknown[0]}': it has {', '.join(self.layers)}")
+        layers = tuple(names.get(layer, layer) for layer in self.layers)
+        if len(set(layers)) < len(layers):
+            raise DataError(
+                f"the layers of recording '{self.name}' would be called {', '.join(layers)}: expected each name once"
+            )
+        kept_as = {names.get(layer, layer): self.kept_as.get(layer, layer) for layer in self.layers}
+        logits = None if self.logits is None else names.get(self.logits, self.logits)
+        return dataclasses.replace(self, layers=layers, logits=logits, kept_as=kept_as)
+
     def at(self, step: int) -> dict[str, Tensor]:
         """By layer: activations (N, …) at a recorded step, float32; float64 where they are beyond the range of float32.
 
@@ -126,7 +148,7 @@ class Recording:
         tensors, meta = load_tensors(path, unit=f"{self.unit}/record-{step}")
         if meta["samples"] != self.samples:
             raise DamagedFileError(f"{path} was recorded on other samples than the rest of '{self.name}'; record it again")
-        values = {layer: tensors[f"layer.{layer}"] for layer in self.layers}
+        values = {layer: tensors[f"layer.{self.kept_as.get(layer, layer)}"] for layer in self.layers}
         return {layer: kept if kept.dtype == torch.float64 else kept.float() for layer, kept in values.items()}
 
     def last(self) -> dict[str, Tensor]:

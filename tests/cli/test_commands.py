@@ -269,6 +269,7 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     assert not left & {"results.json", "curves.json", "report.html", "figures"}, "they are not those of the new settings"
     assert json.loads((tmp_path / "run" / "outdated" / "1" / "results.json").read_text()) == first
     assert (tmp_path / "run" / "outdated" / "1" / "figures").is_dir()
+    assert (tmp_path / "run" / "outdated" / "1" / "population.json").is_file()
     population = [line for line in printed.splitlines() if line.startswith("q0: ") and "%" in line]
     assert len(population) == 4, "best member, uniform, learned prior, greedy"
     assert run_command(["report", out, "--quiet"]) == 0

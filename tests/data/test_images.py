@@ -101,7 +101,7 @@ FLOATS = {"test_images": torch.rand(12, 2, 4, 3)}
         ({"images": [1, 2]}, "tensors: the training images must be a torch.Tensor, not list"),
         ({"labels": (0, 1)}, "tensors: the training labels must be a torch.Tensor, not tuple"),
         ({"images": torch.rand(30, 2, 4, 3).double()}, "training images must be uint8 or float32, not float64"),
-        ({"images": torch.rand(30, 4, 3)}, r"not \(30, 4, 3\); add the channel with images.unsqueeze"),
+        ({"images": torch.rand(30, 4, 3)}, r"not \(30, 4, 3\); add the channel of images \(N, H, W\) with images.unsqueeze"),
         ({"images": torch.rand(30, 2, 4, 3, 1)}, r"\(N, C, H, W\), or \(N, D\) of vectors, not \(30, 2, 4, 3, 1\)$"),
         ({"images": torch.rand(30, 12)}, r"training images are \(12,\) float32, test images \(2, 4, 3\) uint8"),
         ({"test_images": torch.rand(0, 2, 4, 3)}, r"test images are empty: their shape is \(0, 2, 4, 3\)"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from decouple.config import EsConfig, LearnConfig, NetworkConfig, Q0Config, RunConfig, SearchConfig, SgdConfig
@@ -93,6 +94,29 @@ def test_heads_are_a_part_of_the_step_that_is_timed(data: ImageData, monkeypatch
     without, with_heads = (training_seconds(config, {1: network}, data, 72) for config in steps)
     assert with_heads[0] > without[0], "learning"
     assert with_heads[1] == without[1], "q0"
+
+
+def test_no_further_generation_is_counted_below_nothing(data: ImageData) -> None:
+    """Of a network whose first scoring does more than the later ones."""
+    network = Stages.from_sequential(
+        nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 3),
+        ),
+        [2, 5, 8],
+    )
+    config = replace(CONFIG, search=SearchConfig(batch=24))
+    search = Searching.of(config, network, data, search_points(network, data.image_shape))
+    few, many = (search.work(config, network, data, images) for images in (24, 240))
+    assert 0 < few.moved < many.moved
+    assert 0 < few.flops < many.flops
 
 
 def test_what_images_share_is_counted_once() -> None:

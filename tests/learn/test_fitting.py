@@ -39,6 +39,10 @@ UNUSABLE: dict[str, tuple[Factory, str]] = {
     "lbfgs": (lambda p: torch.optim.LBFGS(p), "the step of LBFGS needs a closure, which is not given here"),
     "own closure": (lambda p: _Closure(p, lr=0.1), "the step of _Closure needs a closure"),
     "other weights": (lambda p: torch.optim.SGD(OTHER.parameters(), lr=0.1), "SGD holds 2 weights that are not among those"),
+    "one that is made": (
+        torch.optim.Adam(OTHER.parameters()),
+        r"optimizer = a Adam: expected a function .* lambda p: torch.optim.Adam\(p",
+    ),
     "some other weights": (lambda p: torch.optim.Adam([*p, *OTHER.parameters()]), "Adam holds 2 weights that are not among"),
     "scheduler": (
         lambda p: torch.optim.lr_scheduler.StepLR(torch.optim.SGD(p, lr=0.1), 1),  # type: ignore[arg-type,return-value]

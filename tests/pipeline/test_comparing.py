@@ -104,6 +104,30 @@ def test_other_images_and_other_mistakes_are_answered_in_a_line(
     assert "unknown option '--learn.epochs'" in capsys.readouterr().err
 
 
+def test_networks_of_other_kinds_share_the_logits(finished: Path, tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    own = {"network": {"name": f"{tmp_path}/mine.py:build", "points": ["hidden", "out"]}, "search": {"points": "last"}}
+    run(from_builtins({**own, "learn": {"supervise": "last"}}, tiny), tmp_path / "own")
+    out = str(tmp_path / "compared")
+    code = f"{tmp_path}/mine.py:build"
+    assert run_command(["compare", str(finished), str(tmp_path / "own"), "--code", code, "--out", out, "--quiet"]) == 0
+    found = json.loads((tmp_path / "compared" / "comparison.json").read_text())
+    pair = next(p for p in found["pairs"] if (p["one"], p["other"][:4]) == ("run/search-0", "own/"))
+    assert list(pair["cka"]) == ["logits"]
+    assert 0 <= pair["disagreement"] <= 1
+
+
+MINE = """
+from torch import nn
+from collections import OrderedDict
+
+
+def build(num_classes):
+    layers = [("flat", nn.Flatten()), ("hidden", nn.Linear(64, 8)), ("active", nn.ReLU()), ("out", nn.Linear(8, num_classes))]
+    return nn.Sequential(OrderedDict(layers))
+"""
+
+
 def test_runs_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
     assert _labels([tmp_path / "a"]) == [""]
     assert _labels([tmp_path / "a", tmp_path / "b"]) == ["a/", "b/"]

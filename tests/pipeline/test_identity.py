@@ -43,7 +43,7 @@ DECIDED = {
     "learn": {"learn", "rounds", "q0"},
     "rounds": {"rounds", "q0"},
     "sgd": {"sgd"},
-    "compare": {"learn", "rounds", "sgd", "q0"},
+    "compare": {"learn", "rounds", "sgd"},
     "q0": {"q0"},
 }
 """The stages whose folder depends on a setting of the section."""
@@ -91,9 +91,9 @@ def folders(config: RunConfig) -> dict[str, str]:
     first, after_a_round, *_ = networks
     return {
         "search": search_identity(run),
-        "learn": first.identity,
-        "rounds": after_a_round.identity,
-        "sgd": next(each.identity for each in networks if each.kind == "sgd"),
+        "learn": first.unit,
+        "rounds": after_a_round.unit,
+        "sgd": next(each.unit for each in networks if each.kind == "sgd"),
         "q0": q0_identity(run, networks),
     }
 

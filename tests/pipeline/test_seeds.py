@@ -22,6 +22,8 @@ def test_each_seed_is_the_run_of_that_seed_and_is_not_run_twice(tiny: RunConfig,
     assert again.json() == table.json()
     assert (tmp_path / "seeds" / "seed-3" / "learn").stat().st_mtime_ns == before
     assert (tmp_path / "seeds" / "table.json").read_text() == table.json()
+    alone = run_seeds(tiny, [3], tmp_path / "seeds", resume=True)
+    assert alone.json() == table.json(), "of all seeds that are there"
 
 
 def test_every_folder_is_checked_before_the_first_run(

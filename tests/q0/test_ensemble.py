@@ -343,6 +343,8 @@ def test_an_ensemble_takes_the_images_that_its_members_were_trained_on(
             DataError, match=r"the images reach from 0 to \d+, and the network was trained on uint8 images or floats in 0..1"
         ):
             each(bytes_.test.images.float())
+        with pytest.raises(DataError, match="the images are int64: expected uint8, or floats as in training"):
+            each(bytes_.test.images.long())
 
 
 def accuracy_of(members: Iterable[nn.Module], weights: Tensor, data: ImageData) -> float:
@@ -392,3 +394,12 @@ def test_answers_that_are_known_teach_as_an_ensemble_that_is_asked(data: ImageDa
     known = KnownAnswers(ImageTask(data), logits(ensemble, data.train), alpha=0.6, temperature=1.5)
     asked = ChainObjective(ImageTask(data), ensemble, alpha=0.6, temperature=1.5)
     torch.testing.assert_close(known(student, batch), asked(student, batch), rtol=0, atol=1e-5)
+
+
+def test_images_that_members_cannot_take_are_named_by_their_shape() -> None:
+    ensemble = Ensemble([own_network(0), own_network(1)], [1, 1])
+    with pytest.raises(NetworkError, match=r"the network does not take images of shape \(2, 3, 8, 8\) \(mat1 and mat2"):
+        ensemble(torch.zeros(2, 3, 8, 8))
+    ensemble.evaluation = "lop"  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="evaluation = 'lop': expected 'batched' or 'loop'"):
+        ensemble(torch.zeros(2, 1, 8, 8))

@@ -19,6 +19,7 @@ from decouple.config import RunConfig
 from decouple.errors import DataError, RunDirectoryError
 from decouple.report.table import PRIOR, SEARCHED, SGD, make_table, read_table
 from decouple.results import Accuracies, Results
+from decouple.settings import from_builtins
 from tests.report.made_up import made_up, write_run
 
 RESULTS, CURVES = made_up()
@@ -55,6 +56,26 @@ def test_means_deviations_and_paired_differences_are_those_of_the_seeds() -> Non
     assert rows[SEARCHED].outcomes[0].candidates == pytest.approx(
         RESULTS.networks["search-0"].search_evaluations / RESULTS.images["train"]
     )
+
+
+def test_what_a_method_has_cost_counts_all_rounds_and_depths() -> None:
+    config = from_builtins({"rounds": {"count": 1}, "sgd": {"groups": [1, 2], "epochs": 3}, "learn": {"epochs": 5}})
+    network = RESULTS.networks["search-0"]
+    first, last = (msgspec.structs.replace(network, search_evaluations=count) for count in (1000, 300))
+    sgd = RESULTS.networks["sgd-1"]
+    networks = {
+        "search-0-before-1": msgspec.structs.replace(first, kind="earlier", test_accuracy=None),
+        "search-0": last,
+        "sgd-1": msgspec.structs.replace(sgd, test_accuracy=None),
+        "sgd-2": msgspec.structs.replace(sgd, test_accuracy=0.9),
+    }
+    (row,) = [
+        {row.method: row.outcomes[0] for row in make_table([("run", config, results)]).rows}
+        for results in [msgspec.structs.replace(RESULTS, networks=networks)]
+    ]
+    assert row[SEARCHED].candidates == pytest.approx(1300 / RESULTS.images["train"])
+    assert row[SEARCHED].epochs == 10
+    assert row[SGD].epochs == 6, "of which validation chooses one depth"
 
 
 def test_one_run_has_no_deviation_and_no_interval() -> None:

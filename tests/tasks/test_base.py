@@ -13,6 +13,7 @@ from decouple.q0 import train_population
 from decouple.tasks import Task
 from decouple.tasks.base import RowLoader
 from decouple.training.processes import Group
+from decouple.training.stream import Batch
 
 
 class Reddish(Task):
@@ -59,6 +60,57 @@ def test_a_population_is_trained_on_it(tmp_path: Path, optimizer: Any, lr: float
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
     train_population(networks[:1], Reddish("another"), tmp_path, config=config)
     assert len(list(tmp_path.rglob("cycle-*.safetensors"))) == 6, "other examples have snapshots of their own"
+
+
+def test_a_loss_that_changes_is_trained_anew(tmp_path: Path) -> None:
+    class Smooth(Reddish):
+        def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+            return 0.5 * super().loss(network, batch)
+
+    for task, folders in ((Reddish(), 1), (Smooth(), 2), (Smooth(), 2)):
+        train_population([network(0)], task, tmp_path, config=Q0Config(cycles=1, epochs=1))
+        assert len(list(tmp_path.glob("*-seed0"))) == folders
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"examples": 0}, r"Wrong\.examples = 0: expected a number above 0"),
+        ({"digest": None}, r"Wrong\.digest = None: expected text"),
+        ({"rows": Task.rows}, r"Wrong has no rows\(positions\): expected it, or a loader of its own"),
+        (
+            {"rows": lambda self, positions: (self.pictures[positions], self.labels)},
+            r"rows gives 2 inputs and 128 labels for 2",
+        ),
+        (
+            {"loss": lambda self, network, batch: network(batch.inputs)},
+            r"Wrong\.loss gives a tensor \(2, 9, 2\) of values from",
+        ),
+        ({"loss": lambda self, network, batch: 1.0}, r"Wrong\.loss gives a float: expected one number"),
+        ({"predict": lambda self, network, part, **_: None}, r"Wrong\.predict gives a NoneType: expected probabilities"),
+        (
+            {"predict": lambda self, network, part, **_: network(self.pictures[96:])},
+            r"Wrong\.predict gives a tensor \(32, 9, 2\)",
+        ),
+        (
+            {"predict": lambda self, *_, **__: 2 * torch.ones(3)},
+            r"Wrong\.predict gives a tensor \(3,\) of values from 2 to 2",
+        ),
+    ],
+)
+def test_what_a_task_gives_is_checked_before_anything_is_trained(
+    tmp_path: Path, wrong: dict[str, Any], message: str
+) -> None:
+    task = type("Wrong", (Reddish,), wrong)()
+    with pytest.raises(ConfigError, match=message):
+        train_population([network(0)], task, tmp_path / "population", config=Q0Config(cycles=1, epochs=1))
+    assert not (tmp_path / "population").exists()
+
+
+def test_to_try_a_task_draws_nothing(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    Reddish().check(nn.Sequential(network(0), nn.Dropout(0.5)), 8)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_without_a_builder_cycles_cannot_start_anew(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from decouple.config import CorpusConfig
-from decouple.errors import ConfigError, DataError
+from decouple.errors import ConfigError, DataError, SettingError
 from decouple.text import Documents, load_corpus
 from decouple.text.corpus import read_text
 from decouple.text.tokenizer import tokenizer_of
@@ -117,12 +117,17 @@ def test_tokens_are_mapped_not_copied(text: Path, tmp_path: Path) -> None:
         ({"test": 100_000}, r"text\.txt has 200 documents of \d+ bytes in all, too few"),
         ({"train": 100_000}, r"too few for .* = 300 \+ 300 \+ 400 \+ 100000 bytes"),
         ({"separator": "no such thing"}, r"has 1 document of .*another corpus\.separator.* now 'no such thing'"),
-        ({"separator": ""}, r"corpus\.separator is empty"),
     ],
 )
 def test_texts_that_do_not_suffice_are_refused(text: Path, tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_corpus(text, replace(SETTINGS, **change), tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("separator", ["", "\udce9"])
+def test_separators_that_separate_nothing_are_refused(separator: str) -> None:
+    with pytest.raises(SettingError, match="separator = "):
+        replace(SETTINGS, separator=separator)
 
 
 def test_the_sizes_that_a_refusal_names_suffice(text: Path, tmp_path: Path) -> None:
