@@ -154,9 +154,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     '; known: digits, mnist'
     >>> did_you_mean("network.module", ["network.eps", "network.width", "search.batch"])
     '; known: network.eps, network.width'
+    >>> did_you_mean("lr", ["learn.lr", "learn.epochs"])
+    "; did you mean 'learn.lr'?"
     """
     known = sorted(known)
     near = [other for other in difflib.get_close_matches(name, known, n=len(known) or 1) if _is_near(name, other)]
+    near = near or [other for other in known if other.rpartition(".")[2] == name]  # the section was left out
     if near:
         return f"; did you mean '{near[0]}'?"
     section = name.rpartition(".")[0] + "."

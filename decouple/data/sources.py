@@ -76,7 +76,9 @@ def load_data(config: DataConfig | str, *, data_root: Path | str | None = None, 
         source = _cifar(config.name, _root(data_root), download)
     else:
         known = ["digits", *IDX, *CIFAR, *(f"{kind}:PATH" for kind in READERS), "hf:NAME", "FILE.py:FUNCTION"]
-        raise DataError(f"unknown data set '{config.name}'{did_you_mean(config.name.lower(), known)}")
+        suffix = Path(config.name).suffix.removeprefix(".")
+        hint = f"; did you mean '{suffix}:{config.name}'?" if suffix in READERS else did_you_mean(config.name.lower(), known)
+        raise DataError(f"unknown data set '{config.name}'{hint}")
     return divided(
         source,
         config.name,

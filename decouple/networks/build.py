@@ -100,7 +100,8 @@ def build_module(name: str, args: Mapping[str, Value], *, classes: int, channels
         except Exception as error:  # whatever another's code raises on arguments
             shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
             raise ConfigError(
-                f"network = {name} cannot be built with {shown or 'no arguments'} ({failure(error)})"
+                f"network = {name} cannot be built with {shown or 'no arguments'} ({failure(error)}): expected what it takes in "
+                "network.args"
             ) from error
     if not isinstance(module, nn.Module):
         raise NetworkError(f"network = {name}: the function must return an nn.Module, not {type(module).__name__}")

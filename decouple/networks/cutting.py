@@ -174,7 +174,8 @@ class Trace:
         if not calls:
             paths = {path for node, path in self.layer_of.items() if node.op != "placeholder"}
             known = {".".join(path.split(".")[:depth]) for path in paths for depth in range(1, 9)}
-            raise NetworkError(f"the network has no layer '{point}'{did_you_mean(point, known)}")
+            hint = did_you_mean(point, known) or "; 'decouple points' lists where it can be cut"
+            raise NetworkError(f"the network has no layer '{point}'{hint}")
         if len(calls) > 1:
             raise NetworkError(
                 f"layer '{point}' runs {len(calls)} times in a forward pass: expected once; name the layer around it, or one inside"

@@ -315,6 +315,7 @@ def test_what_is_wrong_with_the_archive_of_cifar_is_said(tmp_path, monkeypatch, 
     [
         ("mnits", r"unknown data set 'mnits'; did you mean 'mnist'\?"),
         ("CIFAR10", r"unknown data set 'CIFAR10'; did you mean 'cifar10'\?"),
+        ("mine.npz", r"unknown data set 'mine.npz'; did you mean 'npz:mine.npz'\?"),
         ("folder:", r"unknown data set 'folder:'; did you mean 'folder:PATH'\?"),
         ("imagenet", "unknown data set 'imagenet'; known: .*cifar100, digits, .*hf:NAME, mnist, npz:PATH"),
     ],
