@@ -152,6 +152,18 @@ def test_without_targets_labels_and_scores_the_rest_is_compared(tmp_path: Path) 
     to_json(found)
 
 
+def test_layers_can_be_given_the_names_of_others(tmp_path: Path, recordings: list[Recording]) -> None:
+    mine = recorded(tmp_path / "mine", {0: {"deep": normal(COUNT, 5), "scores": normal(COUNT, 3)}})
+    renamed = mine.renamed({"deep": "middle"}).renamed({"middle": "two", "scores": "answers"})
+    assert (renamed.layers, renamed.logits) == (("two", "answers"), "answers")
+    assert torch.equal(renamed.last()["two"], mine.last()["deep"])
+    assert compare_recordings([recordings[0], renamed], draws=2).layers == ["two"]
+    with pytest.raises(DataError, match="recording 'mine' has no layer 'two': it has deep, scores"):
+        mine.renamed({"two": "one"})
+    with pytest.raises(DataError, match="would be called scores, scores: expected each name once"):
+        mine.renamed({"deep": "scores"})
+
+
 def test_what_cannot_be_compared_is_named(tmp_path: Path, recordings: list[Recording]) -> None:
     with pytest.raises(DataError, match="'s3a' learned the solution 's3', whose targets are not given"):
         compare_recordings(recordings, targets={name: TARGETS[name] for name in ("s0", "s1", "s2")}, draws=2)
@@ -163,7 +175,7 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, recordings: list[Recor
     with pytest.raises(DataError, match=r"the targets of layer 'one' have shape \(23, 4, 3\)"):
         compare_recordings(recordings, targets=short, draws=2)
     other = recorded(tmp_path / "x", {0: {"else": normal(COUNT, 5)}})
-    with pytest.raises(DataError, match="the recordings share no layer: 's0a' has one, two, scores"):
+    with pytest.raises(DataError, match="the recordings share no layer: 's0a' has one, two, scores; 'x' has else. Give layers"):
         compare_recordings([recordings[0], other], draws=2)
     constant = recorded(tmp_path / "c", {0: {"one": torch.ones(COUNT, 5), "scores": normal(COUNT, 3)}})
     with pytest.raises(DataError, match=r"the activations are the same for every sample: .* has a network collapsed"):
