@@ -94,6 +94,8 @@ class LearnConfig(TrainConfig):
             self._refuse("live.weight", "above 0, since target_weight is 0 too and leaves the body nothing to learn")
         if self.heads and not self.live.weight:
             self._refuse("live.weight", f"above 0, since heads = {self.heads} judge what live search tries")
+        if self.similarity and not self.live.weight:
+            self._refuse("live.weight", f"above 0, since similarity = {self.similarity} is a part of its fitness")
 
     def candidates(self, blocks: int) -> int:
         """Candidates that live search scores for an image and step, at most: fewer where a block has fewer elements, or channels than

@@ -169,7 +169,10 @@ class Regression:
 
 def regression(targets: Targets, config: LearnConfig, blocks: int, terms: Terms = ()) -> Regression:
     """The objective that `config` asks for, of a network with so many blocks before the logits; `terms`: further ones of live
-    search. Raises ConfigError: no block has a target or is there for a head, or one that should have a target was not evolved."""
+    search. Raises ConfigError: no block has a target or is there for a head, one that should have a target was not evolved, or
+    there are terms and no live search."""
+    if terms and not config.live.weight:
+        raise ConfigError("terms are a part of live search's fitness: expected live.weight above 0, or none of them")
     skip = blocks_without_target(config.supervise, blocks, targets.first_searched)
     live = LiveSearch(config.live, (*terms_of(config), *terms)) if config.live.weight else None
     check_heads(config.heads, blocks)

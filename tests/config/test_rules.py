@@ -101,6 +101,8 @@ def contradictions(values: Values) -> bool:
             given("search.paper.population") < parents + explorers,
             given("search.algorithm") == "cem" and given("search.es.population") == 2,
             given("learn.target_weight") == 0 and given("learn.live.weight") == 0,
+            bool(given("learn.heads") or given("learn.similarity")) and given("learn.live.weight") == 0,
+            given("search.similarity") > 0 and given("search.target") is not None,
             given("compare.images") > given("data.validation"),
             given("network.name") == "paper" and bool(given("network.args") or given("network.points")),
             given("search.network.name") in ("paper", "learned")

@@ -158,6 +158,10 @@ def test_heads_judge_what_live_search_tries() -> None:
     assert LearnConfig(live=LiveConfig(directions=16)).candidates(3) == 32
     assert LearnConfig(heads=0.5, live=LiveConfig(directions=16)).candidates(3) == 96
     assert LearnConfig(heads=0.5, similarity=1.0, live=LiveConfig(directions=16)).candidates(3) == 128
+    with pytest.raises(
+        ConfigError, match=r"live\.weight = 0\.0: expected above 0, since similarity = 1\.0 is a part of its fitness"
+    ):
+        LearnConfig(similarity=1.0, live=LiveConfig(weight=0.0))
 
 
 def test_settings_without_heads_are_those_from_before_there_were_any() -> None:

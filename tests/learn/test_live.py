@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from decouple.config import EsConfig, LearnConfig, LiveConfig, NetworkConfig, SearchConfig
 from decouple.data import ImageData
+from decouple.errors import ConfigError
 from decouple.fitness import Candidates, Peers, fitness, similarity
 from decouple.learn import Checkpoint, CrossEntropy, Watch, fit
 from decouple.learn.live import LiveSearch
@@ -178,6 +179,8 @@ def test_weight_0_is_no_live_search(store: TargetStore) -> None:
     assert regression(store, without, 2) == Regression(store, 1.0, 1, 0.5)
     assert regression(store, replace(without, target_weight=1.0, kl_weight=0.03), 2) == Regression(store, 0.03, 1)
     assert regression(store, LearnConfig(live=LiveConfig(weight=2)), 2).live is not None
+    with pytest.raises(ConfigError, match=r"terms are a part of live search's fitness: expected live.weight above 0"):
+        regression(store, without, 2, [(1.0, similarity)])
 
 
 def test_candidates_are_counted() -> None:

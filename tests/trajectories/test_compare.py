@@ -175,7 +175,9 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, recordings: list[Recor
     with pytest.raises(DataError, match=r"the targets of layer 'one' have shape \(23, 4, 3\)"):
         compare_recordings(recordings, targets=short, draws=2)
     other = recorded(tmp_path / "x", {0: {"else": normal(COUNT, 5)}})
-    with pytest.raises(DataError, match="the recordings share no layer: 's0a' has one, two, scores; 'x' has else. Give layers"):
+    with pytest.raises(
+        DataError, match=r"the recordings share no layer: 's0a' has one, two, scores; 'x' has else. Give layers"
+    ):
         compare_recordings([recordings[0], other], draws=2)
     constant = recorded(tmp_path / "c", {0: {"one": torch.ones(COUNT, 5), "scores": normal(COUNT, 3)}})
     with pytest.raises(DataError, match=r"the activations are the same for every sample: .* has a network collapsed"):
