@@ -138,16 +138,16 @@ class Population:
         """The prior on the prior part, and every figure on the test part; the processes share the members."""
         run, config, task = self.run, self.run.config.q0, self.task
         snapshots = [snapshot for own in self.snapshots for snapshot in own]
-        network = task.build(0).to(run.device)
+        network, answered = task.build(0).to(run.device), dict[int, dict[str, Tensor]]()
         with run.progress.task("q0, evaluation", len(snapshots), "members") as advance:
             for number, snapshot in enumerate(snapshots):
                 if number % run.group.size == run.group.rank:
-                    self.answers(snapshot, network)
+                    answered[number] = self.answers(snapshot, network)
                 advance(1)
         run.group.wait()
         if not run.group.first:
             return None
-        kept = [self.answers(snapshot, network) for snapshot in snapshots]
+        kept = [answered.get(number) or self.answers(snapshot, network) for number, snapshot in enumerate(snapshots)]
         answers = {part: [one[part] for one in kept] for part in HELD_OUT}
         truths = {part: torch.stack([task.p_truth(one, part) for one in own]) for part, own in answers.items()}
         fitted = fitted_prior(truths["prior"], config.prior, run.config.seed)
