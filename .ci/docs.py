@@ -1,4 +1,5 @@
-"""Builds the documentation as a static site: make docs (.ci/docs.py) writes README, guides and the API reference to build/docs.
+"""Builds the documentation as a static site: make docs (.ci/docs.py [FOLDER]) writes README, guides and the API reference to
+build/docs, or to another folder.
 
 A guide keeps its place in the repository (decouple/data/README.md becomes decouple/data/index.html), so that its relative links hold.
 The reference is pdoc's. The build fails if pdoc warns, or if a link leads nowhere.
@@ -24,7 +25,7 @@ import pdoc.render_helpers
 import decouple
 
 ROOT = Path(__file__).parents[1]
-SITE = ROOT / "build" / "docs"
+SITE = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "build" / "docs"
 GUIDES = ["README.md", *re.findall(r"^\| \[[^\]]*\]\(([^)]*\.md)\)", (ROOT / "README.md").read_text(), re.MULTILINE)]
 """README and the guides that its table lists."""
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)#\s]+)((?:#[^)]*)?\))")
@@ -147,7 +148,8 @@ def broken() -> list[str]:
 
 
 def main() -> int:
-    shutil.rmtree(SITE, ignore_errors=True)
+    if SITE == ROOT / "build" / "docs":  # nothing of anybody else's is removed
+        shutil.rmtree(SITE, ignore_errors=True)
     vars(decouple).update({name: getattr(decouple, name) for name in decouple.__all__})  # which it imports on first use
     pdoc.render.configure(docformat="google")
     pdoc.render.env.globals["guides"] = GUIDES
