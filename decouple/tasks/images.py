@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from decouple.analysis.calibration import SHOWN, confused, confusion, reliability, scores
 from decouple.data.images import ImageData, Split, check_scale, in_unit_scale
+from decouple.errors import DataError
 from decouple.networks.checks import check_batches, check_fit, expect_stages
 from decouple.networks.stages import Stages
 from decouple.results import Calibration
@@ -58,6 +59,10 @@ class ImageTask(Task):
 
     def check(self, network: nn.Module, batch: int) -> None:
         network, data = expect_stages(network), self.data
+        if not len(data.prior):
+            raise DataError(
+                "prior has no images: expected some, by which the members of a population are weighed (data.prior)"
+            )
         check_scale(data.prior.images, in_unit_scale(data.train.images), "the images of prior")
         check_fit(network, data.train)
         check_fit(network, data.prior, "prior")

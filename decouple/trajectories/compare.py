@@ -10,7 +10,7 @@ from torch import Tensor
 from decouple import analysis
 from decouple.analysis.cka import FEWEST as FEWEST_OF_CKA
 from decouple.analysis.rows import centred_rows
-from decouple.errors import DataError, did_you_mean
+from decouple.errors import DataError, did_you_mean, expect
 from decouple.loggers import LoggerLike, Loggers
 from decouple.progress import Advance
 from decouple.seeds import generator
@@ -57,6 +57,8 @@ def compare_recordings(
     """
     layers = check_comparable(recordings)
     draws = whole_number(draws, "draws", least=1)
+    for name, target in (targets or {}).items():
+        expect(target, Mapping, f"targets of the solution '{name}'", "by layer: {layer: tensor}")  # type: ignore[type-abstract]
     solutions: dict[str, ByLayer] = {
         name: {layer: as_tensor(values, f"targets of '{layer}'").cpu() for layer, values in target.items()}
         for name, target in (targets or {}).items()

@@ -10,7 +10,7 @@ import torch
 from decouple.analysis import p_truth
 from decouple.config import NetworkConfig, Q0Config
 from decouple.data import ImageData
-from decouple.errors import ConfigError, NetworkError
+from decouple.errors import ConfigError, DataError, NetworkError
 from decouple.files import load_tensors, unit_of
 from decouple.networks import Stages, paper_network
 from decouple.q0 import Ensemble, fit_prior, train_population
@@ -68,6 +68,14 @@ def test_another_augmentation_and_other_new_networks_are_trained_anew(data: Imag
     assert not (tmp_path / "c").exists()
     with pytest.raises(ConfigError, match=r"precision = 'bf16': expected one of float32, bfloat16, mixed"):
         train_population([own()], data, tmp_path / "c", config=config, precision="bf16")
+
+
+def test_without_prior_images_nothing_is_trained(networks: list[Stages], data: ImageData, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match="prior has no images: expected some, by which the members of a population are weighed"
+    ):
+        train_population(networks, replace(data, prior=data.prior.subset([])), tmp_path / "none", config=CONFIG)
+    assert not (tmp_path / "none").exists()
 
 
 def test_what_is_there_is_not_trained_again(networks: list[Stages], data: ImageData, tmp_path: Path) -> None:

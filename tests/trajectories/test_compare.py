@@ -179,6 +179,8 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, recordings: list[Recor
         DataError, match=r"the recordings share no layer: 's0a' has one, two, scores; 'x' has else. Give layers"
     ):
         compare_recordings([recordings[0], other], draws=2)
+    with pytest.raises(ConfigError, match="targets of the solution 's0' must be a Mapping, not Tensor; by layer"):
+        compare_recordings(recordings, targets={"s0": TARGETS["s0"]["one"]}, draws=2)  # type: ignore[dict-item]
     constant = recorded(tmp_path / "c", {0: {"one": torch.ones(COUNT, 5), "scores": normal(COUNT, 3)}})
     with pytest.raises(DataError, match=r"the activations are the same for every sample: .* has a network collapsed"):
         compare_recordings([recordings[0], constant], draws=2)
