@@ -131,7 +131,8 @@ def _stage(stage: str, argv: list[str]) -> None:
         parse_settings(f"{stage} RUN_DIR", argv, StageOptions(), RunConfig(), STAGE_SECTIONS[stage])
     if not argv or argv[0].startswith("-"):
         raise ConfigError(f"'decouple {stage}' needs a run directory first: decouple {stage} runs/digits-seed0")
-    if stage == "compare" and len(argv) > 1 and not argv[1].startswith("-"):
+    several, elsewhere = len(argv) > 1 and not argv[1].startswith("-"), any(each.startswith("--out") for each in argv)
+    if stage == "compare" and (several or elsewhere):
         _compare_runs(argv)
         return
     if stage == "report":

@@ -67,6 +67,8 @@ def test_one_run_is_compared_with_itself(finished: Path, capsys: pytest.CaptureF
     found = json.loads((finished / "comparison" / "comparison.json").read_text())
     assert list(found["networks"]) == ["search-0", "search-1", "sgd-1", "q0-0", "q0-1"]
     assert run_command(["report", str(finished), "--quiet"]) == 0
+    assert run_command(["compare", str(finished), "--out", str(finished / "elsewhere"), "--quiet"]) == 0
+    assert json.loads((finished / "elsewhere" / "comparison.json").read_text()) == found
 
 
 def test_runs_of_one_seed_share_their_solutions(finished: Path, tiny: RunConfig, tmp_path: Path) -> None:
