@@ -57,7 +57,7 @@ def points(argv: list[str]) -> None:
         mark, shape = "*" if point.proposed else " ", "×".join(map(str, point.shape))
         print(f"{mark} {point.name:<{width}}  {shape:<16}  {point.parameters:>12,}")
     if sum(point.proposed for point in points) < 2:
-        print("This network cannot be searched: no layer before its output alone determines the logits.")
+        print("This network cannot be searched: no single layer before its output determines the logits.")
         return
     print(f"Proposed (*): --network.points {' '.join(point.name for point in points if point.proposed)}")
 

@@ -76,9 +76,9 @@ class PaperConfig(Section):
 @dataclass(frozen=True)
 class SearchConfig(FitnessConfig):
     algorithm: str = "es"
-    """es: our evolution strategy; paper: the paper's genetic algorithm; pgpe, cem: EvoTorch's, with es's settings. For
-    reference: random (the floor: the best of as many random candidates) and gradient (the oracle: along the true gradient, by
-    backpropagation). Your own: FILE.py:Class, package.module:Class, or a registered name."""
+    """es: our evolution strategy; paper: the paper's genetic algorithm; pgpe, cem: EvoTorch's, with es's settings. Two
+    references: random keeps the best of the same number of random candidates; gradient follows the true gradient, by
+    backpropagation. Your own: FILE.py:Class, package.module:Class, or a registered name."""
     points: Name | Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)] = "last"
     """Search points whose activations are evolved, by name (block2, logits). last: the last block and the logits, where candidates
     cost next to nothing and targets give the most accurate networks (measured); all: one after the other (paper). Learning can

@@ -54,9 +54,9 @@ class TrainConfig(FitnessConfig, StepConfig):
     shuffle: Literal["epoch", "fixed"] = "epoch"
     """Compose batches anew each epoch, or keep the same composition (paper)."""
     heads: Annotated[NonNegative, OPTION] = 0.0
-    """Weight, beside the network's own head, of a small one at each earlier block. It learns from the labels and teaches its block:
-    live search scores candidates there by it, with live.weight, directions and radius as at the last block; SGD follows its gradient.
-    0: none."""
+    """Weight of a small extra head at each earlier block. The head learns from the labels and trains its block: live search scores
+    candidates there with it, with live.weight, directions and radius as at the last block; SGD follows its gradient. 0: no extra
+    heads."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class LiveConfig(Section):
     beside the stored one."""
 
     weight: NonNegative = 1.0
-    """Weight of that target. 1: it moves the activations as SGD's gradient would; 0: no live search (paper). The stored targets
-    beside it have learn.target_weight; with 0 there, only live search teaches the blocks."""
+    """Weight of live search's target. 1: it moves the activations as SGD's gradient would; 0: no live search (paper). The stored
+    targets have learn.target_weight; if that is 0, only live search trains the blocks."""
     directions: Positive = 32
     """Number of directions tried per step, each with both signs; all images of the step share them. More directions capture more of
     the fitness gradient."""

@@ -118,7 +118,7 @@ def cut_module(module: nn.Module, points: Sequence[str], image_shape: Sequence[i
     points = list(points) or proposed_points(module, image_shape)
     if len(points) < 2:
         raise NetworkError(
-            f"{type(module).__name__} cannot be searched: no layer before its output alone determines the logits (see 'decouple "
+            f"{type(module).__name__} cannot be searched: no single layer before its output determines the logits (see 'decouple "
             "points NETWORK')"
         )
     return Stages.from_module(module, points)

@@ -39,7 +39,9 @@ class ImageArchitecture:
         """Raise DataError if a member cannot take `images`."""
         if tuple(images.shape[1:]) != tuple(self.image_shape):
             wanted = ", ".join(map(str, self.image_shape))
-            raise DataError(f"images have shape {tuple(images.shape)}: expected (B, {wanted}); one alone is images[None]")
+            raise DataError(
+                f"images have shape {tuple(images.shape)}: expected (B, {wanted}); for a single image pass images[None]"
+            )
 
     def build(self, own: nn.Module | None = None) -> Stages:
         """A network of this shape. Whitening and standardisation are fitted to noise: they come with the weights.

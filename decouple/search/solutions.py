@@ -357,8 +357,8 @@ def _identity(
     an algorithm of the user's own that does not say what it is."""
     if type(algorithm).__repr__ is object.__repr__ or " at 0x" in repr(algorithm):
         raise ConfigError(
-            f"{type(algorithm).__name__} has no representation that tells its settings (but not where they are in memory, as "
-            "that of a function does), so targets could not be found again: "
+            f"{type(algorithm).__name__} has no representation that shows its settings (memory addresses, as in that of a function, "
+            "do not count), so its targets could not be found again: "
             "make it a dataclass, give it a __repr__, or pass identity='a name of your own'"
         )
     code = registry.digest_of(config.algorithm) if own else own_code.behaviour(type(algorithm)) or None

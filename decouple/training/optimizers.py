@@ -79,8 +79,8 @@ def _check_own(made: object, parameters: list[nn.Parameter]) -> None:
     name, ours = type(optimizer).__name__, {id(p) for p in parameters}
     if foreign := sum(id(p) not in ours for group in optimizer.param_groups for p in group["params"]):
         raise ConfigError(
-            f"{name} holds {foreign} weights that are not among those to be trained: expected an optimiser of the list that "
-            "optimizer= is given, such as lambda p: torch.optim.AdamW(p, lr=1e-3)"
+            f"{name} holds {foreign} weights that are not among those to be trained: expected an optimiser of the "
+            "parameters that the function receives, such as lambda p: torch.optim.AdamW(p, lr=1e-3)"
         )
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
