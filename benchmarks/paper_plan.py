@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.accuracy_scaling import Grid, search_settings
 from benchmarks.common import STORED, key
 from decouple.config import CompareConfig, LearnConfig, RunConfig, SearchConfig
 from decouple.errors import ConfigError
-from decouple.estimate import GPUS, SIZES, Work, stage_flops
+from decouple.estimate import GPUS, SIZES, Work
 from decouple.networks.build import build_network
 from decouple.pipeline.trials import configured
 from decouple.presets import preset
@@ -218,7 +219,13 @@ def flops(name: str, width: int, groups: int) -> list[int]:
     shape, classes, _, _ = SIZES[name]
     config = replace(preset("cifar10").network, width=width)
     images = torch.rand(64, *shape, generator=torch.Generator().manual_seed(0))
-    return stage_flops(build_network(config, images, classes, groups=groups, seed=0), shape)
+    values, found = torch.zeros(2, *shape), []
+    with torch.no_grad():
+        for stage in build_network(config, images, classes, groups=groups, seed=0).eval():
+            with FlopCounterMode(display=False) as counter:
+                values = stage(values)
+            found.append(counter.get_total_flops() // 2)
+    return found
 
 
 def expected(piece: Piece) -> dict[str, float]:

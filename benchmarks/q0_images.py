@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -305,7 +306,7 @@ def main(arguments: Arguments) -> None:
         write_table(path, tables(entries))
     if arguments.plans is not None:
         plans = plans_of(receipts(arguments.figures, arguments.scale))
-        Plans.check(plans)
+        msgspec.convert(plans, Plans)
         write_json(arguments.plans, plans)
 
 

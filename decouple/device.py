@@ -95,9 +95,9 @@ def free_bytes(device: torch.device) -> int:
     return max(0, min(free + torch.cuda.memory_reserved(device) - taken, int(_share * total) - taken))
 
 
-def room(device: torch.device, on_cpu: int, share: float = 0.25) -> int:
-    """Bytes that one operation may write at once: on a GPU this share of its free memory, on the CPU what its caches hold."""
-    return int(share * free_bytes(device)) if device.type == "cuda" else on_cpu
+def room(device: torch.device, on_cpu: int) -> int:
+    """Bytes that one operation may write at once: on a GPU a quarter of its free memory, on the CPU what its caches hold."""
+    return int(free_bytes(device) / 4) if device.type == "cuda" else on_cpu
 
 
 @contextmanager
@@ -142,12 +142,6 @@ def check_precision(precision: str) -> None:
     """Raise ConfigError: there is no such precision."""
     if precision not in PRECISIONS:
         raise ConfigError(f"precision = {precision!r}: expected one of {', '.join(PRECISIONS)}")
-
-
-def check_workers(workers: int) -> None:
-    """Raise ConfigError if the number of workers is below 1."""
-    if workers < 1:
-        raise ConfigError(f"workers = {workers}: expected at least 1; give --workers another value")
 
 
 def threads_of(workers: int) -> int:

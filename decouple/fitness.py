@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from decouple.config.fitness import FitnessConfig
+from decouple.config.search import FitnessConfig
 from decouple.errors import ConfigError, NotFiniteError
 from decouple.networks.factored import Factored, plain, through
 

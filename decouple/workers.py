@@ -58,7 +58,7 @@ class Job:
     """What is done, for messages: "searched solution-0/batch-00001"."""
     arguments: Callable[[], tuple[Any, ...]]
     """What it takes, made when its turn comes."""
-    keep: Callable[[Any], Iterable[Job]]
+    keep: Callable[[Any], Iterable[Job] | None]
     """Called in this process with what the worker returned; gives the jobs that can be done after it."""
 
 
@@ -115,7 +115,7 @@ def distribute(
                     if result is None:
                         waiting.appendleft((job, attempt + 1))
                     else:
-                        waiting.extend((following, 1) for following in job.keep(result[0]))
+                        waiting.extend((following, 1) for following in job.keep(result[0]) or ())
         finally:
             if not started:
                 for reference in running:
@@ -133,7 +133,7 @@ def _do_here(function: Callable[..., Any], shared: Any, jobs: Sequence[Job], dev
     waiting = deque(jobs)
     while waiting:
         job = waiting.popleft()
-        waiting.extend(job.keep(function(shared, device, *job.arguments())))
+        waiting.extend(job.keep(function(shared, device, *job.arguments())) or ())
 
 
 def _work(

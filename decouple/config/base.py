@@ -22,7 +22,7 @@ _MOST = 2**63 - 1
 
 NO_IDENTITY = "does not decide a result"
 """Marks a field, in `Annotated`, that no unit of a stage depends on: how many there are, or what is only done with them."""
-OPTION = "off at 0, and then as if it did not exist"
+OFF_AT_ZERO = "off at 0, and then as if it did not exist"
 """Marks a field that is left out of the identity while it is 0, so that what was made before it existed goes on."""
 
 
@@ -110,7 +110,7 @@ def identity(section: Section) -> dict[str, Any]:
     found = {}
     for name, hint in hints(type(section)).items():
         value, marks = getattr(section, name), getattr(hint, "__metadata__", ())
-        if NO_IDENTITY not in marks and not (OPTION in marks and not value):
+        if NO_IDENTITY not in marks and not (OFF_AT_ZERO in marks and not value):
             found[name] = identity(value) if isinstance(value, Section) else to_builtins(value)
     return found
 

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from decouple import registry
-from decouple.config.base import NO_IDENTITY, Batch, BelowOne, Count, Name, Positive, Rate, Section, at_least
-from decouple.config.fitness import FitnessConfig
+from decouple.config.base import NO_IDENTITY, Batch, BelowOne, Count, Name, NonNegative, Positive, Rate, Section, at_least
 from decouple.config.images import SearchedNetwork
 
 CountByPoint = Count | Annotated[dict[str, Count], msgspec.Meta(min_length=1)]
@@ -71,6 +70,13 @@ class PaperConfig(Section):
         least = max(self.parents + 1, self.parents + self.explorers)
         if self.population < least:
             self._refuse("population", f"at least {least}, for {self.parents} parents and {self.explorers} explorers")
+
+
+@dataclass(frozen=True)
+class FitnessConfig(Section):
+    similarity: NonNegative = 0.0
+    """Weight of a similarity-matching term that is added to the log-probability of the true class: features should be similar within
+    a class and dissimilar between classes. A search scores candidates by it; SGD follows its gradient. 0: off."""
 
 
 @dataclass(frozen=True)

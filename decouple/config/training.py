@@ -9,7 +9,7 @@ import msgspec
 
 from decouple.config.base import (
     NO_IDENTITY,
-    OPTION,
+    OFF_AT_ZERO,
     Batch,
     BelowOne,
     Count,
@@ -19,8 +19,7 @@ from decouple.config.base import (
     Section,
     at_least,
 )
-from decouple.config.fitness import FitnessConfig
-from decouple.config.search import EsConfig
+from decouple.config.search import EsConfig, FitnessConfig
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class TrainConfig(FitnessConfig, StepConfig):
     """triangle: warm up over a fifth of the steps, then fall linearly to zero; constant."""
     shuffle: Literal["epoch", "fixed"] = "epoch"
     """Compose batches anew each epoch, or keep the same composition (paper)."""
-    heads: Annotated[NonNegative, OPTION] = 0.0
+    heads: Annotated[NonNegative, OFF_AT_ZERO] = 0.0
     """Weight of a small extra head at each earlier block. The head learns from the labels and trains its block: live search scores
     candidates there with it, with live.weight, directions and radius as at the last block; SGD follows its gradient. 0: no extra
     heads."""

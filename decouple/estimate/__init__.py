@@ -2,6 +2,6 @@
 
 from decouple.estimate.costs import SIZES, Estimate, StageCost, estimate
 from decouple.estimate.gpus import GPUS, Gpu
-from decouple.estimate.work import Work, stage_flops
+from decouple.estimate.work import Work
 
-__all__ = ["GPUS", "SIZES", "Estimate", "Gpu", "StageCost", "Work", "estimate", "stage_flops"]
+__all__ = ["GPUS", "SIZES", "Estimate", "Gpu", "StageCost", "Work", "estimate"]

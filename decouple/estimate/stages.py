@@ -36,6 +36,9 @@ SAMPLE_IMAGES = 32
 SAMPLE_VALUES = 2**24
 """Values of all candidates of a calibration batch, at most: it takes seconds also at 256 channels."""
 
+REPEATS = 3
+"""Of what is timed."""
+
 UPDATE = Work(kernels=20)
 """Of a step, beside the loss and its gradient: making the batch, clipping, the optimiser."""
 
@@ -229,10 +232,10 @@ def _time_step(config: RunConfig, network: Stages, data: ImageData, objective: O
     return _seconds(step, device_of(network)) / len(train)
 
 
-def _seconds(run: Computation, device: torch.device, *, repeats: int = 3) -> float:
+def _seconds(run: Computation, device: torch.device) -> float:
     """Median time of a run, after a warm-up."""
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(REPEATS + 1):
         began = time.perf_counter()
         run()
         if device.type == "cuda":

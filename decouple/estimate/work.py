@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-
-from decouple.networks import Stages
-from decouple.torch_state import device_of, evaluated
 
 COUNTED = (2, 4)
 """Images that work is counted on."""
@@ -38,9 +34,6 @@ class Work:
 
     def __mul__(self, times: float) -> Work:
         return Work(self.flops * times, self.moved * times, self.kernels * times)
-
-    def __truediv__(self, parts: float) -> Work:
-        return self * (1 / parts)
 
 
 class _Traffic(TorchDispatchMode):
@@ -80,14 +73,3 @@ def of_images(run: Callable[[int], Work], images: int) -> Work:
     few, more = (run(count) for count in COUNTED)
     found = few + (more - few) * ((images - COUNTED[0]) / (COUNTED[1] - COUNTED[0]))
     return Work(found.flops, found.moved, few.kernels)
-
-
-def stage_flops(network: Stages, image_shape: Sequence[int]) -> list[int]:
-    """FLOPs of each stage's forward pass of one image."""
-    values, found = torch.zeros(2, *image_shape, device=device_of(network)), []
-    with torch.no_grad(), evaluated(network):
-        for stage in network:
-            with FlopCounterMode(display=False) as counter:
-                values = stage(values)
-            found.append(counter.get_total_flops() // 2)
-    return found

@@ -23,7 +23,7 @@ from decouple.networks.checks import check_batches, check_fit, check_trainable, 
 from decouple.networks.stages import Stages
 from decouple.networks.state import load_state, state_of
 from decouple.seeds import derive
-from decouple.tensors import whole_number
+from decouple.tensors import under, whole_number
 from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import epoch_batches, largest_batch
 from decouple.training.evaluate import BATCH, accuracy
@@ -268,12 +268,12 @@ class _Training:
         if kept is None:
             return
         tensors, meta = kept
-        load_state(self.network, _with_prefix(tensors, "network."))
+        load_state(self.network, under(tensors, "network."))
         restore_state(self.optimizer, tensors, meta.pop("optimizer"))
         if isinstance(self.objective, Remembering):
-            self.objective.remember(_with_prefix(tensors, "objective."))
+            self.objective.remember(under(tensors, "objective."))
         self.fit = Fit(**meta)
-        self.best = {name: value.clone() for name, value in _with_prefix(tensors, "best.").items()}
+        self.best = {name: value.clone() for name, value in under(tensors, "best.").items()}
 
 
 @plain_torch()
@@ -341,10 +341,6 @@ def train_sgd(
     watch = Watch(record, logger, "sgd")
     options: dict[str, Any] = {"seed": seed, "precision": precision, "optimizer": optimizer, "watch": watch}
     return fit(network, train, validation, cross_entropy(config), config, **options)
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def recorded_epochs(epochs: int, records: int) -> Sequence[int]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from decouple import settings
 from decouple.config import RunConfig
 from decouple.errors import expect
+from decouple.files import read_json
 from decouple.loggers import LoggerLike
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory
@@ -49,12 +52,8 @@ def run(
     Raises:
         DecoupleError: anything that the user can fix; see `decouple.errors`.
     """
-    import msgspec
-
-    from decouple.files import read_json
-
     expect(config, RunConfig, "config", "such as decouple.preset('digits')")
-    config = settings.located(config, data_root)
+    config, execution = settings.located(config, data_root), Execution(workers, ray_address)
     with (
         RunDirectory.create(Path(out), config, resume=resume) as directory,
         open_run(
@@ -64,7 +63,7 @@ def run(
             data_root=data_root,
             progress=Progress(quiet=quiet),
             logger=logger,
-            execution=Execution(workers, ray_address),
+            execution=execution,
         ) as opened,
     ):
         run_stages(opened)

@@ -158,7 +158,6 @@ def open_run(
         ConfigError, DataError: device, logger, workers or data are not there, or the network does not fit the images.
         RunDirectoryError: the directory's results were made from other data, or with another version of the algorithm's file.
     """
-    devices.check_workers(execution.workers)
     check_logger(logger)
     group = group or Group(devices.resolve(device))
     devices.prepare()

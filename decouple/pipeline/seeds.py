@@ -56,12 +56,7 @@ def run_seeds(
     folders = _folders(settings.located(config, data_root), seeds, Path(out), resume)
     shared = (config, folders, resume, data_root, logger, quiet or workers > 1)
     with Progress(quiet=quiet).task("seeds", len(folders), "runs") as advance:
-
-        def keep(_: None) -> tuple[Job, ...]:
-            advance(1)
-            return ()
-
-        jobs = [Job(f"ran seed {seed}", partial(tuple, [seed]), keep) for seed in folders]
+        jobs = [Job(f"ran seed {seed}", partial(tuple, [seed]), lambda _: advance(1)) for seed in folders]
         place, mend = str(devices.resolve(device)), "--workers or --search.batch"
         distribute(_run_seed, shared, jobs, device=place, workers=workers, address=None, result_bytes=1000, mend=mend)
     table = read_table(_finished(next(iter(folders.values())), Path(out)))

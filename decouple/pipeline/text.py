@@ -94,7 +94,7 @@ def run_text(
     expect(config, TextConfig, "config", "such as decouple.text_preset('tiny')")
     out = Path(out)
     check_logger(logger)
-    devices.check_workers(workers)
+    execution = Execution(workers)
     devices.prepare()
     with ExitStack() as stack:
         group = stack.enter_context(process_group(device))
@@ -106,7 +106,7 @@ def run_text(
             described = {"digest": corpus.digest, "settings": settings, "file": str(Path(data).resolve())}
             directory.describe(seed=config.seed, device=group.device, data=described, processes=group.size, workers=workers)
         loggers = stack.enter_context(logging_to(logger if group.first else None, out, config))
-        shared: dict[str, Any] = {"directory": directory, "group": group, "execution": Execution(workers), "logger": loggers}
+        shared: dict[str, Any] = {"directory": directory, "group": group, "execution": execution, "logger": loggers}
         run = TextRun(config=config, corpus=corpus, progress=Progress(quiet=quiet or not group.first), **shared)
         run.progress.say(_about(run))
         run.say_changes()

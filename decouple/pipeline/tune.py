@@ -219,13 +219,12 @@ def _train(run: Run, shared: _Shared, trials: Sequence[Trial]) -> list[Trial]:
     ):
         advance(len(plans) - len(missing))
 
-        def keep(plan: _Plan, validation: list[float]) -> tuple[Job, ...]:
+        def keep(plan: _Plan, validation: list[float]) -> None:
             save_record(plan.path, validation, unit=plan.unit)
             for epoch, value in enumerate(validation, 1):
                 run.log("tune", f"{plan.method}-{plan.folder.name}", epoch, {"validation_accuracy": value})
             shutil.rmtree(plan.work, ignore_errors=True)
             advance(1)
-            return ()
 
         distribute(
             _score,

@@ -19,6 +19,7 @@ from decouple.networks.state import check_values, load_state, own_copy, state_of
 from decouple.q0.architecture import Architecture, ImageArchitecture, architecture_from
 from decouple.q0.prior import select_members
 from decouple.q0.trajectories import Snapshot, weights_in
+from decouple.tensors import under
 
 UNIT = "q0/ensemble"
 """Identity of an ensemble's file: it may be moved and copied at will."""
@@ -222,7 +223,7 @@ def read_members(
         single = unit_of(source) == NETWORK_UNIT
         tensors, meta = load_tensors(source, unit=NETWORK_UNIT if single else UNIT)
         chosen, share = chosen_members([1.0] if single else meta["weights"], k, equal=equal)
-        states = [tensors] if single else [_member(tensors, i) for i in chosen]
+        states = [tensors] if single else [under(tensors, f"member.{i}.") for i in chosen]
     known = Known.of(meta)
     try:
         skeleton = known.build(own, set(states[0]))
@@ -255,8 +256,3 @@ def chosen_members(
         raise ConfigError(f"{k} members: expected a whole number from 1 to {len(values)}, as many as there are")
     indices, share = select_members(values, int(k or positive))
     return indices.tolist(), torch.full_like(share, 1 / len(share)) if equal else share
-
-
-def _member(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
-    prefix = f"member.{number}."
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -64,15 +64,6 @@ class Plans(msgspec.Struct):
     rows: list[Row]
 
     @classmethod
-    def check(cls, values: Any) -> Plans:
-        """`values` as plans.
-
-        Raises:
-            msgspec.ValidationError: a value is missing or of another type.
-        """
-        return msgspec.convert(values, cls)
-
-    @classmethod
     def shipped(cls) -> Plans:
         """Those that come with the package."""
         with importlib.resources.as_file(importlib.resources.files("decouple.q0") / "plans.json") as path:
@@ -86,7 +77,7 @@ class Plans(msgspec.Struct):
             DamagedFileError: not such a file.
         """
         try:
-            return cls.check(read_json(path))
+            return msgspec.convert(read_json(path), cls)
         except DamagedFileError:
             raise DamagedFileError(
                 f"{path} holds no plans; make it with python -m benchmarks.q0_images --plans {path}"

@@ -18,6 +18,7 @@ from decouple.networks.state import load_state, on_cpu, own_copy, state_of
 from decouple.q0.perturb import perturb_, perturbation_scale
 from decouple.seeds import derive, generator
 from decouple.tasks.base import Task, Teacher
+from decouple.tensors import under
 from decouple.torch_state import device_of, plain_torch
 from decouple.training.batches import epoch_batches, even_batches
 from decouple.training.loop import Loop
@@ -199,7 +200,7 @@ def _compiled(network: nn.Module) -> nn.Module:
 
 def weights_in(state: State) -> dict[str, Tensor]:
     """The network's state among what a snapshot holds."""
-    return {name.removeprefix(PREFIX): value for name, value in state[0].items() if name.startswith(PREFIX)}
+    return under(state[0], PREFIX)
 
 
 def multipliers(config: Q0Config, step: int, cycle_steps: int) -> tuple[float, float]:

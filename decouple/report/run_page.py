@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from itertools import combinations_with_replacement
 from pathlib import Path
 from statistics import mean
@@ -20,7 +19,7 @@ from decouple.report.inputs import Inputs, TextInputs, read_inputs
 from decouple.report.pages import write_page
 from decouple.report.style import LOOKS
 from decouple.results import NOTICEABLE_WEIGHT, Results
-from decouple.settings import to_builtins
+from decouple.settings import flattened, to_builtins
 
 IN_VIEW = 20
 """Rows up to which a table is open; a longer one is folded."""
@@ -70,7 +69,7 @@ def _common(inputs: Inputs | TextInputs) -> dict[str, Any]:
         "in_view": IN_VIEW,
         "noticeable": NOTICEABLE_WEIGHT,
         "titles": {name: TITLES[name] for name in inputs.results.q0.scores},
-        "settings": _settings(to_builtins(inputs.config)),
+        "settings": {name: json.dumps(value, ensure_ascii=False) for name, value in flattened(inputs.config).items()},
         "settings_json": json.dumps(to_builtins(inputs.config), indent=2),
     }
 
@@ -135,14 +134,3 @@ def _pairs(results: Results) -> list[dict[str, Any]]:
             label = f"{LOOKS[one].label} and {LOOKS[other].label}"
             found.append({"label": label, "count": len(similar), "cka": similar, "disagreement": differ})
     return found
-
-
-def _settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Every setting by its option's name."""
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _settings(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = json.dumps(value, ensure_ascii=False)
-    return flat

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import torch
 
 from decouple.data.images import Split
+from decouple.errors import ConfigError
 from decouple.loggers import LoggerLike
 from decouple.search.algorithm import Algorithm
 from decouple.search.engine import Budget, search_batches
 from decouple.search.judge import Judge
 from decouple.search.store import Shard
+from decouple.tensors import whole_number
 from decouple.torch_state import device_of
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a search is carried out. It changes results at most by rounding."""
+    """How work is carried out. It changes results at most by rounding. Raises ConfigError: workers are no whole number from 1 on."""
 
     workers: int = 1
     """Number of processes that search in parallel; more than one run in Ray."""
@@ -29,6 +31,12 @@ class Execution:
     logger: LoggerLike = None
     """Gets, after each batch, the mean cross-entropy and the share of images solved at the last search point; the step is the
     position of the batch's last image, from 1. A `decouple.Progress` shows a bar."""
+
+    def __post_init__(self) -> None:
+        workers = whole_number(self.workers, "workers")
+        if workers < 1:
+            raise ConfigError(f"workers = {workers}: expected at least 1; give --workers another value")
+        object.__setattr__(self, "workers", workers)
 
     @property
     def distributed(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 import re
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from decouple import own_code, registry
 from decouple.config import SearchConfig
 from decouple.data.images import Split, as_float
-from decouple.device import check_workers, memory_for, whole_bytes
+from decouple.device import memory_for, whole_bytes
 from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
 from decouple.files import write_bytes
 from decouple.fitness import Terms, check_some_finite, terms_of
@@ -146,8 +145,6 @@ def search_solutions(
     expect(dtype, torch.dtype, "dtype", "such as torch.bfloat16")
     expect(execution, Execution, "execution", "such as Execution(workers=2)")
     _check_algorithm(algorithm)
-    check_workers(workers := whole_number(execution.workers, "workers"))
-    execution = dataclasses.replace(execution, workers=workers)
     seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
     points, seeds = _check_network(network, split, config), [derive(seed, "search", solution) for solution in solutions]
 

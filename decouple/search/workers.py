@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from decouple.data.images import Split
 from decouple.search.shards import Execution, Plan, ShardGroup
@@ -28,12 +29,8 @@ def distribute_search(
         plan = replace(plan, judge=judge)
 
     def job(task: ShardGroup) -> Job:
-        def kept(contents: list[bytes]) -> tuple[Job, ...]:
-            keep(task, contents)
-            return ()
-
         name = f"searched {task.shards[0].path.parent.name}/{task.shards[0].path.stem}"
-        return Job(name, lambda: (task, split.subset(range(*task.bounds))), kept)
+        return Job(name, lambda: (task, split.subset(range(*task.bounds))), partial(keep, task))
 
     distribute(
         _search,

@@ -5,6 +5,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from decouple.cli import run_command
@@ -30,7 +31,7 @@ def row(epochs: int, members: int, nll: float, data: str = "ants") -> dict[str, 
     }
 
 
-PLANS = Plans.check(
+PLANS = msgspec.convert(
     {
         "benchmark": "q0_images",
         "made": {
@@ -39,7 +40,8 @@ PLANS = Plans.check(
         },
         "settings": {"network": {"width": 16}, "batch": 128, "lr": 0.3},
         "rows": [row(1, 1, 2.0), row(8, 1, 1.0), row(8, 4, 0.8), row(16, 8, 0.9), row(32, 8, 0.5), row(8, 2, 3.0, "bees")],
-    }
+    },
+    Plans,
 )
 
 
