@@ -5,13 +5,13 @@
 
 Each row is a population of two trajectories with one thing changed (`WAYS`), in as many epochs and with q0's settings that
 `benchmarks.q0_images` chose. NLL on test: with equal weights, with the learned prior, and calibrated; the difference to q0 of the
-same seed. Writes figures/snapshots.json and .md.
+same seed. Writes figures/snapshots.json and .md, or snapshots-NAME.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
+from benchmarks.ablations import check_rows
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, named
 from benchmarks.headline import Point
@@ -78,6 +79,7 @@ WAYS: dict[str, Way] = {
     "a shared first cycle": Way(trunk=True),
     "learning rates 0.5 and 2 times": Way(rates=(0.5, 2.0)),
     "a first cycle that warms up": Way(warmup=0.25),
+    "a shared first cycle that warms up": Way(trunk=True, warmup=0.25),
     "distilled from the predecessor": Way(taught_by="predecessor"),
     "distilled from all so far": Way(taught_by="all"),
 }
@@ -90,6 +92,10 @@ ALPHA = 0.45
 class Arguments(Common):
     scale: Literal["tiny", "small"] = "small"
     """tiny: digits, to try the program; small: 2000 images of MNIST or 5000 of CIFAR-10."""
+    rows: tuple[str, ...] = ()
+    """Names of the rows to measure beside q0; default: all."""
+    name: str = ""
+    """Added to the names of the files, where only some rows are measured."""
 
 
 class Trajectory:
@@ -215,24 +221,26 @@ FIELDS = {"uniform": "equal weights", "learned": "learned prior", "calibrated": 
 
 def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
     """An entry for each data set."""
+    check_rows(arguments.rows, WAYS)
+    chosen = {name: way for name, way in WAYS.items() if not arguments.rows or name in ("q0", *arguments.rows)}
     entries = {}
     for source, size in sizes_of(arguments.scale, arguments.data):
         parts = Parts(arguments.out, NAME, (size, SETTINGS, WAYS))
         bench = Bench(source, size, arguments.data_root, arguments.device, parts)
-        entries[label(source, arguments.data_root)] = entry_of(bench, source, size, parts)
+        entries[label(source, arguments.data_root)] = entry_of(bench, source, size, parts, chosen)
     return entries
 
 
-def entry_of(bench: Bench, source: str, size: ImageSize, parts: Parts) -> dict[str, Any]:
+def entry_of(bench: Bench, source: str, size: ImageSize, parts: Parts, ways: Mapping[str, Way]) -> dict[str, Any]:
     config = replace(size.base, **SETTINGS[key(source)])
     makers = {
         (key(source), seed, name): partial(measure, bench, config, way, seed)
         for seed in size.seeds
-        for name, way in WAYS.items()
+        for name, way in ways.items()
     }
     found = parts.all(f"{NAME}, {key(source)}", makers)
     rows: dict[str, dict[str, Any]] = {}
-    for name in WAYS:
+    for name in ways:
         seeds, q0 = ([found[key(source), seed, row] for seed in size.seeds] for row in (name, "q0"))
         fields = [f"test_{way}" for way in FIELDS]
         rows[name] = {
@@ -260,7 +268,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     entries = run(arguments)
     path = write_receipt(
-        scaled(NAME, arguments.scale),
+        scaled(NAME, arguments.scale) + (f"-{arguments.name}" if arguments.name else ""),
         {"data": entries},
         settings={"scale": arguments.scale, "data": named(arguments.data or ())},
         device=arguments.device,
