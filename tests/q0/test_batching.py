@@ -354,10 +354,14 @@ def test_the_fallback_is_said_once_with_its_reason(caplog: pytest.LogCaptureFixt
 
 def test_images_that_do_not_fit_do_not_end_batching() -> None:
     ensemble = Ensemble([net(0), net(1)], [1, 1])
-    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+    with pytest.raises(
+        NetworkError, match=r"does not take images of shape \(2, 7\) \(mat1 and mat2 shapes cannot be multiplied"
+    ):
         ensemble(torch.rand(2, 7))
     ensemble(torch.rand(2, 6))
-    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+    with pytest.raises(
+        NetworkError, match=r"does not take images of shape \(2, 7\) \(mat1 and mat2 shapes cannot be multiplied"
+    ):
         ensemble(torch.rand(2, 7))
     assert ensemble.evaluation == "batched"
 
