@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import decouple
-from benchmarks import ablations, data_efficiency, gap, headline, q0_images, q0_starts, q0_text, rows, solutions, terms
+from benchmarks import ablations, data_efficiency, gap, headline, q0_images, q0_starts, q0_text, rows, snapshots, solutions, terms
 from benchmarks.receipt import written
 from benchmarks.trajectories import as_markdown
 from decouple.cli import run_command
@@ -406,6 +406,13 @@ def test_the_tables_of_solutions_are_the_benchmarks() -> None:
     for entry in entries:
         assert entry["rows"]["a part each"]["targets"]["mean"] > 0.8 * 4
         assert entry["rows"]["a part each"]["solved"]["mean"] >= 0.99
+
+
+def test_the_tables_of_snapshots_are_the_benchmarks() -> None:
+    for file in FIGURES.glob("snapshots*.md"):
+        entries = json.loads(file.with_suffix(".json").read_text())["figures"]["data"]
+        assert file.read_text() == snapshots.as_markdown(entries)
+        assert file.read_text().strip() in RESULTS.read_text()
 
 
 def test_the_table_of_terms_is_the_benchmarks() -> None:
