@@ -18,7 +18,19 @@ import pytest
 from PIL import Image
 
 import decouple
-from benchmarks import ablations, data_efficiency, gap, headline, q0_images, q0_starts, q0_text, rows, snapshots, solutions, terms
+from benchmarks import (
+    ablations,
+    data_efficiency,
+    gap,
+    headline,
+    q0_images,
+    q0_starts,
+    q0_text,
+    rows,
+    snapshots,
+    solutions,
+    terms,
+)
 from benchmarks.receipt import written
 from benchmarks.trajectories import as_markdown
 from decouple.cli import run_command
