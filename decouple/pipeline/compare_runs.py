@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from decouple.data import load_data
-from decouple.data.images import as_float
 from decouple.errors import ConfigError, DataError
 from decouple.files import try_tensors
 from decouple.pipeline.comparing import probe_targets
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory
-from decouple.pipeline.learning import Trained, networks_of, probe_of, recorder_of
+from decouple.pipeline.learning import Trained, networks_of, probe_of, probe_recorder, recorder_of
 from decouple.pipeline.population import image_population
 from decouple.pipeline.searching import search_identity
 from decouple.pipeline.stages import run_stages
@@ -25,7 +24,7 @@ from decouple.search import search_points
 from decouple.search.algorithm import chosen
 from decouple.seeds import derive
 from decouple.settings import fingerprint
-from decouple.trajectories import Recorder, Recording, compare_recordings
+from decouple.trajectories import Recording, compare_recordings
 from decouple.trajectories.compare import check_comparable
 from decouple.trajectories.curves import ByLayer
 
@@ -140,12 +139,11 @@ def recordings_of(run: Run) -> list[Recording]:
 
 def _population(run: Run, networks: list[Trained]) -> list[Recording]:
     """The snapshots of q0, recorded as trajectories that continue those of the networks that they started from."""
-    config, probe = run.config.q0, probe_of(run)
+    config, images = run.config.q0, run.config.compare.images
     learned = [trained for trained in networks if trained.kind == "search"]
     population = image_population(run, networks)
     identity = population.identity
-    folder, found = run.folder("compare", fingerprint("q0", identity, len(probe))), []
-    points = run.network_to_search.names
+    folder, found = run.folder("compare", fingerprint("q0", identity, images)), []
     for trajectory, snapshots in enumerate(population.snapshots):
         whole = [snapshot for snapshot in snapshots if snapshot.is_whole()]
         if not whole:
@@ -154,17 +152,8 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
         origin = learned[trajectory % len(learned)]
         seed = origin.seed if searched else derive(run.config.seed, "q0", "network", trajectory)
         called = f"q0-{trajectory}{population.origin(trajectory)}"
-        recorder = Recorder(
-            {name: f"stages.{i}" for i, name in enumerate(points)},
-            as_float(probe.images),
-            folder / called,
-            ids=probe.ids,
-            labels=probe.labels,
-            kind="q0",
-            logits=points[-1],
-            start=f"{seed}, q0 {trajectory}",
-        )
-        recorder.unit = f"compare/{identity}/{len(probe)}/{called}"
+        unit = f"compare/{identity}/{images}/{called}"
+        recorder = probe_recorder(run, folder / called, unit, kind="q0", start=f"{seed}, q0 {trajectory}")
         begun = origin.settings.epochs if searched else 0
         network = population.start(trajectory)
         for epochs, snapshot in [(0, None), *((config.epochs_before(s.cycle + 1), s) for s in whole)]:

@@ -213,21 +213,23 @@ def _train(run: Run, trained: Trained, objective: Objective, evaluations: int) -
 
 def recorder_of(run: Run, trained: Trained) -> Recorder:
     """Keeps the activations on the comparison's images, at the moments that the settings ask for."""
-    probe = probe_of(run)
-    names = run.network_to_search.names
-    recorder = Recorder(
-        {name: f"stages.{i}" for i, name in enumerate(names)},
-        as_float(probe.images),
+    return probe_recorder(
+        run,
         trained.folder,
-        ids=probe.ids,
-        labels=probe.labels,
+        trained.unit,
         at=recorded_epochs(trained.settings.epochs, run.config.compare.records),
         kind="sgd" if trained.solution is None else "search",
-        logits=names[-1],
         solution=None if trained.solution is None else f"search-{trained.solution}",
         start=str(trained.seed),
     )
-    recorder.unit = trained.unit
+
+
+def probe_recorder(run: Run, folder: Path, unit: str, **about: Any) -> Recorder:
+    """Records a network of the run at all search points, on the comparison's images; `about`: further arguments of `Recorder`."""
+    probe, names = probe_of(run), run.network_to_search.names
+    points, images = {name: f"stages.{i}" for i, name in enumerate(names)}, as_float(probe.images)
+    recorder = Recorder(points, images, folder, ids=probe.ids, labels=probe.labels, logits=names[-1], **about)
+    recorder.unit = unit
     return recorder
 
 
