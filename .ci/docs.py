@@ -160,9 +160,8 @@ def main() -> int:
         warnings.filterwarnings("ignore", "`torch.jit.*` is deprecated")  # EvoTorch scripts a function when it is imported
         # pdoc shows the annotations of named tuples, and of fields that come from another module's class, as they are written.
         warnings.filterwarnings("ignore", "Error parsing type annotation")
-        warnings.filterwarnings(
-            "ignore", "Cannot determine where .* is taken from"
-        )  # what torch annotates and does not define
+        # torch annotates attributes of tensors that it does not define.
+        warnings.filterwarnings("ignore", "Cannot determine where .* is taken from")
         pdoc.pdoc(*modules(), output_directory=SITE)
     for file in SITE.rglob("*.html"):
         unlink_inherited(file)

@@ -204,6 +204,7 @@ class _Training:
             advance(began)
             for epoch in range(began, self.settings.epochs):
                 self._epoch(loop, train, fetch, epoch, seed, first=epoch == began)
+                self.network.eval()  # as `watch.record` and the caller get it
                 self.fit.validation.append(accuracy(self.network, validation))
                 if self.fit.best_epoch == len(self.fit.losses):
                     self.best = copy.deepcopy(self.network.state_dict())

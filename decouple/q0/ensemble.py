@@ -134,10 +134,8 @@ class Ensemble(nn.Module):
         images = as_tensor(images, "images")
         if images.dim() and images.shape[0] == 0:  # torch.export would take len for a constant
             raise DataError(f"images have shape {tuple(images.shape)}: expected at least one")
-        if self.evaluation not in get_args(EvaluationMode):
-            raise ValueError(
-                f"evaluation = {self.evaluation!r}: expected {' or '.join(map(repr, get_args(EvaluationMode)))}"
-            )
+        if self.evaluation not in (modes := get_args(EvaluationMode)):
+            raise ValueError(f"evaluation = {self.evaluation!r}: expected {' or '.join(map(repr, modes))}")
         if isinstance(self.architecture, ImageArchitecture):
             self.architecture.check(images)
         return self._batched(images) if self.evaluation == "batched" else self._one_by_one(images)
@@ -167,12 +165,12 @@ class Ensemble(nn.Module):
 
     def _one_by_one(self, images: Tensor) -> Tensor:
         found, own = [], _own(images)
-        for member in self.members:
-            version = own._version
-            with taking(member, images):
+        with taking(self.members[0], images):
+            for member in self.members:
+                version = own._version
                 found.append(member(own))
-            if own._version != version:  # the member works in place, and the next one gets what this one got
-                own = _own(images)
+                if own._version != version:  # the member works in place, and the next one gets what this one got
+                    own = _own(images)
         return _stacked(found)
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:

@@ -238,3 +238,16 @@ def test_the_papers_network_trains_in_what_inference_mode_made(data: ImageData) 
     wanted = paper_network(data.train.images, 3, NetworkConfig(width=4), groups=1, seed=0)
     train_sgd(wanted, data.train, validation=data.validation, config=CONFIG)
     assert all(torch.equal(p, q) for p, q in zip(made.parameters(), wanted.parameters(), strict=True))
+
+
+def test_a_trained_network_is_in_evaluation_mode_and_accuracy_leaves_the_mode_alone(data: ImageData) -> None:
+    network, modes = _network(), list[bool]()
+
+    def record(epoch: int, network: Stages) -> None:
+        modes.append(network.training)
+
+    train_sgd(network, data.train, validation=data.validation, config=SgdConfig(epochs=2), record=record)
+    assert modes == [True, False, False], "as it came, and after each epoch"
+    assert not network.training
+    accuracy(network.train(), data.test)
+    assert network.training
