@@ -102,8 +102,8 @@ class Trajectory:
     """A network that is trained in cycles, as `decouple.q0.trajectories.Chain` does, and the snapshots that it leaves."""
 
     def __init__(self, bench: Bench, config: Q0Config, way: Way, seed: int, number: int) -> None:
-        self._config, self._way, self._seed = config, way, derive(seed, IMAGES, number)
-        self._config = replace(config, lr=config.lr * way.rates[number % len(way.rates)])
+        self._config = replace(config, lr=config.lr * way.rates[number])
+        self._way, self._seed = way, derive(seed, IMAGES, number)
         self._data, self._precision = bench.data, bench.size.precision
         self._task = ImageTask(bench.data, config.augment)
         self._network = bench.new(seed, number)
