@@ -189,13 +189,11 @@ def as_markdown(figures: Mapping[str, Any], unit: str) -> str:
     for name, points in {**figures["lines"], **fair}.items():
         if name != "single":
             rows.append(row(f"{name} ({points[-1]['recipe']})", points[-1], points[-1]["members"]))
-    ways = [way for way in WAYS if way in next(iter(figures["ablation"].values()))]
-    rows += [
-        "",
-        f"| one trajectory | epochs | {' | '.join(WAYS[way] for way in ways)} |",
-        "|---|---" + "|---" * len(ways) + "|",
-    ]
-    for name, at in figures["ablation"].items():
+    if ablation := figures["ablation"]:
+        ways = [way for way in WAYS if way in next(iter(ablation.values()))]
+        header = f"| one trajectory | epochs | {' | '.join(WAYS[way] for way in ways)} |"
+        rows += ["", header, "|---|---" + "|---" * len(ways) + "|"]
+    for name, at in ablation.items():
         rows.append(f"| {name} | {at['epochs']} | {' | '.join(written(at[way], 4) for way in ways)} |")
     return "\n".join([*rows, "", *ratios(figures["lines"])]) + "\n"
 

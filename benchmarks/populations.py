@@ -134,7 +134,8 @@ def compare(size: PopulationSize, measure: Measure, changes: Mapping[str, Mappin
             if recipe.method == "q0" and recipe.q0.epochs == size.base.epochs:
                 main = filling(bests.get("calibrated", best), 1, size.ablations)
             advance(1)
-    populations += [replace(main, method="q0 itself", name="q0 itself"), *changed(main, changes, size.ablations)]
+    if size.ablations:
+        populations += [replace(main, method="q0 itself", name="q0 itself"), *changed(main, changes, size.ablations)]
     with Progress().task(what, len(populations) * len(size.seeds), "populations") as advance:
         for recipe in populations:
             made[recipe.name] = []

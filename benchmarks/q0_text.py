@@ -1,10 +1,11 @@
 """q0 on text against its baselines: bits per byte on test, by total epochs.
 
-    python -m benchmarks.q0_text --data FILE                # tiny Shakespeare; two CPU cores
-    python -m benchmarks.q0_text --data FILE --scale tiny   # to try the program
+    python -m benchmarks.q0_text --data FILE                 # tiny Shakespeare; two CPU cores
+    python -m benchmarks.q0_text --data FILE --scale whole   # all of its 1 MB, in byte-pair encoding, with one seed
+    python -m benchmarks.q0_text --data FILE --scale tiny    # to try the program
 
 Methods: `benchmarks.recipes`; their tuning: `benchmarks.populations`; the headline: `benchmarks.headline`.
-Writes figures/q0_text.json, .md, .png and .svg.
+Writes figures/q0_text.json, .md, .png and .svg, or figures/q0_text-whole.json and so on.
 """
 
 from __future__ import annotations
@@ -80,6 +81,21 @@ SCALES = {
         grid={"lr": (2e-2, 4e-2, 8e-2), "weight_decay": (0.5, 1.0, 2.0, 4.0), "dropout": (0.0, 0.2)},
         q0_grid={"perturb": (0.5, 1.0, 1.5), "alpha": (0.3, 0.45, 0.6)},
     ),
+    "whole": TextSize(
+        corpus=CorpusConfig(vocabulary=1024, validation=40_000, prior=40_000, test=80_000),
+        network=GptConfig(),
+        base=replace(TEXT_Q0, restart="continue", first_epochs=8, epochs=4, batch=32, lr=4e-2, alpha=0.45, perturb=1.0),
+        budget=24,
+        ensembles=24,
+        singles=(8, 24),
+        models=(8,),
+        cycles=(4,),
+        ablations=0,
+        pilot=12,
+        grid={"weight_decay": (0.25, 0.5, 1.0)},
+        q0_grid={"perturb": (0.5, 1.0), "alpha": (0.0, 0.45)},
+        seeds=(0,),
+    ),
 }
 
 
@@ -87,8 +103,8 @@ SCALES = {
 class Arguments:
     data: Path | None = None
     """The text file."""
-    scale: Literal["tiny", "small"] = "small"
-    """tiny: to try the program; small: 20 kB of a text."""
+    scale: Literal["tiny", "small", "whole"] = "small"
+    """tiny: to try the program; small: 20 kB of a text; whole: all of it, in byte-pair encoding, with one seed."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:n."""
     out: Path | None = None

@@ -46,12 +46,15 @@ def write_table(receipt: Path, text: str) -> None:
 
 
 def written(value: Mapping[str, float], digits: int = 1, factor: float = 1, sign: str = "") -> str:
-    """A `spread` as readers see it; `sign`: "+" of a difference.
+    """A `spread` as readers see it; a single value has no deviation. `sign`: "+" of a difference.
 
-    >>> written({"mean": 0.98, "std": 0.004}, factor=100), written({"mean": 0.25, "std": 0.5}, 2, sign="+")
+    >>> written({"mean": 0.98, "std": 0.004, "n": 3}, factor=100), written({"mean": 0.25, "std": 0.5, "n": 3}, 2, sign="+")
     ('98.0 ± 0.4', '+0.25 ± 0.50')
+    >>> written({"mean": 2.0, "std": 0.0, "n": 1})
+    '2.0'
     """
-    return f"{factor * value['mean']:{sign}.{digits}f} ± {factor * value['std']:.{digits}f}"
+    deviation = f" ± {factor * value['std']:.{digits}f}" if value["n"] > 1 else ""
+    return f"{factor * value['mean']:{sign}.{digits}f}{deviation}"
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -55,7 +55,7 @@ class PopulationSize:
     trajectories: tuple[int, ...] = (1, 2)
     """Of q0's populations: parallel ones that share the budget."""
     ablations: int
-    """Epochs of the one trajectory of q0 that has one thing changed."""
+    """Epochs of the one trajectory of q0 that has one thing changed; 0: none has."""
     pilot: int
     """Epochs of the cyclic populations that tuning compares. Of ensembles: three networks."""
     grid: dict[str, tuple[float, ...]]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,19 @@ def test_it_leaves_receipt_and_picture_and_goes_on_with_its_parts(
     q0_text.main(arguments)
     again = json.loads((tmp_path / "q0_text-tiny.json").read_text())
     assert again["figures"]["lines"] == receipt["figures"]["lines"]
+
+
+def test_one_seed_without_ablations_has_no_deviations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short: dict[str, Any] = {"seeds": (0,), "ablations": 0, "models": (2,), "singles": (2,), "grid": {}, "q0_grid": {}}
+    size = replace(q0_text.SCALES["tiny"], precision="float32", **short)
+    monkeypatch.setitem(q0_text.SCALES, "tiny", size)
+    text = tmp_path / "text.txt"
+    text.write_text("\n\n".join(f"number {i}: {'tick tock ' * (i % 4 + 1)}" for i in range(200)))
+    q0_text.main(q0_text.Arguments(data=text, scale="tiny", device="cpu", figures=tmp_path))
+    table = (tmp_path / "q0_text-tiny.md").read_text()
+    assert "| best single network | 2 | 1 |" in table
+    assert "one trajectory" not in table
+    assert "±" not in table
 
 
 def test_a_text_is_asked_for() -> None:
