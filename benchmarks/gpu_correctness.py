@@ -40,6 +40,7 @@ from decouple.networks import Stages, paper_network
 from decouple.networks.factored import Mix
 from decouple.q0 import train_population
 from decouple.search import EvolutionStrategy, Judge, TargetStore, search_batch, search_solution
+from decouple.search.operators import Best
 from decouple.seeds import generator
 from decouple.training.batches import epoch_batches
 from decouple.training.loop import Loop
@@ -139,6 +140,8 @@ def _moved(value: Any, device: torch.device) -> Any:
         return value.to(device)
     if isinstance(value, Mix):
         return Mix(value.weights.to(device), value.index.to(device))
+    if isinstance(value, Best):
+        return Best(*(_moved(each, device) for each in value))
     return tuple(_moved(each, device) for each in value) if type(value) is tuple else value
 
 

@@ -16,7 +16,6 @@ from decouple.errors import DataError, NotFiniteError, expect
 from decouple.formats import html_table, percent, percent_digits, plural
 from decouple.networks.stages import refuse_probabilities
 from decouple.results import Reliability
-from decouple.torch_state import evaluated
 from decouple.training.evaluate import Batches, answers
 
 if TYPE_CHECKING:
@@ -97,8 +96,7 @@ def evaluate(
         NotFiniteError: an answer is NaN or infinite.
     """
     expect(model, nn.Module, "model")
-    with evaluated(model):
-        logits, labels = answers(model, data)
+    logits, labels = answers(model, data)
     refuse_probabilities(logits, f"the {type(model).__name__}")
     count = logits.shape[1]
     known = next(

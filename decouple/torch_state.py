@@ -14,6 +14,7 @@ from itertools import chain
 import torch
 from torch import nn
 
+_CPU = torch.device("cpu")
 _KINDS = ("cpu", "cuda", "mps", "xpu")
 
 
@@ -96,6 +97,25 @@ def evaluated(*modules: nn.Module) -> AbstractContextManager[None]:
 def generators_kept(device: torch.device) -> AbstractContextManager[None]:
     """What is drawn inside from torch's global generators, of the CPU and of `device`, leaves them as they were."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device = _CPU) -> Iterator[None]:
+    """What is drawn inside from torch's global generators, of the CPU and of `device`, comes from `seed` and leaves them as
+    they were.
+
+    >>> with seeded(0):
+    ...     first = torch.rand(1)
+    >>> with seeded(0):
+    ...     torch.equal(torch.rand(1), first)
+    True
+    """
+    with generators_kept(device):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -76,7 +76,7 @@ def fake_cuda(patch: pytest.MonkeyPatch, *, memory: int = 2**36) -> Iterator[Non
         patched.setattr(torch.cuda, "stream", nothing)
         patched.setattr(torch, "autocast", nothing)
         patched.setattr(Tensor, "pin_memory", lambda self: self)
-        patched.setattr("decouple.training.loop._global_generators", nothing)
+        patched.setattr("decouple.training.loop.seeded", nothing)
         patched.setattr("decouple.training.loop.capturable", lambda network, objective: False)  # a graph needs a GPU
         with FakeTensorMode(allow_non_fake_inputs=True):
             yield

@@ -12,6 +12,7 @@ from decouple.config import EsConfig, GptConfig, LearnConfig, NetworkConfig, Pap
 from decouple.data import ImageData
 from decouple.learn import learn_targets, train_sgd
 from decouple.networks import Stages, paper_network
+from decouple.networks.build import build_module
 from decouple.q0 import train_population
 from decouple.q0.compress import distill
 from decouple.search import search_solution
@@ -170,3 +171,13 @@ def test_what_is_put_aside_comes_back_after_an_error() -> None:
         with plain_torch():
             assert not torch.is_autocast_enabled("cpu")
         assert torch.is_autocast_enabled("cpu")
+
+
+def test_building_a_network_seeds_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("a GPU's generator was seeded")
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", fail)
+    monkeypatch.setattr(torch.cuda, "manual_seed", fail)
+    build_module("torchvision:squeezenet1_1", {}, classes=3, channels=3, seed=0)
+    paper_network(torch.rand(4, 1, 12, 12), 3, NetworkConfig(width=4), groups=1, seed=0)

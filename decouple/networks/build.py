@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from decouple import own_code
@@ -17,7 +16,7 @@ from decouple.networks.paper import paper_network
 from decouple.networks.points import proposed_points
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
-from decouple.torch_state import torch_defaults
+from decouple.torch_state import seeded, torch_defaults
 
 Value = bool | int | float | str
 
@@ -91,8 +90,7 @@ def build_module(name: str, args: Mapping[str, Value], *, classes: int, channels
     build, takes = _builder(name)
     given = {"num_classes": classes, "in_chans": channels}
     options = {key: value for key, value in given.items() if key in takes} | dict(args)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "network"))
+    with seeded(derive(seed, "network")):
         try:
             module = build(**options)
         except DecoupleError:

@@ -6,9 +6,6 @@ GELU → conv 3×3 → BatchNorm → GELU; a block is one with pooling, and furt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +15,7 @@ from decouple.errors import NetworkError, expect
 from decouple.networks.stages import Stages
 from decouple.seeds import derive
 from decouple.tensors import as_tensor
-from decouple.torch_state import torch_defaults
+from decouple.torch_state import seeded, torch_defaults
 
 FITTED_IMAGES = 5000
 WHITENING_EPS = 5e-4
@@ -111,23 +108,15 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
         parts = []
         for group in range(groups):
             inputs = channels if block == group == 0 else config.width
-            with _initialised_from(seed, "block", block, group):
+            with seeded(derive(seed, "block", block, group)):
                 parts.append(ConvGroup(inputs, config.width, pool=group == 0, eps=config.eps, statistics=config.statistics))
         stages.append(nn.Sequential(*front, *parts) if block == 0 else nn.Sequential(*parts))
     features = config.width * (height - border >> blocks) * (width - border >> blocks)
-    with _initialised_from(seed, "head"):
+    with seeded(derive(seed, "head")):
         stages.append(nn.Sequential(nn.Flatten(), nn.Linear(features, num_classes, bias=False)))
     network = Stages(stages, [*(f"block{i}" for i in range(blocks)), "logits"]).to(memory_format=torch.channels_last)
     network.train_on(images)
     return network
-
-
-@contextmanager
-def _initialised_from(seed: int, *path: str | int) -> Iterator[None]:
-    """torch's layers draw from the global generator when they are built: seed it, and put it back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, *path))
-        yield
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:

@@ -14,7 +14,7 @@ from decouple.data.images import as_float, check_scale, in_unit_scale
 from decouple.errors import DecoupleError, NetworkError, did_you_mean, first_line, is_out_of_memory
 from decouple.formats import plural
 from decouple.networks.state import weights_digest
-from decouple.torch_state import device_of, evaluated, generators_kept
+from decouple.torch_state import device_of, evaluated, seeded
 
 _WHOLES: WeakKeyDictionary[Stages, weakref.ref[nn.Module]] = WeakKeyDictionary()
 """The modules that networks were cut from."""
@@ -274,11 +274,11 @@ class Stages(nn.Module):
         stream = torch.Generator().manual_seed(0)
         images = torch.rand(2, *image_shape, generator=stream, dtype=torch.float32).to(device_of(self))
         try:
-            with evaluated(self, whole), generators_kept(images.device):
+            with evaluated(self, whole):
                 answers = []
                 for network in (self, whole):
-                    torch.manual_seed(0)
-                    answers.append(network(images))
+                    with seeded(0, images.device):
+                        answers.append(network(images))
         except Exception:  # the module has been changed, or lies elsewhere: it is the parts that are used from now on
             return
         found, wanted = answers

@@ -204,6 +204,10 @@ class EsAlgorithm(Algorithm):
     def candidates(self, point: SearchPoint) -> int:
         return self.config.population + 1
 
+    def best(self, state: Any) -> tuple[Tensor, Tensor]:
+        """What the state keeps as `best`."""
+        return state.best
+
 
 class CentredAlgorithm(EsAlgorithm):
     """One that moves a centre, which is candidate 0; the last generation only scores where it has come."""

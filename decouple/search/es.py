@@ -43,8 +43,7 @@ class EsState(NamedTuple):
     """What candidates are made up of, where all directions are shared."""
     noise: Tensor
     """ε of the candidates asked for last: (P/2, …), or (B, P/2, …) when each image has its own."""
-    best: Tensor
-    best_fitness: Tensor
+    best: operators.Best
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,7 @@ class EvolutionStrategy(CentredAlgorithm):
             moved=self._moved(point, center.device),
             mix=Mix.mirrored(self.config.radius * scale, self.config.population // 2) if described else None,
             noise=center.new_empty(0),
-            best=center,
-            best_fitness=center.new_full((len(start),), -torch.inf),
+            best=operators.Best.none(center),
         )
 
     def ask(self, state: EsState) -> tuple[Tensor, EsState]:
@@ -104,9 +102,9 @@ class EvolutionStrategy(CentredAlgorithm):
     def tell(self, state: EsState, candidates: Tensor, fitness: Tensor) -> EsState:
         config, point = self.config, state.point
         pairs = config.population // 2
-        best, best_fitness = operators.better_of((state.best, state.best_fitness), (state.center, fitness[:, 0]))
+        best = state.best.or_better(state.center, fitness[:, 0])
         if candidates.shape[1] == 1:
-            return state._replace(generation=state.generation + 1, best=best, best_fitness=best_fitness)
+            return state._replace(generation=state.generation + 1, best=best)
         difference = fitness[:, 1 : pairs + 1] - fitness[:, pairs + 1 :]
         # A pair with a failed side says nothing about the direction.
         difference = difference.nan_to_num(0.0, 0.0, 0.0)
@@ -127,14 +125,10 @@ class EvolutionStrategy(CentredAlgorithm):
             center=center,
             velocity=velocity,
             best=best,
-            best_fitness=best_fitness,
         )
 
     def pending(self, state: EsState) -> Tensor:
         return state.center.to(state.dtype).unsqueeze(1)
-
-    def best(self, state: EsState) -> tuple[Tensor, Tensor]:
-        return state.best, state.best_fitness
 
     def _moved(self, point: SearchPoint, device: torch.device) -> Tensor | None:
         """See `EsState`. The noise that is left has the length that it would have in all elements."""

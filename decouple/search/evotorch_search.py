@@ -22,15 +22,9 @@ from decouple.errors import ConfigError, did_you_mean
 from decouple.registry import EVOTORCH
 from decouple.search import operators
 from decouple.search.algorithm import EsAlgorithm, Fitness, SearchPoint
-from decouple.search.stock import global_generator
+from decouple.search.evotorch_names import Problem, SearchAlgorithm, SolutionBatch, algorithms, finite
 from decouple.seeds import derive
-
-with warnings.catch_warnings():  # EvoTorch 0.6 scripts a function at import, which torch now deprecates
-    warnings.simplefilter("ignore")
-    import evotorch.algorithms
-    from evotorch import Problem, SolutionBatch
-    from evotorch.algorithms.searchalgorithm import SearchAlgorithm
-
+from decouple.torch_state import seeded
 
 logging.getLogger("evotorch").setLevel(logging.WARNING)  # it reports every problem, of which there is one for each image
 
@@ -57,8 +51,7 @@ class _Image(Problem):
         answer, self.answer = self.answer, None
         if answer is None:
             raise _Asked(solutions.values.clone())
-        # EvoTorch takes a population that is −inf throughout for one that was never evaluated.
-        solutions.set_evals(answer.clamp_min(torch.finfo(answer.dtype).min))
+        solutions.set_evals(finite(answer))
 
 
 class EvoTorchState(NamedTuple):
@@ -67,8 +60,7 @@ class EvoTorchState(NamedTuple):
     generation: int
     searchers: list[SearchAlgorithm]
     """One for each image; a step is made on a copy."""
-    best: Tensor
-    best_fitness: Tensor
+    best: operators.Best
 
 
 @dataclass(frozen=True)
@@ -84,13 +76,13 @@ class EvoTorchSearch(EsAlgorithm):
     def __post_init__(self) -> None:
         names = [
             name
-            for name, found in vars(evotorch.algorithms).items()
+            for name, found in vars(algorithms).items()
             if inspect.isclass(found) and issubclass(found, SearchAlgorithm) and found is not SearchAlgorithm
         ]
         if self.kind not in names:
             raise ConfigError(f"EvoTorch has no algorithm '{self.kind}'{did_you_mean(self.kind, names)}")
         required = {name for name, value in self._parameters().items() if value.default is value.empty}
-        if hasattr(getattr(evotorch.algorithms, self.kind), "use"):
+        if hasattr(getattr(algorithms, self.kind), "use"):
             required.add("operators")
         if lacking := required - set(self._settings(1.0, torch.empty(0))):
             raise ConfigError(
@@ -111,14 +103,13 @@ class EvoTorchSearch(EsAlgorithm):
         center = start.float()
         scale = operators.noise_scale(center, point, self.config.scale).flatten(1).mean(1) * self.config.radius
         searchers = []
-        with global_generator(derive(seed, "begin"), start.device), warnings.catch_warnings():
+        with seeded(derive(seed, "begin"), start.device), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # CMAES copies its centre in a way that torch advises against
             for image, (own, reach) in enumerate(zip(center.flatten(1), scale.clamp_min(1e-6).tolist(), strict=True)):
                 problem = _Image(own, reach, derive(seed, image) % 2**32)
                 wanted = {k: v for k, v in self._settings(reach, own).items() if k in self._given()}
-                searchers.append(getattr(evotorch.algorithms, self.kind)(problem, **wanted))
-        failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
-        return EvoTorchState(point, seed, 0, searchers, center, failed)
+                searchers.append(getattr(algorithms, self.kind)(problem, **wanted))
+        return EvoTorchState(point, seed, 0, searchers, operators.Best.none(center))
 
     def ask(self, state: EvoTorchState) -> tuple[Tensor, EvoTorchState]:
         found = []
@@ -138,18 +129,14 @@ class EvoTorchSearch(EsAlgorithm):
             searchers = [self._step(state, image, answer) for image, answer in enumerate(fitness)]
         except _Asked:
             raise ConfigError(f"evotorch:{self.kind} cannot search here: a step asks for fitness more than once") from None
-        best = operators.better_of((state.best, state.best_fitness), operators.best_of(candidates, fitness))
-        return state._replace(generation=state.generation + 1, searchers=searchers, best=best[0], best_fitness=best[1])
-
-    def best(self, state: EvoTorchState) -> tuple[Tensor, Tensor]:
-        return state.best, state.best_fitness
+        best = state.best.or_better(*operators.best_of(candidates, fitness))
+        return state._replace(generation=state.generation + 1, searchers=searchers, best=best)
 
     def _step(self, state: EvoTorchState, image: int, answer: Tensor | None) -> SearchAlgorithm:
         """The searcher of an image after a step."""
         searcher = copy.deepcopy(state.searchers[image])
         searcher.problem.answer = answer
-        device = state.best.device
-        with global_generator(derive(state.seed, state.generation, image), device):
+        with seeded(derive(state.seed, state.generation, image), state.best.values.device):
             searcher.step()
         return searcher
 
@@ -165,5 +152,5 @@ class EvoTorchSearch(EsAlgorithm):
         return required | ({"popsize", "stdev_init", "center_init", "cma_options"} & set(parameters))
 
     def _parameters(self) -> dict[str, inspect.Parameter]:
-        parameters = inspect.signature(getattr(evotorch.algorithms, self.kind).__init__).parameters
+        parameters = inspect.signature(getattr(algorithms, self.kind).__init__).parameters
         return {name: value for name, value in parameters.items() if name not in ("self", "problem")}

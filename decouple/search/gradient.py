@@ -22,8 +22,7 @@ class GradientState(NamedTuple):
     center: Tensor
     rate: Tensor
     """(B,) factor of the step."""
-    best: Tensor
-    best_fitness: Tensor
+    best: operators.Best
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class GradientAscent(EsAlgorithm):
         self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness
     ) -> GradientState:
         center = operators.begun(start, point, self.config.moments)
-        failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
-        return GradientState(point, start.dtype, fitness, 0, center, center, torch.ones_like(failed), center, failed)
+        best = operators.Best.none(center)
+        return GradientState(point, start.dtype, fitness, 0, center, center, torch.ones_like(best.fitness), best)
 
     def ask(self, state: GradientState) -> tuple[Tensor, GradientState]:
         candidates = operators.empty_candidates(state.center, 1, state.dtype)
@@ -58,25 +57,16 @@ class GradientAscent(EsAlgorithm):
 
     def tell(self, state: GradientState, candidates: Tensor, fitness: Tensor) -> GradientState:
         point, per_image = state.point, (-1, *[1] * len(state.point.shape))
-        better = fitness[:, 0] > state.best_fitness
-        best, best_fitness = operators.better_of((state.best, state.best_fitness), (state.center, fitness[:, 0]))
+        better = fitness[:, 0] > state.best.fitness
+        best = state.best.or_better(state.center, fitness[:, 0])
         rate = torch.where(better, state.rate, state.rate / 2)
-        scale = operators.noise_scale(best, point, self.config.scale)
-        uphill = scale * operators.gradient(state.fitness, best.to(state.dtype))
+        scale = operators.noise_scale(best.values, point, self.config.scale)
+        uphill = scale * operators.gradient(state.fitness, best.values.to(state.dtype))
         size = uphill.square().mean(operators.example_dims(point), keepdim=True).sqrt()
         step = point.setting(self.config.step) * rate.view(per_image)
-        center = best + step * scale * uphill / (size + torch.finfo(size.dtype).tiny)
+        center = best.values + step * scale * uphill / (size + torch.finfo(size.dtype).tiny)
         if point.kind == "logits":
             center = center - center.mean(-1, keepdim=True)
         else:
             center = operators.restandardise(center, operators.moments(state.start, point), point)
-        return state._replace(
-            generation=state.generation + 1,
-            center=center,
-            rate=rate,
-            best=best,
-            best_fitness=best_fitness,
-        )
-
-    def best(self, state: GradientState) -> tuple[Tensor, Tensor]:
-        return state.best, state.best_fitness
+        return state._replace(generation=state.generation + 1, center=center, rate=rate, best=best)

@@ -7,6 +7,7 @@ leading batch dimensions. Nothing here draws from a global generator or changes 
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -172,17 +173,30 @@ def gradient(fitness: Fitness, values: Tensor) -> Tensor:
         return torch.autograd.grad(total, leaf)[0]
 
 
-def best_of(candidates: Tensor, fitness: Tensor) -> tuple[Tensor, Tensor]:
-    """The best of the candidates (B, P, …) of each image, (B, …) float32, and its fitness (B,)."""
+class Best(NamedTuple):
+    """The best solution of each image so far."""
+
+    values: Tensor
+    """(B, …) float32."""
+    fitness: Tensor
+    """(B,)."""
+
+    @classmethod
+    def none(cls, start: Tensor) -> Best:
+        """Nothing has been scored yet."""
+        return cls(start, torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device))
+
+    def or_better(self, values: Tensor, fitness: Tensor) -> Best:
+        """For each image this one, unless the other is better."""
+        better = fitness > self.fitness
+        shape = (-1, *[1] * (values.dim() - 1))
+        return Best(torch.where(better.view(shape), values, self.values), torch.where(better, fitness, self.fitness))
+
+
+def best_of(candidates: Tensor, fitness: Tensor) -> Best:
+    """The best of the candidates (B, P, …) of each image."""
     highest, index = masked(fitness).max(1, keepdim=True)
-    return gather(candidates, index).squeeze(1).float(), highest.squeeze(1)
-
-
-def better_of(best: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Of two solutions (B, …) with their fitness (B,), for each image the first unless the second is better."""
-    better = found[1] > best[1]
-    shape = (-1, *[1] * (found[0].dim() - 1))
-    return torch.where(better.view(shape), found[0], best[0]), torch.where(better, found[1], best[1])
+    return Best(gather(candidates, index).squeeze(1).float(), highest.squeeze(1))
 
 
 def masked(fitness: Tensor) -> Tensor:

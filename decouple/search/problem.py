@@ -5,7 +5,6 @@ Importing this module imports EvoTorch, which takes seconds.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -15,12 +14,8 @@ from decouple.data.images import as_float
 from decouple.errors import ConfigError, did_you_mean
 from decouple.search import operators
 from decouple.search.algorithm import Algorithm
+from decouple.search.evotorch_names import Problem, SearchAlgorithm, SolutionBatch, finite
 from decouple.search.judge import Judge
-
-with warnings.catch_warnings():  # EvoTorch 0.6 scripts a function at import, which torch now deprecates
-    warnings.simplefilter("ignore")
-    from evotorch import Problem, SolutionBatch
-    from evotorch.algorithms.searchalgorithm import SearchAlgorithm
 
 
 class ActivationProblem(Problem):
@@ -81,10 +76,9 @@ class ActivationProblem(Problem):
         self.make_uniform(out=values, lb=center - self._reach, ub=center + self._reach)
 
     def _evaluate_batch(self, solutions: SolutionBatch) -> None:
-        # EvoTorch takes a population that is −inf throughout for one that was never evaluated.
         with torch.no_grad():
             evals = self.score(self.activations(solutions.values)).mean(0)
-        solutions.set_evals(evals.clamp_min(torch.finfo(evals.dtype).min))
+        solutions.set_evals(finite(evals))
 
 
 class ActivationSearch(SearchAlgorithm):

@@ -22,8 +22,7 @@ class RandomState(NamedTuple):
     generation: int
     start: Tensor
     """(B, …) float32, where the search begins."""
-    best: Tensor
-    best_fitness: Tensor
+    best: operators.Best
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,8 @@ class RandomSearch(EsAlgorithm):
     )
 
     def init(self, start: Tensor, point: SearchPoint, seed: int, population: Tensor | None, fitness: Fitness) -> RandomState:
-        failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
         begun = operators.begun(start, point, self.config.moments)
-        return RandomState(point, start.dtype, seed, 0, begun, begun, failed)
+        return RandomState(point, start.dtype, seed, 0, begun, operators.Best.none(begun))
 
     def ask(self, state: RandomState) -> tuple[Tensor, RandomState]:
         config, point = self.config, state.point
@@ -63,11 +61,8 @@ class RandomSearch(EsAlgorithm):
         return candidates, state
 
     def tell(self, state: RandomState, candidates: Tensor, fitness: Tensor) -> RandomState:
-        best = operators.better_of((state.best, state.best_fitness), operators.best_of(candidates, fitness))
-        return state._replace(generation=state.generation + 1, best=best[0], best_fitness=best[1])
-
-    def best(self, state: RandomState) -> tuple[Tensor, Tensor]:
-        return state.best, state.best_fitness
+        best = state.best.or_better(*operators.best_of(candidates, fitness))
+        return state._replace(generation=state.generation + 1, best=best)
 
     def _reach(self, point: SearchPoint) -> float:
         """Of a random walk with es's steps, in units of σ."""

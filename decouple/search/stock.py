@@ -5,11 +5,7 @@ They sample unsmoothed noise for every image apart, which costs about ten times 
 
 from __future__ import annotations
 
-import functools
-import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,15 +15,13 @@ from torch import Tensor
 from decouple.search import operators
 from decouple.search.algorithm import CentredAlgorithm, Fitness, SearchPoint
 from decouple.seeds import derive
-from decouple.torch_state import generators_kept
+from decouple.torch_state import seeded
 
 
-@functools.cache
 def _functional() -> Any:
-    """EvoTorch's functional algorithms; they take seconds to import."""
-    with warnings.catch_warnings():  # EvoTorch 0.6 scripts a function at import, which torch now deprecates
-        warnings.simplefilter("ignore")
-        from evotorch.algorithms import functional
+    """EvoTorch's functional algorithms."""
+    from decouple.search.evotorch_names import functional  # takes seconds to import
+
     return functional
 
 
@@ -37,9 +31,8 @@ class StockState(NamedTuple):
     generation: int
     inner: Any
     """EvoTorch's own state, over (B, D) flattened activations."""
-    best: Tensor
-    """(B, D), flattened."""
-    best_fitness: Tensor
+    best: operators.Best
+    """Its values (B, D) are flattened."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +46,20 @@ class _Stock(CentredAlgorithm):
         center = start.float().flatten(1)
         scale = operators.noise_scale(start.float(), point, self.config.scale).expand(-1, *point.shape).flatten(1)
         step = point.setting(self.config.step)
-        failed = torch.full((len(start),), -torch.inf, dtype=torch.float32, device=start.device)
         with center.device:  # EvoTorch names no device
             inner = self._begin(center, scale.clamp_min(1e-6), step)
-        return StockState(point, seed, 0, inner, center, failed)
+        return StockState(point, seed, 0, inner, operators.Best.none(center))
 
     def ask(self, state: StockState) -> tuple[Tensor, StockState]:
         center = self._center(state.inner)
-        with center.device, global_generator(derive(state.seed, state.generation), center.device):
+        with center.device, seeded(derive(state.seed, state.generation), center.device):
             candidates = self._sample(state.inner)
         candidates = torch.cat([center.unsqueeze(1), candidates], dim=1)
         return candidates.unflatten(-1, state.point.shape), state
 
     def tell(self, state: StockState, candidates: Tensor, fitness: Tensor) -> StockState:
         flat = candidates.flatten(2)
-        best = operators.better_of((state.best, state.best_fitness), (flat[:, 0], fitness[:, 0]))
-        told = state._replace(generation=state.generation + 1, best=best[0], best_fitness=best[1])
+        told = state._replace(generation=state.generation + 1, best=state.best.or_better(flat[:, 0], fitness[:, 0]))
         if flat.shape[1] == 1:
             return told
         # EvoTorch ranks, and NaN comes first: what failed gets the worst finite fitness of its image. Where all failed, ties
@@ -84,7 +75,7 @@ class _Stock(CentredAlgorithm):
         return self._center(state.inner).unsqueeze(1).unflatten(-1, state.point.shape)
 
     def best(self, state: StockState) -> tuple[Tensor, Tensor]:
-        return state.best.unflatten(-1, state.point.shape), state.best_fitness
+        return state.best.values.unflatten(-1, state.point.shape), state.best.fitness
 
     @abstractmethod
     def _begin(self, center: Tensor, scale: Tensor, step: float) -> Any:
@@ -159,11 +150,3 @@ def _where(chosen: Tensor, new: Any, old: Any) -> Any:
     if isinstance(new, tuple):
         return type(new)(*(_where(chosen, one, other) for one, other in zip(new, old, strict=True)))
     return torch.where(chosen.view(-1, *[1] * (new.dim() - 1)), new, old)
-
-
-@contextmanager
-def global_generator(seed: int, device: torch.device) -> Iterator[None]:
-    """EvoTorch's functional algorithms draw from the global generator: seed it, and put it back."""
-    with generators_kept(device):
-        torch.manual_seed(seed)
-        yield

@@ -15,7 +15,7 @@ from decouple.tasks.base import RowLoader, Task
 from decouple.tasks.distill import IGNORED
 from decouple.text.corpus import Corpus
 from decouple.text.gpt import Gpt
-from decouple.torch_state import device_of, torch_defaults
+from decouple.torch_state import device_of, evaluated, torch_defaults
 from decouple.training.batches import even_batches
 from decouple.training.processes import Group
 
@@ -50,12 +50,11 @@ class TextTask(Task):
         The documents come in the order of the text, in rows of the network's context: a token is predicted from what its row
         holds before it.
         """
-        network.eval()
         tokens, context, device = getattr(self.corpus, part), self.network.context, device_of(network)
         stream, found = tokens.stream(), []
         for first, last in even_batches(tokens.rows(context), BATCH):
             inputs, targets = stream.batch(torch.arange(first, last), context)
-            with devices.autocast(precision, device):
+            with devices.autocast(precision, device), evaluated(network):
                 logits = network(inputs.to(device))
             counted = (targets != IGNORED).to(device)
             picked = logits.float().log_softmax(-1)[counted].gather(-1, targets.to(device)[counted][:, None])

@@ -35,31 +35,29 @@ def logits(network: nn.Module, split: Split) -> Tensor:
 
 
 def accuracy(network: nn.Module, data: Split | ImageData | Batches) -> float:
-    """Share of the images classified correctly; of a data set, those of its test part. The network's mode is as it was afterwards.
-    Raises as `answers`."""
-    with evaluated(network):
-        found, labels = answers(network, data)
+    """Share of the images classified correctly; of a data set, those of its test part. Raises as `answers`."""
+    found, labels = answers(network, data)
     return float((found.argmax(1) == labels).float().mean())
 
 
 @torch.no_grad()
 def answers(network: nn.Module, data: Split | ImageData | Batches) -> tuple[Tensor, Tensor]:
-    """`logits` (N, C), and the labels (N,) int64, on the CPU; of a data set, those of its test part. Leaves the network in evaluation
-    mode. Raises as `logits`, and DataError: `data` gives something other than batches of images and labels, or a label that the
-    network has no logit for."""
+    """`logits` (N, C), and the labels (N,) int64, on the CPU; of a data set, those of its test part. The network answers in
+    evaluation mode, and is in its own again afterwards. Raises as `logits`, and DataError: `data` gives something other than
+    batches of images and labels, or a label that the network has no logit for."""
     data = data.test if isinstance(data, ImageData) else data
-    network.eval()
     device, scales = device_of(network), any(isinstance(part, Stages) for part in network.modules())
     found, truths = [], []
-    for images, labels in _batches(data, device):
-        given = images if scales or images.dtype != torch.uint8 else as_float(images)
-        with taking(network, images):
-            answer = network(send(given, device))
-        if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(images):
-            shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise NetworkError(f"the network returned {shape} for {len(images)} images: expected logits (B, C)")
-        found.append(answer.float())
-        truths.append(labels.cpu())
+    with evaluated(network):
+        for images, labels in _batches(data, device):
+            given = images if scales or images.dtype != torch.uint8 else as_float(images)
+            with taking(network, images):
+                answer = network(send(given, device))
+            if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(images):
+                shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+                raise NetworkError(f"the network returned {shape} for {len(images)} images: expected logits (B, C)")
+            found.append(answer.float())
+            truths.append(labels.cpu())
     if not found:
         raise DataError("there are no images to evaluate the network on: the split is empty")
     joined, truth = torch.cat(found).cpu(), torch.cat(truths)

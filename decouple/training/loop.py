@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from decouple import device as devices
 from decouple.errors import NetworkError, NotFiniteError
 from decouple.seeds import derive
-from decouple.torch_state import generators_kept, plain_torch
+from decouple.torch_state import plain_torch, seeded
 from decouple.training.averages import averages_follow
 from decouple.training.graphs import Gradient, Graphs, capturable, granted
 from decouple.training.objectives import Objective, Remembering
@@ -73,8 +73,8 @@ class Loop:
         drawn, at_once = derive(seed, "network", self.group.rank), device.type == "cpu"
         seen: list[tuple[Tensor, Tensor]] = []
         make, items = _in_order(loader.make, device), list(enumerate(batches))
-        follow, seeded = averages_follow(self.network, len(batches)), _global_generators(drawn, device)
-        with follow, seeded, closing(made_ahead(make, items, ahead)) as ready:
+        follow, drawing = averages_follow(self.network, len(batches)), seeded(drawn, device)
+        with follow, drawing, closing(made_ahead(make, items, ahead)) as ready:
             gradient = self._gradient_of(parameters, device, what)
             for step, batch in enumerate(ready):
                 before_step(step)
@@ -142,14 +142,3 @@ def _refuse_not_finite(seen: Sequence[tuple[Tensor, Tensor]], what: str) -> None
             f"{what}: the {'gradient' if losses[step] else 'loss'} is not finite at step {step + 1} of the epoch; lower lr or set "
             "clip, or raise network.eps where BatchNorm divides by a deviation near 0"
         )
-
-
-@contextmanager
-def _global_generators(seed: int, device: torch.device) -> Iterator[None]:
-    """Networks draw from torch's global generators: seed them, so that a resumed epoch equals this one, and put them back."""
-    with generators_kept(device):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield

@@ -374,7 +374,7 @@ def test_the_gradient_oracle_takes_the_step_of_a_plain_backward_pass_and_turns_b
     assert torch.allclose(state.center, expected, atol=1e-4)
     candidates, state = algorithm.ask(state)
     worse = algorithm.tell(state, candidates, torch.full((5, 1), -9.0))
-    assert torch.equal(worse.best, start)
+    assert torch.equal(worse.best.values, start)
     assert torch.allclose(worse.center - start, (expected - start) / 2, atol=2e-2), "half the step, from the best again"
 
 
