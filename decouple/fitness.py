@@ -156,8 +156,7 @@ def similarity(candidates: Candidates) -> Tensor:
     labels = candidates.labels
     gram, sums, counts = candidates.peers.likenesses(candidates.logits.shape[1])
     features = _centred(candidates.pooled)
-    length = quadratic(features, torch.eye(len(gram), dtype=gram.dtype, device=gram.device), len(labels))
-    length = length.clamp_min(torch.finfo(torch.float32).tiny)
+    length = quadratic(features, None, len(labels)).clamp_min(torch.finfo(torch.float32).tiny)
     squares = quadratic(features, gram, len(labels)) / length
     own = products(features, sums[labels]) * length.rsqrt()
     return -2 * (squares - 2 * own + counts[labels, None]) / counts.sum()
@@ -217,12 +216,12 @@ def pooled(values: Tensor) -> Tensor:
     return (values.mean(axes) if axes else values).float()
 
 
-def quadratic(features: Tensor, matrix: Tensor, images: int) -> Tensor:
-    """fᵀMf, (B, P), of the features f (B·P, F) of each image's candidates and a symmetric M (F, F)."""
+def quadratic(features: Tensor, matrix: Tensor | None, images: int) -> Tensor:
+    """fᵀMf, (B, P), of the features f (B·P, F) of each image's candidates and a symmetric M (F, F); None: the identity."""
     if _shared(features):
         return features.quadratic(matrix)
     whole = plain(features)
-    return ((whole @ matrix) * whole).sum(1).view(images, -1)
+    return ((whole if matrix is None else whole @ matrix) * whole).sum(1).view(images, -1)
 
 
 def products(features: Tensor, rows: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -97,21 +97,21 @@ def behaviour(found: Any, seen: set[int] | None = None) -> list[Any]:
     if not isinstance(found, (type, CodeType, FunctionType)):
         inside = [getattr(found, name) for name in ("__func__", "fget", "func") if hasattr(found, name)]
         inside += [type(found)] if callable(found) else []
-        return [_written(found), *(behaviour(each, seen) for each in inside)]
+        return [written(found), *(behaviour(each, seen) for each in inside)]
     if id(found) in seen:
         return []
     seen.add(id(found))
     if isinstance(found, CodeType):
-        values = [behaviour(each, seen) if isinstance(each, CodeType) else _written(each) for each in found.co_consts]
+        values = [behaviour(each, seen) if isinstance(each, CodeType) else written(each) for each in found.co_consts]
         return [found.co_code.hex(), found.co_names, values]
     if isinstance(found, type):
-        own = [each for each in found.__mro__ if each.__module__.partition(".")[0] not in (__package__, "abc", "builtins")]
+        own = [each for each in found.__mro__ if is_own(each)]
         told = [(name, value) for each in own for name, value in sorted(vars(each).items()) if name not in UNTOLD]
         return [[name, behaviour(value, seen)] for name, value in told]
     named = [found.__globals__[name] for name in _names(found.__code__) if name in found.__globals__]
     inside = [_content(cell) for cell in found.__closure__ or ()]
     used = [each for each in (*named, *inside) if _decides(each, found.__module__)]
-    defaults = [_written(found.__defaults__), _written(found.__kwdefaults__)]
+    defaults = [written(found.__defaults__), written(found.__kwdefaults__)]
     return [behaviour(found.__code__, seen), *defaults, *(behaviour(each, seen) for each in used)]
 
 
@@ -139,23 +139,51 @@ DATA = (bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset
 """Types of values whose text tells all of them."""
 
 
-UNTOLD = ("__doc__", "__module__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__", "_abc_impl")
+UNTOLD = frozenset(
+    f"__{name}__"
+    for name in (
+        *("doc", "module", "dict", "weakref", "firstlineno", "static_attributes"),
+        *("annotations", "annotate", "annotate_func", "annotations_cache"),
+    )
+) | {"_abc_impl"}
 """Of a class: what does not decide what it does."""
 
 
-def _written(value: Any) -> str:
-    """The same in every process: without places in memory, and sets in order."""
-    if hasattr(value, "__array__"):  # whose text leaves out what is in the middle
+def is_own(found: type | FunctionType) -> bool:
+    """Whether a class or function is no part of Python, torch or decouple."""
+    return found.__module__.partition(".")[0] not in (__package__, "abc", "builtins", "torch", "torchvision")
+
+
+def written(value: Any) -> str:
+    """A value as text that tells all of it and is the same in every process: with what is in tensors, arrays and networks, without
+    places in memory, and with sets in order.
+
+    >>> written({1, 0}), written((1.0, "a"))
+    ('set(0, 1)', "tuple(1.0, 'a')")
+    """
+    name = type(value).__name__
+    if isinstance(value, type):
+        return repr(value)
+    if hasattr(value, "state_dict"):
+        return f"{value!r} {written(dict(value.state_dict()))}"
+    if hasattr(value, "detach"):  # a tensor's text leaves out what is in the middle
+        import torch
+
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return f"{value.dtype} {tuple(value.shape)} {hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()}"
+    if hasattr(value, "__array__"):
         import numpy as np
 
-        value = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-        return f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes(), digest_size=8).hexdigest()}"
+        array = np.asarray(value)
+        return f"{array.dtype} {array.shape} {hashlib.blake2b(array.tobytes(), digest_size=8).hexdigest()}"
+    if is_dataclass(value):
+        return f"{name}({', '.join(f'{each.name}={written(getattr(value, each.name))}' for each in fields(value))})"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{_written(name)}: {_written(each)}' for name, each in value.items())}}}"
+        return f"{{{', '.join(f'{written(key)}: {written(each)}' for key, each in value.items())}}}"
     if isinstance(value, (set, frozenset)):
-        return f"set({', '.join(sorted(map(_written, value)))})"
+        return f"set({', '.join(sorted(map(written, value)))})"
     if type(value) in (list, tuple):
-        return f"{type(value).__name__}({', '.join(map(_written, value))})"
+        return f"{name}({', '.join(map(written, value))})"
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 

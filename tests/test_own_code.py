@@ -1,17 +1,19 @@
 """What tells that code of the user's own has changed."""
 
+import copy
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from decouple.own_code import behaviour
+from decouple.own_code import behaviour, written
 
 
 def _of(text: str, **names: Any) -> list[Any]:
@@ -82,3 +84,19 @@ def test_it_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert len(found) == 1
+
+
+@dataclass(frozen=True)
+class _Primed:
+    prior: torch.Tensor
+    annotated: np.ndarray | None = None
+
+
+def test_all_of_a_value_is_written() -> None:
+    prior, other = torch.zeros(100, 16), torch.zeros(100, 16)
+    other[30] = 1
+    assert written(_Primed(prior)) == written(_Primed(prior.clone())) != written(_Primed(other))
+    assert written(prior.bfloat16()) != written(other.bfloat16())
+    layer = torch.nn.Linear(3, 2)
+    assert written([layer]) == written([copy.deepcopy(layer)]) != written([torch.nn.Linear(3, 2)])
+    assert behaviour(_Primed), "a class whose fields are annotated with types of arrays"

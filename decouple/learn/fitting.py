@@ -196,6 +196,7 @@ class _Training:
         """Train the epochs that are left."""
         leads, began = loop.group.first, len(self.fit.losses)
         logger = Loggers(watch.logger if leads else None)
+        self.network.eval()  # as `watch.record` and the caller get it, here and after every epoch
         if leads:
             self.save()  # what cannot be kept or written shows now
             watch.record(began, self.network)
@@ -204,7 +205,7 @@ class _Training:
             advance(began)
             for epoch in range(began, self.settings.epochs):
                 self._epoch(loop, train, fetch, epoch, seed, first=epoch == began)
-                self.network.eval()  # as `watch.record` and the caller get it
+                self.network.eval()
                 self.fit.validation.append(accuracy(self.network, validation))
                 if self.fit.best_epoch == len(self.fit.losses):
                     self.best = copy.deepcopy(self.network.state_dict())

@@ -63,8 +63,8 @@ def blocks_without_target(supervise: str, blocks: int, first_searched: int = 0) 
     skip = {"all": 0, "skip-first": 1, "last": blocks - 1}[supervise]
     if first_searched >= blocks:
         raise ConfigError(
-            f"the targets are of a network with more search points: block {first_searched} is the first that was searched, and this "
-            f"network has {plural(blocks, 'block')} before the logits; cut it at as many points as the searched one"
+            f"no block of this network has targets: point {first_searched} is the first that was searched, and the network has "
+            f"{plural(blocks, 'block')} before the logits; search a block too (points = last), or cut both networks at as many points"
         )
     if skip < first_searched:
         raise ConfigError(

@@ -38,28 +38,36 @@ class CutStage(nn.Module):
             for node in graph.nodes:
                 if node.op in ("call_module", "get_attr"):
                     _adopt(self, module, str(node.target))
-        self.graphs = graphs
+        self._graphs = graphs
         """By `training`."""
         known = {path for path, _ in self.named_modules()}
-        self.unmoved = {mode: [path for path in paths if path in known] for mode, paths in unmoved.items()}
+        self._unmoved = {mode: [path for path in paths if path in known] for mode, paths in unmoved.items()}
         """By `training`: what a `train` of the module's own leaves in the other mode, such as frozen BatchNorm."""
         self._compile()
 
     def _compile(self) -> None:
-        self.code: dict[bool, tuple[str, dict[str, Any]]] = {}
+        self._code: dict[bool, tuple[str, dict[str, Any]]] = {}
         """By `training`: the text of the function that is run, and what its names stand for."""
         self._forward: dict[bool, Callable[[nn.Module, Tensor], Tensor]] = {}
-        for mode, graph in self.graphs.items():
+        for mode, graph in self._graphs.items():
             code = graph.python_code("self")
-            self.code[mode] = code.src, dict(code.globals)
+            self._code[mode] = code.src, dict(code.globals)
             scope = dict(code.globals)
             exec(code.src, scope)
             self._forward[mode] = scope["forward"]
 
+    def called(self) -> list[str]:
+        """Paths of the layers that it calls in evaluation mode."""
+        return [str(node.target) for node in self._graphs[False].nodes if node.op == "call_module"]
+
+    def functions(self) -> list[Any]:
+        """What its code calls beside its layers."""
+        return [value for _, scope in self._code.values() for value in scope.values()]
+
     def train(self, mode: bool = True) -> CutStage:
         """As on the module."""
         super().train(mode)
-        for path in self.unmoved[mode]:
+        for path in self._unmoved[mode]:
             self.get_submodule(path).training = not mode
         return self
 
@@ -70,12 +78,12 @@ class CutStage(nn.Module):
         """A copy with parameters of its own; the code is shared."""
         part = type(self).__new__(type(self))
         memo[id(self)] = part
-        shared = ("graphs", "code", "_forward")
+        shared = ("_graphs", "_code", "_forward")
         part.__dict__ = {name: value if name in shared else copy.deepcopy(value, memo) for name, value in vars(self).items()}
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("code", "_forward")}
+        return {name: value for name, value in vars(self).items() if name not in ("_code", "_forward")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -95,14 +103,20 @@ def cut(module: nn.Module, points: Sequence[str]) -> list[CutStage]:
         raise NetworkError("give at least one layer name to cut at, and the output layer last")
     if len(set(points)) != len(points):
         raise NetworkError(f"search points {list(points)} must be given in the order of the network, each once")
-    name = type(module).__name__
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise NetworkError(f"{name} has forward hooks, which would be lost when it is cut; remove them first")
+    refuse_hooks(module)
     with _unchanged(module), plain_torch():
         traces = {mode: trace(module, mode) for mode in (True, False)}
         graphs = [_graphs(trace, points) for trace in traces.values()]
         unmoved = {mode: trace.unmoved for mode, trace in traces.items()}
         return [CutStage(module, dict(zip(traces, each, strict=True)), unmoved) for each in zip(*graphs, strict=True)]
+
+
+def refuse_hooks(module: nn.Module) -> None:
+    """Raise NetworkError: it has forward hooks, which its parts would not have."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise NetworkError(
+            f"{type(module).__name__} has forward hooks, which would be lost when it is cut; remove them first"
+        )
 
 
 @contextmanager
@@ -336,6 +350,6 @@ def _adopt(part: nn.Module, module: nn.Module, target: str) -> None:
         return
     value = getattr(module, name)
     if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-        part.register_buffer(name, value)
+        part.register_buffer(name, value, persistent=name not in module._non_persistent_buffers_set)
     else:
         setattr(part, name, value)

@@ -147,11 +147,12 @@ class Factored(Tensor):
         centers, _, directions = self._terms(self._rows)
         return (centers * rows).sum(1, keepdim=True) + self._mix.weights * (rows @ directions.T)
 
-    def quadratic(self, matrix: Tensor) -> Tensor:
-        """xᵀMx, (B, P), of such candidates and a symmetric M (D, D)."""
+    def quadratic(self, matrix: Tensor | None) -> Tensor:
+        """xᵀMx, (B, P), of such candidates and a symmetric M (D, D); None: the identity."""
         centers, _, directions = self._terms(self._rows)
-        turned, bent = centers @ matrix, (directions @ matrix * directions).sum(1)
-        return self.products(turned) + self._mix.weights * (turned @ directions.T + self._mix.weights * bent)
+        turned, along = (centers, directions) if matrix is None else (centers @ matrix, directions @ matrix)
+        square = turned @ directions.T + self._mix.weights * (along * directions).sum(1)
+        return self.products(turned) + self._mix.weights * square
 
     def largest(self, windows: Sequence[Tensor]) -> Tensor:
         """The candidates that rows (M, …) make up, written out: of several such rows, elementwise the largest."""
@@ -332,9 +333,10 @@ def _broadcast(values: Tensor, other: Any, **options: Any) -> bool:
 
 
 def _keeps_rows(values: Tensor, dim: Any = None, *args: Any, **options: Any) -> bool:
-    """Whether a reduction leaves the first axis as it is."""
+    """Whether a reduction leaves the first axis as it is, and rounds nothing to whole numbers."""
     dims = (dim,) if isinstance(dim, int) else dim
-    return bool(dims) and all(each % values.dim() for each in dims)
+    rounded = any(isinstance(each, torch.dtype) and not each.is_floating_point for each in (*args, *options.values()))
+    return bool(dims) and all(each % values.dim() for each in dims) and not rounded
 
 
 def _max_pooled(
@@ -357,8 +359,7 @@ def _max_pooled(
     return values.largest([rows[:, :, i::height, j::width] for i in range(height) for j in range(width)])
 
 
-def _read(func: Callable[..., Any], values: Factored, *args: Any, **options: Any) -> Any:
-    """Reads memory, of which a description has none."""
+def _read(*_: Any, **__: Any) -> Any:  # reads memory, of which a description has none
     return NotImplemented
 
 
@@ -377,7 +378,7 @@ _LAYERS: dict[str, _Handler] = {
     "max_pool2d": _max_pooled,
 }
 _OPERATIONS: dict[str, _Handler] = {
-    "flatten view reshape unflatten squeeze unsqueeze detach": _reshaped,
+    "flatten view reshape unflatten squeeze unsqueeze detach contiguous": _reshaped,
     "permute transpose movedim swapaxes": _permuted,
     "to float double half bfloat16": _converted,
     "add sub": _combined,
@@ -387,7 +388,6 @@ _OPERATIONS: dict[str, _Handler] = {
     "matmul": _when(lambda values, other: values.dim() > 1 and other.dim() < 3),
     "__getitem__": _item,
     "clone": lambda func, values, **_: Factored(values._rows, values._mix, flat=values._flat),
-    "contiguous": lambda func, values, **_: values,
     "numpy tolist __array__ __reduce_ex__ __deepcopy__ __repr__": _read,
 }
 

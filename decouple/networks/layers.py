@@ -66,7 +66,7 @@ def _named(network: nn.Module) -> tuple[dict[str, nn.Module], dict[str, nn.Modul
             points |= {_join(short[path], name): stage for name, stage in zip(module.names, module, strict=True)}
             for part in module.modules():
                 if isinstance(part, CutStage):
-                    called = [str(node.target) for node in part.graphs[False].nodes if node.op == "call_module"]
+                    called = part.called()
                     traced |= {_join(short[path], target): part.get_submodule(target) for target in called}
     modules = {short[path]: module for path, module in reversed(paths.items())} | paths | {"": unwrapped(network)}
     return modules, points, traced

@@ -17,7 +17,8 @@ from decouple.seeds import derive
 from decouple.tensors import as_tensor
 from decouple.torch_state import seeded, torch_defaults
 
-FITTED_IMAGES = 5000
+FITTED_IMAGES, FITTED_VALUES = 5000, 2**26
+"""Of the training images that whitening is fitted to, at most: their patches take four times the memory."""
 WHITENING_EPS = 5e-4
 """Added to the eigenvalues, as in airbench: directions that hardly occur are not blown up."""
 
@@ -91,17 +92,17 @@ def paper_network(images: Tensor, num_classes: int, config: NetworkConfig, *, gr
             f"the paper's network takes images (N, C, H, W), not {tuple(images.shape)}; vectors need a network of your own (--network)"
         )
     channels, height, width = images.shape[1:]
-    values = as_float(images[:FITTED_IMAGES]).double()  # splits are in random order
+    few = images[: min(FITTED_IMAGES, max(1, FITTED_VALUES // images.shape[1:].numel()))]  # splits are in random order
+    values = as_float(few).double()
     mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3))
     standardise = Standardise(mean.float(), torch.where(std > 0, std, 1).float())
     border = 1 if config.whitening == "patches" else 0  # a 2×2 convolution without padding takes a pixel
-    side = min(height, width) - border
-    blocks = min(config.blocks, max(side, 1).bit_length() - 1)
+    blocks = min(config.blocks, max(min(height, width) - border, 1).bit_length() - 1)
     if blocks < 1:
         raise NetworkError(f"images of {height}×{width} are too small for the paper's network: at least 3×3 are needed")
     front: list[nn.Module] = [standardise]
     if config.whitening == "patches":
-        front += [_whitening(standardise(images[:FITTED_IMAGES])), nn.GELU()]
+        front += [_whitening(standardise(few)), nn.GELU()]
         channels *= 2 * 2 * 2
     stages: list[nn.Module] = []
     for block in range(blocks):

@@ -51,8 +51,8 @@ def cut_points(network: nn.Module, image_shape: Sequence[int]) -> list[CutPoint]
     """
     expect(network, nn.Module, "network")
     traced = trace(network, training=False)
-    names = traced.cut_points()
-    outputs = _outputs(network, names, image_shape)
+    outputs = _outputs(network, traced.cut_points(), image_shape)
+    names = [name for name in traced.cut_points() if name in outputs]
     shapes = [tuple(outputs[name].shape[1:]) for name in names]
     sizes = _parameters_between(network, traced, names)
     idle = [False, *(_same(outputs[one], outputs[other]) for one, other in pairwise(names))]
@@ -71,8 +71,9 @@ def _outputs(network: nn.Module, names: Sequence[str], image_shape: Sequence[int
     layers = dict(network.named_modules())
 
     def note(name: str) -> None:
-        def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            outputs[name] = output.clone()  # the next layer may work in place
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor):  # not an output and a state, as of an LSTM
+                outputs[name] = output.clone()  # the next layer may work in place
 
         hooks.append(layers[name].register_forward_hook(hook))
 

@@ -290,30 +290,39 @@ class Stages(nn.Module):
 
     @classmethod
     def from_sequential(cls, sequential: nn.Sequential, points: Sequence[int | str]) -> Stages:
-        """Cut an `nn.Sequential` after the children at `points` (positions or names); the last child must be one.
+        """Cut an `nn.Sequential` after the children at `points`, positions (int) or names (str); the last child must be one.
 
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
         >>> Stages.from_sequential(net, [2, 3]).shapes((1, 2, 2))
         [(8,), (3,)]
 
         Raises:
-            NetworkError: an unknown child, points out of order, or a last point that is not the end.
+            NetworkError: an unknown child, points out of order, a last point that is not the end, or a module that does more than
+                to call its children in turn: has a `forward` or hooks of its own.
         """
-        names = [name for name, _ in sequential.named_children()]
+        from decouple.networks.cutting import refuse_hooks
+
+        kind = type(sequential)
+        if not isinstance(sequential, nn.Sequential) or kind.forward is not nn.Sequential.forward:
+            raise NetworkError(
+                f"{kind.__name__} has a forward of its own: expected an nn.Sequential; use Stages.from_module"
+            )
+        refuse_hooks(sequential)
+        children = list(sequential._modules.items())  # `named_children` leaves out what is there twice
+        names = [name for name, _ in children]
         cuts: list[int] = []
         for point in points:
-            if str(point) not in names:
+            if point not in (range(len(names)) if isinstance(point, int) else names):
                 raise NetworkError(f"the nn.Sequential has no child '{point}'{did_you_mean(str(point), names)}")
-            cuts.append(names.index(str(point)))
+            cuts.append(point if isinstance(point, int) else names.index(point))
         if not cuts or cuts != sorted(set(cuts)):
             raise NetworkError(f"search points {list(points)} must be given in the order of the network, each once")
         if cuts[-1] != len(names) - 1:
             raise NetworkError(f"the last search point must be the output, child '{names[-1]}', not '{points[-1]}'")
-        children = list(sequential.children())
         starts = [0, *(cut + 1 for cut in cuts[:-1])]
-        stages = cls(
-            [nn.Sequential(*children[a : b + 1]) for a, b in zip(starts, cuts, strict=True)], [names[cut] for cut in cuts]
-        )
+        parts = [nn.Sequential(*(child for _, child in children[a : b + 1])) for a, b in zip(starts, cuts, strict=True)]
+        stages = cls(parts, [names[cut] for cut in cuts])
+        _WHOLES[stages] = weakref.ref(sequential)
         stages.training = sequential.training
         return stages
 

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from decouple.errors import first_line
 from decouple.files import sharing
-from decouple.q0.structure import ChangeDetector, first_difference
+from decouple.networks.structure import ChangeDetector, first_difference
 
 BORROWED = threading.RLock()
 """To be held around a batch's methods: meanwhile its first member computes with weights that are not its own."""

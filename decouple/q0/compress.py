@@ -13,8 +13,8 @@ from decouple.errors import expect
 from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_trainable
 from decouple.networks.stages import trusting
+from decouple.networks.structure import first_difference
 from decouple.q0.ensemble import Ensemble
-from decouple.q0.structure import first_difference
 from decouple.q0.trajectories import ChainObjective, train_cycle, undecayed
 from decouple.tasks.base import Task
 from decouple.tasks.images import ImageTask

@@ -18,11 +18,11 @@ from decouple.errors import DataError, NetworkError, first_line
 from decouple.formats import html_table, plural
 from decouple.networks.stages import taking
 from decouple.networks.state import own_copy
+from decouple.networks.structure import first_difference
 from decouple.q0.architecture import Architecture, ImageArchitecture
 from decouple.q0.batching import BORROWED, StackedNetworks
 from decouple.q0.members import about, check_members, common, give_scale, read_members, write_members
 from decouple.q0.prior import select_members
-from decouple.q0.structure import first_difference
 from decouple.tensors import as_tensor
 
 _LOG = logging.getLogger("decouple")

@@ -17,10 +17,10 @@ from decouple.errors import NetworkError, expect
 from decouple.loggers import LoggerLike, Loggers
 from decouple.networks.checks import check_trainable
 from decouple.networks.state import check_values, own_copy, state_of, weights_digest
+from decouple.networks.structure import structure_text
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.members import OWN_INDEX, about, check_members, chosen_members, write_index
 from decouple.q0.prior import Prior, cross_validated_strength, fit_prior, select_members
-from decouple.q0.structure import structure_text
 from decouple.q0.trajectories import Chain, Snapshot, batch_of, snapshots_of, train_trajectory
 from decouple.seeds import derive
 from decouple.settings import fingerprint

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from decouple.config import EsConfig, SearchConfig
-from decouple.errors import ConfigError, did_you_mean
+from decouple.errors import ConfigError, NetworkError, did_you_mean
 from decouple.fitness import Terms
 
 Fitness = Callable[[Tensor], Tensor]
@@ -35,6 +35,8 @@ class SearchPoint:
     count: int
     shape: tuple[int, ...]
     """Of one example: (C, H, W), (T, D) or (D,)."""
+    others: tuple[str, ...] = ()
+    """Names of the network's points, which stand for these alone: `block1` may be a user's name for the first block."""
 
     @property
     def kind(self) -> Kind:
@@ -45,7 +47,8 @@ class SearchPoint:
     @property
     def names(self) -> tuple[str, ...]:
         """What settings may call it, the most particular name first: its own, block0, block1, … by its place, blocks; or logits."""
-        names = ("logits",) if self.kind == "logits" else (f"block{self.index}", "blocks")
+        place = f"block{self.index}"
+        names = ("logits",) if self.kind == "logits" else ("blocks",) if place in self.others else (place, "blocks")
         return tuple(dict.fromkeys((self.name, *names)))
 
     def setting(self, value: Value | Mapping[str, Value]) -> Value:
@@ -68,8 +71,22 @@ class SearchPoint:
 
 
 def points_of(names: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> list[SearchPoint]:
-    """The search points of these names and shapes, in the order of the network."""
-    return [SearchPoint(name, i, len(names), shape) for i, (name, shape) in enumerate(zip(names, shapes, strict=True))]
+    """The search points of these names and shapes, in the order of the network.
+
+    Raises:
+        NetworkError: the values of a point have no shape that can be searched.
+    """
+    points = [
+        SearchPoint(name, i, len(names), tuple(shape), tuple(names))
+        for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
+    ]
+    for point in points:
+        if not 1 <= len(point.shape) <= 3:
+            raise NetworkError(
+                f"the values of an image at '{point.name}' have shape {point.shape}: expected (C, H, W), (T, D) or (D,); cut the "
+                "network elsewhere"
+            )
+    return points
 
 
 def chosen(points: Sequence[SearchPoint], names: str | Sequence[str]) -> list[SearchPoint]:
@@ -85,7 +102,8 @@ def chosen(points: Sequence[SearchPoint], names: str | Sequence[str]) -> list[Se
     found: set[int] = set()
     for name in [names] if isinstance(names, str) else names:
         groups = {"last": points[-2:], "all": points}
-        of_name = [point for point in points if name in point.names] or groups.get(name, [])
+        own = [point for point in points if point.name == name]
+        of_name = own or [point for point in points if name in point.names] or groups.get(name, [])
         if not of_name:
             known = [*(point.name for point in points), *groups]
             raise ConfigError(f"search.points = {name}: the network has no such search point{did_you_mean(name, known)}")

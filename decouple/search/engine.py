@@ -58,7 +58,8 @@ class BatchResult:
     displacement: Tensor
     """(L, B) norm of the displacement over the norm of the start."""
     cosine: Tensor
-    """(L, B) cosine of the displacement with the gradient of the fitness at the start: how much of it is signal."""
+    """(L, B) cosine of the displacement with the gradient of the fitness at the start: how much of it is signal; 0 where the network
+    has no gradient."""
     curves: list[Tensor]
     """By search point: (G + 1,) minus the mean fitness, without further terms the cross-entropy: of the start, and of what would be
     kept after each generation. The start is kept only where no candidate has a finite fitness."""
@@ -382,16 +383,15 @@ class _Evolution:
         kept = torch.isfinite(reached).view(-1, *[1] * len(point.shape))
         target = torch.where(kept, target, start.float())
         logits = place.judge.logits(point, target.to(start.dtype))
-        moved = (target - start.float()).flatten(1)
-        size = moved.norm(dim=1)
-        downhill = operators.gradient(place.fitness, start).flatten(1)
-        length = start.float().flatten(1).norm(dim=1)
+        own, moved = start.float().flatten(1), (target - start.float()).flatten(1)
+        uphill = operators.gradient(place.fitness, start)
+        uphill = torch.zeros_like(moved) if uphill is None else uphill.flatten(1)
         return _Found(
             target=target,
             before=place.verdict.loss,
             verdict=_Verdict.of(logits, place.labels),
-            displacement=torch.where(size == 0, size, size / length),  # a start may be zero throughout
-            cosine=functional.cosine_similarity(moved, downhill, dim=1),
+            displacement=(moved.norm(dim=1) / own.norm(dim=1)).nan_to_num(0.0, torch.inf),  # both may be zero throughout
+            cosine=functional.cosine_similarity(moved, uphill, dim=1),
             curve=-torch.stack(self._curve),
             stop=stop,
             evaluations=self.evaluations,

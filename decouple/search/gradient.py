@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from decouple.errors import NetworkError
 from decouple.search import operators
 from decouple.search.algorithm import EsAlgorithm, Fitness, SearchPoint
 
@@ -61,7 +62,10 @@ class GradientAscent(EsAlgorithm):
         best = state.best.or_better(state.center, fitness[:, 0])
         rate = torch.where(better, state.rate, state.rate / 2)
         scale = operators.noise_scale(best.values, point, self.config.scale)
-        uphill = scale * operators.gradient(state.fitness, best.values.to(state.dtype))
+        slope = operators.gradient(state.fitness, best.values.to(state.dtype))
+        if slope is None:
+            raise NetworkError(f"the network has no gradient behind '{point.name}' (a step function, or torch.no_grad)")
+        uphill = scale * slope
         size = uphill.square().mean(operators.example_dims(point), keepdim=True).sqrt()
         step = point.setting(self.config.step) * rate.view(per_image)
         center = best.values + step * scale * uphill / (size + torch.finfo(size.dtype).tiny)

@@ -165,12 +165,13 @@ def gather(population: Tensor, chosen: Tensor) -> Tensor:
     return population[torch.arange(len(population), device=population.device)[:, None], chosen]
 
 
-def gradient(fitness: Fitness, values: Tensor) -> Tensor:
-    """Gradient (B, …) float32 of the fitness of activations (B, …), by autograd: a reference, no part of a search."""
+def gradient(fitness: Fitness, values: Tensor) -> Tensor | None:
+    """Gradient (B, …) float32 of the fitness of activations (B, …), by autograd: a reference, no part of a search. None: the network
+    has none there, because of a step function, say."""
     with torch.enable_grad():
         leaf = values.detach().float().requires_grad_()
         total = fitness(leaf.to(values.dtype).unsqueeze(1)).sum()
-        return torch.autograd.grad(total, leaf)[0]
+        return torch.autograd.grad(total, leaf)[0] if total.requires_grad else None
 
 
 class Best(NamedTuple):

@@ -11,13 +11,13 @@ from pathlib import Path
 from types import NoneType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from decouple import own_code, registry
 from decouple.config import SearchConfig
 from decouple.data.images import Split, as_float
 from decouple.device import memory_for, whole_bytes
-from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect
+from decouple.errors import ConfigError, NetworkError, RunDirectoryError, did_you_mean, expect, first_line, is_out_of_memory
 from decouple.files import write_bytes
 from decouple.fitness import Terms, check_some_finite, terms_of
 from decouple.formats import plural
@@ -25,6 +25,7 @@ from decouple.loggers import Loggers
 from decouple.networks.checks import check_batches, check_fit, check_repeatable
 from decouple.networks.stages import Stages
 from decouple.networks.state import state_of
+from decouple.networks.structure import structure_text
 from decouple.search.algorithm import Algorithm, SearchPoint, chosen, points_of
 from decouple.search.engine import NEEDED, Budget
 from decouple.search.judge import Judge
@@ -33,7 +34,7 @@ from decouple.search.store import Shard, TargetStore
 from decouple.seeds import derive, generator
 from decouple.settings import fingerprint
 from decouple.tensors import whole_number
-from decouple.torch_state import device_of, plain_torch
+from decouple.torch_state import device_of, evaluated, plain_torch
 from decouple.training.batches import even_batches
 
 JOINED = 2**24
@@ -97,7 +98,7 @@ def search_solution(
         solution: index of the solution; each index gives a different solution.
         dtype: type in which candidates are scored.
         identity: names network, data and settings in each file, so that files of another search are not taken for this
-            one's; default: a digest of all of them.
+            one's, but made again: give each identity and seed a folder of its own. Default: a digest, and folders to match.
         execution: workers, Ray cluster and logger.
 
     Raises:
@@ -262,12 +263,6 @@ def _check_network(network: Stages, split: Split, config: SearchConfig) -> list[
     """
     shapes = check_fit(network, split, "split")
     points = points_of(network.names, shapes)
-    for point in points:
-        if not 1 <= len(point.shape) <= 3:
-            raise NetworkError(
-                f"the values of an image at '{point.name}' have shape {point.shape}: expected (C, H, W), (T, D) or (D,); cut the "
-                "network elsewhere"
-            )
     state_of(network)
     check_batches(network, split, config.batch, "split")
     chosen(points, config.points)
@@ -301,7 +296,16 @@ def _check_judge(judge: Judge, pilot: Tensor, labels: Tensor, points: str | tupl
         NotFiniteError: the fitness is finite for no image, though the network's output is.
     """
     values = as_float(pilot)
-    everywhere = judge.points(values[:2])
+    try:
+        everywhere = judge.points(values[:2])
+    except RuntimeError as error:
+        if judge.dtype == torch.float32 or is_out_of_memory(error):
+            raise
+        kind = str(judge.dtype).removeprefix("torch.")
+        raise NetworkError(
+            f"the network cannot be computed in {kind} ({first_line(error)}), as where it fixes a type itself, or its output layer "
+            "shares a weight with another; give --precision float32"
+        ) from error
     evolved = chosen(everywhere, points)
     for point in everywhere[:-1]:
         values = judge.advance(point.index, values)
@@ -359,7 +363,6 @@ def _identity(
             "make it a dataclass, give it a __repr__, or pass identity='a name of your own'"
         )
     code = registry.digest_of(config.algorithm) if own else own_code.behaviour(type(algorithm)) or None
-    # The state says nothing of the layers without weights, and of where the network is cut: torch's text does.
-    return fingerprint(
-        repr(algorithm), code, config, repr(dtype), network.digest, network.names, nn.Module.__repr__(network), split.digest
-    )
+    with evaluated(network):  # as it is searched, whatever mode it is in
+        searched = network.digest, network.names, structure_text(network)
+    return fingerprint(own_code.written(algorithm), code, config, repr(dtype), *searched, split.digest)

@@ -247,7 +247,19 @@ def test_a_trained_network_is_in_evaluation_mode_and_accuracy_leaves_the_mode_al
         modes.append(network.training)
 
     train_sgd(network, data.train, validation=data.validation, config=SgdConfig(epochs=2), record=record)
-    assert modes == [True, False, False], "as it came, and after each epoch"
+    assert modes == [False, False, False], "before the first epoch and after each"
     assert not network.training
     accuracy(network.train(), data.test)
     assert network.training
+
+
+def test_a_training_that_is_whole_already_gives_the_same_network(data: ImageData, tmp_path: Path) -> None:
+    modes, answers = [], []
+    for _ in range(2):
+        network = _network(dropout=0.5)
+        watch = Watch(record=lambda _, recorded: modes.append(recorded.training))
+        checkpoint = Checkpoint(tmp_path / "c", "unit", seconds=0)
+        fit(network, data.train, data.validation, CrossEntropy(), CONFIG, seed=0, checkpoint=checkpoint, watch=watch)
+        answers.append(network(data.test.images))
+    assert not any(modes)
+    assert torch.equal(*answers)

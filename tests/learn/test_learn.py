@@ -388,7 +388,8 @@ def test_a_block_that_was_not_searched_supervises_nothing(data: ImageData, targe
         Regression(part).check(data.train, _network(data).shapes((1, 8, 8)))
     part.first_searched = 2
     with pytest.raises(
-        ConfigError, match=r"more search points: block 2 is the first that was searched, and this network has 2 b"
+        ConfigError,
+        match=r"no block of this network has targets: point 2 is the first that was searched, and the network has 2 b",
     ):
         learn_targets(_network(data), data.train, part, validation=data.validation, config=replace(LEARN, supervise="last"))
     part.first_searched = 1

@@ -459,3 +459,23 @@ def test_a_cut_network_without_weights_fits_its_images() -> None:
     stages = Stages.from_module(whole, ["pool", "flat"])
     assert stages.check((1, 4, 4), torch.tensor([0, 3])) == [(1, 2, 2), (4,)]
     assert whole.training
+
+
+class _Named(nn.Module):
+    """Parts with names that a part of a cut network might use itself, and a buffer that is not saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code, self.graphs, self.unmoved = nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)
+        self.register_buffer("place", torch.ones(8), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.unmoved(self.graphs(self.code(images.flatten(1))) + self.place)
+
+
+def test_parts_may_have_any_name_and_save_what_the_module_saves() -> None:
+    module, images = _Named(), torch.rand(4, 1, 4, 4)
+    cut = Stages.from_module(module, ["graphs", "unmoved"])
+    assert torch.equal(cut(images), module(images))
+    assert torch.equal(copy.deepcopy(cut)(images), module(images))
+    assert len(cut.state_dict()) == len(module.state_dict())

@@ -245,6 +245,26 @@ def test_what_is_rounded_or_written_elsewhere_is_computed_from_the_candidates() 
     assert torch.equal(out, plain + 1)
 
 
+def test_sums_of_whole_numbers_are_those_of_the_candidates() -> None:
+    candidates = _described().flatten(0, 1)
+    plain = candidates.whole()
+    candidates = _described().flatten(0, 1)
+    assert torch.equal(candidates.sum(1, dtype=torch.int64), plain.sum(1, dtype=torch.int64))
+
+
+def test_a_contiguous_copy_of_maps_is_no_view_and_can_be_viewed() -> None:
+    plain = _described((4, 3, 3)).flatten(0, 1).whole()
+    assert not plain.is_contiguous(), "maps have adjacent channels"
+    candidates = _described((4, 3, 3)).flatten(0, 1)
+    rows = candidates.contiguous().view(len(candidates), -1)
+    assert isinstance(rows, Factored)
+    assert torch.equal(rows.whole(), plain.reshape(len(plain), -1))
+    candidates = _described((4, 3, 3)).flatten(0, 1)
+    rectified = candidates.contiguous().relu_()
+    assert torch.equal(rectified, plain.relu())
+    assert torch.equal(candidates.whole(), plain)
+
+
 class Crowded(nn.Module):
     """Runs out of memory once."""
 

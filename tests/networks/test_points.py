@@ -82,3 +82,17 @@ class Branching(nn.Module):
 class Two(nn.Module):
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
         return values, values
+
+
+class _Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 6, batch_first=True)
+        self.norm, self.fc = nn.LayerNorm(6), nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.norm(self.lstm(images.flatten(1, 2))[0][:, -1]))
+
+
+def test_a_layer_that_gives_several_tensors_is_no_point() -> None:
+    assert [point.name for point in cut_points(_Recurrent(), (1, 8, 8))] == ["norm", "fc"]

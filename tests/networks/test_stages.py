@@ -1,5 +1,7 @@
 """Networks run the same from any search point on, however they were cut."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 import torchvision
@@ -133,3 +135,33 @@ def test_a_point_that_gives_several_tensors_is_refused() -> None:
     for call in (network, network.activations):
         with pytest.raises(NetworkError, match="a search point gives a tuple: expected one tensor"):
             call(torch.rand(2, 4))
+
+
+def test_a_layer_that_is_there_twice_runs_twice() -> None:
+    act = nn.ReLU()
+    sequential = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), act, nn.Linear(8, 8), act, nn.Linear(8, 3))
+    images = torch.rand(5, 1, 4, 4)
+    assert torch.equal(Stages.from_sequential(sequential, [2, 5])(images), sequential(images))
+
+
+def test_positions_are_positions_whatever_the_layers_are_called() -> None:
+    layers = {"a": nn.Flatten(), "b": nn.Linear(16, 8), "c": nn.Linear(8, 3)}
+    assert Stages.from_sequential(nn.Sequential(OrderedDict(layers)), [1, 2]).names == ("b", "c")
+    tail = nn.Sequential(nn.ReLU(), *layers.values())[1:]
+    assert Stages.from_sequential(tail, [1, 2]).names == ("2", "3")
+    with pytest.raises(NetworkError, match="no child '3'"):
+        Stages.from_sequential(tail, [1, 3])
+
+
+class _Centred(nn.Sequential):
+    def forward(self, values: Tensor) -> Tensor:
+        return super().forward(values - 0.5)
+
+
+def test_what_does_more_than_to_call_its_children_is_no_sequential() -> None:
+    with pytest.raises(NetworkError, match=r"_Centred has a forward of its own: .* use Stages.from_module"):
+        Stages.from_sequential(_Centred(nn.Flatten(), nn.Linear(4, 3)), [0, 1])
+    hooked = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    hooked.register_forward_hook(lambda *_: None)
+    with pytest.raises(NetworkError, match="forward hooks"):
+        Stages.from_sequential(hooked, [0, 1])

@@ -20,9 +20,9 @@ from torch.nn.utils import parametrizations
 
 from decouple.errors import NetworkError
 from decouple.networks import Stages
+from decouple.networks.structure import first_difference, structure_text
 from decouple.q0.batching import NotBatchableError, StackedNetworks
 from decouple.q0.ensemble import Ensemble
-from decouple.q0.structure import first_difference, structure_text
 
 
 @dataclass(frozen=True)

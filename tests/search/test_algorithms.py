@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from decouple import registry
 from decouple.config import EsConfig, PaperConfig, SearchConfig
+from decouple.errors import NetworkError
 from decouple.search import EvolutionStrategy, PaperSearch, SearchPoint, operators
-from decouple.search.algorithm import Algorithm, EsAlgorithm
+from decouple.search.algorithm import Algorithm, EsAlgorithm, chosen, points_of
 from decouple.search.evotorch_search import EvoTorchSearch
 from decouple.search.gradient import GradientAscent
 from decouple.search.random_search import RandomSearch
@@ -437,3 +438,12 @@ def test_more_parts_than_elements_leave_each_solution_one() -> None:
         algorithm = EvolutionStrategy.create(SearchConfig(es=EsConfig(population=8, subspaces=6)), 0, solution)
         candidates, _ = algorithm.ask(algorithm.init(_start(point), point, 7, None, _unused))
         assert int((candidates[:, 1:] != candidates[:, :1]).flatten(0, 1).any(0).sum()) == 1
+
+
+def test_a_points_own_name_is_before_its_place() -> None:
+    points = points_of(["block1", "block2", "block3", "fc"], [(4,)] * 4)
+    assert [point.name for point in chosen(points, ["block2"])] == ["block2"]
+    assert [point.setting({"block1": 300, "blocks": 100, "logits": 10}) for point in points] == [300, 100, 100, 10]
+    assert [point.name for point in chosen(points, "last")] == ["block3", "fc"]
+    with pytest.raises(NetworkError, match=r"'deep' have shape \(1, 2, 3, 4\)"):
+        points_of(["deep", "out"], [(1, 2, 3, 4), (3,)])

@@ -1,5 +1,6 @@
 """A search that could only give targets of chance is refused; numbers of any type find the same targets again."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,13 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from decouple.config import EsConfig, NetworkConfig, SearchConfig
-from decouple.data import ImageData
+from decouple.data import ImageData, Split
 from decouple.errors import ConfigError, DecoupleError, NetworkError, NotFiniteError
 from decouple.networks import Stages, paper_network
-from decouple.search import BatchResult, Execution, Judge, search_solution, search_solutions, shards, solutions
+from decouple.search import (
+    BatchResult,
+    EvolutionStrategy,
+    Execution,
+    Judge,
+    search_solution,
+    search_solutions,
+    shards,
+    solutions,
+)
 from decouple.search.engine import search_batches
 
 CONFIG = SearchConfig(batch=36, es=EsConfig(population=4, generations=2))
@@ -152,3 +162,56 @@ def test_batches_that_were_searched_together_are_again_so_that_one_which_was_los
         sizes.clear()
         search_solution(_network(), data.train, tmp_path, config=alone, identity=repr(alone))
         assert sizes == [[9]] * 8
+
+
+class _Body(nn.Module):
+    def __init__(self, act: Callable[[Tensor], Tensor], factor: float) -> None:
+        super().__init__()
+        self.act, self.factor = act, factor
+        self.hidden, self.out = nn.Linear(64, 8), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.out(self.factor * self.act(self.hidden(images.flatten(1))))
+
+
+def test_what_a_network_computes_names_its_search() -> None:
+    def name(act: Callable[[Tensor], Tensor], factor: float = 1.0, *, cut: bool = True) -> str:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            body = _Body(act, factor)
+        network = Stages.from_module(body, ["hidden", "out"]) if cut else Stages([nn.Flatten(), body], ["flat", "out"])
+        split = Split(torch.zeros(4, 1, 8, 8), torch.arange(4) % 3, torch.arange(4))
+        one = solutions._identity(network, split, CONFIG, EvolutionStrategy(), torch.float32, own=True)
+        network.eval()
+        assert solutions._identity(network, split, CONFIG, EvolutionStrategy(), torch.float32, own=True) == one
+        return one
+
+    for cut in (True, False):
+        found = [name(torch.relu, cut=cut), name(torch.tanh, cut=cut), name(torch.relu, 3.0, cut=cut)]
+        found += [name(lambda values: values * 2, cut=cut), name(lambda values: values * 3, cut=cut)]
+        assert len(set(found)) == len(found)
+        assert name(torch.relu, cut=cut) == found[0]
+
+
+class _Step(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return (values > 0).float()
+
+
+def test_a_network_without_a_gradient_can_be_searched(data: ImageData, tmp_path: Path) -> None:
+    network = _network(nn.Linear(8, 8))
+    head = Stages([network.stages[0], nn.Sequential(nn.Linear(8, 16), _Step(), nn.Linear(16, 3))], ["hidden", "out"])
+    found = search_solution(head, data.train, tmp_path, config=CONFIG).diagnostics()
+    assert not found["cosine"][0].any()
+    with pytest.raises(NetworkError, match="no gradient behind 'hidden'"):
+        search_solution(head, data.train, tmp_path, config=replace(CONFIG, algorithm="gradient"))
+
+
+class _Fixed(nn.Linear):
+    def forward(self, values: Tensor) -> Tensor:
+        return super().forward(values.float())
+
+
+def test_a_network_that_fixes_a_type_says_so(data: ImageData, tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match=r"cannot be computed in bfloat16 .* give precision float32"):
+        search_solution(_network(_Fixed(8, 8)), data.train, tmp_path, config=CONFIG, dtype=torch.bfloat16)

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import types
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import is_, itemgetter
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule
 from torch.nn.utils.parametrize import is_parametrized
 
+from decouple import own_code
 from decouple.networks.cutting import CutStage
 from decouple.networks.stages import Stages
 
@@ -32,7 +33,7 @@ GRAPH = OWN | frozenset(vars(GraphModule(nn.Module(), Graph())))
 """Attributes that every module, and every traced one, has."""
 STAGES = OWN | {"unit_scale", "classes"}
 """Those of a cut network that are no part of the computation."""
-PART = OWN | {"graphs", "_forward"}
+PART = OWN | {"_graphs", "_forward"}
 """Those of a part of a cut network that its code is made from, or made of."""
 KNOWN = {GraphModule: GRAPH, CutStage: PART, Stages: STAGES}
 DEPTH = 16
@@ -80,9 +81,18 @@ def first_difference(networks: Sequence[nn.Module], *, certain: bool = False) ->
 
 
 def structure_text(network: nn.Module) -> str:
-    """Equal for networks that learn the same from the same weights."""
+    """Equal for networks that compute and learn the same from the same weights."""
     trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
-    return str([sorted((name, fact.text) for name, fact in facts_of(network, values=True).items()), trained])
+    seen: set[int] = set()
+    code = [own_code.behaviour(each, seen) for each in _own_code_in(network)]
+    return str([sorted((name, fact.text) for name, fact in facts_of(network, values=True).items()), trained, code])
+
+
+def _own_code_in(network: nn.Module) -> Iterator[type | types.FunctionType]:
+    """Classes of its modules and functions that they hold, but those of Python, torch and decouple."""
+    for module in network.modules():
+        held = [type(module), *vars(module).values(), *(module.functions() if isinstance(module, CutStage) else ())]
+        yield from (each for each in held if isinstance(each, (type, types.FunctionType)) and own_code.is_own(each))
 
 
 def facts_of(network: nn.Module, *, values: bool = False) -> dict[str, Fact]:
