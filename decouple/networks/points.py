@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from decouple.errors import NetworkError, expect, first_line
+from decouple.errors import expect
 from decouple.networks.cutting import Trace, trace
-from decouple.networks.stages import channels_hint
+from decouple.networks.stages import taking
 from decouple.torch_state import device_of, evaluated
 
 BLOCKS = 4
@@ -78,19 +78,13 @@ def _outputs(network: nn.Module, names: Sequence[str], image_shape: Sequence[int
         hooks.append(layers[name].register_forward_hook(hook))
 
     hooks: list[torch.utils.hooks.RemovableHandle] = []
+    images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
     try:
         for name in names:
             if name in layers:
                 note(name)
-        with torch.no_grad(), evaluated(network), torch.random.fork_rng(devices=[]):
-            images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad(), evaluated(network), torch.random.fork_rng(devices=[]), taking(network, images.shape):
             outputs[names[-1]] = network(images.to(device_of(network)))
-    except Exception as error:  # whatever a module of the user's raises
-        shape = ", ".join(map(str, image_shape))
-        raise NetworkError(
-            f"{type(network).__name__} does not take images of shape ({shape}): {first_line(error)}"
-            f"{channels_hint(network, image_shape)}"
-        ) from error
     finally:
         for hook in hooks:
             hook.remove()

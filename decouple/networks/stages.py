@@ -64,30 +64,44 @@ def refuse_probabilities(answers: Tensor, what: str) -> None:
         )
 
 
-def channels_hint(network: nn.Module, image_shape: Sequence[int]) -> str:
-    """How to mend, at the end of a message, that images have not the channels that the first convolution takes; empty: they have."""
-    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
-    if first is None or len(image_shape) != 3 or first.in_channels == image_shape[0]:
-        return ""
-    return (
-        f"; its first convolution takes {first.in_channels} channels, the images have {image_shape[0]}: give a network that takes "
-        "them, as timm's do, or a function of your own that replaces this convolution"
-    )
-
-
 @contextmanager
-def taking(network: nn.Module, images: Tensor) -> Iterator[None]:
-    """Inside, `network` is given `images`; what it raises because it cannot take them becomes a NetworkError that says their shape."""
+def taking(network: nn.Module, shape: Sequence[int]) -> Iterator[None]:
+    """Inside, `network` is given images of this shape (B, …); what it raises because it cannot take them becomes a NetworkError that
+    says the shape."""
     try:
         yield
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        if isinstance(error, DecoupleError) or is_out_of_memory(error) or torch.compiler.is_compiling():
+    except DecoupleError:
+        raise
+    except Exception as error:  # whatever a module of the user's raises
+        if is_out_of_memory(error) or torch.compiler.is_compiling():
             raise
-        shape = tuple(images.shape)
-        hint = channels_hint(network, shape[1:]) or (
-            ": expected a batch (B, …); give images[None]" if len(shape) == 3 else ""
+        reason, hint = first_line(error), _hint(network, shape)
+        raise NetworkError(f"the network does not take images of shape {tuple(shape)} ({reason}){hint}") from error
+
+
+def _hint(network: nn.Module, shape: Sequence[int]) -> str:
+    """How to mend, at the end of a message, that it does not take such images; empty: not known."""
+    kinds = {str(p.dtype).removeprefix("torch.") for p in network.parameters() if p.is_floating_point()} - {"float32"}
+    if kinds:
+        return f"; its weights are {', '.join(sorted(kinds))}, and images are given to it as float32; call network.float()"
+    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is not None and len(shape) == 4 and first.in_channels != shape[1]:
+        return (
+            f"; its first convolution takes {first.in_channels} channels, the images have {shape[1]}: give a network that takes "
+            "them, as timm's do, or a function of your own that replaces this convolution"
         )
-        raise NetworkError(f"the network does not take images of shape {shape} ({first_line(error)}){hint}") from error
+    return ": expected a batch (B, …); give images[None]" if len(shape) == 3 else ""
+
+
+def _point(found: object, name: str, count: int) -> Tensor:
+    """What a stage gave for so many images. Raises NetworkError: it cannot be a search point."""
+    if isinstance(found, Tensor) and found.dim() > 1 and len(found) == count and found.is_floating_point():
+        return found
+    got = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    raise NetworkError(
+        f"the network gives {got} at '{name}' for {count} images: expected a floating-point tensor with a row for each "
+        "image; cut it where there is one"
+    )
 
 
 @contextmanager
@@ -212,37 +226,11 @@ class Stages(nn.Module):
     def _trial(self, image_shape: Sequence[int]) -> list[Tensor]:
         """The values at every search point, of two black images. Raises NetworkError: see `shapes`."""
         values, points = torch.zeros(2, *image_shape, dtype=torch.float32, device=device_of(self)), []
-        with evaluated(self):
+        with evaluated(self), taking(self, values.shape):
             for name, stage in zip(self.names, self.stages, strict=True):
-                values = self._tried(stage, values, name, image_shape)
+                values = _point(apply_stage(stage, values), name, len(values))
                 points.append(values)
         return points
-
-    def _tried(self, stage: nn.Module, values: Tensor, name: str, image_shape: Sequence[int]) -> Tensor:
-        """What `stage` gives for 2 images, if that can be a search point."""
-        try:
-            found: object = apply_stage(stage, values)
-        except NetworkError:
-            raise
-        except Exception as error:  # whatever a module of the user's raises
-            reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-            kinds = {str(p.dtype).removeprefix("torch.") for p in self.parameters() if p.is_floating_point()} - {"float32"}
-            hint = (
-                f"; its weights are {', '.join(sorted(kinds))}, and images are given to it as float32; call network.float()"
-                if kinds
-                else channels_hint(self, image_shape)
-            )
-            shape = "×".join(map(str, image_shape))
-            raise NetworkError(
-                f"the network does not take images of {shape} (channels, height, width): {reason}{hint}"
-            ) from error
-        if isinstance(found, Tensor) and found.dim() > 1 and len(found) == len(values) and found.is_floating_point():
-            return found
-        got = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise NetworkError(
-            f"the network gives {got} at '{name}' for {len(values)} images: expected a floating-point tensor with a row for each "
-            "image; cut it where there is one"
-        )
 
     def check(self, image_shape: Sequence[int], labels: Tensor) -> list[tuple[int, ...]]:
         """The shapes at every search point, once it is clear that the network fits images and labels.

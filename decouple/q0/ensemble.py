@@ -165,7 +165,7 @@ class Ensemble(nn.Module):
 
     def _one_by_one(self, images: Tensor) -> Tensor:
         found, own = [], _own(images)
-        with taking(self.members[0], images):
+        with taking(self.members[0], images.shape):
             for member in self.members:
                 version = own._version
                 found.append(member(own))

@@ -51,7 +51,7 @@ def answers(network: nn.Module, data: Split | ImageData | Batches) -> tuple[Tens
     with evaluated(network):
         for images, labels in _batches(data, device):
             given = images if scales or images.dtype != torch.uint8 else as_float(images)
-            with taking(network, images):
+            with taking(network, images.shape):
                 answer = network(send(given, device))
             if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != len(images):
                 shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__

@@ -139,7 +139,7 @@ REFUSED: dict[str, tuple[Callable[[], Stages], list[str], str]] = {
     "own error": (
         lambda: _ending(_Gives(lambda x: x["logits"])),
         ALL,
-        r"does not take images of 1×8×8 \(channels, height, width\): IndexError: ",
+        r"does not take images of shape \(2, 1, 8, 8\) \(",
     ),
     "extra state": (
         lambda: _ending(_Extra(8, 3)),

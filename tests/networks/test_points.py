@@ -60,7 +60,7 @@ def test_a_network_of_one_width_is_cut_at_even_distances() -> None:
 
 
 def test_inputs_that_do_not_fit_are_named() -> None:
-    with pytest.raises(NetworkError, match=r"Residual does not take images of shape \(3, 6, 6\): "):
+    with pytest.raises(NetworkError, match=r"the network does not take images of shape \(2, 3, 6, 6\) \("):
         cut_points(Residual(), (3, 6, 6))
     with pytest.raises(NetworkError, match="cannot be traced"):
         cut_points(torch.nn.Sequential(Branching()), (4,))

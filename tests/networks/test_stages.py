@@ -100,7 +100,7 @@ def test_stages_check_their_names() -> None:
 
 def test_a_network_that_does_not_fit_says_how() -> None:
     net = Stages([nn.Conv2d(1, 3, 3), nn.Sequential(nn.Flatten(), nn.Linear(12, 2))], ["a", "b"])
-    with pytest.raises(NetworkError, match=r"does not take images of 3×4×4 \(channels, height, width\): .*expected input"):
+    with pytest.raises(NetworkError, match=r"does not take images of shape \(2, 3, 4, 4\) \(.*expected input"):
         net.shapes((3, 4, 4))
     with pytest.raises(NetworkError, match="labels go up to 2, and the network has 2 logits: expected at least 3"):
         net.check((1, 4, 4), torch.tensor([0, 2]))
