@@ -76,11 +76,6 @@ def check(name: str) -> None:
         )
 
 
-def located(name: str) -> str:
-    """The name with an absolute path, where it is one of code in a file."""
-    return own_code.located(name) if is_code(name) else name
-
-
 def load(name: str) -> type[Algorithm]:
     """The algorithm's class; this runs the code that defines it. Raises ConfigError: there is none, or the code fails."""
     check(name)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from decouple import own_code, registry
+from decouple import own_code
 from decouple.config import RunConfig, Section, TextConfig, identity
 from decouple.config.base import inside, to_builtins
 from decouple.config.images import PLACES
@@ -66,17 +66,18 @@ def with_values(section: Any, values: dict[str, Any]) -> Any:
 
 def located(config: RunConfig, data_root: Path | str | None) -> RunConfig:
     """`config` with the places of data and of the user's own code made absolute: the run resumes from anywhere."""
+    root = os.path.expanduser(data_root or ".")
     kind, _, path = config.data.name.partition(":")
     data = own_code.located(config.data.name) if config.data.is_code else config.data.name
     if data.startswith(PLACES) and path:
-        data = f"{kind}:{os.path.realpath(os.path.join(data_root or '.', os.path.expanduser(path)))}"
+        data = f"{kind}:{os.path.realpath(os.path.join(root, os.path.expanduser(path)))}"
     elif data.startswith("hf:") and os.path.isdir(os.path.expanduser(path)):  # or else it is a name on the hub
         data = f"hf:{os.path.realpath(os.path.expanduser(path))}"
     return with_values(
         config,
         {
             "search": {
-                "algorithm": registry.located(config.search.algorithm),
+                "algorithm": own_code.located(config.search.algorithm),
                 "network": {"name": own_code.located(config.search.network.name)},
             },
             "network": {"name": own_code.located(config.network.name)},

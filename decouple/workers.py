@@ -25,7 +25,9 @@ from decouple import device as devices
 from decouple._version import __version__
 from decouple.device import threads_of
 from decouple.errors import ConfigError, DecoupleError, WorkerError, first_line
+from decouple.loggers import LoggerLike
 from decouple.own_code import FROM_FILE
+from decouple.tensors import whole_number
 
 ATTEMPTS = 3
 """Workers that may die of one job before the work ends."""
@@ -37,6 +39,32 @@ SHARED_MEMORY = 0.9
 """Of a GPU's memory that its workers divide among themselves; the rest is for what CUDA takes for each process."""
 
 _LOG = logging.getLogger("decouple")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How work is carried out. It changes results at most by rounding. Raises ConfigError: workers are no whole number from 1 on."""
+
+    workers: int = 1
+    """Number of processes that search in parallel; more than one run in Ray."""
+    ray_address: str | None = None
+    """Existing Ray cluster to search on instead of this machine: "host:port" or "auto"."""
+    factored: bool = True
+    """Pass the directions that candidates share through affine layers, instead of every candidate (see `decouple.networks.factored`).
+    Results differ by rounding."""
+    logger: LoggerLike = None
+    """Gets, after each batch, the mean cross-entropy and the share of images solved at the last search point; the step is the
+    position of the batch's last image, from 1. A `decouple.Progress` shows a bar."""
+
+    def __post_init__(self) -> None:
+        workers = whole_number(self.workers, "workers")
+        if workers < 1:
+            raise ConfigError(f"workers = {workers}: expected at least 1; give --workers another value")
+        object.__setattr__(self, "workers", workers)
+
+    @property
+    def distributed(self) -> bool:
+        return self.workers > 1 or self.ray_address is not None
 
 
 @dataclass(frozen=True)
@@ -76,8 +104,7 @@ def distribute(
     jobs: Sequence[Job],
     *,
     device: str,
-    workers: int,
-    address: str | None,
+    execution: Execution,
     result_bytes: int,
     mend: str,
 ) -> None:
@@ -86,14 +113,14 @@ def distribute(
     Args:
         function, shared: of a module that workers can import; what all jobs take, on the CPU.
         device: such as "cpu" or "cuda:1"; workers share out the GPUs, whose numbers are not this process's, and their memory.
-        workers, address: jobs at once, and a Ray cluster to do them; None: this machine.
         result_bytes, mend: size of a job's result, about; what to lower where the memory does not suffice, for a message.
 
     Raises:
         ConfigError: no Ray cluster at `address`, one without what is needed, or with other versions of decouple or torch.
         WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays. What a job raised comes as itself."""
-    if not jobs or (workers == 1 and address is None):
+    if not jobs or not execution.distributed:
         return _do_here(function, shared, jobs, device)
+    workers, address = execution.workers, execution.ray_address
     device, waiting = torch.device(device).type, deque((job, 1) for job in jobs)
     with _ray(workers, address, STORE_BYTES + 2 * workers * result_bytes) as (ray, started):
         part = _part(ray, workers, device, started)

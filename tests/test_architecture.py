@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "decouple"
 LAYERS = (
     {"_version", "_backend", "errors", "encoding", "formats", "streams", "progress"},
     {"tensors", "files", "own_code", "torch_state", "device"},
-    {"seeds", "workers", "loggers"},
+    {"seeds", "loggers"},
+    {"workers"},
     {"results", "registry"},
     {"config"},
     {"settings", "presets"},

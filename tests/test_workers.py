@@ -70,7 +70,7 @@ def test_one_worker_is_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return workers.Job("powers", lambda: (power,), keep)
 
-    limits = {"address": None, "result_bytes": 0, "mend": ""}
-    workers.distribute(_computed, 3.0, [job(1), job(2)], device="cpu", workers=1, **limits)  # type: ignore[arg-type]
+    limits = {"device": "cpu", "result_bytes": 0, "mend": ""}
+    workers.distribute(_computed, 3.0, [job(1), job(2)], execution=workers.Execution(), **limits)  # type: ignore[arg-type]
     assert kept == [3, 9, 27, 81], "those that can be done after others too"
-    workers.distribute(_computed, 3.0, [], device="cpu", workers=2, **limits)  # type: ignore[arg-type]
+    workers.distribute(_computed, 3.0, [], execution=workers.Execution(2), **limits)  # type: ignore[arg-type]

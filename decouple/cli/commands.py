@@ -269,7 +269,7 @@ def _execute(
     from decouple.pipeline.context import open_run
     from decouple.pipeline.stages import run_stages
     from decouple.progress import Progress
-    from decouple.search import Execution
+    from decouple.workers import Execution
 
     progress = Progress(quiet=options.quiet or not group.first)
     with open_run(

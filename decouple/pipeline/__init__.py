@@ -16,8 +16,8 @@ from decouple.pipeline.directory import RunDirectory
 from decouple.pipeline.stages import STAGES, run_stages
 from decouple.progress import Progress
 from decouple.results import Results
-from decouple.search import Execution
 from decouple.torch_state import torch_defaults
+from decouple.workers import Execution
 
 __all__ = ["STAGES", "Run", "RunDirectory", "open_run", "run", "run_stages"]
 

@@ -25,11 +25,12 @@ from decouple.networks import Stages
 from decouple.networks.build import build_network, network_to_search
 from decouple.pipeline.directory import RunDirectory
 from decouple.progress import Progress
-from decouple.search import Execution, search_points
+from decouple.search import search_points
 from decouple.search.algorithm import chosen
 from decouple.seeds import derive
 from decouple.settings import fingerprint, flattened
 from decouple.training.processes import Group
+from decouple.workers import Execution
 
 
 class Placed(Protocol):
@@ -238,7 +239,7 @@ def _data_of(
     root = data_root if data_root is not None else known.get("root")
     data = load(config.data, data_root=root)
     check_images(directory, config, data)
-    where = os.path.realpath(root) if root is not None else None
+    where = os.path.realpath(os.path.expanduser(root)) if root is not None else None
     directory.describe(
         seed=config.seed,
         device=group.device,

@@ -32,11 +32,14 @@ from decouple.q0.members import INDEX, Known, write_index
 from decouple.q0.population import Order, fitted_prior, fitted_temperatures, running
 from decouple.q0.prior import FLOOR, greedy_picks
 from decouple.q0.trajectories import Chain, Snapshot, gradient_steps, missing_from, snapshots_of, train_trajectory
+from decouple.q0.workers import distribute_trajectories
 from decouple.results import NOTICEABLE_WEIGHT, Calibration, Gain, Member, Q0Results, Ways
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.tasks import ImageTask, Task
 from decouple.tasks.base import HELD_OUT
+from decouple.text.corpus import kept_corpus
+from decouple.text.task import TextTask
 
 
 @dataclass(frozen=True)
@@ -97,14 +100,11 @@ class Population:
         missing = [trajectory for trajectory, own in enumerate(every) if missing_from(own) < len(own)]
         epochs = config.epochs_before(config.cycles)
         if missing and run.execution.distributed and run.group.size == 1:
-            from decouple.q0.workers import distribute_trajectories  # it takes Ray, which one process does without
-
             with run.progress.task(f"q0, {len(every)} trajectories", len(missing) * epochs, "epochs") as advance:
                 distribute_trajectories(
                     [self._chain(trajectory) for trajectory in missing],
                     [every[trajectory] for trajectory in missing],
-                    workers=run.execution.workers,
-                    address=run.execution.ray_address,
+                    execution=run.execution,
                     advance=advance,
                     log=lambda position, *rest: self._log(missing[position], *rest),
                 )
@@ -320,9 +320,6 @@ def compressed(
     task: Task
     known = read_json(folder / "run.json").get("data", {})
     if isinstance(ensemble.architecture, GptArchitecture):
-        from decouple.text.corpus import kept_corpus
-        from decouple.text.task import TextTask
-
         config = SharedDirectory(folder).read_config(TextConfig)
         task = TextTask(kept_corpus(known.get("digest", ""), folder / "q0"), config.network)
     else:

@@ -17,7 +17,7 @@ from decouple.pipeline.directory import RunDirectory, SharedDirectory
 from decouple.progress import Progress
 from decouple.tensors import whole_number
 from decouple.training.processes import refuse_launch
-from decouple.workers import Job, distribute
+from decouple.workers import Execution, Job, distribute
 
 if TYPE_CHECKING:
     from decouple.report.table import Table
@@ -53,12 +53,13 @@ def run_seeds(
     expect(config, RunConfig, "config", "such as decouple.preset('digits')")
     refuse_launch("torchrun shares one run among its processes, and --seeds makes several runs: use --workers, or one seed")
     check_logger(logger)
+    execution = Execution(workers)
     folders = _folders(settings.located(config, data_root), seeds, Path(out), resume)
     shared = (config, folders, resume, data_root, logger, quiet or workers > 1)
     with Progress(quiet=quiet).task("seeds", len(folders), "runs") as advance:
         jobs = [Job(f"ran seed {seed}", partial(tuple, [seed]), lambda _: advance(1)) for seed in folders]
         place, mend = str(devices.resolve(device)), "--workers or --search.batch"
-        distribute(_run_seed, shared, jobs, device=place, workers=workers, address=None, result_bytes=1000, mend=mend)
+        distribute(_run_seed, shared, jobs, device=place, execution=execution, result_bytes=1000, mend=mend)
     table = read_table(_finished(next(iter(folders.values())), Path(out)))
     table.write(out)
     return table

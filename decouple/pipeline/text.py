@@ -19,7 +19,6 @@ from decouple.pipeline.population import Population
 from decouple.progress import Progress
 from decouple.q0.architecture import GptArchitecture
 from decouple.results import Curves, TextResults
-from decouple.search import Execution
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.tasks.base import HELD_OUT
@@ -27,6 +26,7 @@ from decouple.text.corpus import Corpus, load_corpus
 from decouple.text.gpt import Gpt
 from decouple.text.task import TextTask
 from decouple.training.processes import process_group
+from decouple.workers import Execution
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,14 +29,14 @@ from decouple.pipeline.searching import search
 from decouple.pipeline.trials import Trial, Tuning, configured, grids_of, ordered
 from decouple.progress import Progress
 from decouple.q0.population import train_population
-from decouple.search import Execution, TargetStore
+from decouple.search import TargetStore
 from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.torch_state import torch_defaults
 from decouple.training.evaluate import accuracy
 from decouple.training.objectives import Objective
 from decouple.training.processes import refuse_launch
-from decouple.workers import Job, distribute
+from decouple.workers import Execution, Job, distribute
 
 
 @torch_defaults()
@@ -231,8 +231,7 @@ def _train(run: Run, shared: _Shared, trials: Sequence[Trial]) -> list[Trial]:
             shared,
             [Job(f"trained {plan.unit}", partial(tuple, [plan]), partial(keep, plan)) for plan in missing],
             device=str(run.device),
-            workers=run.execution.workers,
-            address=None,
+            execution=run.execution,
             result_bytes=10_000,
             mend="--workers or a batch",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import torch
@@ -15,10 +15,8 @@ from decouple.errors import ConfigError, DataError
 from decouple.networks.build import build_network, cut_module
 from decouple.networks.stages import Stages
 from decouple.networks.state import own_copy
+from decouple.text.gpt import Gpt
 from decouple.torch_state import torch_defaults
-
-if TYPE_CHECKING:
-    from decouple.text.gpt import Gpt
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,6 @@ class GptArchitecture:
 
     def build(self, own: nn.Module | None = None) -> Gpt:
         """A network of this shape; no code of the user's own builds one."""
-        from decouple.text.gpt import Gpt  # decouple.text builds on decouple.q0
-
         with torch_defaults():
             return Gpt(self.network, vocabulary=self.vocabulary, seed=0)
 

@@ -8,15 +8,14 @@ import torch
 
 from decouple.q0.trajectories import Chain, Snapshot, State, missing_from
 from decouple.training.processes import Group
-from decouple.workers import Job, distribute
+from decouple.workers import Execution, Job, distribute
 
 
 def distribute_trajectories(
     chains: Sequence[Chain],
     snapshots: Sequence[Sequence[Snapshot]],
     *,
-    workers: int,
-    address: str | None,
+    execution: Execution,
     advance: Callable[[int], None],
     log: Callable[[int, int, int, float], None],
 ) -> None:
@@ -26,7 +25,7 @@ def distribute_trajectories(
         chains: what the trajectories start from, on the device that says what workers compute on.
         snapshots: those of each chain, at least one of them missing.
         log: called with the chain's position, cycle, epoch in the cycle and mean loss.
-        workers, address: as in `decouple.workers.distribute`, which says what else it raises."""
+        execution: as in `decouple.workers.distribute`, which says what it raises."""
     device = next(chains[0].network.parameters()).device.type
     for chain in chains:
         chain.network.cpu()
@@ -53,8 +52,8 @@ def distribute_trajectories(
         if done < len(own):
             jobs.append(job(position, done, own[done - 1].read() if done else None))
     size = 3 * sum(value.nbytes for value in chains[0].network.state_dict().values())
-    limits = {"result_bytes": size, "mend": "--workers or --q0.batch"}
-    distribute(_cycle, tuple(chains), jobs, device=device, workers=workers, address=address, **limits)
+    mend = "--workers or --q0.batch"
+    distribute(_cycle, tuple(chains), jobs, device=device, execution=execution, result_bytes=size, mend=mend)
 
 
 def _cycle(

@@ -9,9 +9,9 @@ from decouple.search.gradient import GradientAscent
 from decouple.search.judge import Judge
 from decouple.search.paper import PaperSearch
 from decouple.search.random_search import RandomSearch
-from decouple.search.shards import Execution
 from decouple.search.solutions import search_solution, search_solutions
 from decouple.search.store import TargetStore
+from decouple.workers import Execution
 
 __all__ = [
     "Algorithm",

@@ -1,46 +1,21 @@
-"""What one search batch takes to be searched, in this process or in another."""
+"""What search batches take to be searched, in this process or in others."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from decouple.data.images import Split
-from decouple.errors import ConfigError
-from decouple.loggers import LoggerLike
 from decouple.search.algorithm import Algorithm
 from decouple.search.engine import Budget, search_batches
 from decouple.search.judge import Judge
 from decouple.search.store import Shard
-from decouple.tensors import whole_number
 from decouple.torch_state import device_of
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How work is carried out. It changes results at most by rounding. Raises ConfigError: workers are no whole number from 1 on."""
-
-    workers: int = 1
-    """Number of processes that search in parallel; more than one run in Ray."""
-    ray_address: str | None = None
-    """Existing Ray cluster to search on instead of this machine: "host:port" or "auto"."""
-    factored: bool = True
-    """Pass the directions that candidates share through affine layers, instead of every candidate (see `decouple.networks.factored`).
-    Results differ by rounding."""
-    logger: LoggerLike = None
-    """Gets, after each batch, the mean cross-entropy and the share of images solved at the last search point; the step is the
-    position of the batch's last image, from 1. A `decouple.Progress` shows a bar."""
-
-    def __post_init__(self) -> None:
-        workers = whole_number(self.workers, "workers")
-        if workers < 1:
-            raise ConfigError(f"workers = {workers}: expected at least 1; give --workers another value")
-        object.__setattr__(self, "workers", workers)
-
-    @property
-    def distributed(self) -> bool:
-        return self.workers > 1 or self.ray_address is not None
+from decouple.workers import Execution, Job, distribute
 
 
 @dataclass(frozen=True)
@@ -91,3 +66,35 @@ class Plan:
         return [
             shard.contents(result, part, self.dtype) for shard, result, part in zip(task.shards, results, parts, strict=True)
         ]
+
+
+def search_all(
+    plan: Plan,
+    tasks: Sequence[ShardGroup],
+    split: Split,
+    keep: Callable[[ShardGroup, list[bytes]], None],
+    *,
+    execution: Execution,
+    result_bytes: int,
+) -> None:
+    """Search every task, and `keep` the contents of each one's files here as they come; `decouple.workers.distribute` says what it
+    raises."""
+    device = device_of(plan.judge.network)
+    if execution.distributed and device.type != "cpu":
+        judge = copy.deepcopy(plan.judge)
+        judge.network.cpu()
+        plan = replace(plan, judge=judge)
+
+    def job(task: ShardGroup) -> Job:
+        name = f"searched {task.shards[0].path.parent.name}/{task.shards[0].path.stem}"
+        return Job(name, lambda: (task, split.subset(range(*task.bounds))), partial(keep, task))
+
+    mend = "--workers, --search.batch or the population"
+    jobs = [job(task) for task in tasks]
+    distribute(_search, plan, jobs, device=str(device), execution=execution, result_bytes=result_bytes, mend=mend)
+
+
+def _search(plan: Plan, device: str, task: ShardGroup, images: Split) -> list[bytes]:
+    """Runs in a worker, or here."""
+    plan.judge.network.to(device)
+    return plan.search(task, images)

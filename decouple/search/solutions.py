@@ -29,13 +29,14 @@ from decouple.networks.structure import structure_text
 from decouple.search.algorithm import Algorithm, SearchPoint, chosen, points_of
 from decouple.search.engine import NEEDED, Budget
 from decouple.search.judge import Judge
-from decouple.search.shards import Execution, Plan, ShardGroup
+from decouple.search.shards import Plan, ShardGroup, search_all
 from decouple.search.store import Shard, TargetStore
 from decouple.seeds import derive, generator
 from decouple.settings import fingerprint
 from decouple.tensors import whole_number
 from decouple.torch_state import device_of, evaluated, plain_torch
 from decouple.training.batches import even_batches
+from decouple.workers import Execution, prepare
 
 JOINED = 2**24
 """Values of candidates of the batches that a CPU searches together, at most: few enough to be written out if they have to be."""
@@ -153,8 +154,6 @@ def search_solutions(
         return tuple(algorithm or algorithm_of(config, seed, solution) for solution in solutions)
 
     if execution.distributed:  # before EvoTorch imports Ray, which one process does without
-        from decouple.search.workers import prepare
-
         prepare(execution.ray_address)
     if identity:
         names, folders = [identity] * len(seeds), [Path(folder)] * len(seeds)
@@ -244,14 +243,7 @@ def _search_missing(plan: Plan, missing: list[ShardGroup], split: Split, executi
 
     with logger.task(f"search, {plural(solutions, 'solution')}", total, "images") as advance:
         advance(total - sum(task.images for task in missing))
-        if execution.distributed:
-            from decouple.search import workers as pool
-
-            size = missing[0].images * image_bytes
-            pool.distribute_search(plan, missing, split, keep, execution=execution, result_bytes=size)
-        else:
-            for task in missing:
-                keep(task, plan.search(task, split.subset(range(*task.bounds))))
+        search_all(plan, missing, split, keep, execution=execution, result_bytes=missing[0].images * image_bytes)
 
 
 def _check_network(network: Stages, split: Split, config: SearchConfig) -> list[SearchPoint]:

@@ -27,6 +27,7 @@ from decouple.results import Curves, TextResults
 from decouple.tasks.distill import IGNORED
 from decouple.text import load_corpus
 from decouple.text.task import TextTask
+from decouple.workers import Execution
 
 TINY = TextConfig(
     precision="float32",
@@ -155,13 +156,13 @@ def test_another_text_is_refused(whole: Path, tmp_path: Path) -> None:
 def test_workers_train_trajectories_side_by_side(
     whole: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
 ) -> None:
-    def distribute(chains: list[Chain], snapshots: list[list[Snapshot]], *, workers: int, **rest: object) -> None:
-        assert workers == 2
+    def distribute(chains: list[Chain], snapshots: list[list[Snapshot]], *, execution: Execution, **rest: object) -> None:
+        assert execution.workers == 2
         sent: list[Chain] = pickle.loads(pickle.dumps(chains))  # noqa: S301 (as to a worker)
         for chain, own in zip(sent, snapshots, strict=True):
             train_trajectory(chain, own)
 
-    monkeypatch.setattr("decouple.q0.workers.distribute_trajectories", distribute)
+    monkeypatch.setattr("decouple.pipeline.population.distribute_trajectories", distribute)
     run_text(TINY, text, tmp_path / "run", workers=2)
     assert (tmp_path / "run" / "results.json").read_bytes() == (whole / "results.json").read_bytes()
 

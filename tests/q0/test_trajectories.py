@@ -69,6 +69,7 @@ def test_cycles_done_elsewhere_make_the_same_snapshots(
 ) -> None:
     """As workers do them: here each in its turn, on copies. With Ray's own processes, see the tests of runs."""
     from decouple.q0.workers import distribute_trajectories
+    from decouple.workers import Execution
 
     def distribute(function: Any, shared: Any, jobs: Any, *, device: str, **limits: Any) -> None:
         waiting, sent = list(jobs), pickle.dumps(shared)
@@ -87,8 +88,7 @@ def test_cycles_done_elsewhere_make_the_same_snapshots(
     distribute_trajectories(
         chains(network, task_of(data)),
         two,
-        workers=2,
-        address=None,
+        execution=Execution(2),
         advance=done.append,
         log=lambda *entry: logged.append(entry[:3]),
     )
