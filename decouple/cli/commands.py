@@ -28,6 +28,7 @@ from decouple.cli.signals import on_signal, unwind
 from decouple.config import RunConfig, TextConfig
 from decouple.config.files import read_file
 from decouple.errors import ConfigError
+from decouple.formats import aligned
 from decouple.presets import PRESETS, preset, text_preset
 from decouple.settings import Config
 
@@ -237,7 +238,6 @@ def _text(argv: list[str]) -> None:
     if data is None:
         raise ConfigError("'decouple q0 text' needs a text file: decouple q0 text --data FILE")
     out = options.out or Path("runs") / f"text-{config.preset}-seed{config.seed}"
-    from decouple.pipeline.summary import population_summary
     from decouple.pipeline.text import run_text
 
     with on_signal(unwind):
@@ -252,7 +252,7 @@ def _text(argv: list[str]) -> None:
             logger=options.log,
         )
     if found is not None:
-        print(population_summary(found.q0))
+        print(aligned(found.q0.rows(), right=True))
         print(f"Report: {(out / 'report.html').resolve()}")
 
 
