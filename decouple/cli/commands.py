@@ -33,7 +33,7 @@ from decouple.presets import PRESETS, preset, text_preset
 from decouple.settings import Config
 
 if TYPE_CHECKING:
-    from decouple.pipeline.directory import RunDirectory
+    from decouple.pipeline.directory import RunDirectory, SharedDirectory
     from decouple.training.processes import Group
 
 _RUN = [field.name for field in fields(RunConfig) if field.name != "preset"]
@@ -192,7 +192,7 @@ def _named(stage: str, options: SearchCodeOptions | ExportOptions, config: RunCo
 
 
 @contextmanager
-def _opened(path: Path, device: str, hold: Callable[[], RunDirectory]) -> Iterator[tuple[RunDirectory, Group]]:
+def _opened(path: Path, device: str, hold: Callable[[], RunDirectory]) -> Iterator[tuple[SharedDirectory, Group]]:
     """A run directory and the processes that work on it: the first one holds it, and the others of a torchrun only read."""
     from decouple.pipeline.directory import SharedDirectory
     from decouple.training.processes import process_group
@@ -257,7 +257,7 @@ def _text(argv: list[str]) -> None:
 
 
 def _execute(
-    directory: RunDirectory,
+    directory: SharedDirectory,
     group: Group,
     config: RunConfig,
     options: StageOptions,
