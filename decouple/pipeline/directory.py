@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +26,7 @@ import filelock
 import torch
 
 from decouple import device as devices, settings
-from decouple._version import __version__
+from decouple._version import commit, versions
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import FULL, TEMPORARY, read_json, remove_partial, why_not_written, write_bytes, write_json
@@ -313,37 +311,3 @@ def _remove(path: Path) -> None:
     """A file or folder; one that cannot be removed stays."""
     with contextlib.suppress(OSError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of what decides results."""
-    found = {
-        "decouple": "decouple-learn",
-        **{name: name for name in ("torch", "torchvision", "evotorch", "numpy", "scikit-learn")},
-    }
-    known = {"python": platform.python_version()}
-    for name, distribution in found.items():
-        try:
-            known[name] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            known[name] = __version__ if name == "decouple" else "not installed"
-    return known
-
-
-def commit() -> str | None:
-    """The commit of the checkout that decouple is imported from, marked when it has local changes; None elsewhere."""
-    here = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        tracked = subprocess.run(
-            ["git", "-C", str(here), "ls-files", "--error-unmatch", "directory.py"], capture_output=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip() if tracked.returncode == 0 else None
