@@ -39,8 +39,8 @@ class Placed(Protocol):
     def config(self) -> RunConfig: ...
 
     @property
-    def base(self) -> str:
-        """See `base_of`."""
+    def digest(self) -> str:
+        """Of its data."""
 
     @property
     def algorithm_digest(self) -> str | None:
@@ -50,9 +50,10 @@ class Placed(Protocol):
         """Where a stage keeps its units."""
 
 
-def base_of(config: RunConfig, digest: str) -> str:
-    """Fingerprint of what every stage depends on, with the digest of the data."""
-    return fingerprint(config.data, digest, config.network, config.precision, config.seed)
+def base_of(run: Placed) -> str:
+    """Fingerprint of what every stage depends on."""
+    config = run.config
+    return fingerprint(config.data, run.digest, config.network, config.precision, config.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +116,10 @@ class Run(AnyRun):
     algorithm_digest: str | None = None
     """Of the file that defines the algorithm; None: it is decouple's own."""
 
-    @cached_property
-    def base(self) -> str:
-        """See `base_of`."""
-        return base_of(self.config, self.data.digest)
+    @property
+    def digest(self) -> str:
+        """Of its data."""
+        return self.data.digest
 
     @cached_property
     def network_to_search(self) -> Stages:
