@@ -18,11 +18,11 @@ from torch import Tensor
 
 from benchmarks.receipt import FIGURES, scaled, spread, write_receipt
 from decouple import device as devices
+from decouple._version import commit
 from decouple.config import DataConfig, EsConfig, LiveConfig, NetworkConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData, Split, as_float, load_data
 from decouple.files import save_record, try_record, write_bytes
 from decouple.networks import Stages, paper_network
-from decouple.pipeline.directory import commit
 from decouple.progress import Progress
 from decouple.report import style
 from decouple.search import Algorithm, Judge, SearchPoint, TargetStore, search_batch, search_points, search_solutions

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from decouple import device as devices
+from decouple._version import commit, versions
 from decouple.files import write_json, write_text
-from decouple.pipeline.directory import commit, versions
 
 FIGURES = Path(__file__).parents[1] / "figures"
 

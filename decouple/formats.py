@@ -144,6 +144,20 @@ def rough_duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
 
 
+def aligned(rows: Iterable[Sequence[str]], *, right: bool = False) -> str:
+    """Rows in columns that start alike; `right`: all but the first end alike, as suits figures.
+
+    >>> print(aligned([("", "NLL"), ("one", "10.2")], right=True))
+          NLL
+    one  10.2
+    """
+    rows = list(rows)
+    width, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    further = str.rjust if right else str.ljust
+    lines = ([first.ljust(width), *map(further, cells, widths)] for first, *cells in rows)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
 def html_table(rows: Iterable[Sequence[str]], head: Sequence[str] = ()) -> str:
     """A table for a notebook.
 

@@ -28,11 +28,12 @@ from decouple.cli.signals import on_signal, unwind
 from decouple.config import RunConfig, TextConfig
 from decouple.config.files import read_file
 from decouple.errors import ConfigError
+from decouple.formats import aligned
 from decouple.presets import PRESETS, preset, text_preset
 from decouple.settings import Config
 
 if TYPE_CHECKING:
-    from decouple.pipeline.directory import RunDirectory
+    from decouple.pipeline.directory import RunDirectory, SharedDirectory
     from decouple.training.processes import Group
 
 _RUN = [field.name for field in fields(RunConfig) if field.name != "preset"]
@@ -191,7 +192,7 @@ def _named(stage: str, options: SearchCodeOptions | ExportOptions, config: RunCo
 
 
 @contextmanager
-def _opened(path: Path, device: str, hold: Callable[[], RunDirectory]) -> Iterator[tuple[RunDirectory, Group]]:
+def _opened(path: Path, device: str, hold: Callable[[], RunDirectory]) -> Iterator[tuple[SharedDirectory, Group]]:
     """A run directory and the processes that work on it: the first one holds it, and the others of a torchrun only read."""
     from decouple.pipeline.directory import SharedDirectory
     from decouple.training.processes import process_group
@@ -237,7 +238,6 @@ def _text(argv: list[str]) -> None:
     if data is None:
         raise ConfigError("'decouple q0 text' needs a text file: decouple q0 text --data FILE")
     out = options.out or Path("runs") / f"text-{config.preset}-seed{config.seed}"
-    from decouple.pipeline.summary import population_summary
     from decouple.pipeline.text import run_text
 
     with on_signal(unwind):
@@ -252,12 +252,12 @@ def _text(argv: list[str]) -> None:
             logger=options.log,
         )
     if found is not None:
-        print(population_summary(found.q0))
+        print(aligned(found.q0.rows(), right=True))
         print(f"Report: {(out / 'report.html').resolve()}")
 
 
 def _execute(
-    directory: RunDirectory,
+    directory: SharedDirectory,
     group: Group,
     config: RunConfig,
     options: StageOptions,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from decouple._version import versions
 from decouple.cli.options import PlanOptions, PointsOptions, TableOptions
 from decouple.cli.parsing import parse_options
 from decouple.config import NetworkConfig
@@ -69,8 +70,6 @@ def presets(argv: list[str]) -> None:
 
 
 def version(argv: list[str]) -> None:
-    from decouple.pipeline.directory import versions
-
     print(", ".join(f"{name} {version}" for name, version in versions().items()))
 
 

@@ -23,7 +23,7 @@ from decouple.learn.objective import blocks_without_target
 from decouple.loggers import Logger, LoggerLike, Loggers, check_logger, opened
 from decouple.networks import Stages
 from decouple.networks.build import build_network, network_to_search
-from decouple.pipeline.directory import RunDirectory
+from decouple.pipeline.directory import Code, SharedDirectory
 from decouple.progress import Progress
 from decouple.search import search_points
 from decouple.search.algorithm import chosen
@@ -40,8 +40,8 @@ class Placed(Protocol):
     def config(self) -> RunConfig: ...
 
     @property
-    def base(self) -> str:
-        """See `base_of`."""
+    def digest(self) -> str:
+        """Of its data."""
 
     @property
     def algorithm_digest(self) -> str | None:
@@ -51,16 +51,17 @@ class Placed(Protocol):
         """Where a stage keeps its units."""
 
 
-def base_of(config: RunConfig, digest: str) -> str:
-    """Fingerprint of what every stage depends on, with the digest of the data."""
-    return fingerprint(config.data, digest, config.network, config.precision, config.seed)
+def base_of(run: Placed) -> str:
+    """Fingerprint of what every stage depends on."""
+    config = run.config
+    return fingerprint(config.data, run.digest, config.network, config.precision, config.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnyRun:
     """A run directory at work, on images or on text."""
 
-    directory: RunDirectory
+    directory: SharedDirectory
     config: RunConfig | TextConfig
     group: Group
     """The processes that train together: those of a torchrun, or only this one."""
@@ -116,10 +117,10 @@ class Run(AnyRun):
     algorithm_digest: str | None = None
     """Of the file that defines the algorithm; None: it is decouple's own."""
 
-    @cached_property
-    def base(self) -> str:
-        """See `base_of`."""
-        return base_of(self.config, self.data.digest)
+    @property
+    def digest(self) -> str:
+        """Of its data."""
+        return self.data.digest
 
     @cached_property
     def network_to_search(self) -> Stages:
@@ -135,7 +136,7 @@ class Run(AnyRun):
 
 @contextmanager
 def open_run(
-    directory: RunDirectory,
+    directory: SharedDirectory,
     config: RunConfig,
     *,
     device: str = "auto",
@@ -203,7 +204,7 @@ def _check(run: Run) -> None:
     _refuse_single_images(run)
 
 
-def check_data(directory: RunDirectory, settings: str, digest: str, what: str) -> None:
+def check_data(directory: SharedDirectory, settings: str, digest: str, what: str) -> None:
     """A run can only be resumed with the same data and splits: its units hold examples by position.
 
     Args:
@@ -220,18 +221,18 @@ def check_data(directory: RunDirectory, settings: str, digest: str, what: str) -
         )
 
 
-def check_images(directory: RunDirectory, config: RunConfig, data: ImageData) -> None:
+def check_images(directory: SharedDirectory, config: RunConfig, data: ImageData) -> None:
     """See `check_data`."""
     check_data(directory, fingerprint(config.data), data.digest, f"images than '{config.data.name}' holds")
 
 
 def _data_of(
-    directory: RunDirectory,
+    directory: SharedDirectory,
     config: RunConfig,
     data_root: str | Path | None,
     group: Group,
     execution: Execution,
-    code: dict[str, dict[str, str | None]],
+    code: Code,
     load: Callable[..., ImageData],
 ) -> ImageData:
     """The data, if they are those that the directory's results were made from; noted in run.json."""
@@ -242,7 +243,6 @@ def _data_of(
     where = os.path.realpath(os.path.expanduser(root)) if root is not None else None
     directory.describe(
         seed=config.seed,
-        device=group.device,
         data={
             "digest": data.digest,
             "settings": fingerprint(config.data),
@@ -252,17 +252,15 @@ def _data_of(
             "classes": data.classes,
             "unit_scale": in_unit_scale(data.train.images),
         },
-        processes=group.size,
-        workers=execution.workers,
-        ray_address=execution.ray_address,
+        group=group,
+        execution=execution,
         code=code,
     )
     return data
 
 
-def code_of(directory: RunDirectory, config: RunConfig, named: Collection[str]) -> dict[str, dict[str, str | None]]:
-    """By setting, what names code that is not decouple's, and the digest of its file, if that is the one that the directory's
-    results were made with.
+def code_of(directory: SharedDirectory, config: RunConfig, named: Collection[str]) -> Code:
+    """The code that the settings name, if its files are those that the directory's results were made with.
 
     Raises:
         ConfigError: code that the user has not named, which the data or the network need; or it cannot be loaded.

@@ -12,28 +12,32 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import filelock
 import torch
 
 from decouple import device as devices, settings
-from decouple._version import __version__
+from decouple._version import commit, versions
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.files import FULL, TEMPORARY, read_json, remove_partial, why_not_written, write_bytes, write_json
 from decouple.loggers import LOGGED
 from decouple.results import RUN_FORMAT, expect_format, read_run
+from decouple.search import Execution
+from decouple.training.processes import Group
+
+Directory = TypeVar("Directory", bound="SharedDirectory")
+Code = dict[str, dict[str, str | None]]
+"""By setting, what names code that is not decouple's, and the digest of its file."""
 
 _WORK = ("search", "learn", "compare", "q0", "tune", "results.json")
 """What shows that a run has begun."""
@@ -41,7 +45,73 @@ _SETTINGS = ("config.json", "run.json", "metrics.jsonl", ".lock", ".lock-owner",
 """What a run leaves that ended before it had begun."""
 
 
-class RunDirectory:
+class SharedDirectory:
+    """A run directory that this process only reads; what it is told to write, the process that holds it writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def __enter__(self: Directory) -> Directory:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def is_text(self) -> bool:
+        """Whether it holds a run on text."""
+        try:
+            return "corpus" in read_json(self.path / "config.json")
+        except DamagedFileError:
+            return False
+
+    @overload
+    def read_config(self, kind: type[RunConfig] = ...) -> RunConfig: ...
+
+    @overload
+    def read_config(self, kind: type[TextConfig]) -> TextConfig: ...
+
+    def read_config(self, kind: type[RunConfig] | type[TextConfig] = RunConfig) -> RunConfig | TextConfig:
+        """The configuration that the run was made with.
+
+        Raises:
+            RunDirectoryError: no run directory, or a run on text where one on images is wanted.
+            DamagedFileError: config.json is damaged.
+        """
+        _expect_run(self.path)
+        try:
+            values = read_json(self.path / "config.json")
+        except DamagedFileError:
+            raise DamagedFileError(
+                f"{self.path / 'config.json'} is damaged; remove it and repeat the 'decouple run' command with its settings "
+                "and --resume: finished work is found again"
+            ) from None
+        if kind is RunConfig and "corpus" in values:
+            raise RunDirectoryError(
+                f"{self.path} is a run of 'decouple q0 text', which has no other stages; resume it with 'decouple q0 text "
+                f"--out {self.path} --resume'"
+            )
+        if kind is TextConfig and "corpus" not in values:
+            raise RunDirectoryError(f"{self.path} is a run on images, not on text; choose another --out")
+        return settings.from_builtins(values, kind(), source=str(self.path / "config.json"))
+
+    def read_run(self) -> dict[str, Any]:
+        """run.json, or the beginning of a new one when it is missing or damaged: nothing in it decides a result."""
+        return read_run(self.path)
+
+    def write_config(self, config: RunConfig | TextConfig) -> None:
+        pass
+
+    def log(self, stage: str, **values: Any) -> None:
+        pass
+
+    def describe(self, *, seed: int, data: dict[str, Any], group: Group, execution: Execution, code: Code) -> None:
+        pass
+
+    def add_seconds(self, stage: str, identity: str, seconds: float) -> None:
+        pass
+
+
+class RunDirectory(SharedDirectory):
     """An open, locked run directory. Use as a context manager: leaving it releases the lock.
 
     If an error leaves it before any work is done, what was not there before goes with it.
@@ -55,7 +125,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path, *, otherwise: str = "work on a copy of it") -> None:
-        self.path = Path(path)
+        super().__init__(path)
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise RunDirectoryError(f"{self.path} is a file, not a folder; {otherwise}")
         self._made = [folder for folder in (self.path, *self.path.parents) if not os.path.lexists(folder)]
@@ -81,9 +151,6 @@ class RunDirectory:
         except BaseException:
             self._leave(undo=True)
             raise
-
-    def __enter__(self) -> RunDirectory:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._leave(undo=error is not None)
@@ -154,43 +221,6 @@ class RunDirectory:
         _expect_run(Path(path))
         return cls(path)
 
-    def is_text(self) -> bool:
-        """Whether it holds a run on text."""
-        try:
-            return "corpus" in read_json(self.path / "config.json")
-        except DamagedFileError:
-            return False
-
-    @overload
-    def read_config(self, kind: type[RunConfig] = ...) -> RunConfig: ...
-
-    @overload
-    def read_config(self, kind: type[TextConfig]) -> TextConfig: ...
-
-    def read_config(self, kind: type[RunConfig] | type[TextConfig] = RunConfig) -> RunConfig | TextConfig:
-        """The configuration that the run was made with.
-
-        Raises:
-            RunDirectoryError: no run directory, or a run on text where one on images is wanted.
-            DamagedFileError: config.json is damaged.
-        """
-        _expect_run(self.path)
-        try:
-            values = read_json(self.path / "config.json")
-        except DamagedFileError:
-            raise DamagedFileError(
-                f"{self.path / 'config.json'} is damaged; remove it and repeat the 'decouple run' command with its settings "
-                "and --resume: finished work is found again"
-            ) from None
-        if kind is RunConfig and "corpus" in values:
-            raise RunDirectoryError(
-                f"{self.path} is a run of 'decouple q0 text', which has no other stages; resume it with 'decouple q0 text "
-                f"--out {self.path} --resume'"
-            )
-        if kind is TextConfig and "corpus" not in values:
-            raise RunDirectoryError(f"{self.path} is a run on images, not on text; choose another --out")
-        return settings.from_builtins(values, kind(), source=str(self.path / "config.json"))
-
     def write_config(self, config: RunConfig | TextConfig) -> None:
         write_json(self.path / "config.json", settings.to_builtins(config))
 
@@ -203,36 +233,22 @@ class RunDirectory:
         except OSError as error:
             raise RunDirectoryError(f"cannot write {path}: {why_not_written(error)}; earlier files are intact") from error
 
-    def read_run(self) -> dict[str, Any]:
-        """run.json, or the beginning of a new one when it is missing or damaged: nothing in it decides a result."""
-        return read_run(self.path)
-
-    def describe(
-        self,
-        *,
-        seed: int,
-        device: torch.device,
-        data: dict[str, Any],
-        processes: int = 1,
-        workers: int = 1,
-        ray_address: str | None = None,
-        code: dict[str, dict[str, str | None]] | None = None,
-    ) -> None:
+    def describe(self, *, seed: int, data: dict[str, Any], group: Group, execution: Execution, code: Code) -> None:
         """Note in run.json how and on what this run is being made: the first sitting, and every one."""
-        run = self.read_run()
+        run, address = self.read_run(), execution.ray_address
         sitting = {
             "command": shlex.join(["decouple", *sys.argv[1:]]),
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "versions": versions(),
             "commit": commit(),
-            "device": str(device),
-            "device_name": devices.name_of(device),
+            "device": str(group.device),
+            "device_name": devices.name_of(group.device),
             "threads": torch.get_num_threads(),
-            "processes": processes,
-            "workers": workers,
-            "ray_address": ray_address,
+            "processes": group.size,
+            "workers": execution.workers,
+            "ray_address": address,
             # What a worker of a cluster computes with is known when it is there, which it need not be.
-            "search_threads": None if ray_address is not None else devices.threads_of(workers),
+            "search_threads": None if address is not None else devices.threads_of(execution.workers),
             "platform": platform.platform(),
         }
         sittings = [*run.get("sittings", []), sitting]
@@ -245,7 +261,7 @@ class RunDirectory:
                 "seed": seed,
                 **begun,
                 "data": data,
-                "code": code or {},
+                "code": code,
                 "stages": run.get("stages", {}),
                 "sittings": sittings,
             },
@@ -265,28 +281,6 @@ class RunDirectory:
         log = self.path / "metrics.jsonl"
         if log.is_file() and (data := log.read_bytes()) and not data.endswith(b"\n"):
             write_bytes(log, data[: data.rfind(b"\n") + 1])
-
-
-class SharedDirectory(RunDirectory):
-    """The run directory that the first process of a torchrun has open, as the other processes see it: they only read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
-
-    def write_config(self, config: RunConfig | TextConfig) -> None:
-        pass
-
-    def log(self, stage: str, **values: Any) -> None:
-        pass
-
-    def describe(self, **_: Any) -> None:
-        pass
-
-    def add_seconds(self, stage: str, identity: str, seconds: float) -> None:
-        pass
 
 
 def _expect_run(path: Path) -> None:
@@ -317,37 +311,3 @@ def _remove(path: Path) -> None:
     """A file or folder; one that cannot be removed stays."""
     with contextlib.suppress(OSError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of what decides results."""
-    found = {
-        "decouple": "decouple-learn",
-        **{name: name for name in ("torch", "torchvision", "evotorch", "numpy", "scikit-learn")},
-    }
-    known = {"python": platform.python_version()}
-    for name, distribution in found.items():
-        try:
-            known[name] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            known[name] = __version__ if name == "decouple" else "not installed"
-    return known
-
-
-def commit() -> str | None:
-    """The commit of the checkout that decouple is imported from, marked when it has local changes; None elsewhere."""
-    here = Path(__file__).parent
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        tracked = subprocess.run(
-            ["git", "-C", str(here), "ls-files", "--error-unmatch", "directory.py"], capture_output=True, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip() if tracked.returncode == 0 else None

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from decouple.config import RunConfig, TextConfig
+from decouple.config import TextConfig
 from decouple.errors import ConfigError
 from decouple.formats import plural
 from decouple.networks import Stages
 from decouple.networks.build import build_module
 from decouple.pipeline.context import code_of
 from decouple.pipeline.directory import SharedDirectory
-from decouple.pipeline.opened import OpenedRun, known_of
+from decouple.pipeline.opened import OpenedRun
 from decouple.pipeline.population import compressed
 from decouple.q0.architecture import GptArchitecture, ImageArchitecture
 from decouple.q0.ensemble import Ensemble
@@ -58,7 +59,7 @@ def export_run(
         RunDirectoryError, NetworkError: the run has no such part yet; see `decouple.export`.
     """
     check_target(path, overwrite=overwrite)
-    run = OpenedRun(source, network=_own(source, named)) if source.is_dir() else None
+    run = _opened(source, named) if source.is_dir() else None
     if what != ENSEMBLE:
         if run is None or members is not None or equal or distil is not None:
             raise ConfigError(f"--what {what} is one network of a run: --members, --equal and --distill go with an ensemble")
@@ -85,18 +86,17 @@ def _network(run: OpenedRun, name: str) -> Stages:
         raise ConfigError(f"--what {name}: expected {ENSEMBLE}, or one of the run's networks: {run.networks!r}") from None
 
 
-def _own(folder: Path, named: Collection[str]) -> nn.Module | None:
-    """A network by the user's own code, if the run's are such."""
-    directory = SharedDirectory(folder)
-    config = directory.read_config(TextConfig if directory.is_text() else RunConfig)
-    if isinstance(config, TextConfig):
-        return None
-    code_of(directory, config, named)
-    if not config.network.is_code:
-        return None
-    info = OpenedRun(folder).info
-    classes, channels = len(known_of(folder, info, "classes")), known_of(folder, info, "image_shape")[0]
-    return build_module(config.network.name, config.network.args, classes=classes, channels=channels, seed=0)
+def _opened(folder: Path, named: Collection[str]) -> OpenedRun:
+    """The run, with a network by the user's own code if its networks are such."""
+    run = OpenedRun(folder)
+    if isinstance(run.config, TextConfig):
+        return run
+    code_of(SharedDirectory(folder), run.config, named)
+    settings = run.config.network
+    if not settings.is_code:
+        return run
+    classes, channels = len(run.known("classes")), run.known("image_shape")[0]
+    return replace(run, network=build_module(settings.name, settings.args, classes=classes, channels=channels, seed=0))
 
 
 def _examples(ensemble: Ensemble, run: OpenedRun | None) -> Tensor:
@@ -111,7 +111,7 @@ def _examples(ensemble: Ensemble, run: OpenedRun | None) -> Tensor:
 
 
 def _images_of(run: OpenedRun) -> Tensor:
-    return _images(known_of(run.path, run.info, "image_shape"), run.info.data.get("unit_scale"))
+    return _images(run.known("image_shape"), run.info.data.get("unit_scale"))
 
 
 def _images(shape: tuple[int, ...], unit_scale: bool | None) -> Tensor:

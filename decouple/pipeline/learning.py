@@ -21,7 +21,7 @@ from decouple.files import load_tensors, save_record, save_tensors, try_record, 
 from decouple.learn.fitting import Checkpoint, Fit, Watch, fit, recorded_epochs
 from decouple.learn.objective import cross_entropy, regression
 from decouple.networks import Stages
-from decouple.pipeline.context import Placed, Run
+from decouple.pipeline.context import Placed, Run, base_of
 from decouple.pipeline.searching import search_identity
 from decouple.results import NetworkResult, TrainingCurve
 from decouple.search import TargetStore, search_solution
@@ -84,7 +84,7 @@ def networks_of(run: Placed) -> list[Trained]:
     """The networks that the run's settings ask for."""
     config = run.config
     learned = fingerprint(search_identity(run), config.learn)
-    baseline = fingerprint(run.base, config.sgd)
+    baseline = fingerprint(base_of(run), config.sgd)
     networks = []
     for solution in range(config.search.solutions):
         first = Trained(

@@ -18,7 +18,6 @@ from decouple.files import load_tensors
 from decouple.formats import html_table
 from decouple.networks import Stages
 from decouple.networks.state import load_state
-from decouple.pipeline.context import base_of
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained, networks_of
 from decouple.pipeline.searching import search_identity
@@ -119,6 +118,15 @@ class OpenedRun:
         except msgspec.ValidationError:  # as good as missing: nothing in it decides a result
             return RunInfo()
 
+    def known(self, name: str) -> Any:
+        """What run.json holds of the data. Raises RunDirectoryError: it does not hold that."""
+        if name not in self.info.data:
+            raise RunDirectoryError(
+                f"{self.path / 'run.json'} does not hold data.{name}, by which parts of the run are found; "
+                f"'decouple report {shlex.quote(str(self.path))}' writes it again"
+            )
+        return self.info.data[name]
+
     @cached_property
     def _inputs(self) -> Inputs | TextInputs:
         self._expect("results.json", "results", "report")
@@ -148,7 +156,7 @@ class OpenedRun:
     def targets(self) -> Parts[TargetStore]:
         """The targets of each searched solution, by the network that learns them first: search-0, search-1, …"""
         run = self._images
-        identity, split = search_identity(run), range(known_of(run.path, run.info, "train"))
+        identity, split = search_identity(run), range(self.known("train"))
         shards = {
             f"search-{solution}": shards_of(
                 split,
@@ -187,10 +195,9 @@ class OpenedRun:
         return Parts(found, [each.name for each in networks if each.name not in found], self._command("learn"))
 
     def _network(self, trained: Trained) -> Stages:
-        run = self._images
-        known = partial(known_of, run.path, run.info)
-        shape, names, scale = tuple(known("image_shape")), tuple(known("classes")), known("unit_scale")
-        architecture = ImageArchitecture(run.config.network, trained.groups, shape, len(names), scale, names)
+        settings = self._images.config.network
+        shape, names, scale = tuple(self.known("image_shape")), tuple(self.known("classes")), self.known("unit_scale")
+        architecture = ImageArchitecture(settings, trained.groups, shape, len(names), scale, names)
         network = architecture.build(self.network)
         load_state(network, load_tensors(trained.path, unit=trained.unit)[0])
         return network.eval()
@@ -201,7 +208,8 @@ class OpenedRun:
             raise RunDirectoryError(
                 f"{self.path} is a run on text, which has results, figures and a population only: see ensemble()"
             )
-        return _Images(self.path, self.config, self.info)
+        algorithm = self.info.code.get("search.algorithm", {})
+        return _Images(self.path, self.config, self.known("digest"), algorithm.get("digest"))
 
     def _expect(self, name: str, what: str, stage: str) -> None:
         if not (self.path / name).exists():
@@ -229,35 +237,14 @@ class OpenedRun:
         return html_table([("run", str(self.path)), *self._about]) + results
 
 
-def known_of(path: Path, info: RunInfo, name: str) -> Any:
-    """What run.json holds of the data.
-
-    Raises:
-        RunDirectoryError: it does not hold that.
-    """
-    if name not in info.data:
-        raise RunDirectoryError(
-            f"{path / 'run.json'} does not hold data.{name}, by which parts of the run are found; "
-            f"'decouple report {shlex.quote(str(path))}' writes it again"
-        )
-    return info.data[name]
-
-
 @dataclass(frozen=True)
 class _Images:
     """Where the units of a run on images are, by what its folder holds of settings and data: see `Placed`."""
 
     path: Path
     config: RunConfig
-    info: RunInfo
-
-    @property
-    def base(self) -> str:
-        return base_of(self.config, known_of(self.path, self.info, "digest"))
-
-    @property
-    def algorithm_digest(self) -> str | None:
-        return self.info.code.get("search.algorithm", {}).get("digest")
+    digest: str
+    algorithm_digest: str | None
 
     def folder(self, stage: str, identity: str) -> Path:
         return self.path / stage / identity

@@ -20,7 +20,7 @@ from decouple.data.images import in_unit_scale
 from decouple.files import read_json, save_tensors, try_tensors
 from decouple.networks import Stages
 from decouple.networks.build import build_network
-from decouple.pipeline.context import AnyRun, Run, check_images
+from decouple.pipeline.context import AnyRun, Run, base_of, check_images
 from decouple.pipeline.directory import SharedDirectory
 from decouple.pipeline.learning import Trained
 from decouple.progress import Progress
@@ -296,7 +296,7 @@ def q0_identity(run: Run, networks: Sequence[Trained]) -> str:
     """Fingerprint of what a snapshot depends on: not of how many trajectories there are, nor of the prior."""
     config = run.config.q0
     origin = next(trained.identity for trained in networks if trained.kind == "search")
-    return fingerprint(origin if config.init == "searched" else run.base, config)
+    return fingerprint(origin if config.init == "searched" else base_of(run), config)
 
 
 def image_task(config: RunConfig, data: ImageData) -> ImageTask:

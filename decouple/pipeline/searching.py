@@ -16,7 +16,7 @@ from decouple.data.images import Split
 from decouple.device import search_dtype
 from decouple.errors import ConfigError
 from decouple.files import save_record, try_record
-from decouple.pipeline.context import Placed, Run
+from decouple.pipeline.context import Placed, Run, base_of
 from decouple.results import BeforeAfter, Diversity, SearchResults
 from decouple.search import TargetStore, search_points, search_solutions
 from decouple.search.algorithm import Algorithm
@@ -33,7 +33,7 @@ REASONS = {
 
 def search_identity(run: Placed) -> str:
     """Fingerprint of what a solution depends on: not of how many there are."""
-    return fingerprint(run.base, used_settings(run.config.search), run.algorithm_digest)
+    return fingerprint(base_of(run), used_settings(run.config.search), run.algorithm_digest)
 
 
 def used_settings(config: SearchConfig) -> dict[str, object]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from decouple import results
 from decouple.errors import RunDirectoryError
 from decouple.files import write_json
+from decouple.formats import aligned
 from decouple.pipeline.comparing import Compared, compare
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained, learn, learn_results, networks_of
 from decouple.pipeline.population import PopulationResults, image_population
 from decouple.pipeline.searching import search, search_results
-from decouple.pipeline.summary import learning_summary, population_summary, summary
 from decouple.q0.members import INDEX
 from decouple.results import Accuracies, Cost, Curves, Results
 from decouple.search import TargetStore
@@ -34,14 +34,14 @@ def run_stages(run: Run, last: str = "report") -> str:
     """
     if last == "q0" and run.config.q0.init == "random":  # needs nothing that was searched
         only = image_population(run, networks_of(run)).results()
-        return "" if only is None else population_summary(only.results)
+        return "" if only is None else aligned(only.results.rows(), right=True)
     with run.group.first_alone():
         stores = search(run)
     if last == "search":
         return ""
     networks = learn(run, stores)
     if last == "learn":
-        return learning_summary({trained.name: trained.result() for trained in networks}) if run.group.first else ""
+        return _learned(networks) if run.group.first else ""
     compared = compare(run, networks) if run.group.first and last in ("compare", "report") else None
     if last == "compare":
         return ""
@@ -49,19 +49,26 @@ def run_stages(run: Run, last: str = "report") -> str:
     if found is None:
         return ""
     if compared is None:
-        return population_summary(found.results)
-    _record(run, stores, networks, compared, found)
+        return aligned(found.results.rows(), right=True)
+    record = _record(run, stores, networks, compared, found)
     from decouple.report import build_report  # matplotlib takes a while to import
 
     with run.timed("report", ""):
         report = build_report(run.directory.path)
-    return f"{summary(run.directory.path)}\nReport: {report.resolve()}"
+    return f"{aligned(record.rows(), right=True)}\nReport: {report.resolve()}"
+
+
+def _learned(networks: list[Trained]) -> str:
+    """What each network reached on validation; test images are not used before the report."""
+    fits = [(trained.name, trained.result()) for trained in networks]
+    rows = [(name, f"{fit.best_validation:.2%}", f"{fit.best_epoch}") for name, fit in fits]
+    return aligned([("", "validation accuracy", "best epoch"), *rows], right=True)
 
 
 def _record(
     run: Run, stores: list[TargetStore], networks: list[Trained], compared: Compared, population: PopulationResults
-) -> None:
-    """Write results.json and curves.json."""
+) -> Results:
+    """Write results.json and curves.json; returns the results."""
     searched, diversity, search_curves = search_results(run, stores)
     trained, training_curves = learn_results(run, networks)
     data = run.data
@@ -98,6 +105,7 @@ def _record(
     )
     write_json(run.directory.path / "results.json", results.to_json(record))
     write_json(run.directory.path / "curves.json", results.to_json(curves))
+    return record
 
 
 OUTDATED = "outdated"

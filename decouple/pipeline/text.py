@@ -104,7 +104,7 @@ def run_text(
             corpus, settings = load_corpus(data, config.corpus, out / "q0"), fingerprint(config.corpus)
             check_data(directory, settings, corpus.digest, f"text than {data} holds")
             described = {"digest": corpus.digest, "settings": settings, "file": str(Path(data).resolve())}
-            directory.describe(seed=config.seed, device=group.device, data=described, processes=group.size, workers=workers)
+            directory.describe(seed=config.seed, data=described, group=group, execution=execution, code={})
         loggers = stack.enter_context(logging_to(logger if group.first else None, out, config))
         shared: dict[str, Any] = {"directory": directory, "group": group, "execution": execution, "logger": loggers}
         run = TextRun(config=config, corpus=corpus, progress=Progress(quiet=quiet or not group.first), **shared)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from decouple.config import RunConfig, TextConfig
 from decouple.errors import DataError, RunDirectoryError
 from decouple.files import write_bytes, write_text
-from decouple.formats import MEASURES, html_table
+from decouple.formats import MEASURES, aligned, html_table
 from decouple.report.inputs import read_inputs
 from decouple.results import Interval, Results, TextResults
 from decouple.settings import flattened
@@ -103,7 +103,8 @@ class Written(ABC):
         return pandas.DataFrame(self.records())
 
     def __str__(self) -> str:
-        return _aligned(*self.cells())
+        head, rows = self.cells()
+        return aligned([head, *rows])
 
     def markdown(self) -> str:
         """As a table of Markdown."""
@@ -133,12 +134,6 @@ class Written(ABC):
             write_text(path.with_suffix(f".{suffix}"), text)
         for kind in ("png", "svg"):
             write_bytes(path.with_suffix(f".{kind}"), render(figure, kind))
-
-
-def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (head, *rows)]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 @dataclass(frozen=True)
@@ -201,7 +196,7 @@ class Table(Written):
             f"runs {number}: {', '.join(f'{name} = {_flat(value)}' for name, value in group.items())}"
             for number, group in enumerate(groups, 1)
         ]
-        return "\n".join([_aligned(["runs", *head[settings:]], rows), "", *notes])
+        return "\n".join([aligned([["runs", *head[settings:]], *rows]), "", *notes])
 
     def latex(self) -> str:
         """As a LaTeX tabular, with the rules of booktabs."""

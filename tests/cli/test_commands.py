@@ -233,9 +233,11 @@ def test_presets_are_listed_with_a_line_each(capsys: pytest.CaptureFixture[str])
     assert [line.split()[0] for line in lines] == list(PRESETS)
 
 
-def test_importing_the_command_line_does_not_import_torch() -> None:
-    script = "import sys, decouple.cli; raise SystemExit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+def test_neither_the_command_line_nor_its_versions_import_torch() -> None:
+    script = "import sys, decouple.cli as cli; raise SystemExit(cli.run_command(['version']) or 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"decouple {decouple.__version__}, torch {torch.__version__.partition('+')[0]}" in done.stdout
 
 
 def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

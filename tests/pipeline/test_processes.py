@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from decouple.config import RunConfig
 from decouple.pipeline import RunDirectory, open_run, run_stages
 from decouple.pipeline.directory import SharedDirectory
+from decouple.search import Execution
 from decouple.settings import from_builtins
 from decouple.training.processes import Group
 
@@ -85,7 +86,7 @@ def test_a_shared_directory_is_read_and_not_written(tiny: RunConfig, tmp_path: P
         assert shared.read_config() == held.read_config() == tiny
         shared.write_config(from_builtins({"seed": 3}, tiny))
         shared.log("learn", step=1)
-        shared.describe(seed=1)
+        shared.describe(seed=1, data={}, group=Group(), execution=Execution(), code={})
         shared.add_seconds("learn", "", 1.0)
         assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
