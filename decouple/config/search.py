@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import msgspec
@@ -13,6 +13,8 @@ from decouple.config.images import SearchedNetwork
 
 CountByPoint = Count | Annotated[dict[str, Count], msgspec.Meta(min_length=1)]
 """One value for all search points, or values by the names of points (see `SearchPoint.setting`)."""
+SUBSPACES = 4
+"""Of several solutions: a quarter of the elements is enough to solve an image, and four solutions are orthogonal (measured)."""
 RateByPoint = Rate | Annotated[dict[str, Rate], msgspec.Meta(min_length=1)]
 
 
@@ -34,9 +36,10 @@ class EsConfig(Section):
     """Size of a generation's update, in that unit."""
     momentum: BelowOne = 0.7
     """Share of the last update that is kept."""
-    subspaces: Positive = 1
+    subspaces: Positive | None = None
     """Number of disjoint random subsets of an activation's elements. Each of as many solutions changes only its own subset, so that
-    solutions differ by construction, but each may be a weaker target. 1: every solution may change all elements."""
+    solutions differ by construction, but each may be a weaker target. 1: every solution may change all elements. none: 1 for a single
+    solution, 4 for several."""
     moments: Literal["unit", "own"] = "unit"
     """Mean and standard deviation that every centre is normalised to. unit: 0 and 1, as in the paper; own: those of the network's
     own activation."""
@@ -105,6 +108,15 @@ class SearchConfig(FitnessConfig):
     network: SearchedNetwork = field(default_factory=SearchedNetwork)
     es: EsConfig = field(default_factory=EsConfig)
     paper: PaperConfig = field(default_factory=PaperConfig)
+
+    def for_solutions(self, count: int) -> SearchConfig:
+        """These settings where so many solutions are searched: with a number of subspaces, if they leave it open. It is the same for
+        any number above 1, so that a further solution leaves the others as they are.
+
+        >>> [SearchConfig().for_solutions(count).es.subspaces for count in (1, 2, 8)]
+        [1, 4, 4]
+        """
+        return replace(self, es=replace(self.es, subspaces=self.es.subspaces or (SUBSPACES if count > 1 else 1)))
 
     def _check(self) -> None:
         registry.check(self.algorithm)

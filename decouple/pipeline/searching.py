@@ -32,7 +32,7 @@ REASONS = {
 
 
 def search_identity(run: Placed) -> str:
-    """Fingerprint of what a solution depends on: not of how many there are."""
+    """Fingerprint of what a solution depends on: of how many there are only whether it is the only one."""
     return fingerprint(base_of(run), used_settings(run.config.search), run.algorithm_digest)
 
 
@@ -41,7 +41,8 @@ def used_settings(config: SearchConfig) -> dict[str, object]:
     sections = Algorithm.sections  # of code that may not be loaded here, any may be used
     used = sections if registry.is_code(config.algorithm) else registry.load(config.algorithm).sections
     unused = set(sections) - set(used) | ({"network"} if config.network == SearchedNetwork() else set())
-    return {name: value for name, value in identity(config).items() if name not in unused}
+    decided = config.for_solutions(config.solutions)
+    return {name: value for name, value in identity(decided).items() if name not in unused}
 
 
 def refuse_unnamed_code(run: Run, split: Split, folder: Path, solutions: Sequence[int], identity: str) -> None:

@@ -60,8 +60,9 @@ class EvolutionStrategy(CentredAlgorithm):
 
     @classmethod
     def create(cls, config: SearchConfig, seed: int, solution: int) -> EvolutionStrategy:
-        deal, number = divmod(solution, config.es.subspaces)
-        part = (derive(seed, "subspaces", deal), number) if config.es.subspaces > 1 else None
+        subspaces = config.es.subspaces or 1
+        deal, number = divmod(solution, subspaces)
+        part = (derive(seed, "subspaces", deal), number) if subspaces > 1 else None
         return cls(config.es, shared_seed=derive(seed, "search", solution), part=part)
 
     @property
@@ -133,7 +134,7 @@ class EvolutionStrategy(CentredAlgorithm):
     def _moved(self, point: SearchPoint, device: torch.device) -> Tensor | None:
         """See `EsState`. The noise that is left has the length that it would have in all elements."""
         elements = math.prod(point.shape)
-        parts = min(self.config.subspaces, elements)
+        parts = min(self.config.subspaces or 1, elements)
         if self.part is None or parts == 1 or point.kind == "logits":
             return None
         seed, number = self.part

@@ -141,12 +141,14 @@ def search_solutions(
     identity: str | None = None,
     execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> list[TargetStore]:
-    """What `search_solution` gives for each of `solutions`; the workers share the batches of all of them."""
+    """What `search_solution` gives for each of `solutions`, except that `es` lets each of several change only a part of the elements
+    (`EsConfig.subspaces`); the workers share the batches of all of them."""
     expect(split, Split, "split", "pass data.train, say")
     expect(config, SearchConfig, "config", "an EsConfig goes into SearchConfig(es=…)")
     expect(dtype, torch.dtype, "dtype", "such as torch.bfloat16")
     expect(execution, Execution, "execution", "such as Execution(workers=2)")
     _check_algorithm(algorithm)
+    config = config.for_solutions(len(solutions))
     seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
     points, seeds = _check_network(network, split, config), [derive(seed, "search", solution) for solution in solutions]
 

@@ -105,7 +105,8 @@ def test_a_network_that_is_not_searched_names_no_folder() -> None:
 @pytest.mark.parametrize("algorithm", ["es", "paper"])
 def test_a_folder_is_named_by_the_settings_that_decide_what_is_in_it(algorithm: str) -> None:
     named = {"name": "torchvision:resnet18"}  # which has arguments and points, and is not built here
-    base = from_builtins({"search": {"algorithm": algorithm, "network": named}, "rounds": {"count": 1}, "network": named})
+    search = {"algorithm": algorithm, "network": named, "es": {"subspaces": 1}}
+    base = from_builtins({"search": search, "rounds": {"count": 1}, "network": named})
     before = folders(base)
     for name in fields(base):
         expected = set() if name in NONE else DECIDED[name.partition(".")[0]]
@@ -152,3 +153,8 @@ def test_a_population_of_text_is_named_by_the_settings_that_decide_it() -> None:
             continue  # text has one value for each
         decides = NO_IDENTITY not in getattr(hint, "__metadata__", ())
         assert (folder(changed(base, name)) != folder(base)) == decides, name
+
+
+def test_a_further_solution_leaves_the_others_as_they_are_unless_there_was_one_alone() -> None:
+    one, two, four = (folders(from_builtins({"search": {"solutions": count}}))["search"] for count in (1, 2, 4))
+    assert one != two == four
