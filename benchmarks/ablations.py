@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, Size, by_place, key, label, leave
+from benchmarks.common import STORED, Common, Parts, Size, alpha_for, by_place, key, label, leave
 from benchmarks.receipt import spread, write_table, written
 from benchmarks.rows import opened, trained
 from decouple import device as devices
@@ -91,9 +91,9 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
     es = size.es
     base = SearchConfig(solutions=1, batch=size.batch, es=es)
     every = replace(base, points="all", es=replace(es, generations=by_place(size.layers)))
-    alpha = 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
     # As many candidates as es has for all blocks: 44 new ones a generation.
     generations = by_place([max(1, count * es.population // 44) for count in size.layers])
+    alpha = alpha_for(source)
     paper = PaperConfig(population=48, parents=4, explorers=20, generations=generations, alpha=alpha, smoothing="noise")
     genetic = replace(base, points="all", algorithm="paper", paper=paper)
     return {
@@ -131,13 +131,12 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
 def base_of(size: AblationSize, source: str, seed: int) -> RunConfig:
     """What all rows of a seed share; images differ between seeds."""
     training: dict[str, Any] = {"epochs": size.epochs, "weight_decay": size.weight_decay.get(key(source), 2e-2)}
-    alpha = 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
     return RunConfig(
         seed=seed,
         precision="mixed",
         data=DataConfig(name=source, train=size.images, validation=size.validation, prior=20, seed=seed),
         network=replace(size.network, groups=size.groups),
-        search=SearchConfig(solutions=1, batch=size.batch, es=size.es, paper=PaperConfig(alpha=alpha)),
+        search=SearchConfig(solutions=1, batch=size.batch, es=size.es, paper=PaperConfig(alpha=alpha_for(source))),
         learn=LearnConfig(**training, **STORED),
         sgd=SgdConfig(**training, groups=(size.groups,)),
         compare=CompareConfig(images=min(60, size.validation), records=2),

@@ -150,6 +150,11 @@ def by_place(values: Sequence[Any]) -> Any:
     return {**{f"block{place}": value for place, value in enumerate(first)}, "blocks": blocks, "logits": logits}
 
 
+def alpha_for(source: str) -> float | dict[str, float]:
+    """The paper's mutation strengths for a data set."""
+    return 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
+
+
 def settings_for(
     algorithm: str,
     source: str,
@@ -166,7 +171,6 @@ def settings_for(
             counts so; the others count the first generation too.
         alpha: the paper's mutation strengths; None: those that it has for the data set.
     """
-    alpha = alpha or (0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha)
     return SearchConfig(
         algorithm=algorithm,
         # In the paper's unit, each channel's deviation, for a comparison like with like.
@@ -178,7 +182,7 @@ def settings_for(
             parents=max(1, population // 12),
             explorers=5 * population // 12,
             generations=by_place(updates),
-            alpha=alpha,
+            alpha=alpha or alpha_for(source),
             smoothing="noise",
         ),
     )
