@@ -41,11 +41,11 @@ from decouple.q0.trajectories import PREFIX, Chain, State, weights_in
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.tasks import ImageTask
+from decouple.tasks.base import HELD_OUT
 from decouple.training.evaluate import logits
 from decouple.training.processes import Group
 
 NAME, UNIT = "q0_images", "NLL (nats)"
-SPLITS = ("validation", "prior", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,14 +172,14 @@ class Bench:
                     before, _ = chain.cycle(cycle, before, Group(self._device))
                 tested.load_state_dict(weights_in(before))
                 said[trajectory, cycle] = {
-                    name: logits(tested, getattr(self.data, name)).double().softmax(1) for name in SPLITS
+                    name: logits(tested, getattr(self.data, name)).double().softmax(1) for name in HELD_OUT
                 }
         return points_of(recipe, said, partial(population, self.data))
 
 
 def population(data: ImageData, members: Sequence[dict[str, Tensor]]) -> Point:
     """The figures of some members together."""
-    said = {name: torch.stack([member[name] for member in members]) for name in SPLITS}
+    said = {name: torch.stack([member[name] for member in members]) for name in HELD_OUT}
     truths = {name: p_truth(p, getattr(data, name).labels) for name, p in said.items()}
     prior = learned_prior(truths["prior"])
     found = weighted(truths, prior)
