@@ -11,7 +11,7 @@ are chosen by validation accuracy; the test accuracy stands beside it. Writes fi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, Size, alpha_for, by_place, key, label, leave
+from benchmarks.common import STORED, Common, Parts, Size, alpha_for, by_place, check_rows, key, label, leave
 from benchmarks.receipt import spread, write_table, written
 from benchmarks.rows import opened, trained
 from decouple import device as devices
@@ -161,16 +161,6 @@ def every(
             (what, *words): partial(trained, replace(run, config=config), sgd=sgd) for words, (config, sgd) in rows.items()
         }
         return {words[1:]: found for words, found in parts.all(f"{name}, {what}", makers).items()}
-
-
-def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse rows that there are not, before anything runs.
-
-    Raises:
-        SystemExit: names them.
-    """
-    if unknown := set(wanted) - set(known):
-        raise SystemExit(f"no row is called {', '.join(sorted(unknown))}; there are: {'; '.join(known)}")
 
 
 def run(arguments: Arguments, size: AblationSize) -> list[dict[str, Any]]:

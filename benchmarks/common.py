@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -266,6 +266,16 @@ def displacement(found: Tensor, start: Tensor) -> Tensor:
         return (flat - flat.mean(1, keepdim=True)) / flat.std(1, correction=0, keepdim=True)
 
     return (normalised(found) - normalised(start)).view_as(found)
+
+
+def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse rows that there are not, before anything runs.
+
+    Raises:
+        SystemExit: names them.
+    """
+    if unknown := set(wanted) - set(known):
+        raise SystemExit(f"no row is called {', '.join(sorted(unknown))}; there are: {'; '.join(known)}")
 
 
 class Parts:

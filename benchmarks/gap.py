@@ -31,9 +31,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import label
+from benchmarks.common import check_rows, label
 from benchmarks.gap_cases import CASES, Case, twin
 from benchmarks.receipt import FIGURES, write_receipt, write_table, written
 from benchmarks.rows import against, opened, summary, trained

@@ -23,9 +23,8 @@ from typing import Any, Literal
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, by_place, key, label, named, save_pictures
+from benchmarks.common import STORED, Common, Parts, by_place, check_rows, key, label, named, save_pictures
 from benchmarks.headline import plot
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
 from benchmarks.receipt import scaled, spread, write_receipt, write_table, written

@@ -21,9 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, named
+from benchmarks.common import Common, Parts, check_rows, key, label, named
 from benchmarks.headline import WAYS as WEIGHTINGS, Point
 from benchmarks.q0_images import NAME as IMAGES, Bench, ImageSize, population, sizes_of
 from benchmarks.receipt import scaled, spread, write_receipt, write_table, written

@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label
+from benchmarks.common import Common, Parts, check_rows, key, label
 from benchmarks.judges import Fading, out_of_fold
 from benchmarks.receipt import write_receipt, write_table, written
 from benchmarks.rows import against
