@@ -38,8 +38,20 @@ EVERY = range(2**31)
 """Marks of `evolved`: all generations."""
 
 
+class Placed:
+    """Arguments that say where a run finds its data and computes."""
+
+    data_root: Path | None
+    device: str
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Both, as `open_run` takes them."""
+        return {"device": self.device, "data_root": self.data_root}
+
+
 @dataclass(frozen=True)
-class Common:
+class Common(Placed):
     """Arguments of every search benchmark."""
 
     data_root: Path | None = None
@@ -52,11 +64,6 @@ class Common:
     """Keep finished parts in this folder, and go on with those that it holds. Another commit makes them again."""
     figures: Path = FIGURES
     """Folder of the receipt and the pictures."""
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Where a run finds its data and computes."""
-        return {"device": self.device, "data_root": self.data_root}
 
 
 @dataclass(frozen=True)

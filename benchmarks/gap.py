@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.command import launch
-from benchmarks.common import check_rows, label
+from benchmarks.common import Placed, check_rows, label
 from benchmarks.gap_cases import CASES, Case, twin
 from benchmarks.receipt import FIGURES, write_receipt, write_table, written
 from benchmarks.rows import against, opened, summary, trained
@@ -46,7 +46,7 @@ from decouple.settings import located, to_builtins
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Placed):
     out: Path
     """Folder of the runs, which a later call continues."""
     case: str = "mnist"
@@ -66,11 +66,6 @@ class Arguments:
     """auto, cpu, cuda or cuda:n."""
     figures: Path = FIGURES
     """Folder of the receipt and the table."""
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Where a run finds its data and computes."""
-        return {"device": self.device, "data_root": self.data_root}
 
 
 def method_of(row: str) -> Literal["sgd", "learn"]:
