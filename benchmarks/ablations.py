@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, Size, alpha_for, by_place, check_rows, key, label, leave
-from benchmarks.receipt import spread, write_table, written
+from benchmarks.receipt import spread, written
 from benchmarks.rows import opened, trained
 from decouple import device as devices
 from decouple.config import (
@@ -215,7 +215,7 @@ def main(arguments: Arguments) -> None:
     if arguments.seeds is not None:
         size = replace(size, seeds=arguments.seeds)
     entries = run(arguments, size)
-    write_table(leave(NAME, arguments, size, {"data": entries}), as_markdown(entries))
+    leave(NAME, arguments, {"data": entries}, settings=size.settings(arguments), table=as_markdown(entries))
 
 
 if __name__ == "__main__":

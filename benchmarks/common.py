@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from benchmarks.receipt import FIGURES, scaled, spread, write_receipt
+from benchmarks.receipt import FIGURES, scaled, spread, write_receipt, write_table
 from decouple import device as devices
 from decouple.config import DataConfig, EsConfig, LiveConfig, NetworkConfig, PaperConfig, SearchConfig
 from decouple.data import ImageData, Split, as_float, load_data
@@ -110,6 +110,10 @@ class Size:
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig(width=32))
     dtype: str = "bfloat16"
     """Arithmetic of the scoring."""
+
+    def settings(self, arguments: Any) -> dict[str, Any]:
+        """Of a receipt."""
+        return {**to_builtins(self), "scale": arguments.scale, "data": named(arguments.data or self.data)}
 
 
 PAPER_NETWORK = NetworkConfig(width=256, eps=1e-5, statistics="batch")
@@ -319,13 +323,28 @@ def save_pictures(figure: Figure, name: str, folder: Path) -> None:
         write_bytes(folder / f"{name}.{kind}", style.render(figure, kind))
 
 
-def leave(benchmark: str, arguments: Any, size: Size, figures: dict[str, Any], picture: Figure | None = None) -> Path:
-    """Write the receipt of a benchmark at a scale, and its picture; returns the receipt's path."""
-    name = scaled(benchmark, arguments.scale)
+def leave(
+    name: str,
+    arguments: Any,
+    figures: dict[str, Any],
+    *,
+    settings: dict[str, Any],
+    table: str = "",
+    picture: Figure | None = None,
+) -> Path:
+    """Write a receipt with its picture and its table, which is shown; returns the receipt's path.
+
+    The files are called `name`, with the scale and the --name that the arguments have.
+    """
+    name = scaled(name, getattr(arguments, "scale", "small"))
+    if further := getattr(arguments, "name", ""):
+        name = f"{name}-{further}"
     if picture is not None:
         save_pictures(picture, name, arguments.figures)
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
-    return write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+    if table:
+        write_table(path, table)
+    return path
 
 
 LINES = {"paper": ("genetic algorithm (paper)", (0, (4, 1.6)), "s"), "es": ("evolution strategy (es)", "-", "o")}

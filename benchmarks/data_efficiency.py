@@ -23,10 +23,10 @@ from matplotlib.figure import Figure
 
 from benchmarks import q0_images, q0_text
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, save_pictures
+from benchmarks.common import Common, Parts, key, label, leave
 from benchmarks.headline import Point, plot
 from benchmarks.populations import Measure
-from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.receipt import scaled, spread
 from benchmarks.recipes import PopulationSize, Recipe, alone
 from decouple import device as devices
 from decouple.errors import ConfigError
@@ -197,12 +197,9 @@ def main(arguments: Arguments) -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         figures = {case.name: of_case(case, arguments) for case in cases(arguments, arguments.out or Path(temporary))}
-    name = scaled(NAME, arguments.scale)
-    save_pictures(draw(figures), name, arguments.figures)
     settings = {"scale": arguments.scale, "times": arguments.times, "lengths": arguments.lengths}
     receipt = {"seconds_of_last_sitting": time.monotonic() - began, "data": figures}
-    path = write_receipt(name, receipt, settings=settings, device=arguments.device, folder=arguments.figures)
-    write_table(path, as_markdown(figures))
+    leave(NAME, arguments, receipt, settings=settings, table=as_markdown(figures), picture=draw(figures))
 
 
 if __name__ == "__main__":

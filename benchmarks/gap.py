@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.command import launch
-from benchmarks.common import Placed, check_rows, label
+from benchmarks.common import Placed, check_rows, label, leave
 from benchmarks.gap_cases import CASES, Case, twin
-from benchmarks.receipt import FIGURES, write_receipt, write_table, written
+from benchmarks.receipt import FIGURES, written
 from benchmarks.rows import against, opened, summary, trained
 from decouple.config import RunConfig, TuneConfig
 from decouple.errors import ConfigError
@@ -209,10 +209,7 @@ def main(arguments: Arguments) -> None:
         "finalists": arguments.finalists,
         "seeds": list(arguments.seeds),
     }
-    path = write_receipt(
-        f"gap-{arguments.case}", figures, settings=settings, device=arguments.device, folder=arguments.figures
-    )
-    write_table(path, as_markdown(figures))
+    leave(f"gap-{arguments.case}", arguments, figures, settings=settings, table=as_markdown(figures))
 
 
 if __name__ == "__main__":

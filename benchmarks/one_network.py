@@ -19,9 +19,9 @@ from functools import partial
 from typing import Any, Literal
 
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, named
+from benchmarks.common import Common, Parts, key, label, leave, named
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
-from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
+from benchmarks.receipt import spread, written
 from benchmarks.recipes import cycles_in
 from decouple import device as devices
 from decouple.analysis import fit_temperature, p_truth, tempered
@@ -130,14 +130,8 @@ def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
 def main(arguments: Arguments) -> None:
     devices.prepare()
     entries = run(arguments)
-    path = write_receipt(
-        scaled(NAME, arguments.scale),
-        {"data": entries},
-        settings={"scale": arguments.scale, "epochs": arguments.epochs, "data": named(arguments.data or ())},
-        device=arguments.device,
-        folder=arguments.figures,
-    )
-    write_table(path, as_markdown(entries))
+    settings = {"scale": arguments.scale, "epochs": arguments.epochs, "data": named(arguments.data or ())}
+    leave(NAME, arguments, {"data": entries}, settings=settings, table=as_markdown(entries))
 
 
 if __name__ == "__main__":

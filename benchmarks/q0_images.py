@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, named, save_pictures
+from benchmarks.common import Common, Parts, key, label, leave, named
 from benchmarks.headline import WAYS, Point, as_markdown, draw
 from benchmarks.populations import compare, points_of, weighted
-from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.receipt import scaled, spread
 from benchmarks.recipes import TINY, PopulationSize, Recipe
 from decouple import device as devices
 from decouple.analysis import fit_temperature, p_truth, tempered
@@ -297,13 +297,10 @@ def main(arguments: Arguments) -> None:
     for source, size in sizes_of(arguments.scale, arguments.data):
         began = time.monotonic()
         entries = run(arguments, source, size)
-        name = scaled(f"{NAME}-{key(source)}", arguments.scale)
-        pictures = draw({f"{data}, {entry['train']} images: ": entry for data, entry in entries.items()}, UNIT)
-        save_pictures(pictures, name, arguments.figures)
-        figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
         settings = {"scale": arguments.scale, "data": named([source])}
-        path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-        write_table(path, tables(entries))
+        figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
+        picture = draw({f"{data}, {entry['train']} images: ": entry for data, entry in entries.items()}, UNIT)
+        leave(f"{NAME}-{key(source)}", arguments, figures, settings=settings, table=tables(entries), picture=picture)
     if arguments.plans is not None:
         plans = plans_of(receipts(arguments.figures, arguments.scale))
         msgspec.convert(plans, Plans)

@@ -24,10 +24,10 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, by_place, check_rows, key, label, named, save_pictures
+from benchmarks.common import STORED, Common, Parts, by_place, check_rows, key, label, leave, named
 from benchmarks.headline import plot
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
-from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
+from benchmarks.receipt import spread, written
 from benchmarks.recipes import Recipe, cycles_in
 from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig, SgdConfig
@@ -233,16 +233,13 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     began = time.monotonic()
     entries = run(arguments)
-    name = scaled(NAME, arguments.scale)
-    save_pictures(draw(entries), name, arguments.figures)
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
     settings = {
         "scale": arguments.scale,
         "data": named(arguments.data or ()),
         "es": {name: to_builtins(es) for name, es in ES.items()},
     }
-    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-    write_table(path, as_markdown(entries))
+    leave(NAME, arguments, figures, settings=settings, table=as_markdown(entries), picture=draw(entries))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, check_rows, key, label, named
+from benchmarks.common import Common, Parts, check_rows, key, label, leave, named
 from benchmarks.headline import WAYS as WEIGHTINGS, Point
 from benchmarks.q0_images import NAME as IMAGES, Bench, ImageSize, population, sizes_of
-from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
+from benchmarks.receipt import spread, written
 from decouple import device as devices
 from decouple.config import Q0Config
 from decouple.data import as_float
@@ -264,14 +264,8 @@ def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
 def main(arguments: Arguments) -> None:
     devices.prepare()
     entries = run(arguments)
-    path = write_receipt(
-        scaled(NAME, arguments.scale) + (f"-{arguments.name}" if arguments.name else ""),
-        {"data": entries},
-        settings={"scale": arguments.scale, "data": named(arguments.data or ())},
-        device=arguments.device,
-        folder=arguments.figures,
-    )
-    write_table(path, as_markdown(entries))
+    settings = {"scale": arguments.scale, "data": named(arguments.data or ())}
+    leave(NAME, arguments, {"data": entries}, settings=settings, table=as_markdown(entries))
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, key, label
-from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
+from benchmarks.common import STORED, Common, Parts, key, label, leave
+from benchmarks.receipt import spread, written
 from decouple import device as devices
 from decouple.analysis import disagreement, fit_temperature, solution_diversity, tempered
 from decouple.config import DataConfig, EsConfig, LearnConfig, NetworkConfig, SearchConfig, SgdConfig
@@ -248,14 +248,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     size = SCALES[arguments.scale]
     entries = run(arguments, size)
-    path = write_receipt(
-        scaled(NAME, arguments.scale),
-        {"entries": entries},
-        settings=to_builtins(size),
-        device=arguments.device,
-        folder=arguments.figures,
-    )
-    write_table(path, as_markdown(entries))
+    leave(NAME, arguments, {"entries": entries}, settings=to_builtins(size), table=as_markdown(entries))
 
 
 if __name__ == "__main__":

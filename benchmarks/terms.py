@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, check_rows, key, label
+from benchmarks.common import Common, Parts, check_rows, key, label, leave
 from benchmarks.judges import Fading, out_of_fold
-from benchmarks.receipt import write_receipt, write_table, written
+from benchmarks.receipt import written
 from benchmarks.rows import against
 from benchmarks.solutions import PRECISION, Seed, Size, Training
 from decouple import device as devices
@@ -190,14 +190,7 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     figures = run(arguments)
     settings = {"seeds": list(arguments.seeds), **figures.pop("settings")}
-    path = write_receipt(
-        f"{NAME}-{arguments.images}{arguments.name and '-'}{arguments.name}",
-        figures,
-        settings=settings,
-        device=arguments.device,
-        folder=arguments.figures,
-    )
-    write_table(path, as_markdown(figures))
+    leave(f"{NAME}-{arguments.images}", arguments, figures, settings=settings, table=as_markdown(figures))
 
 
 if __name__ == "__main__":
