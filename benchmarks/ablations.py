@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, Size, alpha_for, by_place, check_rows, key, label, leave
-from benchmarks.receipt import spread, written
+from benchmarks.receipt import markdown, spread, written
 from benchmarks.rows import opened, trained
 from decouple import device as devices
 from decouple.config import (
@@ -193,20 +193,16 @@ def _row(seeds: list[Any]) -> dict[str, Any]:
 
 def as_markdown(entries: list[dict[str, Any]]) -> str:
     """A table for each data set."""
-    lines = []
+    head = ["", "evaluations an image", "cross-entropy after each point", "validation", "test"]
+    tables = []
     for entry in entries:
-        lines += [
-            f"**{entry['data']}**",
-            "",
-            "| | evaluations an image | cross-entropy after each point | validation | test |",
-        ]
-        lines.append("|---|---|---|---|---|")
+        rows = []
         for name, row in entry["rows"].items():
             reached = " / ".join(f"{value['mean']:.2f}" for value in row.get("cross_entropy", ()))
             accuracies = (written(row[which]) for which in ("validation", "test"))
-            lines.append(f"| {name} | {row.get('evaluations', '')} | {reached} | {' | '.join(accuracies)} |")
-        lines.append("")
-    return "\n".join(lines)
+            rows.append([name, row.get("evaluations", ""), reached, *accuracies])
+        tables.append(f"**{entry['data']}**\n\n{markdown(head, rows)}")
+    return "\n".join(tables)
 
 
 def main(arguments: Arguments) -> None:

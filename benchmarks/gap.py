@@ -34,7 +34,7 @@ from typing import Any, Literal
 from benchmarks.command import launch
 from benchmarks.common import Placed, check_rows, label, leave
 from benchmarks.gap_cases import CASES, Case, twin
-from benchmarks.receipt import FIGURES, written
+from benchmarks.receipt import FIGURES, markdown, written
 from benchmarks.rows import against, opened, summary, trained
 from decouple.config import RunConfig, TuneConfig
 from decouple.errors import ConfigError
@@ -162,11 +162,10 @@ def as_markdown(figures: dict[str, Any]) -> str:
     """A line for each row, without the columns that say nothing of any."""
     table = [cells_of(name, row) for name, row in figures["rows"].items()]
     heads = [head for head in table[0] if head == "" or any(cells[head] for cells in table)]
-    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
-    lines += [f"| {' | '.join(cells[head] for head in heads)} |" for cells in table]
+    text = markdown(heads, [[cells[head] for head in heads] for cells in table])
     for name, gap in figures.get("against_twin", {}).items():
-        lines.append("\n{}, against {}: {} points, {}.".format(name, twin(name), *shown(gap)))
-    return "\n".join(lines) + "\n"
+        text += "\n{}, against {}: {} points, {}.\n".format(name, twin(name), *shown(gap))
+    return text
 
 
 def cells_of(name: str, row: Mapping[str, Any]) -> dict[str, str]:

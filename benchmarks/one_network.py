@@ -21,7 +21,7 @@ from typing import Any, Literal
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, key, label, leave, named
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
-from benchmarks.receipt import spread, written
+from benchmarks.receipt import markdown, spread, written
 from benchmarks.recipes import cycles_in
 from decouple import device as devices
 from decouple.analysis import fit_temperature, p_truth, tempered
@@ -111,20 +111,19 @@ def entry_of(arguments: Arguments, source: str, size: ImageSize, parts: Parts) -
 
 
 def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
-    lines = ["| data | | test accuracy (%) | test NLL | calibrated | seconds |", "|---" * 6 + "|"]
+    rows, lines = [], []
     for data, entry in entries.items():
         for name, row in entry["rows"].items():
-            nats = [written(row[figure], 4) for figure in ("nll", "calibrated")]
-            cells = [f"{data}, {entry['train']}", name, written(row["accuracy"], 2), *nats, f"{row['seconds']['mean']:.0f}"]
-            lines.append(f"| {' | '.join(cells)} |")
-    lines.append("")
+            cells = [written(row["accuracy"], 2), *(written(row[figure], 4) for figure in ("nll", "calibrated"))]
+            rows.append([f"{data}, {entry['train']}", name, *cells, f"{row['seconds']['mean']:.0f}"])
     for data, entry in entries.items():
         shares = {figure: "none to keep" if share is None else f"{share:.0%}" for figure, share in entry["kept"].items()}
         lines.append(
             f"- {data}: of the population's gain, the distilled network keeps {shares['accuracy']} in accuracy and "
             f"{shares['calibrated']} in NLL."
         )
-    return "\n".join(lines) + "\n"
+    table = markdown(["data", "", "test accuracy (%)", "test NLL", "calibrated", "seconds"], rows)
+    return "\n".join([table, *lines]) + "\n"
 
 
 def main(arguments: Arguments) -> None:

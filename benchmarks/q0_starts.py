@@ -27,7 +27,7 @@ from benchmarks.command import launch
 from benchmarks.common import STORED, Common, Parts, by_place, check_rows, key, label, leave, named
 from benchmarks.headline import plot
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
-from benchmarks.receipt import spread, written
+from benchmarks.receipt import markdown, spread, written
 from benchmarks.recipes import Recipe, cycles_in
 from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig, SgdConfig
@@ -184,22 +184,18 @@ def summary(seeds: list[Any], reference: list[Any]) -> dict[str, Any]:
 
 def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
     """A table for each data set."""
-
-    lines = []
+    figures = ["epochs", "NLL of the first member", "equal weights", "learned prior", "less new networks'"]
+    figures += ["disagreement (%)", "search (s)"]
+    tables = []
     for data, entry in entries.items():
-        lines += [
-            f"| {data}, {entry['train']} images | epochs | NLL of the first member | equal weights | learned prior | less new "
-            "networks' | disagreement (%) | search (s) |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
+        rows = []
         for i, (name, row) in enumerate(entry["rows"].items()):
             difference = written(row["difference"], 4, sign="+") if i else ""
             seconds = f"{row['search_seconds']['mean']:.0f}" if row["evaluations"] else ""
-            shown = [row["epochs"], *(written(row[field], 4) for field in ("first_member", "test_uniform", "test_learned"))]
-            shown += [difference, written(row["disagreement"], factor=100), seconds]
-            lines.append(f"| {name} | {' | '.join(map(str, shown))} |")
-        lines.append("")
-    return "\n".join(lines)
+            nats = [written(row[field], 4) for field in ("first_member", "test_uniform", "test_learned")]
+            rows.append([name, row["epochs"], *nats, difference, written(row["disagreement"], factor=100), seconds])
+        tables.append(markdown([f"{data}, {entry['train']} images", *figures], rows))
+    return "\n".join(tables)
 
 
 LOOKS: tuple[dict[str, Any], ...] = (

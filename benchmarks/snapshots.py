@@ -25,7 +25,7 @@ from benchmarks.command import launch
 from benchmarks.common import Common, Parts, check_rows, key, label, leave, named
 from benchmarks.headline import WAYS as WEIGHTINGS, Point
 from benchmarks.q0_images import NAME as IMAGES, Bench, ImageSize, population, sizes_of
-from benchmarks.receipt import spread, written
+from benchmarks.receipt import markdown, spread, written
 from decouple import device as devices
 from decouple.config import Q0Config
 from decouple.data import as_float
@@ -250,15 +250,14 @@ def entry_of(bench: Bench, source: str, size: ImageSize, parts: Parts, ways: Map
 
 def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
     heads = ["data", "snapshots", "members", *WEIGHTINGS.values(), "less q0's", "accuracy (%)", "disagreement (%)"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    rows = []
     for data, entry in entries.items():
         for name, row in entry["rows"].items():
             nats = [written(row[f"test_{way}"], 4) for way in WEIGHTINGS]
             gap = "" if name == "q0" else written(row["against_q0"], 4, sign="+")
             shares = [written(row[field], factor=100) for field in ("accuracy_learned", "disagreement")]
-            cells = [f"{data}, {entry['train']}", name, str(row["members"]), *nats, gap, *shares]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            rows.append([f"{data}, {entry['train']}", name, row["members"], *nats, gap, *shares])
+    return markdown(heads, rows)
 
 
 def main(arguments: Arguments) -> None:

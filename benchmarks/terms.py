@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.command import launch
 from benchmarks.common import Common, Parts, check_rows, key, label, leave
 from benchmarks.judges import Fading, out_of_fold
-from benchmarks.receipt import written
+from benchmarks.receipt import markdown, written
 from benchmarks.rows import against
 from benchmarks.solutions import PRECISION, Seed, Size, Training
 from decouple import device as devices
@@ -178,12 +178,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def as_markdown(figures: Mapping[str, Any]) -> str:
-    lines = ["| fitness or loss | test accuracy (%) | against SGD (points) | test NLL |", "|---" * 4 + "|"]
+    rows = []
     for name, row in figures["rows"].items():
         test, nll = (sum(seed[field] for seed in row["seeds"]) / len(row["seeds"]) for field in ("test", "test_nll"))
-        gap = row["against_sgd"]
-        lines.append(f"| {name} | {100 * test:.1f} | {written(gap, sign='+')} | {nll:.3f} |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, f"{100 * test:.1f}", written(row["against_sgd"], sign="+"), f"{nll:.3f}"])
+    return markdown(["fitness or loss", "test accuracy (%)", "against SGD (points)", "test NLL"], rows)
 
 
 def main(arguments: Arguments) -> None:

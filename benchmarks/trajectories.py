@@ -35,7 +35,7 @@ import torch
 from benchmarks.ablations import AblationSize, base_of
 from benchmarks.command import launch
 from benchmarks.common import PAPER_NETWORK, Common, Parts, by_place, key, label, leave, save_pictures
-from benchmarks.receipt import scaled, spread, written
+from benchmarks.receipt import markdown, scaled, spread, written
 from benchmarks.rows import opened
 from decouple import device as devices
 from decouple.analysis import collision_entropy
@@ -347,8 +347,8 @@ def as_markdown(found: dict[str, Any]) -> str:
                 what = f"rank correlation of the targets' {measure} at {layer}, {correlation['pairs']} pairs a seed"
                 rows.append((f"{what}, with the networks' 1 − CKA", *cells(correlation["representations"])))
                 rows.append((f"{what}, with their disagreement", *cells(correlation["predictions"])))
-        head = f"| {entry['data']} | mean ± deviation over seeds | ends of the seeds' 95 % intervals over images |"
-        texts.append("\n".join([head, "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
+        head = [entry["data"], "mean ± deviation over seeds", "ends of the seeds' 95 % intervals over images"]
+        texts.append(markdown(head, rows))
     return "\n".join(texts)
 
 
