@@ -29,10 +29,9 @@ from torch import Tensor
 
 from benchmarks.command import launch
 from benchmarks.gpu_correctness import CHECKS, CheckError, Piece, Setting, in_float32
-from benchmarks.learning_speed import SHAPES, made_up, timed
 from benchmarks.receipt import write_receipt
 from benchmarks.search_passes import Case, measure
-from benchmarks.search_speed import say
+from benchmarks.timing import SHAPES, made_up, say, timed
 from decouple import device as devices
 from decouple.config import (
     LearnConfig,
