@@ -11,7 +11,7 @@ are chosen by validation accuracy; the test accuracy stands beside it. Writes fi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, Size, by_place, key, label, leave
-from benchmarks.receipt import spread, write_table, written
+from benchmarks.common import STORED, Common, Parts, Size, alpha_for, by_place, check_rows, key, label, leave
+from benchmarks.receipt import markdown, spread, written
 from benchmarks.rows import opened, trained
 from decouple import device as devices
 from decouple.config import (
@@ -91,9 +91,9 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
     es = size.es
     base = SearchConfig(solutions=1, batch=size.batch, es=es)
     every = replace(base, points="all", es=replace(es, generations=by_place(size.layers)))
-    alpha = 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
     # As many candidates as es has for all blocks: 44 new ones a generation.
     generations = by_place([max(1, count * es.population // 44) for count in size.layers])
+    alpha = alpha_for(source)
     paper = PaperConfig(population=48, parents=4, explorers=20, generations=generations, alpha=alpha, smoothing="noise")
     genetic = replace(base, points="all", algorithm="paper", paper=paper)
     return {
@@ -131,13 +131,12 @@ def rows_of(size: AblationSize, source: str) -> dict[str, Row]:
 def base_of(size: AblationSize, source: str, seed: int) -> RunConfig:
     """What all rows of a seed share; images differ between seeds."""
     training: dict[str, Any] = {"epochs": size.epochs, "weight_decay": size.weight_decay.get(key(source), 2e-2)}
-    alpha = 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
     return RunConfig(
         seed=seed,
         precision="mixed",
         data=DataConfig(name=source, train=size.images, validation=size.validation, prior=20, seed=seed),
         network=replace(size.network, groups=size.groups),
-        search=SearchConfig(solutions=1, batch=size.batch, es=size.es, paper=PaperConfig(alpha=alpha)),
+        search=SearchConfig(solutions=1, batch=size.batch, es=size.es, paper=PaperConfig(alpha=alpha_for(source))),
         learn=LearnConfig(**training, **STORED),
         sgd=SgdConfig(**training, groups=(size.groups,)),
         compare=CompareConfig(images=min(60, size.validation), records=2),
@@ -162,16 +161,6 @@ def every(
             (what, *words): partial(trained, replace(run, config=config), sgd=sgd) for words, (config, sgd) in rows.items()
         }
         return {words[1:]: found for words, found in parts.all(f"{name}, {what}", makers).items()}
-
-
-def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse rows that there are not, before anything runs.
-
-    Raises:
-        SystemExit: names them.
-    """
-    if unknown := set(wanted) - set(known):
-        raise SystemExit(f"no row is called {', '.join(sorted(unknown))}; there are: {'; '.join(known)}")
 
 
 def run(arguments: Arguments, size: AblationSize) -> list[dict[str, Any]]:
@@ -204,20 +193,16 @@ def _row(seeds: list[Any]) -> dict[str, Any]:
 
 def as_markdown(entries: list[dict[str, Any]]) -> str:
     """A table for each data set."""
-    lines = []
+    head = ["", "evaluations an image", "cross-entropy after each point", "validation", "test"]
+    tables = []
     for entry in entries:
-        lines += [
-            f"**{entry['data']}**",
-            "",
-            "| | evaluations an image | cross-entropy after each point | validation | test |",
-        ]
-        lines.append("|---|---|---|---|---|")
+        rows = []
         for name, row in entry["rows"].items():
             reached = " / ".join(f"{value['mean']:.2f}" for value in row.get("cross_entropy", ()))
             accuracies = (written(row[which]) for which in ("validation", "test"))
-            lines.append(f"| {name} | {row.get('evaluations', '')} | {reached} | {' | '.join(accuracies)} |")
-        lines.append("")
-    return "\n".join(lines)
+            rows.append([name, row.get("evaluations", ""), reached, *accuracies])
+        tables.append(f"**{entry['data']}**\n\n{markdown(head, rows)}")
+    return "\n".join(tables)
 
 
 def main(arguments: Arguments) -> None:
@@ -226,7 +211,7 @@ def main(arguments: Arguments) -> None:
     if arguments.seeds is not None:
         size = replace(size, seeds=arguments.seeds)
     entries = run(arguments, size)
-    write_table(leave(NAME, arguments, size, {"data": entries}), as_markdown(entries))
+    leave(NAME, arguments, {"data": entries}, settings=size.settings(arguments), table=as_markdown(entries))
 
 
 if __name__ == "__main__":

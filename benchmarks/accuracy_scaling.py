@@ -151,7 +151,8 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     size = SCALES[arguments.scale]
     curves = run(arguments, size)
-    path = leave(NAME, arguments, size, {"curves": curves}, picture(curves, size.grid))
+    drawn = picture(curves, size.grid)
+    path = leave(NAME, arguments, {"curves": curves}, settings=size.settings(arguments), picture=drawn)
     for curve in curves:
         ends = f"{curve['mean'][0]:.1f} → {curve['mean'][-1]:.1f} %"
         gain = written(curve["gain"], sign="+")

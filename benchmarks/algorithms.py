@@ -38,7 +38,7 @@ from benchmarks.common import (
     settings_for,
     starts_of,
 )
-from benchmarks.receipt import spread, write_table, written
+from benchmarks.receipt import spread, written
 from decouple import device as devices, registry
 from decouple.analysis import solution_diversity
 from decouple.config import SearchConfig
@@ -190,7 +190,7 @@ def main(arguments: Arguments) -> None:
     size, began = SCALES[arguments.scale], time.monotonic()
     entries = run(arguments, size)
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
-    write_table(leave(NAME, arguments, size, figures), as_markdown(entries, size))
+    leave(NAME, arguments, figures, settings=size.settings(arguments), table=as_markdown(entries, size))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from benchmarks.receipt import FIGURES, scaled, spread, write_receipt
+from benchmarks.receipt import FIGURES, scaled, spread, write_receipt, write_table
 from decouple import device as devices
 from decouple._version import commit
 from decouple.config import DataConfig, EsConfig, LiveConfig, NetworkConfig, PaperConfig, SearchConfig
@@ -38,8 +38,20 @@ EVERY = range(2**31)
 """Marks of `evolved`: all generations."""
 
 
+class Placed:
+    """Arguments that say where a run finds its data and computes."""
+
+    data_root: Path | None
+    device: str
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Both, as `open_run` takes them."""
+        return {"device": self.device, "data_root": self.data_root}
+
+
 @dataclass(frozen=True)
-class Common:
+class Common(Placed):
     """Arguments of every search benchmark."""
 
     data_root: Path | None = None
@@ -52,11 +64,6 @@ class Common:
     """Keep finished parts in this folder, and go on with those that it holds. Another commit makes them again."""
     figures: Path = FIGURES
     """Folder of the receipt and the pictures."""
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Where a run finds its data and computes."""
-        return {"device": self.device, "data_root": self.data_root}
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,10 @@ class Size:
     dtype: str = "bfloat16"
     """Arithmetic of the scoring."""
 
+    def settings(self, arguments: Any) -> dict[str, Any]:
+        """Of a receipt."""
+        return {**to_builtins(self), "scale": arguments.scale, "data": named(arguments.data or self.data)}
+
 
 PAPER_NETWORK = NetworkConfig(width=256, eps=1e-5, statistics="batch")
 """As in the preset cifar100."""
@@ -150,6 +161,11 @@ def by_place(values: Sequence[Any]) -> Any:
     return {**{f"block{place}": value for place, value in enumerate(first)}, "blocks": blocks, "logits": logits}
 
 
+def alpha_for(source: str) -> float | dict[str, float]:
+    """The paper's mutation strengths for a data set."""
+    return 0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha
+
+
 def settings_for(
     algorithm: str,
     source: str,
@@ -166,7 +182,6 @@ def settings_for(
             counts so; the others count the first generation too.
         alpha: the paper's mutation strengths; None: those that it has for the data set.
     """
-    alpha = alpha or (0.1 if key(source) in ("mnist", "digits") else PaperConfig().alpha)
     return SearchConfig(
         algorithm=algorithm,
         # In the paper's unit, each channel's deviation, for a comparison like with like.
@@ -178,7 +193,7 @@ def settings_for(
             parents=max(1, population // 12),
             explorers=5 * population // 12,
             generations=by_place(updates),
-            alpha=alpha,
+            alpha=alpha or alpha_for(source),
             smoothing="noise",
         ),
     )
@@ -264,6 +279,16 @@ def displacement(found: Tensor, start: Tensor) -> Tensor:
     return (normalised(found) - normalised(start)).view_as(found)
 
 
+def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse rows that there are not, before anything runs.
+
+    Raises:
+        SystemExit: names them.
+    """
+    if unknown := set(wanted) - set(known):
+        raise SystemExit(f"no row is called {', '.join(sorted(unknown))}; there are: {'; '.join(known)}")
+
+
 class Parts:
     """Results of finished parts of a benchmark, by name, for a folder to go on with. Other settings, another folder in it."""
 
@@ -298,13 +323,28 @@ def save_pictures(figure: Figure, name: str, folder: Path) -> None:
         write_bytes(folder / f"{name}.{kind}", style.render(figure, kind))
 
 
-def leave(benchmark: str, arguments: Any, size: Size, figures: dict[str, Any], picture: Figure | None = None) -> Path:
-    """Write the receipt of a benchmark at a scale, and its picture; returns the receipt's path."""
-    name = scaled(benchmark, arguments.scale)
+def leave(
+    name: str,
+    arguments: Any,
+    figures: dict[str, Any],
+    *,
+    settings: dict[str, Any],
+    table: str = "",
+    picture: Figure | None = None,
+) -> Path:
+    """Write a receipt with its picture and its table, which is shown; returns the receipt's path.
+
+    The files are called `name`, with the scale and the --name that the arguments have.
+    """
+    name = scaled(name, getattr(arguments, "scale", "small"))
+    if further := getattr(arguments, "name", ""):
+        name = f"{name}-{further}"
     if picture is not None:
         save_pictures(picture, name, arguments.figures)
-    settings = {**to_builtins(size), "scale": arguments.scale, "data": named(arguments.data or size.data)}
-    return write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
+    if table:
+        write_table(path, table)
+    return path
 
 
 LINES = {"paper": ("genetic algorithm (paper)", (0, (4, 1.6)), "s"), "es": ("evolution strategy (es)", "-", "o")}

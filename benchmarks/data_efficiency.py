@@ -23,10 +23,10 @@ from matplotlib.figure import Figure
 
 from benchmarks import q0_images, q0_text
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, save_pictures
+from benchmarks.common import Common, Parts, key, label, leave
 from benchmarks.headline import Point, plot
 from benchmarks.populations import Measure
-from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.receipt import markdown, scaled, spread
 from benchmarks.recipes import PopulationSize, Recipe, alone
 from decouple import device as devices
 from decouple.errors import ConfigError
@@ -161,7 +161,7 @@ def of_case(case: Case, arguments: Arguments) -> dict[str, Any]:
 
 def as_markdown(figures: dict[str, Any]) -> str:
     """A line for each data set."""
-    lines = []
+    rows = []
     for name, found in figures.items():
         most = found["curve"][-1]["times"]
 
@@ -170,12 +170,10 @@ def as_markdown(figures: dict[str, Any]) -> str:
 
         cells = [f"{point['times']}: {point['test']['mean']:.4f}" for point in found["curve"]]
         seeds = ", ".join(times(value) for value in found["efficiency_of_seeds"])
-        lines.append(
-            f"| {name}, {found['unit']} | {found['q0']['test']['mean']:.4f} | {'; '.join(cells)} | "
-            f"**{times(found['efficiency'])}** ({seeds}) |"
-        )
-    head = "| | q0, learned prior | a single network, by how many times the data | data efficiency (seeds) |\n|---|---|---|---|\n"
-    return head + "\n".join(lines) + "\n"
+        q0, efficiency = f"{found['q0']['test']['mean']:.4f}", f"**{times(found['efficiency'])}** ({seeds})"
+        rows.append([f"{name}, {found['unit']}", q0, "; ".join(cells), efficiency])
+    head = ["", "q0, learned prior", "a single network, by how many times the data", "data efficiency (seeds)"]
+    return markdown(head, rows)
 
 
 @style.styled
@@ -197,12 +195,9 @@ def main(arguments: Arguments) -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         figures = {case.name: of_case(case, arguments) for case in cases(arguments, arguments.out or Path(temporary))}
-    name = scaled(NAME, arguments.scale)
-    save_pictures(draw(figures), name, arguments.figures)
     settings = {"scale": arguments.scale, "times": arguments.times, "lengths": arguments.lengths}
     receipt = {"seconds_of_last_sitting": time.monotonic() - began, "data": figures}
-    path = write_receipt(name, receipt, settings=settings, device=arguments.device, folder=arguments.figures)
-    write_table(path, as_markdown(figures))
+    leave(NAME, arguments, receipt, settings=settings, table=as_markdown(figures), picture=draw(figures))
 
 
 if __name__ == "__main__":

@@ -190,7 +190,8 @@ def main(arguments: Arguments) -> None:
     figures = {"all_grow": all(c["grows"] for c in curves), "seconds_of_last_sitting": seconds, "curves": curves}
     drawn = [{**curve, "axis": curve["kind"], "x": curve["runs"]} for curve in curves]
     axes = {kind: f"independent runs ({kind})" for kind in KINDS}
-    path = leave(NAME, arguments, size, figures, draw(drawn, axes, "block", "effective solutions, $N_\\mathrm{eff}$"))
+    picture = draw(drawn, axes, "block", "effective solutions, $N_\\mathrm{eff}$")
+    path = leave(NAME, arguments, figures, settings=size.settings(arguments), picture=picture)
     for curve in curves:
         about = f"{curve['data']:<22} {curve['algorithm']:<6} {curve['block']:<7} {curve['kind']:<14}"
         about += f" kept {curve['kept']['mean']:4.0%}"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.command import launch
 from benchmarks.receipt import write_receipt
-from benchmarks.search_speed import medians
+from benchmarks.timing import medians
 from decouple import device as devices
 from decouple.config import NetworkConfig
 from decouple.networks import paper_network

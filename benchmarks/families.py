@@ -31,7 +31,7 @@ from torch.nn import functional
 
 import decouple
 from benchmarks.command import launch
-from benchmarks.receipt import write_receipt, write_table
+from benchmarks.receipt import markdown, write_receipt, write_table
 from decouple.config import EsConfig, LearnConfig, SearchConfig
 from decouple.data.images import ImageData
 from decouple.errors import DecoupleError, NetworkError
@@ -240,12 +240,11 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
             return value
         return "0" if value == 0 else f"{value:.0e}"
 
-    head = f"| family | model | cut at | {' | '.join(STEPS)} |"
-    lines = [head, "|---" * (3 + len(STEPS)) + "|"]
+    lines = []
     for row in rows:
         points = ", ".join(f"`{point}`" for point in row["cut_at"])
-        lines.append(f"| {row['family']} | `{row['model']}` | {points} | {' | '.join(cell(row[step]) for step in STEPS)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([row["family"], f"`{row['model']}`", points, *(cell(row[step]) for step in STEPS)])
+    return markdown(["family", "model", "cut at", *STEPS], lines)
 
 
 def main(arguments: Arguments) -> None:

@@ -150,7 +150,8 @@ def main(arguments: Arguments) -> None:
     }
     verdict = all(curve["falls"]["within_spread"] for curve in curves)
     figures = {"all_fall_within_spread": verdict, "seconds_of_last_sitting": time.monotonic() - began, "curves": curves}
-    path = leave(NAME, arguments, size, figures, draw(curves, axes, "block", "cross-entropy (nats)", top=True))
+    picture = draw(curves, axes, "block", "cross-entropy (nats)", top=True)
+    path = leave(NAME, arguments, figures, settings=size.settings(arguments), picture=picture)
     for curve in curves:
         words = {True: "falls", False: "RISES"}[curve["falls"]["within_spread"]]
         words += " at every step" if curve["falls"]["strictly"] else ""

@@ -31,11 +31,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import label
+from benchmarks.common import Placed, check_rows, label, leave
 from benchmarks.gap_cases import CASES, Case, twin
-from benchmarks.receipt import FIGURES, write_receipt, write_table, written
+from benchmarks.receipt import FIGURES, markdown, written
 from benchmarks.rows import against, opened, summary, trained
 from decouple.config import RunConfig, TuneConfig
 from decouple.errors import ConfigError
@@ -47,7 +46,7 @@ from decouple.settings import located, to_builtins
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Placed):
     out: Path
     """Folder of the runs, which a later call continues."""
     case: str = "mnist"
@@ -67,11 +66,6 @@ class Arguments:
     """auto, cpu, cuda or cuda:n."""
     figures: Path = FIGURES
     """Folder of the receipt and the table."""
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Where a run finds its data and computes."""
-        return {"device": self.device, "data_root": self.data_root}
 
 
 def method_of(row: str) -> Literal["sgd", "learn"]:
@@ -168,11 +162,10 @@ def as_markdown(figures: dict[str, Any]) -> str:
     """A line for each row, without the columns that say nothing of any."""
     table = [cells_of(name, row) for name, row in figures["rows"].items()]
     heads = [head for head in table[0] if head == "" or any(cells[head] for cells in table)]
-    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
-    lines += [f"| {' | '.join(cells[head] for head in heads)} |" for cells in table]
+    text = markdown(heads, [[cells[head] for head in heads] for cells in table])
     for name, gap in figures.get("against_twin", {}).items():
-        lines.append("\n{}, against {}: {} points, {}.".format(name, twin(name), *shown(gap)))
-    return "\n".join(lines) + "\n"
+        text += "\n{}, against {}: {} points, {}.\n".format(name, twin(name), *shown(gap))
+    return text
 
 
 def cells_of(name: str, row: Mapping[str, Any]) -> dict[str, str]:
@@ -215,10 +208,7 @@ def main(arguments: Arguments) -> None:
         "finalists": arguments.finalists,
         "seeds": list(arguments.seeds),
     }
-    path = write_receipt(
-        f"gap-{arguments.case}", figures, settings=settings, device=arguments.device, folder=arguments.figures
-    )
-    write_table(path, as_markdown(figures))
+    leave(f"gap-{arguments.case}", arguments, figures, settings=settings, table=as_markdown(figures))
 
 
 if __name__ == "__main__":

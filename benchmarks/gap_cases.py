@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.common import alpha_for
 from decouple.config import (
     CompareConfig,
     DataConfig,
@@ -167,7 +168,6 @@ def few(
     name: str,
     train: int | None,
     epochs: int,
-    alpha: Any = None,
     augment: str = "none",
     grids: Mapping[str, Any] | None = None,
 ) -> Case:
@@ -182,7 +182,7 @@ def few(
         "search.paper.explorers": 20,
         "search.paper.smoothing": "noise",
         "search.paper.generations": {"block0": 17, "blocks": 8, "logits": 7},
-        "search.paper.alpha": alpha or PaperConfig().alpha,
+        "search.paper.alpha": alpha_for(name),
     }
     twice: dict[str, Any] = {"sgd.epochs": 2 * epochs, "learn.epochs": 2 * epochs}
     again: dict[str, Any] = {
@@ -225,9 +225,9 @@ CASES = {
     "mnist-mlp": own("mlp", **PLAIN | {"rows": NORMALISED | MORE_OR_LESS_DECAY}),
     "mnist-resnet": own("resnet", trials=12),
     "mnist-vit": own("vit", **ADAM),
-    "digits": few("digits", 1000, 50, 0.1),
-    "mnist-1k": few("mnist", 1000, 50, 0.1),
-    "mnist-3k": few("mnist", 3000, 40, 0.1),
+    "digits": few("digits", 1000, 50),
+    "mnist-1k": few("mnist", 1000, 50),
+    "mnist-3k": few("mnist", 3000, 40),
     "mnist-10k": few("mnist", 10_000, 20),
     "mnist-58k": few("mnist", None, 10),
     "cifar10-2k": few("folder:cifar10", 2000, 50),

@@ -29,20 +29,15 @@ from torch import Tensor
 
 from benchmarks.command import launch
 from benchmarks.gpu_correctness import CHECKS, CheckError, Piece, Setting, in_float32
-from benchmarks.learning_speed import SHAPES, made_up, timed
 from benchmarks.receipt import write_receipt
 from benchmarks.search_passes import Case, measure
-from benchmarks.search_speed import say
+from benchmarks.timing import SHAPES, made_up, say, timed
 from decouple import device as devices
-from decouple.config import (
-    LearnConfig,
-    LiveConfig,
-    NetworkConfig,
-    TrainConfig,
-)
+from decouple.config import LearnConfig, LiveConfig, NetworkConfig, TrainConfig
 from decouple.data import Split
-from decouple.estimate import GPUS, Gpu, Work
-from decouple.estimate.work import counted, of_images
+from decouple.estimate import GPUS, Gpu
+from decouple.estimate.stages import Zeros, counted_step
+from decouple.estimate.work import of_images
 from decouple.files import save_record, try_record
 from decouple.learn import CrossEntropy
 from decouple.learn.objective import regression
@@ -51,7 +46,7 @@ from decouple.training.batches import epoch_batches
 from decouple.training.loop import Loop
 from decouple.training.objectives import Objective, fetch_of
 from decouple.training.optimizers import make_optimizer
-from decouple.training.stream import Batch, ImageLoader
+from decouple.training.stream import ImageLoader
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ def measure_steps(size: Size, setting: Setting) -> dict[str, Any]:
     device's peak, for a GPU whose data sheet is known; and the most memory that was taken."""
     train = made_up(size.batch * size.steps, SHAPES[SHAPE])
     network = paper_network(train.images, 10, NetworkConfig(width=size.width), groups=2, seed=0)
-    targets, gpu = _Noise(network.shapes(SHAPES[SHAPE])), _data_sheet(setting.device)
+    targets, gpu = _Held(network.shapes(SHAPES[SHAPE]), dtype=torch.float16), _data_sheet(setting.device)
     objectives: dict[str, Objective] = {
         "sgd": CrossEntropy(),
         "targets": regression(targets, LearnConfig(live=LiveConfig(weight=0.0)), 3),
@@ -102,7 +97,7 @@ def measure_steps(size: Size, setting: Setting) -> dict[str, Any]:
     }
     rows: list[dict[str, Any]] = []
     for name, objective in objectives.items():
-        work = of_images(functools.partial(_step, network.cpu(), objective, train), size.batch)
+        work = of_images(functools.partial(counted_step, network.cpu(), objective, train), size.batch)
         network.to(setting.device)
         for precision in PRECISIONS:
             _forget(setting.device)
@@ -130,27 +125,11 @@ def _seconds_a_step(
     return min(timed(epoch, device)[0] for _ in range(2)) / size.steps
 
 
-@dataclass(frozen=True)
-class _Noise:
-    """Targets without a search, on whatever device their positions are."""
-
-    shapes: list[tuple[int, ...]]
-    first_searched: int = 0
-
-    def check(self, split: object) -> None: ...
-
-    def rows(self, positions: Tensor) -> list[Tensor]:
-        return [torch.zeros(len(positions), *shape, dtype=torch.float16, device=positions.device) for shape in self.shapes]
+class _Held(Zeros):
+    """Made on the device, as targets that fit there are read from copies."""
 
     def rows_on(self, device: torch.device, limit: int, first: int = 0) -> Callable[[Tensor], list[Tensor]]:
         return lambda positions: self.rows(positions)[first:]
-
-
-def _step(network: Stages, objective: Objective, train: Split, images: int) -> Work:
-    rows: list[Tensor] = getattr(objective, "fetch", lambda positions: [])(torch.arange(images))
-    batch = Batch(torch.arange(images), train.images[:images].float(), train.labels[:images], rows)
-    network.train().zero_grad()
-    return counted(lambda: objective(network, batch).backward())
 
 
 def measure_search(size: Size, setting: Setting) -> dict[str, Any]:

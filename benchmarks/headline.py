@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.receipt import spread, written
+from benchmarks.receipt import markdown, spread, written
 from benchmarks.recipes import Recipe
 from decouple.report import style
 from decouple.settings import to_builtins
@@ -174,14 +174,13 @@ def plot(axes: Axes, points: Sequence[dict[str, Any]], *, x: str = "epochs", **l
 def as_markdown(figures: Mapping[str, Any], unit: str) -> str:
     """The lines at their end, q0 with one thing changed, and the headline."""
 
-    def row(name: str, at: Mapping[str, Any], members: int) -> str:
-        accuracy = f" {written(at['accuracy'])} |" if "accuracy" in at else ""
-        return f"| {name} | {at['epochs']} | {members} | {written(at['test'], 4)} |{accuracy}"
+    def row(name: str, at: Mapping[str, Any], members: int) -> list[Any]:
+        accuracy = [written(at["accuracy"])] if "accuracy" in at else []
+        return [name, at["epochs"], members, written(at["test"], 4), *accuracy]
 
     one = min(figures["regime"], key=lambda point: point["validation"])
-    more = " accuracy (%) |" if "accuracy" in one else ""
-    rows = [f"| | epochs | members | test, {unit} |{more}", "|---|---|---|---|" + "---|" * bool(more)]
-    rows.append(row("best single network", one, 1))
+    head = ["", "epochs", "members", f"test, {unit}", *["accuracy (%)"] * ("accuracy" in one)]
+    rows = [row("best single network", one, 1)]
     fair = {
         name: line(figures["all"], [r for r, recipe in figures["recipes"].items() if recipe["method"] == method], way)
         for name, (method, way) in FAIR.items()
@@ -189,13 +188,12 @@ def as_markdown(figures: Mapping[str, Any], unit: str) -> str:
     for name, points in {**figures["lines"], **fair}.items():
         if name != "single":
             rows.append(row(f"{name} ({points[-1]['recipe']})", points[-1], points[-1]["members"]))
+    tables = [markdown(head, rows)]
     if ablation := figures["ablation"]:
         ways = [way for way in WAYS if way in next(iter(ablation.values()))]
-        header = f"| one trajectory | epochs | {' | '.join(WAYS[way] for way in ways)} |"
-        rows += ["", header, "|---|---" + "|---" * len(ways) + "|"]
-    for name, at in ablation.items():
-        rows.append(f"| {name} | {at['epochs']} | {' | '.join(written(at[way], 4) for way in ways)} |")
-    return "\n".join([*rows, "", *ratios(figures["lines"])]) + "\n"
+        ablated = [[name, at["epochs"], *(written(at[way], 4) for way in ways)] for name, at in ablation.items()]
+        tables.append(markdown(["one trajectory", "epochs", *(WAYS[way] for way in ways)], ablated))
+    return "\n".join([*tables, *ratios(figures["lines"])]) + "\n"
 
 
 def ratios(lines: Mapping[str, Sequence[dict[str, Any]]]) -> list[str]:

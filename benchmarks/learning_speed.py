@@ -17,10 +17,8 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,7 +28,7 @@ from torch.nn import functional
 
 from benchmarks.command import launch
 from benchmarks.receipt import write_receipt
-from benchmarks.search_speed import SHAPES, say, wait
+from benchmarks.timing import SHAPES, compared, made_up, say
 from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, NetworkConfig, SearchConfig, TrainConfig
 from decouple.data import Split
@@ -115,36 +113,6 @@ def measure(size: Size, shape: str, groups: int, precision: str, device: torch.d
                 f"({row['plain_seconds']:.4f} s), processor time {row['cpu_ratio']:.3f} x"
             )
     return found
-
-
-def compared(
-    ours: Callable[[], None], plain: Callable[[], None], device: torch.device, repeats: int, steps: int
-) -> dict[str, float]:
-    """Medians over pairs of epochs, after one that does not count; seconds are those of a step."""
-    pairs = [(timed(ours, device), timed(plain, device)) for _ in range(repeats + 1)][1:]
-    ratios, cpu_ratios = ([mine[clock] / other[clock] for mine, other in pairs] for clock in (0, 1))
-    return {
-        "ratio": statistics.median(ratios),
-        "cpu_ratio": statistics.median(cpu_ratios),
-        "seconds": statistics.median(mine[0] for mine, _ in pairs) / steps,
-        "plain_seconds": statistics.median(other[0] for _, other in pairs) / steps,
-    }
-
-
-def timed(epoch: Callable[[], None], device: torch.device) -> tuple[float, float]:
-    """Seconds that pass, and those that the processor works."""
-    wait(device)
-    began, worked = time.perf_counter(), time.process_time()
-    epoch()
-    wait(device)
-    return time.perf_counter() - began, time.process_time() - worked
-
-
-def made_up(images: int, shape: Sequence[int]) -> Split:
-    """Noise, and labels."""
-    stream = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (images, *shape), dtype=torch.uint8, generator=stream)
-    return Split(pixels, torch.arange(images) % 10, torch.arange(images))
 
 
 def opened(shards: Sequence[Shard], limit: int) -> TargetStore:

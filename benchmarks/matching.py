@@ -143,7 +143,7 @@ def main(arguments: Arguments) -> None:
         size = replace(size, images=arguments.images, batch=arguments.images)
     entries = run(arguments, size)
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
-    path = leave(NAME, arguments, size, figures)
+    path = leave(NAME, arguments, figures, settings=size.settings(arguments))
     for entry in entries:
         print(entry["data"])
         for name, match in entry["summary"]["es"]["alone"].items():

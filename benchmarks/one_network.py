@@ -19,9 +19,9 @@ from functools import partial
 from typing import Any, Literal
 
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, named
+from benchmarks.common import Common, Parts, key, label, leave, named
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
-from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
+from benchmarks.receipt import markdown, spread, written
 from benchmarks.recipes import cycles_in
 from decouple import device as devices
 from decouple.analysis import fit_temperature, p_truth, tempered
@@ -111,33 +111,26 @@ def entry_of(arguments: Arguments, source: str, size: ImageSize, parts: Parts) -
 
 
 def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
-    lines = ["| data | | test accuracy (%) | test NLL | calibrated | seconds |", "|---" * 6 + "|"]
+    rows, lines = [], []
     for data, entry in entries.items():
         for name, row in entry["rows"].items():
-            nats = [written(row[figure], 4) for figure in ("nll", "calibrated")]
-            cells = [f"{data}, {entry['train']}", name, written(row["accuracy"], 2), *nats, f"{row['seconds']['mean']:.0f}"]
-            lines.append(f"| {' | '.join(cells)} |")
-    lines.append("")
+            cells = [written(row["accuracy"], 2), *(written(row[figure], 4) for figure in ("nll", "calibrated"))]
+            rows.append([f"{data}, {entry['train']}", name, *cells, f"{row['seconds']['mean']:.0f}"])
     for data, entry in entries.items():
         shares = {figure: "none to keep" if share is None else f"{share:.0%}" for figure, share in entry["kept"].items()}
         lines.append(
             f"- {data}: of the population's gain, the distilled network keeps {shares['accuracy']} in accuracy and "
             f"{shares['calibrated']} in NLL."
         )
-    return "\n".join(lines) + "\n"
+    table = markdown(["data", "", "test accuracy (%)", "test NLL", "calibrated", "seconds"], rows)
+    return "\n".join([table, *lines]) + "\n"
 
 
 def main(arguments: Arguments) -> None:
     devices.prepare()
     entries = run(arguments)
-    path = write_receipt(
-        scaled(NAME, arguments.scale),
-        {"data": entries},
-        settings={"scale": arguments.scale, "epochs": arguments.epochs, "data": named(arguments.data or ())},
-        device=arguments.device,
-        folder=arguments.figures,
-    )
-    write_table(path, as_markdown(entries))
+    settings = {"scale": arguments.scale, "epochs": arguments.epochs, "data": named(arguments.data or ())}
+    leave(NAME, arguments, {"data": entries}, settings=settings, table=as_markdown(entries))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from typing import Any, Literal
 
 from benchmarks.accuracy_scaling import curves_of, picture
 from benchmarks.command import launch
-from benchmarks.common import key, label, named, save_pictures
+from benchmarks.common import Placed, key, label, named, save_pictures
 from benchmarks.paper_plan import EVERY, GPU, PAPER, SCALES, Piece, Scale, base_of, expected, few_of, figure_of, plain, plan
 from benchmarks.receipt import write_receipt, write_table
 from benchmarks.rows import as_markdown, opened, summary, trained
@@ -54,7 +54,7 @@ NAME = "paper_scale"
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Placed):
     minutes: float
     """Time of this call; 0: only say what is left."""
     out: Path
@@ -67,11 +67,6 @@ class Arguments:
     """auto, cpu, cuda or cuda:n."""
     scale: Literal["tiny", "paper"] = "paper"
     """tiny: digits, to try the program."""
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Where a run finds its data and computes."""
-        return {"device": self.device, "data_root": self.data_root}
 
 
 class Clock(Progress):

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, named, save_pictures
+from benchmarks.common import Common, Parts, key, label, leave, named
 from benchmarks.headline import WAYS, Point, as_markdown, draw
 from benchmarks.populations import compare, points_of, weighted
-from benchmarks.receipt import scaled, spread, write_receipt, write_table
+from benchmarks.receipt import scaled, spread
 from benchmarks.recipes import TINY, PopulationSize, Recipe
 from decouple import device as devices
 from decouple.analysis import fit_temperature, p_truth, tempered
@@ -41,11 +41,11 @@ from decouple.q0.trajectories import PREFIX, Chain, State, weights_in
 from decouple.seeds import derive
 from decouple.settings import fingerprint, to_builtins
 from decouple.tasks import ImageTask
+from decouple.tasks.base import HELD_OUT
 from decouple.training.evaluate import logits
 from decouple.training.processes import Group
 
 NAME, UNIT = "q0_images", "NLL (nats)"
-SPLITS = ("validation", "prior", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,14 +172,14 @@ class Bench:
                     before, _ = chain.cycle(cycle, before, Group(self._device))
                 tested.load_state_dict(weights_in(before))
                 said[trajectory, cycle] = {
-                    name: logits(tested, getattr(self.data, name)).double().softmax(1) for name in SPLITS
+                    name: logits(tested, getattr(self.data, name)).double().softmax(1) for name in HELD_OUT
                 }
         return points_of(recipe, said, partial(population, self.data))
 
 
 def population(data: ImageData, members: Sequence[dict[str, Tensor]]) -> Point:
     """The figures of some members together."""
-    said = {name: torch.stack([member[name] for member in members]) for name in SPLITS}
+    said = {name: torch.stack([member[name] for member in members]) for name in HELD_OUT}
     truths = {name: p_truth(p, getattr(data, name).labels) for name, p in said.items()}
     prior = learned_prior(truths["prior"])
     found = weighted(truths, prior)
@@ -297,13 +297,10 @@ def main(arguments: Arguments) -> None:
     for source, size in sizes_of(arguments.scale, arguments.data):
         began = time.monotonic()
         entries = run(arguments, source, size)
-        name = scaled(f"{NAME}-{key(source)}", arguments.scale)
-        pictures = draw({f"{data}, {entry['train']} images: ": entry for data, entry in entries.items()}, UNIT)
-        save_pictures(pictures, name, arguments.figures)
-        figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
         settings = {"scale": arguments.scale, "data": named([source])}
-        path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-        write_table(path, tables(entries))
+        figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
+        picture = draw({f"{data}, {entry['train']} images: ": entry for data, entry in entries.items()}, UNIT)
+        leave(f"{NAME}-{key(source)}", arguments, figures, settings=settings, table=tables(entries), picture=picture)
     if arguments.plans is not None:
         plans = plans_of(receipts(arguments.figures, arguments.scale))
         msgspec.convert(plans, Plans)

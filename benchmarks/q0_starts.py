@@ -23,12 +23,11 @@ from typing import Any, Literal
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, by_place, key, label, named, save_pictures
+from benchmarks.common import STORED, Common, Parts, by_place, check_rows, key, label, leave, named
 from benchmarks.headline import plot
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
-from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
+from benchmarks.receipt import markdown, spread, written
 from benchmarks.recipes import Recipe, cycles_in
 from decouple import device as devices
 from decouple.config import EsConfig, LearnConfig, Q0Config, SearchConfig, SgdConfig
@@ -185,22 +184,18 @@ def summary(seeds: list[Any], reference: list[Any]) -> dict[str, Any]:
 
 def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
     """A table for each data set."""
-
-    lines = []
+    figures = ["epochs", "NLL of the first member", "equal weights", "learned prior", "less new networks'"]
+    figures += ["disagreement (%)", "search (s)"]
+    tables = []
     for data, entry in entries.items():
-        lines += [
-            f"| {data}, {entry['train']} images | epochs | NLL of the first member | equal weights | learned prior | less new "
-            "networks' | disagreement (%) | search (s) |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
+        rows = []
         for i, (name, row) in enumerate(entry["rows"].items()):
             difference = written(row["difference"], 4, sign="+") if i else ""
             seconds = f"{row['search_seconds']['mean']:.0f}" if row["evaluations"] else ""
-            shown = [row["epochs"], *(written(row[field], 4) for field in ("first_member", "test_uniform", "test_learned"))]
-            shown += [difference, written(row["disagreement"], factor=100), seconds]
-            lines.append(f"| {name} | {' | '.join(map(str, shown))} |")
-        lines.append("")
-    return "\n".join(lines)
+            nats = [written(row[field], 4) for field in ("first_member", "test_uniform", "test_learned")]
+            rows.append([name, row["epochs"], *nats, difference, written(row["disagreement"], factor=100), seconds])
+        tables.append(markdown([f"{data}, {entry['train']} images", *figures], rows))
+    return "\n".join(tables)
 
 
 LOOKS: tuple[dict[str, Any], ...] = (
@@ -234,16 +229,13 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     began = time.monotonic()
     entries = run(arguments)
-    name = scaled(NAME, arguments.scale)
-    save_pictures(draw(entries), name, arguments.figures)
     figures = {"seconds_of_last_sitting": time.monotonic() - began, "data": entries}
     settings = {
         "scale": arguments.scale,
         "data": named(arguments.data or ()),
         "es": {name: to_builtins(es) for name, es in ES.items()},
     }
-    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-    write_table(path, as_markdown(entries))
+    leave(NAME, arguments, figures, settings=settings, table=as_markdown(entries), picture=draw(entries))
 
 
 if __name__ == "__main__":

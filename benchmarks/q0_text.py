@@ -20,10 +20,10 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.command import launch
-from benchmarks.common import Parts, save_pictures
+from benchmarks.common import Parts, leave
 from benchmarks.headline import Point, as_markdown, draw
 from benchmarks.populations import compare, points_of, weighted
-from benchmarks.receipt import FIGURES, scaled, write_receipt, write_table
+from benchmarks.receipt import FIGURES
 from benchmarks.recipes import TINY, PopulationSize, Recipe
 from decouple import device as devices
 from decouple.config import TEXT_Q0, CorpusConfig, GptConfig, Q0Config, TextConfig
@@ -172,12 +172,10 @@ def main(arguments: Arguments) -> None:
     devices.prepare()
     size, began = SCALES[arguments.scale], time.monotonic()
     figures = run(arguments, size)
-    name = scaled(NAME, arguments.scale)
-    save_pictures(draw({"": figures}, UNIT), name, arguments.figures)
     figures["seconds_of_last_sitting"] = time.monotonic() - began
     settings = {**to_builtins(size), "scale": arguments.scale}
-    path = write_receipt(name, figures, settings=settings, device=arguments.device, folder=arguments.figures)
-    write_table(path, as_markdown(figures, UNIT))
+    picture = draw({"": figures}, UNIT)
+    leave(NAME, arguments, figures, settings=settings, table=as_markdown(figures, UNIT), picture=picture)
 
 
 if __name__ == "__main__":

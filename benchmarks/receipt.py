@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,19 @@ def write_table(receipt: Path, text: str) -> None:
     write_text(receipt.with_suffix(".md"), text)
     print(text)
     print(receipt)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table.
+
+    >>> print(markdown(["data", "", "seconds"], [["digits", "es", 12], ["MNIST", "es", ""]]), end="")
+    | data | | seconds |
+    |---|---|---|
+    | digits | es | 12 |
+    | MNIST | es |  |
+    """
+    first = f"| {' | '.join(head)} |".replace("|  |", "| |")
+    return "\n".join([first, "|---" * len(head) + "|", *(f"| {' | '.join(map(str, row))} |" for row in rows)]) + "\n"
 
 
 def written(value: Mapping[str, float], digits: int = 1, factor: float = 1, sign: str = "") -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import stats
 
-from benchmarks.receipt import spread, written
+from benchmarks.receipt import markdown, spread, written
 from decouple.config import RunConfig
 from decouple.pipeline import Run, RunDirectory, open_run
 from decouple.pipeline.learning import learn, learn_results, networks_of
@@ -91,12 +91,11 @@ def against(seeds: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, 
 def as_markdown(entries: Sequence[Mapping[str, Any]], further: Sequence[str] = ()) -> str:
     """A line for each row of each entry; a row's `cells` stand under the heads that are given `further`."""
     heads = ["data", "images", "", "test accuracy (%)", "against SGD (points)", "evaluations an image", "gradient steps"]
-    lines = [f"| {' | '.join([*heads, *further])} |".replace("|  |", "| |"), "|---" * (len(heads) + len(further)) + "|"]
+    rows = []
     for entry in entries:
         for name, row in entry["rows"].items():
             test, gap = row["test"], row.get("against_sgd")
             difference = "" if name == "SGD" or gap is None else written(gap, sign="+")
             cells = [entry["data"], entry["train"], name, written(test), difference]
-            cells += [row["evaluations"] or "", row["steps"], *row.get("cells", ())]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+            rows.append([*cells, row["evaluations"] or "", row["steps"], *row.get("cells", ())])
+    return markdown([*heads, *further], rows)

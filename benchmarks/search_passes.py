@@ -29,9 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import VisionTransformer, resnet18
 
 from benchmarks.command import launch
-from benchmarks.learning_speed import compared, timed
 from benchmarks.receipt import write_receipt
-from benchmarks.search_speed import SHAPES, Counting, Size, forward_passes, problem, say
+from benchmarks.timing import SHAPES, Counting, compared, problem, say, timed
 from decouple import device as devices
 from decouple.config import EsConfig, PaperConfig, SearchConfig
 from decouple.data import Split
@@ -88,7 +87,7 @@ def main(arguments: Arguments) -> None:
 
 def measure(case: Case, shape: str, dtype: str, device: torch.device, repeats: int) -> dict[str, Any]:
     """Seconds of the search and of the bare passes, and multiply-adds of a candidate."""
-    network, images, labels = problem(Size(case.width, case.batch, 1.0), SHAPES[shape], device)
+    network, images, labels = problem(case.width, case.batch, SHAPES[shape], device)
     kind, algorithm = getattr(torch, dtype), algorithm_of(case)
     judge = Counting(network, dtype=kind)
     counted = multiply_adds(lambda: search_batch(judge, images, labels, algorithm, seed=0, points=case.points))
@@ -134,6 +133,34 @@ def own_pass(judge: Judge, images: Tensor) -> None:
         images = judge.advance(index, images)
 
 
+def forward_passes(judge: Judge, images: Tensor, counted: Counting, layout: torch.memory_format) -> Callable[[], None]:
+    """What `counted` did, as bare passes of activations that lie there ready: scored, or on their way to the next point."""
+
+    def repeated(values: Tensor, count: int) -> Tensor:
+        many = values.repeat_interleave(count, 0)
+        return many.contiguous(memory_format=layout) if many.dim() == 4 else many
+
+    scored, advanced = {}, {}
+    with torch.no_grad():
+        values = images
+        for point in judge.points(images[:2]):
+            for total in {total for index, total in counted.advanced if index == point.index and total >= len(images)}:
+                advanced[point.index, total] = repeated(values, total // len(images))
+            values = judge.advance(point.index, values)
+            for count in {count for at, count in counted.scored if at == point}:
+                scored[point, count] = repeated(values, count)
+
+    @torch.no_grad()
+    def passes() -> None:
+        for key in counted.advanced:
+            if key in advanced:
+                judge.advance(key[0], advanced[key])
+        for at, count in counted.scored:
+            judge.logits(at, scored[at, count])
+
+    return passes
+
+
 def algorithm_of(case: Case) -> Algorithm:
     generations = {"blocks": case.generations, "logits": max(1, case.generations // 4)}
     if case.algorithm == "paper":
@@ -151,7 +178,7 @@ def networks() -> dict[str, Stages]:
     """What is searched, for images of 3×32×32."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        paper = problem(Size(64, 2, 1.0), SHAPES["32x32"], torch.device("cpu"))[0]
+        paper = problem(64, 2, SHAPES["32x32"], torch.device("cpu"))[0]
         vit = VisionTransformer(32, 4, num_layers=4, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=10)
         hidden = [layer for _ in range(3) for layer in (nn.LazyLinear(512), nn.ReLU())]
         mlp = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(512, 10))

@@ -14,9 +14,7 @@ import itertools
 import logging
 import multiprocessing
 import re
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,13 +27,12 @@ from torch import Tensor
 from benchmarks.command import launch
 from benchmarks.plain import plain_search
 from benchmarks.receipt import write_receipt
+from benchmarks.timing import SHAPES, Counting, medians, problem, say
 from decouple import device as devices
 from decouple.config import EsConfig, NetworkConfig, PaperConfig, SearchConfig
 from decouple.data import Split
 from decouple.networks import Stages, paper_network
 from decouple.search import Judge, PaperSearch, SearchPoint, search_batch, search_solution
-
-SHAPES = {"28x28": (1, 28, 28), "32x32": (3, 32, 32)}
 
 
 class Size(NamedTuple):
@@ -79,9 +76,8 @@ def main(arguments: Arguments) -> None:
 
 def against_plain(size: Size, shape: str, device: torch.device, repeats: int) -> tuple[float, float, float]:
     """Seconds of the paper's pseudocode written plainly in float32, and of ours in bfloat16 and in float32."""
-    size = size._replace(images=size.images // size.fewer, share=size.share / 2)
-    network, images, labels = problem(size, SHAPES[shape], device)
-    algorithm = PaperSearch(PaperConfig(smoothing="noise", generations=_share(PaperConfig().generations, size.share)))
+    network, images, labels = problem(size.width, size.images // size.fewer, SHAPES[shape], device)
+    algorithm = PaperSearch(PaperConfig(smoothing="noise", generations=_share(PaperConfig().generations, size.share / 2)))
     runs: list[Callable[[], Any]] = [functools.partial(_plain, network, images, labels, algorithm.config)]
     for dtype in (torch.bfloat16, torch.float32):
         runs.append(functools.partial(search_batch, Judge(network, dtype=dtype), images, labels, algorithm, seed=0))
@@ -94,7 +90,7 @@ def against_evotorch(size: Size, shape: str, device: torch.device, repeats: int)
 
     It is told not to score parents again, which it otherwise does in every generation.
     """
-    network, images, labels = problem(size._replace(images=size.images // size.fewer), SHAPES[shape], device)
+    network, images, labels = problem(size.width, size.images // size.fewer, SHAPES[shape], device)
     config = PaperConfig(smoothing="noise", generations=_share({"block0": 300, "blocks": 0, "logits": 0}, size.share))
     theirs = Counting(network)
     point = theirs.points(images[:2])[0]
@@ -174,91 +170,9 @@ def _peak(images: int) -> int:
     return int(found[1]) * 1024
 
 
-class Counting(Judge):
-    """Notes how many candidates it scores where."""
-
-    def __init__(self, network: Stages, **options: Any) -> None:
-        super().__init__(network, **options)
-        self.scored: list[tuple[SearchPoint, int]] = []
-        """Point, and candidates of each image; of every call."""
-        self.advanced: list[tuple[int, int]] = []
-        """Point, and activations that went through the stage to it."""
-        self.evaluations = 0
-        """At the first point, over all images."""
-
-    def advance(self, index: int, values: Tensor) -> Tensor:
-        self.advanced.append((index, len(values)))
-        return super().advance(index, values)
-
-    def fitness(self, point: SearchPoint, candidates: Tensor, labels: Tensor) -> Tensor:
-        self.scored.append((point, candidates.shape[1]))
-        self.evaluations += len(candidates) * candidates.shape[1] if point.index == 0 else 0
-        return super().fitness(point, candidates, labels)
-
-
-def forward_passes(judge: Judge, images: Tensor, counted: Counting, layout: torch.memory_format) -> Callable[[], None]:
-    """What `counted` did, as bare passes of activations that lie there ready: scored, or on their way to the next point."""
-
-    def repeated(values: Tensor, count: int) -> Tensor:
-        many = values.repeat_interleave(count, 0)
-        return many.contiguous(memory_format=layout) if many.dim() == 4 else many
-
-    scored, advanced = {}, {}
-    with torch.no_grad():
-        values = images
-        for point in judge.points(images[:2]):
-            for total in {total for index, total in counted.advanced if index == point.index and total >= len(images)}:
-                advanced[point.index, total] = repeated(values, total // len(images))
-            values = judge.advance(point.index, values)
-            for count in {count for at, count in counted.scored if at == point}:
-                scored[point, count] = repeated(values, count)
-
-    @torch.no_grad()
-    def passes() -> None:
-        for key in counted.advanced:
-            if key in advanced:
-                judge.advance(key[0], advanced[key])
-        for at, count in counted.scored:
-            judge.logits(at, scored[at, count])
-
-    return passes
-
-
-def problem(size: Size, shape: tuple[int, ...], device: torch.device) -> tuple[Stages, Tensor, Tensor]:
-    """A network, images and labels."""
-    stream = torch.Generator().manual_seed(0)
-    images = torch.randn(size.images, *shape, generator=stream)
-    training = torch.randn(256, *shape, generator=stream)
-    network = paper_network(training, 10, NetworkConfig(width=size.width), groups=1, seed=0)
-    return network.to(device), images.to(device), torch.arange(size.images, device=device) % 10
-
-
-def medians(runs: Sequence[Callable[[], Any]], device: torch.device, repeats: int) -> list[float]:
-    """Median seconds of each, taken in turns, after a first round that does not count."""
-    times: list[list[float]] = [[] for _ in runs]
-    for _ in range(repeats + 1):
-        for each, found in zip(runs, times, strict=True):
-            wait(device)
-            began = time.perf_counter()
-            each()
-            wait(device)
-            found.append(time.perf_counter() - began)
-    return [statistics.median(found[1:]) for found in times]
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def _share(generations: int | dict[str, int], share: float) -> dict[str, int]:
     assert isinstance(generations, dict)
     return {point: max(min(1, count), round(share * count)) for point, count in generations.items()}
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, named
-from benchmarks.headline import Point
-from benchmarks.q0_images import NAME as IMAGES, SPLITS, Bench, ImageSize, population, sizes_of
-from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
+from benchmarks.common import Common, Parts, check_rows, key, label, leave, named
+from benchmarks.headline import WAYS as WEIGHTINGS, Point
+from benchmarks.q0_images import NAME as IMAGES, Bench, ImageSize, population, sizes_of
+from benchmarks.receipt import markdown, spread, written
 from decouple import device as devices
 from decouple.config import Q0Config
 from decouple.data import as_float
@@ -36,6 +35,7 @@ from decouple.q0.trajectories import ChainObjective, train_cycle, undecayed
 from decouple.seeds import derive, generator
 from decouple.settings import to_builtins
 from decouple.tasks import ImageTask
+from decouple.tasks.base import HELD_OUT
 from decouple.training.batches import even_batches
 from decouple.training.evaluate import logits
 from decouple.training.loop import Loop
@@ -211,12 +211,9 @@ def trained(bench: Bench, config: Q0Config, way: Way, budget: int, seed: int) ->
 def measure(bench: Bench, config: Q0Config, way: Way, seed: int) -> Point:
     """The figures of a population."""
     members = trained(bench, config, way, bench.size.budget, seed)
-    parts = {name: getattr(bench.data, name) for name in SPLITS}
+    parts = {name: getattr(bench.data, name) for name in HELD_OUT}
     said = [{name: logits(member, part).double().softmax(1) for name, part in parts.items()} for member in members]
     return population(bench.data, said) | {"members": len(members)}
-
-
-FIELDS = {"uniform": "equal weights", "learned": "learned prior", "calibrated": "calibrated"}
 
 
 def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
@@ -242,7 +239,7 @@ def entry_of(bench: Bench, source: str, size: ImageSize, parts: Parts, ways: Map
     rows: dict[str, dict[str, Any]] = {}
     for name in ways:
         seeds, q0 = ([found[key(source), seed, row] for seed in size.seeds] for row in (name, "q0"))
-        fields = [f"test_{way}" for way in FIELDS]
+        fields = [f"test_{way}" for way in WEIGHTINGS]
         rows[name] = {
             field: spread([seed[field] for seed in seeds]) for field in (*fields, "accuracy_learned", "disagreement")
         }
@@ -252,29 +249,22 @@ def entry_of(bench: Bench, source: str, size: ImageSize, parts: Parts, ways: Map
 
 
 def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
-    heads = ["data", "snapshots", "members", *FIELDS.values(), "less q0's", "accuracy (%)", "disagreement (%)"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    heads = ["data", "snapshots", "members", *WEIGHTINGS.values(), "less q0's", "accuracy (%)", "disagreement (%)"]
+    rows = []
     for data, entry in entries.items():
         for name, row in entry["rows"].items():
-            nats = [written(row[f"test_{way}"], 4) for way in FIELDS]
+            nats = [written(row[f"test_{way}"], 4) for way in WEIGHTINGS]
             gap = "" if name == "q0" else written(row["against_q0"], 4, sign="+")
             shares = [written(row[field], factor=100) for field in ("accuracy_learned", "disagreement")]
-            cells = [f"{data}, {entry['train']}", name, str(row["members"]), *nats, gap, *shares]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            rows.append([f"{data}, {entry['train']}", name, row["members"], *nats, gap, *shares])
+    return markdown(heads, rows)
 
 
 def main(arguments: Arguments) -> None:
     devices.prepare()
     entries = run(arguments)
-    path = write_receipt(
-        scaled(NAME, arguments.scale) + (f"-{arguments.name}" if arguments.name else ""),
-        {"data": entries},
-        settings={"scale": arguments.scale, "data": named(arguments.data or ())},
-        device=arguments.device,
-        folder=arguments.figures,
-    )
-    write_table(path, as_markdown(entries))
+    settings = {"scale": arguments.scale, "data": named(arguments.data or ())}
+    leave(NAME, arguments, {"data": entries}, settings=settings, table=as_markdown(entries))
 
 
 if __name__ == "__main__":

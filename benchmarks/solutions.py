@@ -26,8 +26,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.command import launch
-from benchmarks.common import STORED, Common, Parts, key, label
-from benchmarks.receipt import scaled, spread, write_receipt, write_table, written
+from benchmarks.common import STORED, Common, Parts, key, label, leave
+from benchmarks.receipt import markdown, spread, written
 from decouple import device as devices
 from decouple.analysis import disagreement, fit_temperature, solution_diversity, tempered
 from decouple.config import DataConfig, EsConfig, LearnConfig, NetworkConfig, SearchConfig, SgdConfig
@@ -220,42 +220,30 @@ def run(arguments: Arguments, size: Size) -> list[dict[str, Any]]:
 
 
 def as_markdown(entries: Sequence[dict[str, Any]]) -> str:
-    searches = [
-        "| data | solutions | N_eff, targets | N_eff, displacements | solved (%) | cross-entropy (nats) | seconds |",
-        "|---" * 7 + "|",
-    ]
-    networks = [
-        "| data | networks | member (%) | ensemble (%) | its NLL | calibrated | disagreement (%) |",
-        "|---" * 7 + "|",
-    ]
+    searches, networks = [], []
     for entry in entries:
         data = f"{entry['data']}, {entry['images']}"
         for name, row in entry["rows"].items():
             if name in SPACES:
                 digits = {"targets": 2, "displacements": 2, "solved": 1, "cross_entropy": 3, "search_seconds": 1}
                 cells = [written(row[field], many, 100 if field == "solved" else 1) for field, many in digits.items()]
-                searches.append(f"| {data} | {name} | {' | '.join(cells)} |")
+                searches.append([data, name, *cells])
             learned = {"SGD": row} if name == "SGD" else {f"{name}, {mode}": row[mode] for mode in ("live", "stored")}
             for of_networks, figures in learned.items():
                 cells = [written(figures[field], factor=100) for field in ("member", "ensemble")]
                 cells += [written(figures[field], 3) for field in ("nll", "nll_calibrated")]
                 cells.append(written(figures["disagreement"], factor=100))
-                networks.append(f"| {data} | {of_networks} | {' | '.join(cells)} |")
-    return "\n".join([*searches, "", *networks]) + "\n"
+                networks.append([data, of_networks, *cells])
+    found = ["N_eff, targets", "N_eff, displacements", "solved (%)", "cross-entropy (nats)", "seconds"]
+    reached = ["member (%)", "ensemble (%)", "its NLL", "calibrated", "disagreement (%)"]
+    return "\n".join([markdown(["data", "solutions", *found], searches), markdown(["data", "networks", *reached], networks)])
 
 
 def main(arguments: Arguments) -> None:
     devices.prepare()
     size = SCALES[arguments.scale]
     entries = run(arguments, size)
-    path = write_receipt(
-        scaled(NAME, arguments.scale),
-        {"entries": entries},
-        settings=to_builtins(size),
-        device=arguments.device,
-        folder=arguments.figures,
-    )
-    write_table(path, as_markdown(entries))
+    leave(NAME, arguments, {"entries": entries}, settings=to_builtins(size), table=as_markdown(entries))
 
 
 if __name__ == "__main__":

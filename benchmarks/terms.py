@@ -23,11 +23,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.ablations import check_rows
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label
+from benchmarks.common import Common, Parts, check_rows, key, label, leave
 from benchmarks.judges import Fading, out_of_fold
-from benchmarks.receipt import write_receipt, write_table, written
+from benchmarks.receipt import markdown, written
 from benchmarks.rows import against
 from benchmarks.solutions import PRECISION, Seed, Size, Training
 from decouple import device as devices
@@ -179,26 +178,18 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def as_markdown(figures: Mapping[str, Any]) -> str:
-    lines = ["| fitness or loss | test accuracy (%) | against SGD (points) | test NLL |", "|---" * 4 + "|"]
+    rows = []
     for name, row in figures["rows"].items():
         test, nll = (sum(seed[field] for seed in row["seeds"]) / len(row["seeds"]) for field in ("test", "test_nll"))
-        gap = row["against_sgd"]
-        lines.append(f"| {name} | {100 * test:.1f} | {written(gap, sign='+')} | {nll:.3f} |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, f"{100 * test:.1f}", written(row["against_sgd"], sign="+"), f"{nll:.3f}"])
+    return markdown(["fitness or loss", "test accuracy (%)", "against SGD (points)", "test NLL"], rows)
 
 
 def main(arguments: Arguments) -> None:
     devices.prepare()
     figures = run(arguments)
     settings = {"seeds": list(arguments.seeds), **figures.pop("settings")}
-    path = write_receipt(
-        f"{NAME}-{arguments.images}{arguments.name and '-'}{arguments.name}",
-        figures,
-        settings=settings,
-        device=arguments.device,
-        folder=arguments.figures,
-    )
-    write_table(path, as_markdown(figures))
+    leave(f"{NAME}-{arguments.images}", arguments, figures, settings=settings, table=as_markdown(figures))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ import torch
 from benchmarks.ablations import AblationSize, base_of
 from benchmarks.command import launch
 from benchmarks.common import PAPER_NETWORK, Common, Parts, by_place, key, label, leave, save_pictures
-from benchmarks.receipt import scaled, spread, write_table, written
+from benchmarks.receipt import markdown, scaled, spread, written
 from benchmarks.rows import opened
 from decouple import device as devices
 from decouple.analysis import collision_entropy
@@ -347,8 +347,8 @@ def as_markdown(found: dict[str, Any]) -> str:
                 what = f"rank correlation of the targets' {measure} at {layer}, {correlation['pairs']} pairs a seed"
                 rows.append((f"{what}, with the networks' 1 − CKA", *cells(correlation["representations"])))
                 rows.append((f"{what}, with their disagreement", *cells(correlation["predictions"])))
-        head = f"| {entry['data']} | mean ± deviation over seeds | ends of the seeds' 95 % intervals over images |"
-        texts.append("\n".join([head, "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n")
+        head = [entry["data"], "mean ± deviation over seeds", "ends of the seeds' 95 % intervals over images"]
+        texts.append(markdown(head, rows))
     return "\n".join(texts)
 
 
@@ -359,8 +359,8 @@ def main(arguments: Arguments) -> None:
         size = replace(size, seeds=arguments.seeds)
     found, pictures = run(arguments, size)
     draw(arguments, scaled(NAME, arguments.scale), pictures)
-    path = leave(NAME, arguments, size, {"seconds_of_last_sitting": time.monotonic() - began, **found})
-    write_table(path, as_markdown(found))
+    figures = {"seconds_of_last_sitting": time.monotonic() - began, **found}
+    leave(NAME, arguments, figures, settings=size.settings(arguments), table=as_markdown(found))
     for entry in found["data"]:
         print(f"{entry['data']}: training with a recorder takes {entry['recorder']['ratio']:.3f} of the time without")
     entropy = found["entropy"]

@@ -158,10 +158,11 @@ class Searching:
 
 
 @dataclass(frozen=True)
-class _Zeros:
+class Zeros:
     """Targets of these shapes, for a step that is only counted or timed."""
 
     shapes: Sequence[tuple[int, ...]]
+    dtype: torch.dtype = torch.float32
     first_searched: int = 0
 
     def check(self, split: Split) -> None:
@@ -169,7 +170,7 @@ class _Zeros:
 
     def rows(self, positions: Tensor) -> list[Tensor]:
         """See `Targets`."""
-        return [torch.zeros(len(positions), *shape, dtype=torch.float32, device="cpu") for shape in self.shapes]
+        return [torch.zeros(len(positions), *shape, dtype=self.dtype, device=positions.device) for shape in self.shapes]
 
 
 def training_work(config: RunConfig, networks: dict[int, Stages], data: ImageData, images: int) -> tuple[Work, Work]:
@@ -178,11 +179,11 @@ def training_work(config: RunConfig, networks: dict[int, Stages], data: ImageDat
 
     def trained(network: Stages, objective: Objective, batch: int, epochs: float) -> Work:
         batches = even_batches(images, batch)
-        work = of_images(lambda few: _step(network, objective, data, few), batches[0][1]) + UPDATE
+        work = of_images(lambda few: counted_step(network, objective, data.train, few), batches[0][1]) + UPDATE
         work *= len(batches) * epochs
         return replace(work, moved=work.moved * (0.5 if config.precision == "bfloat16" else 1.0))
 
-    targets = _Zeros(own.shapes(data.image_shape))
+    targets = Zeros(own.shapes(data.image_shape))
     learned = trained(own, regression(targets, config.learn, len(own) - 1), config.learn.batch, learned_epochs(config))
     for groups in config.baselines:
         learned += trained(networks[groups], cross_entropy(config.sgd), config.sgd.batch, config.sgd.epochs)
@@ -191,11 +192,11 @@ def training_work(config: RunConfig, networks: dict[int, Stages], data: ImageDat
     return learned, trained(own, objective, q0.batch, trajectories(config) * q0.epochs_before(q0.cycles))
 
 
-def _step(network: Stages, objective: Objective, data: ImageData, images: int) -> Work:
+def counted_step(network: Stages, objective: Objective, train: Split, images: int) -> Work:
     """The loss of that many images, and its gradient."""
     positions = torch.arange(images)
     rows: list[Tensor] = list(getattr(objective, "fetch", lambda positions: [])(positions))
-    batch = Batch(positions, as_float(data.train.images[positions]), data.train.labels[positions], rows)
+    batch = Batch(positions, as_float(train.images[positions]), train.labels[positions], rows)
     network.train()
     network.zero_grad()  # gradients that are there would be added to
     objective(network, batch)  # the first time more is done, to see what works in place
@@ -205,7 +206,7 @@ def _step(network: Stages, objective: Objective, data: ImageData, images: int) -
 def training_seconds(config: RunConfig, networks: dict[int, Stages], data: ImageData, images: int) -> tuple[float, float]:
     """As `training_work`, on the networks' device."""
     own = networks[config.network.groups]
-    targets = _Zeros(own.shapes(data.image_shape))
+    targets = Zeros(own.shapes(data.image_shape))
 
     def timed(network: Stages, objective: Objective) -> float:
         return _time_step(config, network, data, objective) * images

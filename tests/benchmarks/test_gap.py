@@ -33,7 +33,7 @@ def test_a_stopped_measurement_continues_to_the_same_figures(tmp_path: Path) -> 
 
 def test_rounds_take_the_steps_of_the_row_beside_them(tmp_path: Path) -> None:
     es = gap.replace(gap_cases.ES, batch=30, es=EsConfig(population=12, generations=2))
-    small = gap_cases.few("mnist", 60, 2, 0.1)
+    small = gap_cases.few("mnist", 60, 2)
     config = gap.replace(
         small.config, search=es, data=DataConfig(train=60, validation=60), network=NetworkConfig(width=8, groups=1)
     )
@@ -53,7 +53,7 @@ def test_rounds_take_the_steps_of_the_row_beside_them(tmp_path: Path) -> None:
 
 
 def test_a_term_is_tuned_with_its_twin_beside_it(tmp_path: Path) -> None:
-    small = gap_cases.few("digits", 60, 2, 0.1)
+    small = gap_cases.few("digits", 60, 2)
     config = gap.replace(
         small.config,
         search=gap.replace(gap_cases.ES, batch=30, es=EsConfig(population=12, generations=2)),
@@ -109,7 +109,7 @@ def test_rows_share_a_folder_with_data_at_a_path(tmp_path: Path) -> None:
     stream = np.random.default_rng(0)
     images, labels = stream.integers(0, 256, (80, 8, 8, 1), dtype=np.uint8), np.arange(80) % 10
     np.savez(tmp_path / "data.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    small = gap_cases.few("npz:data.npz", 40, 1, 0.1)
+    small = gap_cases.few("npz:data.npz", 40, 1)
     config = gap.replace(
         small.config,
         data=DataConfig(name="npz:data.npz", train=40, validation=30, prior=10),

@@ -5,6 +5,7 @@ from torch.nn import functional
 
 from benchmarks import search_speed
 from benchmarks.plain import plain_search
+from benchmarks.timing import Counting
 from decouple.config import NetworkConfig, PaperConfig
 from decouple.data import ImageData
 from decouple.networks import Stages, paper_network
@@ -31,26 +32,8 @@ def test_the_plain_form_is_the_search_that_ours_is() -> None:
     assert torch.allclose(ours.mean(0), plain.mean(0), rtol=0.1, atol=0.02)
 
 
-def test_bare_passes_are_of_the_candidates_that_a_search_scores(network: Stages, data: ImageData) -> None:
-    images, labels = data.train.images[:4], data.train.labels[:4]
-    counting = search_speed.Counting(network)
-    algorithm = PaperSearch(
-        PaperConfig(
-            population=12, parents=2, explorers=4, generations={"block0": 3, "blocks": 2, "logits": 1}, smoothing="noise"
-        )
-    )
-    found = search_batch(counting, images, labels, algorithm, seed=0)
-    generations = [(point.index, count) for point, count in counting.scored if count > 1]
-    assert sum(count for _, count in generations) == found.evaluations
-    assert [index for index, _ in generations] == [0] * 4 + [1] * 3 + [2] * 2
-    assert [total for _, total in counting.advanced if total > 4] == [4 * 12] * 3, "the population goes from point to point"
-    bare = search_speed.Counting(network)
-    search_speed.forward_passes(bare, images, counting, torch.channels_last)()
-    assert [total for _, total in bare.advanced if total > 4] == [4 * 12] * 3
-
-
 def test_stock_evotorch_improves_the_fitness(network: Stages, data: ImageData) -> None:
-    judge = search_speed.Counting(network)
+    judge = Counting(network)
     images, labels = data.train.images[:1], data.train.labels[:1]
     point = judge.points(data.train.images[:2])[0]
     search_speed.stock_search(judge, point, judge.advance(0, images)[0], labels, population=10, generations=3)
