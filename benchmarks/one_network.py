@@ -1,25 +1,30 @@
 """How much of what a population gains over one network a single network keeps that is distilled from it.
 
-    python -m benchmarks.one_network --data-root DATA --data mnist                  # two CPU cores, ten minutes
+    python -m benchmarks.one_network --data-root DATA --data mnist                  # two CPU cores, half an hour
     python -m benchmarks.one_network --data-root DATA --data mnist folder:cifar10   # and CIFAR-10 as a folder of images
 
-A population of q0 in two trajectories, as in `benchmarks.q0_starts`, with its learned prior and temperature; and two networks of one
-start that are trained equally long, at the same rates: on the labels alone, and mostly on what the population answers. All are
-calibrated: the networks by the validation images, the population by the prior part. A gain that is kept is the distilled network's
-over the other, as a share of the population's, both means over the seeds. Writes figures/one_network.json and .md.
+A population of q0 in two trajectories, as in `benchmarks.q0_starts`, with its learned prior and temperature; and networks of one
+start that are trained equally long, at the same rates: on the labels, or on what the population answers, each of the images
+themselves or of mixtures of two. All are calibrated: the networks by the validation images, the population by the prior part. What a
+network keeps is its gain over the one that learns the labels of the images, as a share of the population's, both means over the
+seeds. Writes figures/one_network.json and .md.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor, nn
+from torch.nn import functional
+
 from benchmarks.command import launch
-from benchmarks.common import Common, Parts, key, label, leave, named
+from benchmarks.common import Common, Parts, check_rows, key, label, leave, named
 from benchmarks.q0_images import Bench, ImageSize, sizes_of
 from benchmarks.receipt import markdown, spread, written
 from benchmarks.recipes import cycles_in
@@ -27,17 +32,38 @@ from decouple import device as devices
 from decouple.analysis import fit_temperature, p_truth, tempered
 from decouple.data import Split
 from decouple.q0 import Ensemble, nll, train_population
-from decouple.q0.compress import distill
+from decouple.q0.compress import distill, mixtures
 from decouple.seeds import derive
 from decouple.settings import to_builtins
 from decouple.tasks import ImageTask
+from decouple.tasks.base import Teacher
 from decouple.training.evaluate import logits
+from decouple.training.stream import Batch
 
 NAME = "one_network"
 RATES = {"digits": (0.3, 0.06), "mnist": (0.6, 0.03), "cifar10": (0.6, 0.12)}
 """Learning rate and weight decay of one network, by data: what was best for the longest that `benchmarks.q0_images` tuned."""
-ROWS = {"labels": 0.0, "distilled": 0.9}
-"""Weight of the population's answers, by network."""
+
+
+class Mixup(ImageTask):
+    """Learns the labels of mixtures of two images, each by its share (Zhang et al. 2018, with a λ that is uniform in 0…1)."""
+
+    def distillation_loss(
+        self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float
+    ) -> Tensor:
+        mixed, share, partners = mixtures(batch)
+        says = network(mixed).float().log_softmax(1)
+        own, other = (functional.nll_loss(says, each, reduction="none") for each in (batch.labels, batch.labels[partners]))
+        return (share * own + (1 - share) * other).mean()
+
+
+ROWS: dict[str, tuple[type[ImageTask], float | None]] = {
+    "labels": (ImageTask, 0.0),
+    "labels of mixtures": (Mixup, 0.0),
+    "distilled": (ImageTask, 0.9),
+    "distilled on mixtures": (ImageTask, None),
+}
+"""By network: its task, and the weight of the population's answers, as `distill` takes it."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +72,34 @@ class Arguments(Common):
     """tiny: digits, to try the program; small: 2000 images of MNIST or 5000 of CIFAR-10."""
     epochs: int = 64
     """Of one network."""
+    rows: tuple[str, ...] = ()
+    """Networks to train beside the one that learns labels; default: all."""
+    name: str = ""
+    """Added to the names of the files, where only some rows are measured."""
 
 
-def measure(bench: Bench, arguments: Arguments, source: str, seed: int) -> dict[str, dict[str, float]]:
-    """Figures of the population and of both networks."""
-    size, data = bench.size, bench.data
+def population(bench: Bench, folder: Path, seed: int) -> Ensemble:
+    """Trained into a folder, or read from it."""
+    size = bench.size
     cycles = cycles_in(size.budget // 2, size.base.epochs_in(0), size.base.epochs)
-    config, began = replace(size.base, cycles=cycles), time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        starts = [bench.new(seed, trajectory) for trajectory in range(2)]
-        ensemble = train_population(starts, data, folder, config=config, seed=seed, precision=size.precision)
-    found = {"population": figures(ensemble, data.test) | {"seconds": time.perf_counter() - began}}
-    lr, decay = RATES[key(source)]
+    starts = [bench.new(seed, trajectory) for trajectory in range(2)]
+    config = replace(size.base, cycles=cycles)
+    return train_population(starts, bench.data, folder, config=config, seed=seed, precision=size.precision)
+
+
+def measure(bench: Bench, arguments: Arguments, source: str, seed: int, folder: Path, row: str) -> dict[str, float]:
+    """Figures of a network, or of the population."""
+    size, data, began = bench.size, bench.data, time.perf_counter()
+    ensemble = population(bench, folder, seed)
+    if row == "population":
+        return figures(ensemble, data.test) | {"seconds": time.perf_counter() - began}
+    (lr, decay), (kind, alpha), began = RATES[key(source)], ROWS[row], time.perf_counter()
     training = replace(size.base, epochs=arguments.epochs, lr=lr, weight_decay=decay, temperature=1.0)
-    for name, alpha in ROWS.items():
-        student, began = bench.network(derive(seed, NAME)), time.perf_counter()
-        task = ImageTask(data, training.augment)
-        one = distill(ensemble, student, task, training, alpha=alpha, seed=seed, precision=size.precision)
-        one.temperature = fit_temperature(logits(one, data.validation).double().exp(), data.validation.labels)
-        found[name] = figures(one, data.test) | {"seconds": time.perf_counter() - began}
-    return found
+    student = bench.network(derive(seed, NAME))
+    task = kind(data, training.augment)
+    one = distill(ensemble, student, task, training, alpha=alpha, seed=seed, precision=size.precision)
+    one.temperature = fit_temperature(logits(one, data.validation).double().exp(), data.validation.labels)
+    return figures(one, data.test) | {"seconds": time.perf_counter() - began}
 
 
 def figures(model: Ensemble, test: Split) -> dict[str, float]:
@@ -79,51 +113,52 @@ def figures(model: Ensemble, test: Split) -> dict[str, float]:
     }
 
 
-def kept(seeds: Sequence[dict[str, dict[str, float]]], figure: str) -> float | None:
-    """Share of the population's gain; None: it has none."""
-    means = {row: sum(seed[row][figure] for seed in seeds) / len(seeds) for row in seeds[0]}
+def kept(rows: Mapping[str, Mapping[str, Mapping[str, float]]], row: str, figure: str) -> float | None:
+    """A network's share of the population's gain over the network that learns labels; None: it has none."""
+    means = {name: rows[name][figure]["mean"] for name in ("population", "labels", row)}
     gain = means["population"] - means["labels"]
     better = gain > 0 if figure == "accuracy" else gain < 0
-    return (means["distilled"] - means["labels"]) / gain if better else None
+    return (means[row] - means["labels"]) / gain if better else None
 
 
 def run(arguments: Arguments) -> dict[str, dict[str, Any]]:
     """An entry for each data set."""
+    check_rows(arguments.rows, ROWS)
     entries = {}
     for source, size in sizes_of(arguments.scale, arguments.data):
         parts = Parts(arguments.out, NAME, (size, arguments.epochs))
-        entries[label(source, arguments.data_root)] = entry_of(arguments, source, size, parts)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = (parts.folder or Path(temporary)) / key(source)
+            entries[label(source, arguments.data_root)] = entry_of(arguments, source, size, parts, folder)
     return entries
 
 
-def entry_of(arguments: Arguments, source: str, size: ImageSize, parts: Parts) -> dict[str, Any]:
+def entry_of(arguments: Arguments, source: str, size: ImageSize, parts: Parts, folder: Path) -> dict[str, Any]:
     bench = Bench(source, size, arguments.data_root, arguments.device, parts)
-    makers = {(key(source), seed): partial(measure, bench, arguments, source, seed) for seed in size.seeds}
-    seeds = list(parts.all(f"{NAME}, {key(source)}", makers).values())
-    rows = {row: {figure: spread([seed[row][figure] for seed in seeds]) for figure in seeds[0][row]} for row in seeds[0]}
-    return {
-        "train": size.train,
-        "rows": rows,
-        "kept": {figure: kept(seeds, figure) for figure in ("accuracy", "calibrated")},
-        "seeds": seeds,
-        "settings": to_builtins(size),
+    names = ["population", *(row for row in ROWS if not arguments.rows or row in ("labels", *arguments.rows))]
+    makers = {
+        (key(source), seed, row): partial(measure, bench, arguments, source, seed, folder / str(seed), row)
+        for seed in size.seeds
+        for row in names
     }
+    found = parts.all(f"{NAME}, {key(source)}", makers)
+    seeds = {row: [found[key(source), seed, row] for seed in size.seeds] for row in names}
+    rows = {row: {figure: spread([each[figure] for each in own]) for figure in own[0]} for row, own in seeds.items()}
+    shares = {row: {figure: kept(rows, row, figure) for figure in ("accuracy", "calibrated")} for row in names[2:]}
+    return {"train": size.train, "rows": rows, "kept": shares, "seeds": seeds, "settings": to_builtins(size)}
 
 
 def as_markdown(entries: dict[str, dict[str, Any]]) -> str:
-    rows, lines = [], []
+    rows = []
     for data, entry in entries.items():
         for name, row in entry["rows"].items():
             cells = [written(row["accuracy"], 2), *(written(row[figure], 4) for figure in ("nll", "calibrated"))]
-            rows.append([f"{data}, {entry['train']}", name, *cells, f"{row['seconds']['mean']:.0f}"])
-    for data, entry in entries.items():
-        shares = {figure: "none to keep" if share is None else f"{share:.0%}" for figure, share in entry["kept"].items()}
-        lines.append(
-            f"- {data}: of the population's gain, the distilled network keeps {shares['accuracy']} in accuracy and "
-            f"{shares['calibrated']} in NLL."
-        )
-    table = markdown(["data", "", "test accuracy (%)", "test NLL", "calibrated", "seconds"], rows)
-    return "\n".join([table, *lines]) + "\n"
+            of_row = entry["kept"].get(name, {}).values()
+            shares = ["none to keep" if share is None else f"{share:.0%}" for share in of_row] or ["", ""]
+            rows.append([f"{data}, {entry['train']}", name, *cells, *shares, f"{row['seconds']['mean']:.0f}"])
+    return markdown(
+        ["data", "", "test accuracy (%)", "test NLL", "calibrated", "kept, accuracy", "kept, NLL", "seconds"], rows
+    )
 
 
 def main(arguments: Arguments) -> None:
