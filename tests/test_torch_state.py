@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from decouple.config import EsConfig, GptConfig, LearnConfig, NetworkConfig, PaperConfig, Q0Config, SearchConfig, SgdConfig
-from decouple.data import ImageData
+from decouple.data import ImageData, load_data
 from decouple.learn import learn_targets, train_sgd
 from decouple.networks import Stages, paper_network
 from decouple.networks.build import build_module
-from decouple.q0 import train_population
+from decouple.networks.points import cut_points
+from decouple.q0 import cross_validated_strength, fit_prior, greedy_members, train_population
 from decouple.q0.compress import distill
 from decouple.search import search_solution
 from decouple.tasks import ImageTask
@@ -181,3 +182,18 @@ def test_building_a_network_seeds_no_gpu(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch.cuda, "manual_seed", fail)
     build_module("torchvision:squeezenet1_1", {}, classes=3, channels=3, seed=0)
     paper_network(torch.rand(4, 1, 12, 12), 3, NetworkConfig(width=4), groups=1, seed=0)
+
+
+def test_what_needs_no_network_is_the_same_in_any_state(state: State) -> None:
+    answers = torch.rand(4, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0), device="cpu")
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3)).to("cpu")
+
+    def found() -> list[object]:
+        strength = cross_validated_strength(answers, repeats=1)
+        chosen = [each.tolist() for each in greedy_members(answers, 3)]
+        weights = fit_prior(answers, strength=strength.strength).weights.tolist()
+        return [load_data("digits").train.digest, weights, chosen, [point.name for point in cut_points(network, (1, 8, 8))]]
+
+    wanted = found()
+    with state():
+        assert found() == wanted

@@ -30,6 +30,7 @@ from decouple.data.splits import draw
 from decouple.errors import DataError, DecoupleError, RunDirectoryError, did_you_mean, expect, failure
 from decouple.files import write_bytes
 from decouple.seeds import generator
+from decouple.torch_state import torch_defaults
 
 IDX = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 """Sources in MNIST's file format, and their torchvision classes."""
@@ -122,6 +123,7 @@ def _own(config: DataConfig) -> ImageData:
     return replace(data, name=config.name)
 
 
+@torch_defaults()
 def _digits() -> Source:
     """1797 grey images of 8×8, values in 0..1; a fifth of them is the test set, the same one whatever the seed."""
     from sklearn.datasets import load_digits

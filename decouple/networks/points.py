@@ -78,7 +78,7 @@ def _outputs(network: nn.Module, names: Sequence[str], image_shape: Sequence[int
         hooks.append(layers[name].register_forward_hook(hook))
 
     hooks: list[torch.utils.hooks.RemovableHandle] = []
-    images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu")
     try:
         for name in names:
             if name in layers:

@@ -24,11 +24,13 @@ from decouple.search import search_points
 from decouple.search.algorithm import chosen
 from decouple.seeds import derive
 from decouple.settings import fingerprint
+from decouple.torch_state import torch_defaults
 from decouple.trajectories import Recording, compare_recordings
 from decouple.trajectories.compare import check_comparable
 from decouple.trajectories.curves import ByLayer
 
 
+@torch_defaults()
 def compare_runs(
     folders: Sequence[Path],
     out: Path,

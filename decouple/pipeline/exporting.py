@@ -21,12 +21,14 @@ from decouple.pipeline.population import compressed
 from decouple.q0.architecture import GptArchitecture, ImageArchitecture
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.export import check_target, export
+from decouple.torch_state import torch_defaults
 
 ENSEMBLE = "ensemble"
 EXAMPLES = 4
 """Made-up images that a file is checked with."""
 
 
+@torch_defaults()
 def export_run(
     source: Path,
     path: Path,

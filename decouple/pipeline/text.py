@@ -25,6 +25,7 @@ from decouple.tasks.base import HELD_OUT
 from decouple.text.corpus import Corpus, load_corpus
 from decouple.text.gpt import Gpt
 from decouple.text.task import TextTask
+from decouple.torch_state import torch_defaults
 from decouple.training.processes import process_group
 from decouple.workers import Execution
 
@@ -67,6 +68,7 @@ class TextRun(AnyRun):
         return sum(parameter.numel() for parameter in self.population.task.build(0).parameters())
 
 
+@torch_defaults()
 def run_text(
     config: TextConfig,
     data: Path,

@@ -12,6 +12,7 @@ from torch import Tensor
 from decouple.errors import NotFiniteError
 from decouple.seeds import generator
 from decouple.tensors import as_tensor
+from decouple.torch_state import torch_defaults
 
 FLOOR = 1e-12
 """Smallest probability: an example that all members rule out costs 27.6 nats, not infinitely many, and does not stop the fit."""
@@ -35,6 +36,7 @@ class Prior:
     """Examples' worth of pull toward equal weights."""
 
 
+@torch_defaults()
 def fit_prior(
     p_truth: Tensor, *, method: str = "exact", strength: float = 0.0, gap: float = 1e-6, max_iterations: int = 200
 ) -> Prior:
@@ -96,6 +98,7 @@ class Strength:
     """Of each candidate, on held-out folds, nats."""
 
 
+@torch_defaults()
 def cross_validated_strength(
     p_truth: Tensor, *, candidates: Sequence[float] | None = None, folds: int = 5, repeats: int = 2, seed: int = 0
 ) -> Strength:
@@ -140,6 +143,7 @@ def cross_validated_strength(
     return Strength(candidates[best], tuple(candidates), tuple(losses))
 
 
+@torch_defaults()
 def greedy_members(p_truth: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Forward selection with replacement: `k` times, add the member that lowers the NLL of the plain average most.
 
@@ -168,6 +172,7 @@ def greedy_members(p_truth: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return select_members(counts, len(picks.unique()))
 
 
+@torch_defaults()
 def greedy_picks(p_truth: Tensor, k: int) -> list[int]:
     """The members that `greedy_members` picks, in their order; it raises the same errors."""
     if k < 1:

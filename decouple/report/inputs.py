@@ -96,7 +96,7 @@ def read_inputs(folder: Path) -> Inputs | TextInputs:
         DamagedFileError: names the file and the command that makes it again.
     """
     expect_format(folder)
-    again = f"'decouple report {folder}' makes it again from the run's finished stages"
+    again = f"'decouple report {shlex.quote(str(folder))}' makes it again from the run's finished stages"
     config_path = folder / "config.json"
     try:
         values = read_json(config_path)

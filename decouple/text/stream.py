@@ -41,7 +41,8 @@ class Documents:
         """Its documents as a stream: shuffled, as (seed, epoch) decide; without a seed in the order of the text."""
         if seed is None:
             return TokenStream(self, np.arange(len(self.lengths)))
-        return TokenStream(self, torch.randperm(len(self.lengths), generator=generator(seed, "documents", epoch)).numpy())
+        stream = generator(seed, "documents", epoch)
+        return TokenStream(self, torch.randperm(len(self.lengths), generator=stream, device="cpu").numpy())
 
     def bits_per_byte(self, nll: float) -> float:
         """`nll` (nats a token, mean over the part) as bits for each byte of the text."""
