@@ -167,7 +167,7 @@ def _repeat(stage: str, path: Path, argv: list[str]) -> None:
     if not group.first:
         return
     if stage != "report":
-        print(f"{stage}: done. 'decouple report {path}' brings the results and the report up to date.")
+        print(f"{stage}: done. 'decouple report {shlex.quote(str(path))}' brings the results and the report up to date.")
         if outdated:
             print(f"Those of the earlier settings are in {outdated}.")
     if stage == "compare":
