@@ -186,7 +186,11 @@ def settings_for(
         algorithm=algorithm,
         # In the paper's unit, each channel's deviation, for a comparison like with like.
         es=EsConfig(
-            population=population, generations=by_place([count + 1 for count in updates]), scale="channel", radius=0.1
+            subspaces=1,  # runs that are independent, as the paper's
+            population=population,
+            generations=by_place([count + 1 for count in updates]),
+            scale="channel",
+            radius=0.1,
         ),
         paper=PaperConfig(
             population=population,

@@ -70,7 +70,9 @@ class TrajectorySize(AblationSize):
     """Of the search's step: two solutions each."""
     sgd: int = 3
     """SGD networks, each from a start of its own."""
-    es: EsConfig = field(default_factory=lambda: EsConfig(population=32, generations=by_place((24, 12, 12, 10))))
+    es: EsConfig = field(
+        default_factory=lambda: EsConfig(population=32, subspaces=1, generations=by_place((24, 12, 12, 10)))
+    )
     """All blocks are searched, and all are supervised, as in the paper."""
     timed_images: int
     """Training images of the recorder's timing: those of the presets."""
@@ -106,7 +108,7 @@ SCALES = {
         validation=500,
         epochs=90,
         groups=2,
-        es=EsConfig(),
+        es=EsConfig(subspaces=1),
         timed_images=46_000,
         test=None,
     ),
