@@ -173,7 +173,7 @@ def search_solutions(
         missing = _missing(shards, whole, seeds, _joined(plan, config, points))
         _refuse_small_disk(Path(folder), size * sum(task.images for task in missing))
         _search_missing(plan, missing, split, execution, size)
-    return [TargetStore(of_solution) for of_solution in shards]
+    return [TargetStore(of_solution, checked=False) for of_solution in shards]
 
 
 def _missing(shards: list[list[Shard]], whole: list[list[bool]], seeds: list[int], joined: int) -> list[ShardGroup]:

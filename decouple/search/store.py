@@ -65,18 +65,22 @@ class Shard:
 class TargetStore:
     """The targets of one solution, by position in the split that was searched.
 
+    Args:
+        shards: in the order of the positions.
+        checked: by their checksums, for which all of them are read; leave it out where they have just been checked or written.
+
     Raises:
         DamagedFileError: a shard is missing or damaged; names it.
     """
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
+    def __init__(self, shards: Sequence[Shard], *, checked: bool = True) -> None:
         self.shards = tuple(shards)
-        # Every shard is checked, one after the other; its targets are mapped only when rows are asked for.
+        # One shard after the other; targets are mapped only when rows are asked for.
         self._contents = []
         self.nbytes = 0
         """Size of the targets."""
         for shard in shards:
-            tensors, meta = shard.read()
+            tensors, meta = shard.read(checked=checked)
             self._kept = _kept(meta["stops"])
             self.first_searched = self._kept.start
             """The first search point that was evolved."""
@@ -92,7 +96,7 @@ class TargetStore:
     @cached_property
     def _on_disk(self) -> list[list[Tensor]]:
         """By search point that is kept: the targets of one shard after the other."""
-        read = [shard.read(checked=False)[0] for shard in self.shards]  # __init__ has verified the checksums
+        read = [shard.read(checked=False)[0] for shard in self.shards]
         return [[tensors[f"target.{point}"] for tensors in read] for point in self._kept]
 
     @cached_property
