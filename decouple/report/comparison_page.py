@@ -15,6 +15,7 @@ from decouple.report.figures import draw_comparison
 from decouple.report.figures.pairs import by_kind, headline_correlations, spelled
 from decouple.report.pages import write_page
 from decouple.results import Interval, to_json
+from decouple.trajectories.curves import note_left_out
 from decouple.trajectories.pairs import SAME_SOLUTION
 from decouple.trajectories.results import Correlation, Difference, TrajectoryComparison
 
@@ -66,7 +67,8 @@ def answers(found: TrajectoryComparison) -> list[str]:
             "SGD do. That takes two networks that learned different solutions and two SGD networks from different seeds, all of one "
             "architecture."
         )
-    return texts + [_correlated(entry) for entry in headline_correlations(found)]
+    texts += [_correlated(entry) for entry in headline_correlations(found)]
+    return texts + ([note] if (note := note_left_out(found.trajectories, found.samples)) else [])
 
 
 def _towards_targets(found: TrajectoryComparison) -> list[str]:

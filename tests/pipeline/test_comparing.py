@@ -130,6 +130,16 @@ def build(num_classes):
 """
 
 
+def test_images_without_activations_at_a_narrow_point_stop_no_run(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE.replace("8", "3"))
+    own = {"name": f"{tmp_path}/mine.py:build", "points": ["active", "out"]}
+    short = {"search": {"solutions": 2}, "learn": {"epochs": 1}, "sgd": {"epochs": 1}}
+    found = run(from_builtins({"network": own, **short}, tiny), tmp_path / "narrow")
+    curves = json.loads((tmp_path / "narrow" / "curves.json").read_text())["trajectories"]
+    assert curves["search-0"]["left_out"]["active"] > 0
+    assert 1 <= found.diversity.n_eff["active"] <= 2
+
+
 def test_runs_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
     assert _labels([tmp_path / "a"]) == [""]
     assert _labels([tmp_path / "a", tmp_path / "b"]) == ["a/", "b/"]
