@@ -65,13 +65,16 @@ def _families(axes: Axes, families: Families, values_of: Callable[[TrajectoryCur
         members = families[kind]
         if not members:
             continue
-        epochs = max((member.epochs for member in members), key=len)
-        # Networks of a kind share their records; interpolation is for trainings of other lengths.
-        values = np.array([np.interp(epochs, member.epochs, values_of(member)) for member in members])
+        # Where a training has no record it is interpolated; before and after its records it counts for nothing.
+        epochs = sorted({epoch for member in members for epoch in member.epochs})
+        values = np.array(
+            [np.interp(epochs, member.epochs, values_of(member), left=np.nan, right=np.nan) for member in members]
+        )
         line: Mapping[str, Any] = {"color": look.color, "ls": look.line, "marker": look.marker, "ms": 3.2}
-        axes.plot(epochs, values.mean(0), **line)
+        axes.plot(epochs, np.nanmean(values, 0), **line)
         if len(members) > 1:
-            axes.fill_between(epochs, values.min(0), values.max(0), color=look.color, alpha=0.18, lw=0)
+            low, high = np.nanmin(values, 0), np.nanmax(values, 0)
+            axes.fill_between(epochs, low, high, color=look.color, alpha=0.18, lw=0)
         first.append(min(epochs))
         last.append(max(epochs))
     style.whole_axis(axes, min(0, *first), max(last), ticks=4, room=0.03)
