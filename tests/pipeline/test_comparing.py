@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from decouple.cli import run_command
 from decouple.config import RunConfig
+from decouple.errors import DataError
 from decouple.pipeline import RunDirectory, run
 from decouple.pipeline.compare_runs import _labels
 from decouple.settings import from_builtins
@@ -69,6 +70,25 @@ def test_one_run_is_compared_with_itself(finished: Path, capsys: pytest.CaptureF
     assert run_command(["report", str(finished), "--quiet"]) == 0
     assert run_command(["compare", str(finished), "--out", str(finished / "elsewhere"), "--quiet"]) == 0
     assert json.loads((finished / "elsewhere" / "comparison.json").read_text()) == found
+
+
+def test_networks_that_are_trained_again_for_other_records_are_counted_before(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "Note: 3 networks will be trained again, since activations are recorded while a network is trained"
+    assert run_command(["learn", str(finished)]) == 0
+    assert run_command(["learn", str(finished), "--learn.epochs", "1"]) == 0
+    assert "trained again" not in capsys.readouterr().err, "other networks are trained, not the same ones again"
+    assert run_command(["learn", str(finished), "--learn.epochs", "4"]) == 0
+
+    def stop(*_: object, **__: object) -> None:
+        raise DataError("begun")
+
+    monkeypatch.setattr("decouple.pipeline.learning.fit", stop)
+    assert run_command(["compare", str(finished), "--compare.records", "2"]) == 1
+    said = capsys.readouterr().err
+    assert note in said
+    assert said.index(note) < said.index("begun")
 
 
 def test_runs_of_one_seed_share_their_solutions(finished: Path, tiny: RunConfig, tmp_path: Path) -> None:
