@@ -173,9 +173,15 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
 def unit_of(path: Path) -> str:
     """The unit that a file of `save_tensors` says to hold, to be given to `load_tensors`, which checks it. Raises
     DamagedFileError: missing, truncated or not a file of `save_tensors`."""
+    return header_of(path)[0]
+
+
+def header_of(path: Path) -> tuple[str, dict[str, Any]]:
+    """Unit and metadata of a file of `save_tensors`, which is not read beyond them, nor checked. Raises as `unit_of`."""
     try:
         with safetensors.safe_open(Path(path), framework="pt") as file:
-            return str((file.metadata() or {})["unit"])
+            header = file.metadata() or {}
+        return str(header["unit"]), json.loads(header["meta"])
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise DamagedFileError(f"{path} is missing, truncated or not a file of decouple's ({first_line(error)})") from error
 
