@@ -11,7 +11,7 @@ from torch import Tensor
 
 from decouple.data.images import Split
 from decouple.device import search_dtype
-from decouple.errors import DataError
+from decouple.errors import DataError, DecoupleError
 from decouple.files import save_record, try_record
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained, probe_of
@@ -41,6 +41,8 @@ def compare(run: Run, networks: list[Trained]) -> Compared:
             return msgspec.convert(record, Compared)
         try:
             found = _compare(run, networks)
+        except DecoupleError:  # some are ValueErrors too, and say themselves what is to be done
+            raise
         except ValueError as error:
             raise DataError(
                 f"the trajectories cannot be compared ({error}): has a network collapsed? Try a lower learn.lr or sgd.lr"

@@ -10,7 +10,7 @@ from torch import Tensor
 from decouple import analysis
 from decouple.analysis.cka import FEWEST as FEWEST_OF_CKA
 from decouple.analysis.rows import centred_rows
-from decouple.errors import DataError, did_you_mean, expect
+from decouple.errors import ConfigError, DataError, NetworkError, did_you_mean, expect
 from decouple.loggers import LoggerLike, Loggers
 from decouple.progress import Advance
 from decouple.seeds import generator
@@ -67,7 +67,7 @@ def compare_recordings(
     try:
         with Loggers(logger).task("compare", len(recordings), "trajectories") as advance:
             return _compare(recordings, layers, solutions, draws, seed, advance)
-    except DataError:
+    except (ConfigError, DataError, NetworkError):
         raise
     except (ValueError, ArithmeticError) as error:
         raise DataError(f"the trajectories cannot be compared ({error}): {_cause(recordings, layers)}") from error

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 
 from decouple.cli import run_command
 from decouple.config import RunConfig
-from decouple.errors import DataError
+from decouple.errors import ConfigError, DataError, NetworkError
 from decouple.pipeline import RunDirectory, run
 from decouple.pipeline.compare_runs import _labels
 from decouple.settings import from_builtins
@@ -89,6 +90,21 @@ def test_networks_that_are_trained_again_for_other_records_are_counted_before(
     said = capsys.readouterr().err
     assert note in said
     assert said.index(note) < said.index("begun")
+
+
+@pytest.mark.parametrize(("error", "status"), [(ConfigError, 2), (NetworkError, 1), (ValueError, 1)])
+def test_only_what_the_measures_refuse_is_laid_on_the_networks(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[Exception], status: int
+) -> None:
+    def stop(*_: object) -> None:
+        raise error("the reason")
+
+    shutil.rmtree(finished / "compare")
+    monkeypatch.setattr("decouple.pipeline.comparing.probe_targets", stop)
+    assert run_command(["compare", str(finished), "--quiet"]) == status
+    said = capsys.readouterr().err
+    assert "the reason" in said
+    assert ("has a network collapsed" in said) == (error is ValueError)
 
 
 def test_runs_of_one_seed_share_their_solutions(finished: Path, tiny: RunConfig, tmp_path: Path) -> None:
