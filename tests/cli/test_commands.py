@@ -442,6 +442,8 @@ def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]
     assert f"evaluations    16,800 ({12 + live} an image and solution, 60 images)" in printed
     assert "gradient steps" in printed
     assert "H100" in printed
+    assert run_command(["estimate", "digits", *TINY, "--device", "a100", "--seeds", "0", "1"]) == 0
+    assert f"evaluations    33,600 ({12 + live} an image and solution, 60 images)" in capsys.readouterr().out
     assert run_command(["estimate", "digits", *TINY, "--rounds.count", "1"]) == 0
     assert f"({1070 + 2 * live:,} an image and solution, 60 images)" in capsys.readouterr().out, (
         "a round's search is counted too"
