@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from decouple.report import write_comparison
 from decouple.report.comparison_page import answers
-from decouple.report.figures import draw_comparison
+from decouple.report.figures import OF_COMPARISONS, draw_comparison
 from decouple.results import Interval, TrajectoryCurve, to_json
 from decouple.trajectories.results import (
     FORMAT,
@@ -111,6 +111,7 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
 
 def test_letters_stay_apart_and_inside(drawn: dict[str, Figure]) -> None:
     check_letters(drawn)
+    assert set(drawn) <= set(OF_COMPARISONS)
 
 
 def test_the_matrix_holds_every_pair_by_kind() -> None:
