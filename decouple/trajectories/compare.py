@@ -41,7 +41,8 @@ def compare_recordings(
     """Compare trainings that were recorded on the same samples.
 
     A training that learned a solution (`Recording.solution`) is measured against the targets of that solution, any other training
-    against those of all solutions. Time and memory grow with (trainings · samples)²: a few hundred samples, a few dozen trainings.
+    against those of all solutions. Time grows with (records · samples)², memory with records · samples², where records are the
+    recorded steps of all trainings: a few hundred samples, a few dozen trainings.
 
     Args:
         recordings: of at least 7 samples, with different names. Layers that some of them lack are left out.

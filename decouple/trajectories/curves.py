@@ -126,15 +126,16 @@ def joint_map(recordings: Sequence[Recording], layer: str) -> list[list[list[flo
     """A joint two-dimensional map of all steps of all recordings, by recording and step: [x, y].
 
     Classical scaling of the distances √(2 − 2·CKA), by scikit-learn: CKA is the inner product of centred Gram matrices of
-    unit norm, so these are their principal components. It does not depend on the basis that a network happens to use.
+    unit norm, so these are their principal components. It does not depend on the basis that a network happens to use. The Gram
+    matrices take 4 · records · samples² bytes, and their products (records · samples)² operations.
+
     Raises ValueError: activations that are the same for every sample; names the recording."""
-    grams = []
-    for recording in recordings:
-        for step in recording.steps:
-            rows = centred_rows(recording.at(step)[layer], f"'{recording.name}', step {step}, layer '{layer}'")
-            gram = (rows @ rows.T).flatten()
-            grams.append((gram / gram.norm()).float())
-    flat = torch.stack(grams)
+    records = [(recording, step) for recording in recordings for step in recording.steps]
+    flat = torch.empty(len(records), len(recordings[0].ids) ** 2, dtype=torch.float32, device="cpu")
+    for place, (recording, step) in enumerate(records):
+        rows = centred_rows(recording.at(step)[layer], f"'{recording.name}', step {step}, layer '{layer}'")
+        gram = (rows @ rows.T).flatten()
+        flat[place] = gram / gram.norm()
     kernel = (flat @ flat.T).double().numpy()
     if len(kernel) < 3:  # one or two points lie on a line
         places = iter([[0.0, 0.0], [max(0.0, 2 - 2 * float(kernel[0, -1])) ** 0.5, 0.0]])  # rounding: CKA may be above 1
