@@ -15,7 +15,7 @@ STEPS, CYCLES = 200, 2
 SHAPES: dict[str, dict[str, Any]] = {
     "linear (default)": {},
     "cosine": {"shape": "cosine"},
-    "warm-up 0.1, warm-down 0.2": {"warmup": 0.1, "warmdown": 0.2},
+    "warm-up, floor 0.08, warm-down": {"warmup": 0.1, "warmdown": 0.2, "lr_floor": 0.08},
 }
 
 

@@ -45,9 +45,9 @@ def cache_folder() -> Path | None:
         return None
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` atomically and durably, with the permissions that the umask leaves. Raises RunDirectoryError:
-    the folder cannot be written, its name is not UTF-8, or the disk is full. An existing file stays as it was."""
+def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
+    """Write `parts`, one after the other, to `path` atomically and durably, with the permissions that the umask leaves. Raises
+    RunDirectoryError: the folder cannot be written, its name is not UTF-8, or the disk is full. An existing file stays as it was."""
     path = Path(path)
     # Not tempfile.mkstemp, which opens for the owner only: the umask of the process would not count.
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
@@ -56,7 +56,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             raise OSError(errno.EILSEQ, "its name is not UTF-8")
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -124,7 +125,7 @@ def remove_partial(folder: Path) -> int:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit: str) -> None:
     """Write named tensors and JSON metadata to `path` as one checked safetensors file: see `pack_tensors`."""
-    write_bytes(path, pack_tensors(tensors, meta, unit=unit))
+    write_bytes(path, *_packed(tensors, meta, unit))
 
 
 def pack_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit: str) -> bytes:
@@ -136,6 +137,11 @@ def pack_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, unit
         unit: the identity of this file (stage, settings, index). It goes into the checksum, so that a file moved to
             another unit's place is noticed.
     """
+    return b"".join(_packed(tensors, meta, unit))
+
+
+def _packed(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], unit: str) -> tuple[bytes, memoryview]:
+    """`pack_tensors` as its header and its values, which are not copied once more."""
     apart, aliases = without_sharing({name: tensor.detach() for name, tensor in tensors.items()})
     plain = {name: tensor.to("cpu").contiguous() for name, tensor in apart.items()}
     header = {"format": str(FORMAT), "unit": unit, "meta": json.dumps(meta, sort_keys=True, allow_nan=False)}
@@ -173,9 +179,15 @@ def load_tensors(path: Path, *, unit: str, checked: bool = True) -> tuple[dict[s
 def unit_of(path: Path) -> str:
     """The unit that a file of `save_tensors` says to hold, to be given to `load_tensors`, which checks it. Raises
     DamagedFileError: missing, truncated or not a file of `save_tensors`."""
+    return header_of(path)[0]
+
+
+def header_of(path: Path) -> tuple[str, dict[str, Any]]:
+    """Unit and metadata of a file of `save_tensors`, which is not read beyond them, nor checked. Raises as `unit_of`."""
     try:
         with safetensors.safe_open(Path(path), framework="pt") as file:
-            return str((file.metadata() or {})["unit"])
+            header = file.metadata() or {}
+        return str(header["unit"]), json.loads(header["meta"])
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise DamagedFileError(f"{path} is missing, truncated or not a file of decouple's ({first_line(error)})") from error
 
@@ -282,11 +294,11 @@ def _checksum(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def _sorted_header(data: bytes) -> bytes:
-    """The same safetensors file with its JSON header in sorted order, padded to 8 bytes as the format asks."""
+def _sorted_header(data: bytes) -> tuple[bytes, memoryview]:
+    """The same safetensors file with its JSON header in sorted order, padded to 8 bytes as the format asks: header and values."""
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(dict(sorted(header.items())), separators=(",", ":"), ensure_ascii=False).encode()
     text = text.ljust(-(-len(text) // 8) * 8)
-    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+    return struct.pack("<Q", len(text)) + text, memoryview(data)[8 + length :]

@@ -19,6 +19,8 @@ _LOG = logging.getLogger("decouple")
 
 PROJECT = "decouple"
 """Of Weights & Biases, and MLflow's experiment, unless the environment names one."""
+PARAMS = 100
+"""Settings that MLflow takes at a time."""
 KEPT = "loggers.json"
 """In a run directory: the numbers by which services know the run, so that a resumed run goes on there."""
 
@@ -91,9 +93,16 @@ class Loggers:
 
             yield advance
 
-    def close(self) -> None:
-        """Close those that can be closed."""
-        self._each(lambda logger: getattr(logger, "close", lambda: None)())
+    def close(self, *, failed: bool = False) -> None:
+        """Close those that can be closed; `failed`: an error has ended what they logged, as services are told."""
+
+        def close(logger: Logger) -> None:
+            if isinstance(logger, (Wandb, MLflow)):
+                logger.close(failed=failed)
+            elif hasattr(logger, "close"):
+                logger.close()
+
+        self._each(close)
 
     def _each(self, do: Callable[[Logger], object]) -> None:
         for logger in list(self._loggers):
@@ -165,9 +174,9 @@ class Wandb:
             self._run.define_metric(f"{series}/*", step_metric=f"{series}/step")
         self._run.log({f"{series}/step": step, **{f"{series}/{name}": value for name, value in values.items()}})
 
-    def close(self) -> None:
-        """Wait until all is written or sent."""
-        self._run.finish()
+    def close(self, *, failed: bool = False) -> None:
+        """Wait until all is written or sent; `failed`: mark the run so."""
+        self._run.finish(exit_code=int(failed))
 
 
 class MLflow:
@@ -192,7 +201,8 @@ class MLflow:
 
             def new() -> str:
                 made: str = self._client.create_run(experiment, run_name=name or None).info.run_id
-                self._client.log_batch(made, params=params[:100])
+                for start in range(0, len(params), PARAMS):
+                    self._client.log_batch(made, params=params[start : start + PARAMS])
                 return made
 
             self._run = _kept(folder, "mlflow", new)
@@ -204,9 +214,9 @@ class MLflow:
         metrics = [self._metric(f"{stage}/{unit}/{name}", float(value), now, step) for name, value in values.items()]
         self._client.log_batch(self._run, metrics=metrics)
 
-    def close(self) -> None:
-        """Mark the run as finished."""
-        self._client.set_terminated(self._run)
+    def close(self, *, failed: bool = False) -> None:
+        """Mark the run as finished, or as `failed`."""
+        self._client.set_terminated(self._run, status="FAILED" if failed else "FINISHED")
 
 
 LOGGED = ("tensorboard", "wandb", "mlflow.db", KEPT)

@@ -310,6 +310,9 @@ class TrajectoryCurve(Record):
     """Collision entropy between pairs of classes (nats), by search point."""
     position: list[list[float]]
     """Place in the joint two-dimensional map of all trajectories."""
+    left_out: dict[str, int] = {}
+    """By search point: samples whose activations or targets are all 0, which distances and entropies leave out; of the record that
+    has most. Points without any are not listed."""
 
 
 class Curves(Record):

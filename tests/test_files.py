@@ -5,6 +5,7 @@ import errno
 import os
 import pickle
 import re
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -319,3 +320,16 @@ def test_files_of_format_1_are_read() -> None:
     assert tensors["ids"].tolist() == [5, 7]
     assert meta == {"losses": [0.5, 0.25]}
     assert files.load_record(golden / "record.json", unit="learn/golden") == {"accuracy": 0.25}
+
+
+def test_writing_holds_a_tensor_twice_and_no_third_time(tmp_path: Path) -> None:
+    tensor = torch.zeros(2**21)
+    files.save_tensors(tmp_path / "first", {"a": tensor}, {}, unit="u")
+    tracemalloc.start()  # which does not see the tensor itself
+    try:
+        files.save_tensors(tmp_path / "second", {"a": tensor}, {}, unit="u")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * tensor.nbytes
+    assert (tmp_path / "second").read_bytes() == files.pack_tensors({"a": tensor}, {}, unit="u")

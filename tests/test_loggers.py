@@ -20,6 +20,7 @@ from decouple.data import ImageData
 from decouple.errors import ConfigError, RunDirectoryError
 from decouple.loggers import Loggers, names_of
 from decouple.networks import Stages
+from decouple.pipeline.context import logging_to
 from decouple.progress import Progress
 
 SETTINGS = {"learn.epochs": 4, "network.name": "paper"}
@@ -235,6 +236,26 @@ def test_mlflow_gets_settings_once_and_metrics_by_step(mlflow: Calls, tmp_path: 
     entries = [(metric.key, metric.value, metric.step) for batch in metrics for metric in batch["metrics"]]
     assert entries == [("q0/trajectory-0/loss", 0.5, 1), ("q0/trajectory-0/loss", 0.5, 2)]
     assert [each["run_id"] for each in mlflow.named("set_terminated")] == ["0123", "0123"]
+
+
+def test_mlflow_gets_all_settings_in_parts_that_it_takes(mlflow: Calls, tmp_path: Path) -> None:
+    settings = {f"setting {number}": number for number in range(230)}
+    loggers.opened("mlflow", tmp_path, "run", settings)
+    batches = [batch["params"] for batch in mlflow.named("log_batch")]
+    assert [len(batch) for batch in batches] == [100, 100, 30]
+    assert [param for batch in batches for param in batch] == [(name, str(value)) for name, value in settings.items()]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_services_are_told_whether_a_run_has_failed(wandb: Calls, mlflow: Calls, tmp_path: Path, failed: bool) -> None:
+    try:
+        with logging_to("tensorboard,wandb,mlflow", tmp_path, decouple.preset("digits")):
+            if failed:
+                raise RunDirectoryError("full")
+    except RunDirectoryError:
+        assert failed
+    assert [each["exit_code"] for each in wandb.named("finish")] == [int(failed)]
+    assert [each["status"] for each in mlflow.named("set_terminated")] == ["FAILED" if failed else "FINISHED"]
 
 
 @pytest.mark.filterwarnings("ignore")  # its own

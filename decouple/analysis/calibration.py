@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from decouple.analysis.rows import classes_of
 from decouple.results import Reliability
+from decouple.tensors import as_tensor, whole_number
 
 BINS = 15
 """Of the calibration error, as in Guo et al. (2017)."""
@@ -24,11 +27,15 @@ def p_truth(probabilities: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         probabilities: (…, N, C).
-        labels: (N,) int64.
+        labels: (N,) integers in 0..C-1.
 
     Returns:
         (…, N).
+
+    Raises:
+        ValueError: shapes that do not fit, or labels that are no classes.
     """
+    probabilities, labels = with_classes(probabilities, labels)
     return probabilities[..., torch.arange(len(labels), device=labels.device), labels]
 
 
@@ -37,11 +44,12 @@ def scores(probabilities: Tensor, labels: Tensor, *, bins: int = BINS) -> dict[s
 
     Args:
         probabilities: (N, C), rows that sum to 1.
-        labels: (N,) int64.
+        labels: (N,) integers in 0..C-1.
 
     Raises:
-        ValueError: shapes that do not fit, or values that are no probabilities.
+        ValueError: shapes that do not fit, values that are no probabilities, or labels that are no classes.
     """
+    probabilities, labels = checked(probabilities, labels)
     return {
         "accuracy": float((probabilities.argmax(1) == labels).double().mean()),
         "ece": reliability(probabilities, labels, bins=bins).ece,
@@ -59,13 +67,14 @@ def reliability(probabilities: Tensor, labels: Tensor, *, bins: int = BINS) -> R
 
     Args:
         probabilities: (N, C), rows that sum to 1; the confidence is the largest one.
-        labels: (N,) int64.
+        labels: (N,) integers in 0..C-1.
         bins: at least 1.
 
     Raises:
-        ValueError: shapes that do not fit, or values that are no probabilities.
+        ValueError: shapes that do not fit, values that are no probabilities, labels that are no classes, or no bins.
     """
-    check_probabilities(probabilities, labels)
+    probabilities, labels = checked(probabilities, labels)
+    bins = whole_number(bins, "bins", least=1)
     confidence, answers = probabilities.double().clamp(max=1).max(1)
     inner = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=confidence.device)[1:-1]
     places = torch.bucketize(confidence, inner)
@@ -114,21 +123,50 @@ def brier_score(probabilities: Tensor, labels: Tensor) -> float:
 
     Args:
         probabilities: (N, C).
-        labels: (N,) int64.
+        labels: (N,) integers in 0..C-1.
 
     Raises:
-        ValueError: shapes that do not fit, or values that are no probabilities.
+        ValueError: shapes that do not fit, values that are no probabilities, or labels that are no classes.
     """
-    check_probabilities(probabilities, labels)
+    probabilities, labels = checked(probabilities, labels)
     truth = functional.one_hot(labels, probabilities.shape[1])
     return float((probabilities.double() - truth).square().sum(1).mean())
 
 
-def check_probabilities(probabilities: Tensor, labels: Tensor) -> None:
-    """Raise ValueError: not (N, C) and (N,), or values that are no probabilities."""
-    if probabilities.dim() != 2 or probabilities.shape[:1] != labels.shape or not len(labels):
+def checked(probabilities: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    """Probabilities (N, C) as floats, and labels (N,) as int64, from tensors or arrays. Raises ValueError: shapes that do not fit,
+    values that are no probabilities, or labels that are no classes."""
+    probabilities, labels = with_classes(probabilities, labels)
+    if probabilities.dim() != 2 or not len(labels):
         raise ValueError(
             f"probabilities {tuple(probabilities.shape)} and labels {tuple(labels.shape)} do not fit: expected (N, C) and (N,)"
         )
     if not bool(((probabilities >= 0) & (probabilities <= 1 + 1e-3)).all()):
         raise ValueError("probabilities holds values outside of 0..1, or NaN: give softmax outputs, not logits")
+    return probabilities, labels
+
+
+def with_classes(values: Any, labels: Any) -> tuple[Tensor, Tensor]:
+    """(…, N, C) as floats, and labels (N,) as int64, from tensors or arrays. Raises ValueError: shapes that do not fit, or labels
+    that are not in 0..C-1."""
+    values = floats(values, "probabilities")
+    labels = classes_of(labels, "labels", values.device)
+    if values.dim() < 2 or labels.shape != values.shape[-2:-1]:
+        raise ValueError(
+            f"probabilities {tuple(values.shape)} and labels {tuple(labels.shape)} do not fit: expected (N, C) and (N,)"
+        )
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"labels hold {labels.dtype}: expected integers")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < values.shape[-1]:
+        raise ValueError(
+            f"labels go from {int(labels.min())} to {int(labels.max())}: expected 0 to C − 1 = {values.shape[-1] - 1}"
+        )
+    return values, labels
+
+
+def floats(values: Any, name: str) -> Tensor:
+    """A tensor or array as a tensor of floats. Raises ValueError: it holds no real numbers."""
+    values = as_tensor(values, name)
+    if values.is_complex():
+        raise ValueError(f"{name} hold {values.dtype}: expected real numbers")
+    return values if values.is_floating_point() else values.double()

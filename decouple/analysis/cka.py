@@ -88,14 +88,16 @@ def cka_matrix(grams: Tensor, samples: Tensor | None = None) -> Tensor:
 @autocast_off()
 def _grams(reps: Mapping[str, Tensor]) -> Tensor:
     tensors = {name: as_tensor(values, name) for name, values in reps.items()}
-    first, grams = next(iter(tensors.values())), []
-    for name, values in tensors.items():
+    first = next(iter(tensors.values()))
+    for values in tensors.values():
         same_samples(first, values)
-        _check_count(len(values))
+    count = len(first)
+    _check_count(count)
+    grams = torch.empty(len(tensors), count, count, dtype=torch.float64, device=first.device)
+    for gram, (name, values) in zip(grams, tensors.items(), strict=True):
         rows = centred_rows(values, name)
-        gram = (rows @ rows.T).double()
-        grams.append(gram - gram.diagonal().diag())
-    return torch.stack(grams)
+        gram.copy_(rows @ rows.T).fill_diagonal_(0)
+    return grams
 
 
 def _check_count(count: int) -> None:

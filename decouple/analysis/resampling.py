@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from decouple.analysis.calibration import floats
 from decouple.results import Interval
 from decouple.seeds import generator
-from decouple.tensors import as_tensor
 
 
 def bootstrap_mean(values: Tensor, *, seed: int, coverage: float = 0.95, draws: int = 2000) -> Interval:
@@ -27,6 +27,7 @@ def bootstrap_mean(values: Tensor, *, seed: int, coverage: float = 0.95, draws: 
     Raises:
         ValueError: no values, or an argument out of its range.
     """
+    values = floats(values, "values")
     if values.dim() != 1 or not len(values):
         raise ValueError(f"values have shape {tuple(values.shape)}: expected (N,), N > 0")
     _check(draws, coverage)
@@ -70,8 +71,8 @@ def interval(value: float, drawn: Tensor, *, coverage: float = 0.95) -> Interval
     Raises:
         ValueError: no draws, or a coverage out of its range.
     """
+    drawn = floats(drawn, "drawn").double()
     _check(len(drawn), coverage)
-    drawn = as_tensor(drawn, "drawn").double()
     low, high = _quantiles(drawn - drawn.mean(), coverage)
     return Interval(value=value, low=value + low, high=value + high)
 

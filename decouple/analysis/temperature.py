@@ -12,8 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from decouple.analysis.calibration import check_probabilities, p_truth
-from decouple.tensors import as_tensor
+from decouple.analysis.calibration import checked, floats, p_truth
 
 BOUNDS = 1 / 16, 16.0
 """Of the temperature, and so of its inverse."""
@@ -35,16 +34,15 @@ def fit_temperature(probabilities: Tensor, labels: Tensor) -> float:
 
     Args:
         probabilities: (N, C), rows that sum to 1.
-        labels: (N,) int64.
+        labels: (N,) integers in 0..C-1.
 
     Returns:
         T in 1/16 … 16; below 1 it sharpens.
 
     Raises:
-        ValueError: shapes that do not fit, or values that are no probabilities.
+        ValueError: shapes that do not fit, values that are no probabilities, or labels that are no classes.
     """
-    probabilities = as_tensor(probabilities, "probabilities")
-    check_probabilities(probabilities, labels)
+    probabilities, labels = checked(probabilities, labels)
     logs = _logs(probabilities).double()
     count, true = len(labels), float(p_truth(logs, labels).mean())
     error = float(logs.scatter(1, labels[:, None], -torch.inf).amax(1).mean())
@@ -90,6 +88,7 @@ def tempered(probabilities: Tensor, temperature: float) -> Tensor:
     """
     if not temperature > 0:
         raise ValueError(f"temperature = {temperature}: expected a number above 0")
+    probabilities = floats(probabilities, "probabilities")
     if temperature == 1:
         return probabilities
     return (_logs(probabilities) / temperature).softmax(-1)

@@ -328,7 +328,8 @@ def _estimate(argv: list[str]) -> None:
     options, config = _preset_settings("estimate", argv, RunOptions())
     from decouple.estimate import estimate
 
-    print(estimate(config, device=options.device, data_root=options.data_root).text())
+    found = estimate(config, device=options.device, data_root=options.data_root)
+    print(found.of_runs(len(options.seeds or (config.seed,))).text())
 
 
 def _tune(argv: list[str]) -> None:

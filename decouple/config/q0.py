@@ -36,7 +36,7 @@ class Q0Config(StepConfig):
     warmup: Fraction = 0.0
     """Share of a cycle in which the learning rate rises from the floor to its peak."""
     warmdown: Fraction = 0.0
-    """Share of a cycle in which it falls from the floor to 0, and the weight decay rises above its base."""
+    """Share of a cycle in which it falls from the floor, which must be above 0, to 0, and the weight decay rises above its base."""
     lr_floor: BelowOne = 0.0
     """Learning-rate multiplier towards which a cycle falls. The public code uses 0.08."""
     wd_floor: Fraction = 0.7
@@ -62,6 +62,10 @@ class Q0Config(StepConfig):
     def _check(self) -> None:
         if self.warmup + self.warmdown > 1:
             self._refuse("warmup", f"at most 1 together with warmdown = {self.warmdown}: they are shares of one cycle")
+        if self.warmdown and not self.lr_floor:
+            self._refuse(
+                "warmdown", "0 with lr_floor = 0, from which the learning rate cannot fall: that share would train nothing"
+            )
         if self.perturb and self.restart == "new":
             self._refuse(
                 "perturb", "0 with restart = new: each cycle begins with a new network, which has no weights to disturb"

@@ -149,6 +149,8 @@ class SgdConfig(TrainConfig):
 @dataclass(frozen=True)
 class CompareConfig(Section):
     images: Annotated[int, at_least(7)] = 100
-    """Number of validation images on which trajectories are measured. They are searched too, but never trained on."""
+    """Number of validation images on which trajectories are measured. They are searched too, but never trained on. With another number
+    all networks are trained again, since activations are recorded while a network is trained."""
     records: Annotated[int, at_least(2)] = 10
-    """How many times, evenly spaced from before the first epoch to after the last, activations on these images are recorded."""
+    """How many times, evenly spaced from before the first epoch to after the last, activations on these images are recorded.
+    With another number all networks are trained again."""

@@ -91,7 +91,7 @@ def _source(arrays: Mapping[str, Any], path: Path) -> Source:
     classes = arrays.get("classes")
     images, test_images = (_images(arrays[name], f"{path}: {name}") for name in ("images", "test_images"))
     labels, test_labels = (_labels(arrays[name], f"{path}: {name}") for name in ("labels", "test_labels"))
-    return Source(images, labels, test_images, test_labels, None if classes is None else [str(name) for name in classes])
+    return Source(images, labels, test_images, test_labels, None if classes is None else classes.tolist())
 
 
 def _images(values: Any, what: str) -> Tensor:

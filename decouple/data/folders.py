@@ -58,8 +58,9 @@ def read_folder(path: Path) -> Source:
     orientation says. Transparent ones are laid over white; over black where nearly nothing could be seen over white.
 
     Every real folder and file is read once, where it lies rather than where a link leads to it, so that no image is in
-    train and in test. Links, hidden names (`.x`, and those in `SYSTEM_FOLDERS`) and files that are no images
-    (`EXTENSIONS`) are left out; a line in the log of "decouple" counts them, and the transparent images.
+    train and in test. Links that lead out of `path` are followed. Links to what is read anyway, hidden names (`.x`, and those in
+    `SYSTEM_FOLDERS`) and files that are no images (`EXTENSIONS`) are left out; a line in the log of "decouple" counts them, and
+    the transparent images.
 
     The decoded arrays are kept under `$XDG_CACHE_HOME/decouple/folders` (or `~/.cache/...`) until a file is added,
     removed or altered. Files there may be deleted at any time.

@@ -356,7 +356,10 @@ def _names(classes: object, name: str) -> tuple[str, ...]:
     """Names of classes as texts; refuses what has no order, and a text, which is a sequence of letters."""
     if isinstance(classes, str | bytes) or not isinstance(classes, Sequence | np.ndarray):
         raise DataError(f"{name}: classes must be a list of names, one for each class, not {type(classes).__name__}")
-    return tuple(each.decode() if isinstance(each, bytes) else str(each) for each in classes)
+    try:
+        return tuple(each.decode() if isinstance(each, bytes) else str(each) for each in classes)
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: the name of a class is in bytes that are not UTF-8; give the names as texts") from None
 
 
 def _check_range(labels: Tensor, classes: int, what: str) -> None:

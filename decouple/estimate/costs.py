@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -68,6 +68,26 @@ class Estimate:
     """The one that is named, or an H100."""
     gpu_bytes: int
     """What the run takes of its memory."""
+    runs: int = 1
+    """One after the other: what all of them take together, and memory of one."""
+
+    def of_runs(self, runs: int) -> Estimate:
+        """Of that many runs, one for each seed."""
+
+        def all_of(cost: StageCost) -> StageCost:
+            seconds = None if cost.seconds is None else cost.seconds * runs
+            return StageCost(cost.work * runs, seconds, cost.gpu_seconds * runs)
+
+        return replace(
+            self,
+            evaluations=self.evaluations * runs,
+            gradient_steps=self.gradient_steps * runs,
+            search=all_of(self.search),
+            learn=all_of(self.learn),
+            q0=all_of(self.q0),
+            disk_bytes=self.disk_bytes * runs,
+            runs=self.runs * runs,
+        )
 
     def text(self) -> str:
         """A table for people."""
@@ -89,6 +109,9 @@ class Estimate:
             f"peak memory    about {size(self.memory_bytes)}; on a GPU about {size(self.gpu_bytes)} of its "
             f"{size(int(self.gpu.memory))}",
         ]
+        lines += [f"runs           {self.runs}, one for each seed: all figures are of all of them, the memory of one"] * (
+            self.runs > 1
+        )
         lines += [f"this machine   {self.device}: from a short calibration; expect ± 50 %"] if measured else []
         return "\n".join([*lines, f"{self.gpu.name:<14} {self.gpu.assumptions()}"])
 
@@ -173,6 +196,8 @@ def _stand_in(config: RunConfig, data_root: Path | None) -> tuple[ImageData, int
             f"{name} has {train} training images: validation {config.data.validation}, prior {config.data.prior} and train "
             f"{config.data.train} do not fit; give --data.train at most {max(left, 0)}"
         )
+    if (config.data.test or 0) > test:
+        raise DataError(f"{name} has {test} test images, not {config.data.test}; give --data.test at most {test}")
     count = max(2 * classes, SAMPLE_IMAGES) + 2 * classes
     stream = torch.Generator().manual_seed(0)
     images = torch.rand(count, *shape, generator=stream)

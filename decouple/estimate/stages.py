@@ -88,7 +88,8 @@ class Searching:
         judge = Judge(network, statistics=config.search.statistics, pilot=pilot, terms=terms)
 
         def scored(algorithm: Algorithm) -> dict[int, int]:
-            return {point.index: algorithm.evaluations(point, coupled=judge.couples(point)) for point in evolved}
+            every = {point.index: algorithm.evaluations(point, coupled=judge.couples(point)) for point in evolved}
+            return _within(config.search.max_evaluations, algorithm, evolved, every)
 
         later = algorithm_of(replace(config.search, algorithm="es", es=config.rounds.es), seed=0)
         return cls(
@@ -155,6 +156,21 @@ class Searching:
                 further = (more - first) * ((wanted - made) / (made_more - made)) if made_more > made else first * 0
                 total += first - idle + further
         return total
+
+
+def _within(most: int | None, algorithm: Algorithm, points: Sequence[SearchPoint], scored: dict[int, int]) -> dict[int, int]:
+    """Candidates by search point where at most so many are scored in all, which the search divides by generations: whole ones, and
+    at least one at each point (see `Budget`)."""
+    planned = [algorithm.generations(point) for point in points]
+    if most is None or not sum(planned):
+        return scored
+    found: dict[int, int] = {}
+    for number, point in enumerate(points, 1):
+        allowed = int(sum(planned[:number]) / sum(planned) * most) - sum(found.values())
+        each, whole = max(1, algorithm.candidates(point)), scored[point.index]
+        rest = whole % each  # what the last update has made is scored too
+        found[point.index] = min(whole, max(1, (allowed - rest) // each) * each + rest)
+    return found
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from decouple.data.images import Split
 from decouple.device import search_dtype
-from decouple.errors import DataError
+from decouple.errors import DataError, DecoupleError
 from decouple.files import save_record, try_record
 from decouple.pipeline.context import Run
 from decouple.pipeline.learning import Trained, probe_of
@@ -20,7 +20,7 @@ from decouple.results import Comparison, Record, TrajectoryCurve, to_json
 from decouple.search import search_solution
 from decouple.settings import fingerprint
 from decouple.trajectories import check_same_samples
-from decouple.trajectories.curves import curve_of, joint_map
+from decouple.trajectories.curves import curve_of, joint_map, note_left_out
 from decouple.trajectories.pairs import distances_of, pairs_of
 
 
@@ -41,6 +41,8 @@ def compare(run: Run, networks: list[Trained]) -> Compared:
             return msgspec.convert(record, Compared)
         try:
             found = _compare(run, networks)
+        except DecoupleError:  # some are ValueErrors too, and say themselves what is to be done
+            raise
         except ValueError as error:
             raise DataError(
                 f"the trajectories cannot be compared ({error}): has a network collapsed? Try a lower learn.lr or sgd.lr"
@@ -60,6 +62,8 @@ def _compare(run: Run, networks: list[Trained]) -> Compared:
         # A searched network is compared with the targets of its own solution, a baseline with those of every solution.
         own = list(targets.values()) if recording.solution is None else [targets[recording.solution]]
         trajectories[recording.name] = curve_of(recording, own, position)
+    if note := note_left_out(trajectories, len(probe)):
+        run.progress.say(note)
     cka: dict[str, dict[str, float]] = {name: {} for name in trajectories}
     disagreement: dict[str, dict[str, float]] = {name: {} for name in trajectories}
     for pair in pairs_of(recordings, distances_of([recording.last() for recording in recordings], [body], logits)):

@@ -187,12 +187,13 @@ def open_run(
 @contextmanager
 def logging_to(logger: str | LoggerLike, folder: Path, config: RunConfig | TextConfig) -> Iterator[Loggers]:
     """The loggers of a run, closed afterwards, whatever becomes of it."""
-    loggers = opened(logger, folder, folder.resolve().name, flattened(config))
+    loggers, failed = opened(logger, folder, folder.resolve().name, flattened(config)), True
     try:
         yield loggers
+        failed = False
     finally:
         if isinstance(logger, str):  # others are the caller's
-            loggers.close()
+            loggers.close(failed=failed)
 
 
 def _check(run: Run) -> None:

@@ -18,6 +18,7 @@ from decouple.data.images import Split, as_float
 from decouple.device import search_dtype
 from decouple.evaluation import figures
 from decouple.files import load_tensors, save_record, save_tensors, try_record, try_tensors
+from decouple.formats import plural
 from decouple.learn.fitting import Checkpoint, Fit, Watch, fit, recorded_epochs
 from decouple.learn.objective import cross_entropy, regression
 from decouple.networks import Stages
@@ -141,7 +142,10 @@ def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | Non
     Args:
         networks: those of the run that are wanted; None: all.
     """
+    every = networks is None
     networks = networks_of(run) if networks is None else list(networks)
+    if every:
+        _say_again(run, networks)
     with run.timed("learn", fingerprint([trained.unit for trained in networks])):
         for trained in networks:
             if _is_whole(run, trained):
@@ -165,6 +169,19 @@ def learn(run: Run, stores: list[TargetStore], networks: Sequence[Trained] | Non
             if run.group.first:
                 shutil.rmtree(_targets_of(trained), ignore_errors=True)
     return networks
+
+
+def _say_again(run: Run, networks: Sequence[Trained]) -> None:
+    """Say which networks are trained again only because other records are wanted: these are made while a network trains."""
+    before = run.directory.read_config().compare
+    earlier = networks_of(replace(run, config=replace(run.config, compare=before)))
+    known = {(trained.identity, trained.folder.name) for trained in earlier if trained.path.exists()}
+    again = [t for t in networks if not t.path.exists() and (t.identity, t.folder.name) in known]
+    if again:
+        run.progress.say(
+            f"Note: {plural(len(again), 'network')} will be trained again, since activations are recorded while a network is trained "
+            "and compare.images or compare.records differ from before; the weights are the same."
+        )
 
 
 def search_again(run: Run, trained: Trained, before: Trained) -> TargetStore:

@@ -120,7 +120,8 @@ def search_results(run: Run, stores: list[TargetStore]) -> tuple[SearchResults, 
 
 
 def _effective(run: Run, stores: list[TargetStore], names: list[str]) -> dict[str, float]:
-    """By search point: N_eff among the solutions, mean over the images; 1 where all have the network's own activations."""
+    """By search point: N_eff among the solutions, mean over the images but those with a target that is all 0; 1 where all have the
+    network's own activations."""
     if len(stores) == 1:
         return dict.fromkeys(names, 1.0)
     path = run.folder("search", search_identity(run)) / f"diversity-of-{len(stores)}.json"
@@ -128,12 +129,15 @@ def _effective(run: Run, stores: list[TargetStore], names: list[str]) -> dict[st
     if (known := try_record(path, unit=unit)) is not None:
         return known
     first = stores[0].first_searched
-    sums = dict.fromkeys(names[first:], 0.0)
+    sums, counts = dict.fromkeys(names[first:], 0.0), dict.fromkeys(names[first:], 0)
     for start, end in even_batches(len(run.data.train), run.config.search.batch):
         rows = [store.rows(torch.arange(start, end)) for store in stores]
         for name, *of_point in zip(names[first:], *rows, strict=True):
             targets = torch.stack([of_solution.float() for of_solution in of_point])
-            sums[name] += float(solution_diversity(targets).sum())
-    found = dict.fromkeys(names, 1.0) | {name: total / len(run.data.train) for name, total in sums.items()}
+            kept = (targets != 0).flatten(2).any(2).all(0)
+            if bool(kept.any()):
+                sums[name] += float(solution_diversity(targets[:, kept]).sum())
+                counts[name] += int(kept.sum())
+    found = dict.fromkeys(names, 1.0) | {name: sums[name] / count for name, count in counts.items() if count}
     save_record(path, found, unit=unit)
     return found

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from decouple import device as devices, settings
 from decouple.config import RunConfig
 from decouple.errors import ConfigError, RunDirectoryError, expect
@@ -60,16 +62,28 @@ def run_seeds(
         jobs = [Job(f"ran seed {seed}", partial(tuple, [seed]), lambda _: advance(1)) for seed in folders]
         place, mend = str(devices.resolve(device)), "--workers or --search.batch"
         distribute(_run_seed, shared, jobs, device=place, execution=execution, result_bytes=1000, mend=mend)
-    table = read_table(_finished(next(iter(folders.values())), Path(out)))
+    table = read_table(_finished(next(iter(folders.values())), Path(out), Progress(quiet=quiet)))
     table.write(out)
     return table
 
 
-def _finished(like: Path, out: Path) -> list[Path]:
-    """The finished runs in `out` whose settings are those of the run `like`, but for the seed; also those of an earlier call."""
-    wanted = SharedDirectory(like).read_config()
-    there = {folder: SharedDirectory(folder).read_config() for folder in _runs(out)}
-    return [folder for folder, config in there.items() if replace(config, seed=wanted.seed) == wanted]
+def _finished(like: Path, out: Path, progress: Progress) -> list[Path]:
+    """The finished runs in `out` whose settings are those of the run `like`, but for the seed; also those of an earlier call, if their
+    data and code were the same, and else a line says that they are left out."""
+    from decouple.report.inputs import RunInfo, other_origin
+
+    def origin(folder: Path) -> RunInfo:
+        return msgspec.convert(SharedDirectory(folder).read_run(), RunInfo)
+
+    wanted, found = SharedDirectory(like).read_config(), []
+    for folder in _runs(out):
+        if replace(SharedDirectory(folder).read_config(), seed=wanted.seed) != wanted:
+            continue
+        if differ := other_origin(origin(like), origin(folder)):
+            progress.say(f"Note: {folder} is left out of the table: it and {like} were made from different {differ}.")
+        else:
+            found.append(folder)
+    return found
 
 
 def _runs(out: Path) -> list[Path]:

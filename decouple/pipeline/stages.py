@@ -113,13 +113,13 @@ OUTDATED = "outdated"
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move what earlier settings gave out of the way: results, report, and what the population consists of. Nobody is to take it for
-    what the new ones give.
+    """Move what earlier settings gave out of the way: results, report, comparison, and what the population consists of. Nobody is to
+    take it for what the new ones give.
 
     Returns:
         Where they are; None: there were none.
     """
-    names = ("results.json", "curves.json", "report.html", "figures", INDEX)
+    names = ("results.json", "curves.json", "report.html", "figures", "comparison", INDEX)
     found = [folder / name for name in names if (folder / name).exists()]
     if not found:
         return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from decouple.config import Q0Config
 from decouple.device import memory_for
-from decouple.files import load_tensors, pack_tensors, try_tensors, write_bytes
+from decouple.files import load_tensors, save_tensors, try_tensors
 from decouple.networks.stages import trusting
 from decouple.networks.state import load_state, on_cpu, own_copy, state_of
 from decouple.q0.perturb import perturb_, perturbation_scale
@@ -50,7 +50,7 @@ class Snapshot:
 
     def write(self, state: State) -> None:
         """Keep `state`, whole or not at all."""
-        write_bytes(self.path, pack_tensors(*state, unit=self.unit))
+        save_tensors(self.path, *state, unit=self.unit)
 
     def weights(self) -> dict[str, Tensor]:
         """The network's state; raises as `read` does."""

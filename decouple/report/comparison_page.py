@@ -11,10 +11,11 @@ from decouple import formats
 from decouple.errors import expect
 from decouple.files import write_json, write_text
 from decouple.report import style
-from decouple.report.figures import draw_comparison
+from decouple.report.figures import OF_COMPARISONS, draw_comparison
 from decouple.report.figures.pairs import by_kind, headline_correlations, spelled
 from decouple.report.pages import write_page
 from decouple.results import Interval, to_json
+from decouple.trajectories.curves import note_left_out
 from decouple.trajectories.pairs import SAME_SOLUTION
 from decouple.trajectories.results import Correlation, Difference, TrajectoryComparison
 
@@ -53,7 +54,8 @@ def write_comparison(found: TrajectoryComparison, folder: Path | str, *, unit: s
         "distances": [["1 − CKA", f"at {layer}"] for layer in found.layers],
         "several": {kind: sum(network.kind == kind for network in found.networks.values()) for kind in looks},
     }
-    return write_page(folder / "comparison.html", "comparison_page.html.j2", draw_comparison(found, unit), values)
+    figures = draw_comparison(found, unit)
+    return write_page(folder / "comparison.html", "comparison_page.html.j2", figures, values, OF_COMPARISONS)
 
 
 def answers(found: TrajectoryComparison) -> list[str]:
@@ -66,7 +68,8 @@ def answers(found: TrajectoryComparison) -> list[str]:
             "SGD do. That takes two networks that learned different solutions and two SGD networks from different seeds, all of one "
             "architecture."
         )
-    return texts + [_correlated(entry) for entry in headline_correlations(found)]
+    texts += [_correlated(entry) for entry in headline_correlations(found)]
+    return texts + ([note] if (note := note_left_out(found.trajectories, found.samples)) else [])
 
 
 def _towards_targets(found: TrajectoryComparison) -> list[str]:

@@ -10,7 +10,7 @@ from decouple.config import RunConfig
 from decouple.formats import SPACE, count, nats, percent, percent_digits, plural, standard_error
 from decouple.registry import about
 from decouple.report.inputs import RunInfo
-from decouple.results import Results
+from decouple.results import Q0Results, Results
 
 
 def summary(config: RunConfig, results: Results) -> str:
@@ -39,10 +39,23 @@ def summary(config: RunConfig, results: Results) -> str:
         f"their mean cross-entropy fell from {nats(search.cross_entropy[first].before)} to "
         f"{nats(search.cross_entropy[last].after).replace('<', 'below ')} nats. "
         f"{learned}; the best SGD baseline reaches {percent(sgd, digits)}{SPACE}%, {_beside(sgd - mean(searched), digits)}. "
-        f"A q0 population of {plural(len(q0.members), 'snapshot')} reaches a test NLL of {nats(q0.test_nll.learned_prior)} with "
-        f"learned weights{calibrated} and {nats(q0.test_nll.uniform)} with uniform ones; the single member that did best "
-        f"on the prior split has {nats(q0.test_nll.single)}."
+        f"{_population(q0)} a test NLL of {nats(q0.test_nll.learned_prior)} with learned weights{calibrated} and "
+        f"{_latest(q0)}{nats(q0.test_nll.uniform)} with uniform ones; the single member that did best on the prior split has "
+        f"{nats(q0.test_nll.single)}."
     )
+
+
+def _population(q0: Q0Results) -> str:
+    """What has the learned weights, with its verb: all snapshots, or the `q0.members` heaviest."""
+    if q0.size == len(q0.members):
+        return f"A q0 population of {plural(len(q0.members), 'snapshot')} reaches"
+    many = f"{q0.size} heaviest" if q0.size > 1 else "heaviest"
+    return f"The {many} of a q0 population's {len(q0.members)} snapshots {'reach' if q0.size > 1 else 'reaches'}"
+
+
+def _latest(q0: Q0Results) -> str:
+    """What has the uniform weights, where these are not all snapshots."""
+    return f"the {q0.size} latest " if 1 < q0.size < len(q0.members) else "the latest " if q0.size < len(q0.members) else ""
 
 
 def _learned(config: RunConfig, whom: str) -> str:

@@ -61,6 +61,25 @@ class RunInfo(msgspec.Struct):
         return {name: known[name] for name in sorted(known, key=lambda n: (order.index(n) if n in order else 99, n))}
 
 
+def other_origin(one: RunInfo, other: RunInfo) -> str:
+    """In which data or code two runs of equal settings differ, by the digests that both have noted; empty: in none.
+
+    >>> other_origin(RunInfo(data={"digest": "a1"}), RunInfo(data={"digest": "b2"}))
+    'data (digests a1 and b2)'
+    """
+    origins = [
+        {"data": run.data.get("digest"), **{name: code.get("digest") for name, code in run.code.items()}}
+        for run in (one, other)
+    ]
+    names = {name: code.get("name") or name for name, code in one.code.items()}
+    found = []
+    for name, digest in origins[0].items():
+        if None not in (digest, against := origins[1].get(name)) and digest != against:
+            what = "data" if name == "data" else f"versions of {names[name]}"
+            found.append(f"{what} (digests {digest} and {against})")
+    return ", ".join(found)
+
+
 @dataclass(frozen=True)
 class Inputs:
     config: RunConfig

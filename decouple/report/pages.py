@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from decouple.files import write_bytes, write_text
 from decouple.report import style
 
 
-def write_page(path: Path, template: str, figures: Mapping[str, Figure], values: Mapping[str, Any]) -> Path:
+def write_page(
+    path: Path, template: str, figures: Mapping[str, Figure], values: Mapping[str, Any], known: Collection[str]
+) -> Path:
     """Write a page that needs no network and no script, and each figure as PNG and SVG into `figures/` beside it.
 
     Args:
@@ -24,6 +26,8 @@ def write_page(path: Path, template: str, figures: Mapping[str, Figure], values:
         template: its file in this folder; finds the figures as `pictures`, data URIs by name.
         figures: by name.
         values: what else the template shows.
+        known: names of all figures that such a page can have. Those that an earlier page had and this one has not are removed; other
+            files of the folder are not.
     """
     pictures = {}
     for name, figure in figures.items():
@@ -32,6 +36,9 @@ def write_page(path: Path, template: str, figures: Mapping[str, Figure], values:
             write_bytes(path.parent / "figures" / f"{name}.{kind}", data)
         pictures[name] = "data:image/svg+xml;base64," + base64.b64encode(data).decode()
     write_text(path, _environment().get_template(template).render(pictures=pictures, **values))
+    for name in set(known) - set(pictures):
+        for kind in ("png", "svg"):
+            (path.parent / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
     return path
 
 

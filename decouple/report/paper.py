@@ -6,13 +6,16 @@ test accuracy: mean ± standard deviation over 3 runs.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from decouple.config import RunConfig
 from decouple.config.images import PAPER
+from decouple.presets import preset
 from decouple.registry import about
 from decouple.results import Results
+from decouple.settings import flattened
 
 
 class Published(NamedTuple):
@@ -68,6 +71,25 @@ _TRAINING_IMAGES = {"mnist": 56_000, "cifar10": 46_000, "cifar100": 46_000}
 """All but the 4000 that the paper holds out for model selection."""
 
 
+AIRBENCH_DECAY = 0.0153
+"""The weight decay of airbench, whose learner the paper's is."""
+
+_SECTIONS = ("data.", "network.", "search.", "learn.", "sgd.")
+_SAID = (
+    *("data.name", "data.train", "network.name", "network.width", "network.groups", "network.statistics", "learn.epochs"),
+    *("search.algorithm", "search.paper.smoothing", "search.similarity", "learn.similarity", "sgd.similarity"),
+    *("learn.heads", "sgd.heads", "learn.live.weight", "learn.live.directions", "learn.live.radius"),
+)
+"""Settings of which `differences` tells in words, and what only matters with these."""
+_VARIANTS = {
+    "learn.augment": ("none", "flip-crop"),
+    "sgd.augment": ("none", "flip-crop"),
+    "learn.supervise": ("all", "skip-first"),
+    "data.seed": None,
+}
+"""Settings that the paper has with several values, each with figures of its own; None: any value will do."""
+
+
 def reference(data: str, *, augment: bool) -> Reference | None:
     """The published figures for a data set by name; None where the paper has none.
 
@@ -115,5 +137,35 @@ def differences(config: RunConfig, results: Results) -> list[str]:
         found.append("further rounds of search and learning (paper: none)")
     if config.network.statistics != "batch":
         found.append("BatchNorm evaluated with running statistics (paper: the evaluated batch's own)")
+    own_decay = preset(results.data).learn.weight_decay
+    if config.learn.weight_decay == own_decay != AIRBENCH_DECAY:
+        found.append(f"a weight decay of {own_decay:g} (airbench, whose learner is the paper's: {AIRBENCH_DECAY:g})")
+    found += _settings(config, results.data)
     found.append("one run (paper: mean ± standard deviation over 3)")
     return found
+
+
+def _settings(config: RunConfig, data: str) -> list[str]:
+    """The other settings in which a run differs from the preset that has the paper's: none, or one entry."""
+    theirs, found = flattened(preset(data)), []
+    for name, value in flattened(config).items():
+        # es has no counterpart in the paper, and its genetic algorithm decides nothing where another one searches.
+        unused = name.startswith("search.es.") or (name.startswith("search.paper.") and config.search.algorithm != "paper")
+        if value == theirs[name] or unused or not name.startswith(_SECTIONS) or name in (*_SAID, *config.idle):
+            continue
+        if name in _VARIANTS and (
+            (allowed := _VARIANTS[name]) is None or (value in allowed and _published(config, data, name))
+        ):
+            continue
+        found.append(f"{name} {_shown(value)} ({_shown(theirs[name])})")
+    return [f"settings beside those of the preset {data}, in brackets: {', '.join(found)}"] if found else []
+
+
+def _published(config: RunConfig, data: str, name: str) -> bool:
+    """Whether the paper has figures for the augmentation, if that is what the setting is."""
+    section = {"learn.augment": config.learn, "sgd.augment": config.sgd}.get(name)
+    return section is None or reference(data, augment=section.augment != "none") is not None
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)

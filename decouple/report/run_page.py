@@ -13,7 +13,7 @@ from decouple.config import SearchConfig
 from decouple.registry import about
 from decouple.report import paper
 from decouple.report.facts import limits, summary
-from decouple.report.figures import draw_figures
+from decouple.report.figures import OF_RUNS, draw_figures
 from decouple.report.figures.members import population_figure
 from decouple.report.inputs import Inputs, TextInputs, read_inputs
 from decouple.report.pages import write_page
@@ -45,9 +45,9 @@ def build_report(folder: Path) -> Path:
     if isinstance(inputs, TextInputs):
         figures = {"population": population_figure(inputs.results.q0, inputs.curves)}
         again = {"again": "decouple q0 text --data FILE", "samples": "documents"}
-        return write_page(folder / "report.html", "text_page.html.j2", figures, common | again)
+        return write_page(folder / "report.html", "text_page.html.j2", figures, common | again, OF_RUNS)
     figures = draw_figures(inputs.results, inputs.curves, _lowered(inputs.config.search))
-    return write_page(folder / "report.html", "run_page.html.j2", figures, common | _values(inputs))
+    return write_page(folder / "report.html", "run_page.html.j2", figures, common | _values(inputs), OF_RUNS)
 
 
 TITLES = {

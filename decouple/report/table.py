@@ -17,7 +17,7 @@ from decouple.config import RunConfig, TextConfig
 from decouple.errors import DataError, RunDirectoryError
 from decouple.files import write_bytes, write_text
 from decouple.formats import MEASURES, aligned, html_table
-from decouple.report.inputs import read_inputs
+from decouple.report.inputs import RunInfo, other_origin, read_inputs
 from decouple.results import Interval, Results, TextResults
 from decouple.settings import flattened
 
@@ -230,13 +230,25 @@ def read_table(folders: Sequence[Path | str] | Path | str) -> Table:
     Raises:
         RunDirectoryError: a folder is none of these, or a run is not finished.
         DamagedFileError: a file of a run is damaged.
-        DataError: see `make_table`.
+        DataError: see `make_table`; or runs of equal settings were made from different data, or with different versions of the
+            user's own code.
     """
     runs: list[FinishedRun] = []
+    origins: dict[str, tuple[str, RunInfo]] = {}
     for folder in _expanded(folders):
         inputs = read_inputs(folder)
         runs.append((str(folder), inputs.config, inputs.results))
+        first, origin = origins.setdefault(json.dumps(_grouping(inputs.config)), (str(folder), inputs.run))
+        if differ := other_origin(origin, inputs.run):
+            raise DataError(
+                f"{first} and {folder} have the same settings, but different {differ}: give them to separate tables"
+            )
     return make_table(runs)
+
+
+def _grouping(config: RunConfig | TextConfig) -> dict[str, Any]:
+    """The settings by which runs are grouped."""
+    return {name: value for name, value in flattened(config).items() if name not in UNNAMED}
 
 
 def _expanded(folders: Sequence[Path | str] | Path | str) -> list[Path]:
@@ -261,7 +273,7 @@ def make_table(runs: Iterable[FinishedRun]) -> Table:
     if len({type(results) for _, _, results in runs}) != 1:
         names = ", ".join(name for name, _, _ in runs)
         raise DataError(f"a table needs runs of one kind, on images or on text, not {names or 'none'}")
-    flat = [{name: value for name, value in flattened(config).items() if name not in UNNAMED} for _, config, _ in runs]
+    flat = [_grouping(config) for _, config, _ in runs]
     varied = [name for name in flat[0] if any(each[name] != flat[0][name] for each in flat)]
     groups: dict[str, dict[int, FinishedRun]] = {}
     settings = {}

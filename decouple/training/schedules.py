@@ -28,7 +28,7 @@ def cyclic_multipliers(
     step: int,
     cycle_steps: int,
     *,
-    lr_floor: float = 0.08,
+    lr_floor: float = 0.0,
     wd_floor: float = 0.7,
     warmup: float = 0.0,
     warmdown: float = 0.0,
@@ -46,7 +46,7 @@ def cyclic_multipliers(
 
     Args:
         step: 0 … cycle_steps − 1.
-        lr_floor: learning-rate multiplier that the decay falls to, 0 ≤ lr_floor < 1.
+        lr_floor: learning-rate multiplier that the decay falls to, 0 ≤ lr_floor < 1. The public code has 0.08.
         wd_floor: weight-decay multiplier where the learning rate is at its peak, 0..1.
         warmup, warmdown: shares of the cycle that rise, and fall to 0; their sum is at most 1.
         shape: of the decay, "linear" or "cosine".

@@ -10,7 +10,7 @@ from torch import Tensor
 from decouple import analysis
 from decouple.analysis.cka import FEWEST as FEWEST_OF_CKA
 from decouple.analysis.rows import centred_rows
-from decouple.errors import DataError, did_you_mean, expect
+from decouple.errors import ConfigError, DataError, NetworkError, did_you_mean, expect
 from decouple.loggers import LoggerLike, Loggers
 from decouple.progress import Advance
 from decouple.seeds import generator
@@ -41,7 +41,8 @@ def compare_recordings(
     """Compare trainings that were recorded on the same samples.
 
     A training that learned a solution (`Recording.solution`) is measured against the targets of that solution, any other training
-    against those of all solutions. Time and memory grow with (trainings · samples)²: a few hundred samples, a few dozen trainings.
+    against those of all solutions. Time grows with (records · samples)², memory with records · samples², where records are the
+    recorded steps of all trainings: a few hundred samples, a few dozen trainings.
 
     Args:
         recordings: of at least 7 samples, with different names. Layers that some of them lack are left out.
@@ -67,7 +68,7 @@ def compare_recordings(
     try:
         with Loggers(logger).task("compare", len(recordings), "trajectories") as advance:
             return _compare(recordings, layers, solutions, draws, seed, advance)
-    except DataError:
+    except (ConfigError, DataError, NetworkError):
         raise
     except (ValueError, ArithmeticError) as error:
         raise DataError(f"the trajectories cannot be compared ({error}): {_cause(recordings, layers)}") from error

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from decouple import analysis
 from decouple.results import Interval
-from decouple.trajectories.curves import ByLayer
+from decouple.trajectories.curves import ByLayer, check_directions, has_direction
 from decouple.trajectories.recording import Recording
 from decouple.trajectories.results import Correlation, Difference, Family, Pair
 
@@ -178,12 +178,15 @@ def correlations_of(
 
 
 def _cosine_distances(values: Sequence[Tensor], halves: Tensor) -> Tensor:
-    """(1 + draws, S, S): mean over the samples of the cosine distance of two solutions' targets."""
+    """(1 + draws, S, S): mean over the samples of the cosine distance of two solutions' targets, without samples that are all 0."""
     count = len(values)
+    kept = torch.stack([has_direction(each) for each in values]).all(0)
+    check_directions(kept)
     each = torch.zeros(count, count, len(values[0]), dtype=torch.float64, device=values[0].device)
     for i, j in combinations(range(count), 2):
-        each[i, j] = each[j, i] = analysis.cosine_distance(values[i], values[j]).double()
-    return _means(each, halves)
+        each[i, j, kept] = each[j, i, kept] = analysis.cosine_distance(values[i][kept], values[j][kept]).double()
+    share = _means(kept.double()[None, None], halves)
+    return _means(each, halves) / share  # a half without any sample left has no mean: NaN
 
 
 def _pick(values: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:

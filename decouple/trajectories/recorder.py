@@ -60,8 +60,9 @@ class Recorder:
             names. What is kept is what the layer gave, whatever works on it in place later.
         samples: (N, …) what the network takes, always the same ones; a few hundred are enough. Tensors or numpy arrays, as
             are ids and labels.
-        folder: where the files go; `Recording.open` reads them. Its name is the training's in figures. What an earlier training
-            recorded there is replaced: records of steps after the one that is recorded are removed.
+        folder: where the files go; `Recording.open` reads them. Its name is the training's in figures. Give each training a folder of
+            its own. Records of later steps than the one that is recorded are removed, so that a training that was stopped can go
+            on from any step; earlier ones stay, and `Recording.open` refuses them if they are of another architecture.
         ids: (N,) integers that name the samples wherever they are recorded; default: their positions.
         labels: (N,) classes, for entropies within and between classes.
         at: steps at which to record, whole numbers from 0 on; None: at each call.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from decouple.errors import DamagedFileError, DataError, RunDirectoryError, expect
-from decouple.files import load_tensors, unit_of
+from decouple.files import header_of, load_tensors
 from decouple.formats import plural
 from decouple.tensors import whole_number
 
@@ -87,20 +87,14 @@ class Recording:
 
         Raises:
             RunDirectoryError: the folder holds no recording.
-            DamagedFileError: a file is damaged, or files are of different recordings.
+            DamagedFileError: a file is damaged, or files are of different recordings or of networks of different architectures.
         """
         folder = Path(folder)
         found = recorded_steps(folder)
         if not found:
             raise RunDirectoryError(f"{folder} holds no recording (no record-*.safetensors): give the folder of a Recorder")
         steps = sorted(found)
-        unit = unit_of(steps[0][1]).rpartition("/")[0]
-        for _, path in steps:
-            if (other := unit_of(path).rpartition("/")[0]) != unit:
-                raise DamagedFileError(
-                    f"{path} belongs to another recording ({other}) than {steps[0][1].name} ({unit}): keep each in a folder of its "
-                    "own, and remove what an earlier training left"
-                )
+        unit = _one_unit([path for _, path in steps])
         tensors, meta = load_tensors(steps[-1][1], unit=f"{unit}/record-{steps[-1][0]}")
         try:
             about = Header(**{field.name: meta[field.name] for field in dataclasses.fields(Header)})
@@ -159,6 +153,22 @@ class Recording:
     def body(self) -> tuple[str, ...]:
         """The layers but the one of the class scores."""
         return tuple(layer for layer in self.layers if layer != self.logits)
+
+
+def _one_unit(paths: Sequence[Path]) -> str:
+    """The unit of the recording that all files belong to. Raises DamagedFileError: they are of different trainings."""
+    first, hint = paths[0], "keep each training in a folder of its own, and remove what an earlier one left"
+    unit, meta = header_of(first)
+    unit = unit.rpartition("/")[0]
+    for path in paths[1:]:
+        other, about = header_of(path)
+        if (other := other.rpartition("/")[0]) != unit:
+            raise DamagedFileError(f"{path} belongs to another recording ({other}) than {first.name} ({unit}): {hint}")
+        if about.get("architecture") != meta.get("architecture"):
+            raise DamagedFileError(
+                f"{path} was recorded of a network of another architecture than that of {first.name}: {hint}"
+            )
+    return unit
 
 
 def check_same_samples(recordings: Sequence[Recording]) -> None:

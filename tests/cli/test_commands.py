@@ -263,14 +263,18 @@ def test_a_run_its_stages_and_its_settings(capsys: pytest.CaptureFixture[str], t
     assert {name: int(epoch) for name, _, epoch in learned} == found
     assert json.loads((tmp_path / "run" / "results.json").read_text()) == first, "the settings are the same"
 
+    (tmp_path / "run" / "comparison").mkdir()
     assert run_command(["q0", out, "--q0.cycles", "3", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert f"'decouple report {out}' brings the results" in printed
     assert f"Those of the earlier settings are in {tmp_path / 'run' / 'outdated' / '1'}." in printed
     left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert not left & {"results.json", "curves.json", "report.html", "figures"}, "they are not those of the new settings"
+    assert not left & {"results.json", "curves.json", "report.html", "figures", "comparison"}, (
+        "they are not those of the new settings"
+    )
     assert json.loads((tmp_path / "run" / "outdated" / "1" / "results.json").read_text()) == first
     assert (tmp_path / "run" / "outdated" / "1" / "figures").is_dir()
+    assert (tmp_path / "run" / "outdated" / "1" / "comparison").is_dir()
     assert (tmp_path / "run" / "outdated" / "1" / "population.json").is_file()
     population = [line for line in printed.splitlines() if line.startswith("q0: ") and "%" in line]
     assert len(population) == 4, "best member, uniform, learned prior, greedy"
@@ -444,6 +448,8 @@ def test_estimate_counts_before_anything_runs(capsys: pytest.CaptureFixture[str]
     assert f"evaluations    16,800 ({12 + live} an image and solution, 60 images)" in printed
     assert "gradient steps" in printed
     assert "H100" in printed
+    assert run_command(["estimate", "digits", *TINY, "--device", "a100", "--seeds", "0", "1"]) == 0
+    assert f"evaluations    33,600 ({12 + live} an image and solution, 60 images)" in capsys.readouterr().out
     assert run_command(["estimate", "digits", *TINY, "--rounds.count", "1"]) == 0
     assert f"({1070 + 2 * live:,} an image and solution, 60 images)" in capsys.readouterr().out, (
         "a round's search is counted too"

@@ -84,6 +84,7 @@ def contradictions(values: Values) -> bool:
     given, trajectories = values.__getitem__, values["q0.trajectories"]
     rules = [
         given("q0.warmup") + given("q0.warmdown") > 1,
+        given("q0.warmdown") > 0 and given("q0.lr_floor") == 0,
         given("q0.perturb") > 0 and given("q0.restart") == "new",
     ]
     if "corpus.seed" in values:
@@ -201,3 +202,11 @@ def test_the_command_line_gives_the_values_that_are_written(kind: str) -> None:
 def test_q0_has_no_airbench_unit_because_it_always_decays_decoupled() -> None:
     with pytest.raises(SettingError, match="optimizer = 'airbench': expected one of sgd, adamw, muon"):
         Q0Config(optimizer="airbench")  # type: ignore[arg-type]
+
+
+def test_a_warm_down_needs_a_floor_to_fall_from() -> None:
+    with pytest.raises(
+        SettingError, match=r"warmdown = 0\.2: expected 0 with lr_floor = 0, from which the learning rate cannot"
+    ):
+        Q0Config(warmdown=0.2)
+    assert Q0Config(warmdown=0.2, lr_floor=0.08).warmdown == 0.2

@@ -37,6 +37,15 @@ def test_both_kinds_of_file_give_what_was_put_in(tmp_path: Path) -> None:
         assert found.classes == (["a", "b", "c"] if read is read_npz else None)
 
 
+def test_class_names_may_be_bytes(tmp_path: Path) -> None:
+    arrays = {"x_train": IMAGES, "y_train": LABELS, **TEST}
+    path = _npz(tmp_path, **arrays, class_names=np.array([b"cat", b"dog", "Käfer".encode()]))
+    assert load_data(DataConfig(f"npz:{path}", validation=3, prior=3)).classes == ("cat", "dog", "Käfer")
+    path = _npz(tmp_path, **arrays, class_names=np.array([b"cat", b"dog", b"\xff"]))
+    with pytest.raises(DataError, match="the name of a class is in bytes that are not UTF-8; give the names as texts"):
+        load_data(DataConfig(f"npz:{path}", validation=3, prior=3))
+
+
 def test_by_name_it_is_a_data_set_with_splits(tmp_path: Path) -> None:
     path = _npz(tmp_path, X_train=IMAGES, Y_train=LABELS[:, None], **TEST)
     sizes = {"validation": 3, "prior": 3}

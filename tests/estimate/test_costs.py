@@ -10,14 +10,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from decouple.config import EsConfig, LearnConfig, NetworkConfig, Q0Config, RunConfig, SearchConfig, SgdConfig
 from decouple.data import ImageData
-from decouple.errors import ConfigError
+from decouple.errors import ConfigError, DataError
 from decouple.estimate import GPUS, Gpu, Work, estimate, stages
 from decouple.estimate.gpus import LAUNCH, REACHED, STREAMED, named
 from decouple.estimate.stages import Searching, training_seconds, training_work
 from decouple.estimate.work import counted, of_images
 from decouple.learn.objective import CrossEntropy, Regression
 from decouple.networks import Stages, paper_network
-from decouple.search import EvolutionStrategy, Judge, search_batch, search_points
+from decouple.search import Budget, EvolutionStrategy, Judge, search_batch, search_points
+from decouple.search.solutions import algorithm_of
 from decouple.training.stream import Batch
 
 CONFIG = RunConfig(
@@ -48,6 +49,36 @@ def test_a_search_is_counted_as_it_is_done(network: Stages, data: ImageData) -> 
     with FlopCounterMode(display=False) as counter:
         search_batch(in_full, images, labels, EvolutionStrategy(CONFIG.search.es), seed=0)
     assert found.flops < 0.8 * counter.get_total_flops() * batches * again
+
+
+@pytest.mark.parametrize(("most", "algorithm"), [(None, "es"), (10_000, "es"), (230, "es"), (230, "random"), (1, "es")])
+def test_a_limit_of_the_evaluations_is_divided_as_the_search_does(
+    network: Stages, data: ImageData, most: int | None, algorithm: str
+) -> None:
+    config = replace(CONFIG, search=replace(CONFIG.search, max_evaluations=most, algorithm=algorithm))
+    search = Searching.of(config, network, data, search_points(network, data.image_shape))
+    images, labels = data.train.images[:24], data.train.labels[:24]
+    judge, budget = Judge(network, pilot=images), Budget(evaluations=most)
+    done = search_batch(judge, images, labels, algorithm_of(config.search, seed=0), seed=0, budget=budget)
+    assert sum(search.scored.values()) == done.evaluations
+
+
+def test_several_seeds_cost_as_many_runs() -> None:
+    one = estimate(DIGITS, device="A100")
+    three = one.of_runs(3)
+    assert three.evaluations == 3 * one.evaluations
+    assert three.disk_bytes == 3 * one.disk_bytes
+    assert three.memory_bytes == one.memory_bytes
+    assert three.learn.gpu_seconds == pytest.approx(3 * one.learn.gpu_seconds)
+    assert three.q0.work.flops == pytest.approx(3 * one.q0.work.flops)
+    assert "runs           3, one for each seed" in three.text()
+    assert "one for each seed" not in one.text()
+
+
+def test_more_test_images_than_there_are_are_refused() -> None:
+    config = replace(DIGITS, data=replace(DIGITS.data, test=99_999))
+    with pytest.raises(DataError, match=r"digits has 359 test images, not 99999; give data.test at most 359"):
+        estimate(config, device="A100")
 
 
 def test_a_training_is_counted_as_it_is_done(network: Stages, data: ImageData) -> None:

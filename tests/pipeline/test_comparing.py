@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 
 from decouple.cli import run_command
 from decouple.config import RunConfig
+from decouple.errors import ConfigError, DataError, NetworkError
 from decouple.pipeline import RunDirectory, run
 from decouple.pipeline.compare_runs import _labels
 from decouple.settings import from_builtins
@@ -71,6 +73,40 @@ def test_one_run_is_compared_with_itself(finished: Path, capsys: pytest.CaptureF
     assert json.loads((finished / "elsewhere" / "comparison.json").read_text()) == found
 
 
+def test_networks_that_are_trained_again_for_other_records_are_counted_before(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "Note: 3 networks will be trained again, since activations are recorded while a network is trained"
+    assert run_command(["learn", str(finished)]) == 0
+    assert run_command(["learn", str(finished), "--learn.epochs", "1"]) == 0
+    assert "trained again" not in capsys.readouterr().err, "other networks are trained, not the same ones again"
+    assert run_command(["learn", str(finished), "--learn.epochs", "4"]) == 0
+
+    def stop(*_: object, **__: object) -> None:
+        raise DataError("begun")
+
+    monkeypatch.setattr("decouple.pipeline.learning.fit", stop)
+    assert run_command(["compare", str(finished), "--compare.records", "2"]) == 1
+    said = capsys.readouterr().err
+    assert note in said
+    assert said.index(note) < said.index("begun")
+
+
+@pytest.mark.parametrize(("error", "status"), [(ConfigError, 2), (NetworkError, 1), (ValueError, 1)])
+def test_only_what_the_measures_refuse_is_laid_on_the_networks(
+    finished: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type[Exception], status: int
+) -> None:
+    def stop(*_: object) -> None:
+        raise error("the reason")
+
+    shutil.rmtree(finished / "compare")
+    monkeypatch.setattr("decouple.pipeline.comparing.probe_targets", stop)
+    assert run_command(["compare", str(finished), "--quiet"]) == status
+    said = capsys.readouterr().err
+    assert "the reason" in said
+    assert ("has a network collapsed" in said) == (error is ValueError)
+
+
 def test_runs_of_one_seed_share_their_solutions(finished: Path, tiny: RunConfig, tmp_path: Path) -> None:
     config = from_builtins({"learn": {"epochs": 2}}, tiny)
     run(config, tmp_path / "again")
@@ -128,6 +164,16 @@ def build(num_classes):
     layers = [("flat", nn.Flatten()), ("hidden", nn.Linear(64, 8)), ("active", nn.ReLU()), ("out", nn.Linear(8, num_classes))]
     return nn.Sequential(OrderedDict(layers))
 """
+
+
+def test_images_without_activations_at_a_narrow_point_stop_no_run(tiny: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE.replace("8", "3"))
+    own = {"name": f"{tmp_path}/mine.py:build", "points": ["active", "out"]}
+    short = {"search": {"solutions": 2}, "learn": {"epochs": 1}, "sgd": {"epochs": 1}}
+    found = run(from_builtins({"network": own, **short}, tiny), tmp_path / "narrow")
+    curves = json.loads((tmp_path / "narrow" / "curves.json").read_text())["trajectories"]
+    assert curves["search-0"]["left_out"]["active"] > 0
+    assert 1 <= found.diversity.n_eff["active"] <= 2
 
 
 def test_runs_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:

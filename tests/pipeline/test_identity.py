@@ -33,6 +33,8 @@ OTHERS = {
     "sgd.groups": [3],
 }
 """Values that `other` would not find."""
+FLOOR = {"lr_floor": 0.08}
+"""Without which there may be no warm-down."""
 EVERYTHING = {"search", "learn", "rounds", "sgd", "q0"}
 DECIDED = {
     "data": EVERYTHING,
@@ -106,7 +108,7 @@ def test_a_network_that_is_not_searched_names_no_folder() -> None:
 def test_a_folder_is_named_by_the_settings_that_decide_what_is_in_it(algorithm: str) -> None:
     named = {"name": "torchvision:resnet18"}  # which has arguments and points, and is not built here
     search = {"algorithm": algorithm, "network": named, "es": {"subspaces": 1}}
-    base = from_builtins({"search": search, "rounds": {"count": 1}, "network": named})
+    base = from_builtins({"search": search, "rounds": {"count": 1}, "network": named, "q0": FLOOR})
     before = folders(base)
     for name in fields(base):
         expected = set() if name in NONE else DECIDED[name.partition(".")[0]]
@@ -142,7 +144,7 @@ def test_a_trajectory_beyond_the_solutions_is_named_by_the_network_that_it_share
 
 
 def test_a_population_of_text_is_named_by_the_settings_that_decide_it() -> None:
-    base = from_builtins({"q0": {"restart": "continue"}}, TextConfig())
+    base = from_builtins({"q0": {"restart": "continue", **FLOOR}}, TextConfig())
 
     def folder(config: TextConfig) -> str:
         corpus: Any = SimpleNamespace(digest=str(identity(config.corpus)))

@@ -1,5 +1,6 @@
 """One run for each of several seeds."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ RESULTS = "results.json"
 
 
 @pytest.mark.usefixtures("no_report")
-def test_each_seed_is_the_run_of_that_seed_and_is_not_run_twice(tiny: RunConfig, finished: Path, tmp_path: Path) -> None:
+def test_each_seed_is_the_run_of_that_seed_and_is_not_run_twice(
+    tiny: RunConfig, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = run_seeds(tiny, [3, tiny.seed], tmp_path / "seeds")
     assert (tmp_path / "seeds" / f"seed-{tiny.seed}" / RESULTS).read_bytes() == (finished / RESULTS).read_bytes()
     assert sorted(table.rows[0].outcomes) == sorted([3, tiny.seed])
@@ -24,6 +27,11 @@ def test_each_seed_is_the_run_of_that_seed_and_is_not_run_twice(tiny: RunConfig,
     assert (tmp_path / "seeds" / "table.json").read_text() == table.json()
     alone = run_seeds(tiny, [3], tmp_path / "seeds", resume=True)
     assert alone.json() == table.json(), "of all seeds that are there"
+    made = json.loads((path := tmp_path / "seeds" / f"seed-{tiny.seed}" / "run.json").read_text())
+    path.write_text(json.dumps({**made, "data": {**made["data"], "digest": "other"}}))
+    alone = run_seeds(tiny, [3], tmp_path / "seeds", resume=True, quiet=False)
+    assert list(alone.rows[0].outcomes) == [3]
+    assert f"seed-{tiny.seed} is left out of the table: it and" in capsys.readouterr().err
 
 
 def test_every_folder_is_checked_before_the_first_run(

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from decouple.report import write_comparison
 from decouple.report.comparison_page import answers
-from decouple.report.figures import draw_comparison
+from decouple.report.figures import OF_COMPARISONS, draw_comparison
 from decouple.results import Interval, TrajectoryCurve, to_json
 from decouple.trajectories.results import (
     FORMAT,
@@ -111,6 +111,18 @@ def drawn(request: pytest.FixtureRequest) -> dict[str, Figure]:
 
 def test_letters_stay_apart_and_inside(drawn: dict[str, Figure]) -> None:
     check_letters(drawn)
+    assert set(drawn) <= set(OF_COMPARISONS)
+
+
+def test_many_layers_take_several_rows_of_entropies_on_one_scale() -> None:
+    found = made_up(layers=10)
+    axes = [each for each in draw_comparison(found, "epoch")["entropies"].axes if each.get_visible()]
+    assert len(axes) == 2 * 10
+    assert len({round(each.get_position().x0, 3) for each in axes}) <= 4
+    titled = [each for each in axes if each.get_title("left")]
+    assert [each.get_title("left") for each in titled] == found.layers
+    assert len({each.get_ylim() for each in titled}) == 1
+    assert len({each.get_ylim() for each in axes if each not in titled}) == 1
 
 
 def test_the_matrix_holds_every_pair_by_kind() -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from decouple.config import LearnConfig, LiveConfig, RoundsConfig, RunConfig, SearchConfig
+from decouple.config import LearnConfig, LiveConfig, RoundsConfig, RunConfig, SearchConfig, TextConfig
+from decouple.files import write_json
 from decouple.formats import nats, percent, standard_error
-from decouple.report import paper
+from decouple.report import build_report, paper
 from decouple.report.facts import limits, summary
 from decouple.report.inputs import RunInfo, Sitting
+from decouple.results import FORMAT, Curves, TextResults, Ways, to_json
+from decouple.settings import to_builtins
 
 from .made_up import made_up
+from .reading import Page
 
 
 def test_summary_gives_the_headline_figures() -> None:
@@ -33,6 +38,38 @@ def test_summary_of_one_solution_is_in_the_singular() -> None:
     assert text.startswith("A search ")
     assert "A network that learned" in text
     assert "1 snapshot reaches" in text
+
+
+def test_figures_of_some_of_the_members_are_not_said_of_all() -> None:
+    results, _ = made_up(cycles=4)
+    q0 = results.q0
+    for size, words, uniform in ((2, "2 heaviest of", "2 latest"), (1, "heaviest of", "latest")):
+        text = summary(RunConfig(), msgspec.structs.replace(results, q0=msgspec.structs.replace(q0, size=size)))
+        reach = "reach" if size > 1 else "reaches"
+        assert f"The {words} a q0 population's 8 snapshots {reach} a test NLL of {nats(q0.test_nll.learned_prior)}" in text
+        assert f"and the {uniform} {nats(q0.test_nll.uniform)} with uniform ones" in text
+
+
+def test_the_page_of_a_text_says_of_which_members_its_figures_are(tmp_path: Path) -> None:
+    results, curves = made_up(cycles=4)
+    bits = Ways(single=1.5, uniform=1.4, learned_prior=1.25, greedy=1.3)
+    plain = {name: msgspec.structs.replace(getattr(results.q0, name), calibrated=None) for name in ("test_nll", "prior_nll")}
+    sizes = {way: nlls for way, nlls in curves.q0_size.items() if way != "calibrated"}
+    for size, reach in ((8, "they reach 1.2500"), (2, "the 2 heaviest reach 1.2500"), (1, "the heaviest reaches 1.2500")):
+        q0 = msgspec.structs.replace(results.q0, scores={"bits_per_byte": bits}, size=size, temperature=None, **plain)
+        for member in q0.members:
+            member.scores = {"bits_per_byte": 1.5}
+        parts = dict.fromkeys(("train", "validation", "prior", "test"), 1000)
+        found = TextResults(
+            format=FORMAT, preset="tiny", seed=0, parameters=100, vocabulary=256, bytes=parts, tokens=parts, q0=q0
+        )
+        write_json(tmp_path / "config.json", to_builtins(TextConfig()))
+        write_json(tmp_path / "run.json", {})
+        write_json(tmp_path / "results.json", to_json(found))
+        write_json(tmp_path / "curves.json", to_json(Curves(format=FORMAT, q0_size=sizes)))
+        text = " ".join(Page(build_report(tmp_path).read_text()).text.split())
+        assert f"With the learned prior {reach} bits per byte" in text
+        assert ("with uniform weights 1.4000" in text) == (size == 8)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ from decouple.report.figures.diversity import diversity_figure
 from decouple.report.figures.members import population_figure
 from decouple.report.figures.search import search_figure
 from decouple.report.figures.training import training_figure
+from decouple.report.figures.trajectories import distances_figure
 from decouple.report.labels import spread
+from decouple.results import TrajectoryCurve
 
 from .made_up import made_up
 from .reading import check_letters, texts_of
@@ -77,6 +79,23 @@ def test_trajectories_draw_means_and_ranges() -> None:
     edge = axes.collections[0].get_paths()[0].vertices
     assert np.asarray(edge)[:, 1].min() == pytest.approx(own.min())
     assert np.asarray(edge)[:, 1].max() == pytest.approx(own.max())
+
+
+def test_trainings_of_other_lengths_are_drawn_as_far_as_they_go() -> None:
+    """The longest has the fewest records."""
+    lengths = {(0, 1, 2): [1.0, 0.9, 0.8], (0, 10): [0.6, 0.4], (2, 4): [0.4, 0.2]}
+    family = [
+        TrajectoryCurve(
+            epochs=list(epochs), cosine_distance={"one": values}, within_entropy={}, between_entropy={}, position=[]
+        )
+        for epochs, values in lengths.items()
+    ]
+    axes = distances_figure(["one"], {"sgd": family}, "epoch").axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), [0, 1, 2, 4, 10])
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.8, 0.74, (0.8 + 0.56 + 0.4) / 3, (0.52 + 0.2) / 2, 0.4])
+    edge = np.asarray(axes.collections[0].get_paths()[0].vertices)
+    assert edge[edge[:, 0] == 4][:, 1].tolist() == pytest.approx([0.2, 0.52])
+    assert edge[:, 0].max() == 10
 
 
 def test_map_draws_and_names_each_path() -> None:

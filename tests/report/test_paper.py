@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from decouple.config import EsConfig
 from decouple.presets import preset
 from decouple.report import paper
 
@@ -66,7 +67,33 @@ def test_the_papers_own_settings_differ_in_little() -> None:
     results = type(results)(**{f: getattr(results, f) for f in results.__struct_fields__} | {"images": {"train": 46_000}})
     config = preset("cifar100")
     config = replace(config, search=replace(config.search, paper=replace(config.search.paper, smoothing="map")))
-    assert paper.differences(config, results) == ["one run (paper: mean ± standard deviation over 3)"]
+    own = ["a weight decay of 0.001 (airbench, whose learner is the paper's: 0.0153)"]
+    assert paper.differences(config, results) == [*own, "one run (paper: mean ± standard deviation over 3)"]
+    plain = replace(
+        config, learn=replace(config.learn, augment="none", supervise="all"), sgd=replace(config.sgd, augment="none")
+    )
+    assert paper.differences(plain, results) == paper.differences(config, results), "which the paper has too"
+
+
+def test_every_setting_that_matters_is_compared_with_the_preset() -> None:
+    results, _ = made_up(data="mnist")
+    config = preset("mnist")
+    genetic = replace(config.search, batch=32, es=EsConfig(population=2), paper=replace(config.search.paper, population=130))
+    config = replace(
+        config,
+        data=replace(config.data, test=500, seed=3),
+        search=genetic,
+        learn=replace(config.learn, optimizer="sgd", augment="flip-crop"),
+        sgd=replace(config.sgd, epochs=20, groups=(1,)),
+    )
+    assert paper.differences(config, results)[-2] == (
+        "settings beside those of the preset mnist, in brackets: data.test 500 (none), search.batch 32 (64), "
+        "search.paper.population 130 (240), learn.optimizer sgd (airbench), learn.augment flip-crop (none), sgd.epochs 20 (1000), "
+        "sgd.groups [1] ([1, 2, 3])"
+    )
+    other = paper.differences(replace(config, search=replace(genetic, algorithm="es")), results)
+    assert "search.batch 32 (64)" in other[-2]
+    assert "population" not in other[-2]
 
 
 def test_no_differences_where_there_is_nothing_to_differ_from() -> None:

@@ -17,6 +17,7 @@ from decouple.config import RunConfig, SearchConfig
 from decouple.errors import DamagedFileError, RunDirectoryError
 from decouple.presets import preset
 from decouple.report import build_report
+from decouple.report.figures import OF_RUNS
 from decouple.results import Curves, Results, to_json
 
 from .made_up import RUN, made_up, write_run
@@ -62,6 +63,20 @@ def test_a_run_without_calibration_has_no_such_section(tmp_path: Path) -> None:
     curves.calibration = {}
     text = build_report(write_run(tmp_path, results, curves)).read_text()
     assert "Calibration" not in text
+
+
+def test_figures_of_an_earlier_page_are_removed_and_nothing_else(
+    build: Callable[..., Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build()
+    (tmp_path / "figures" / "mine.png").touch()
+    left = [name for name in NAMES if name != "reliability"]
+    monkeypatch.setattr("decouple.report.run_page.draw_figures", lambda *_: dict.fromkeys(left, Figure()))
+    results, curves = made_up()
+    curves.calibration = {}
+    build_report(write_run(tmp_path, results, curves))
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {*left, "mine"}
+    assert set(NAMES) == set(OF_RUNS)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from decouple.errors import DataError, RunDirectoryError
 from decouple.report.table import PRIOR, SEARCHED, SGD, make_table, read_table
 from decouple.results import Accuracies, Results
 from decouple.settings import from_builtins
-from tests.report.made_up import made_up, write_run
+from tests.report.made_up import RUN, made_up, write_run
 
 RESULTS, CURVES = made_up()
 ACCURACIES = {0: (0.90, 0.92), 1: (0.91, 0.95), 2: (0.88, 0.91)}
@@ -170,6 +170,26 @@ def test_folders_of_runs_become_files_and_a_picture(tmp_path: Path) -> None:
     (run / "run.json").write_text('{"format": 1, "versions": {"decouple": "0.1.0"}}')
     with pytest.raises(RunDirectoryError, match=r"has run-directory format 1, written by decouple 0.1.0"):
         read_table(run)
+
+
+def test_runs_of_other_data_or_code_are_not_averaged(tmp_path: Path) -> None:
+    def write(seed: int, data: str, code: str, name: str = "runs", **learn: Any) -> None:
+        made = {**RUN, "data": {"digest": data}, "code": {"network.name": {"name": "/net.py:build", "digest": code}}}
+        write_run(tmp_path / name / f"seed-{seed}", RESULTS, CURVES, _config(seed, **learn), made)
+
+    write(0, "a1", "c1")
+    write(1, "b2", "c1")
+    with pytest.raises(
+        DataError,
+        match=r"seed-0 and .*seed-1 have the same settings, but different data \(digests a1 and b2\): give them to separate",
+    ):
+        read_table(tmp_path / "runs")
+    write(1, "a1", "c2")
+    with pytest.raises(DataError, match=r"but different versions of /net.py:build \(digests c1 and c2\)"):
+        read_table(tmp_path / "runs")
+    write(1, "a1", "c1")
+    write(1, "b2", "c1", name="other", lr=0.5)
+    assert len(read_table([tmp_path / "runs", tmp_path / "other"]).rows[0].outcomes) == 2, "of other settings"
 
 
 def test_a_method_without_a_figure_leaves_its_cell_empty() -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from decouple import analysis
 from decouple.analysis.rows import centred_rows
 from decouple.errors import ConfigError, DataError
+from decouple.report.comparison_page import answers
 from decouple.results import to_json
 from decouple.trajectories import Recorder, Recording, compare_recordings
 from decouple.trajectories.pairs import OTHER_SOLUTIONS, SAME_SOLUTION, SAME_START
@@ -186,6 +187,39 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path, recordings: list[Recor
         compare_recordings([recordings[0], constant], draws=2)
     with pytest.raises(DataError, match="two recordings are called 's0a'"):
         compare_recordings([recordings[0], recordings[0]], draws=2)
+
+
+def test_samples_that_are_all_zeros_are_left_out(tmp_path: Path) -> None:
+    """A narrow layer behind a ReLU gives them; the other samples are compared as if they were alone."""
+    values = {name: training(TARGETS[name], noise=0.2, seed=seed) for seed, name in enumerate(TARGETS)}
+    for tables in values.values():
+        tables[1]["one"][[3, 5]] = 0
+    targets = {name: dict(target) for name, target in TARGETS.items()}
+    targets["s1"]["one"] = targets["s1"]["one"].clone()
+    targets["s1"]["one"][4] = 0
+    made = [recorded(tmp_path / name, each, kind="search", solution=name, start="a") for name, each in values.items()]
+    found = compare_recordings(made, targets=targets, draws=10)
+    kept = torch.ones(COUNT, dtype=torch.bool)
+    kept[[3, 4, 5]] = False
+    one, target = made[1].at(1)["one"], targets["s1"]["one"]
+    curve = found.trajectories["s1"]
+    assert curve.cosine_distance["one"][1] == pytest.approx(float(analysis.cosine_distance(one[kept], target[kept]).mean()))
+    kept[4] = True
+    expected = [float(value) for value in analysis.class_entropy(one[kept], LABELS[kept])]
+    assert [curve.within_entropy["one"][1], curve.between_entropy["one"][1]] == pytest.approx(expected)
+    assert [found.trajectories[name].left_out for name in ("s0", "s1")] == [{"one": 2}, {"one": 3}]
+    kept[[3, 5]], kept[4] = True, False
+    apart = next(e for e in found.correlations if (e.layer, e.targets) == ("one", "cosine")).points[0][0]
+    expected_apart = analysis.cosine_distance(targets["s0"]["one"][kept], target[kept]).mean()
+    assert apart == pytest.approx(float(expected_apart))
+    assert "all 0 are left out" in answers(found)[-1]
+    assert "3 of 24 at 'one' of s1" in answers(found)[-1]
+
+    few = {0: {"one": torch.zeros(COUNT, 5), "scores": normal(COUNT, 3)}}
+    few[0]["one"][0] = 1.0
+    made = [recorded(tmp_path / f"few{i}", few) for i in range(2)]
+    with pytest.raises(DataError, match="step 0, layer 'one': 23 of 24 samples are all zeros: their cosines are undefined"):
+        compare_recordings(made, draws=2)
 
 
 def scaled(values: dict[int, dict[str, torch.Tensor]], factor: float) -> dict[int, dict[str, torch.Tensor]]:

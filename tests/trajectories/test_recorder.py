@@ -74,6 +74,20 @@ def test_a_training_replaces_what_an_earlier_one_recorded_in_its_folder(tmp_path
     assert Recording.open(tmp_path).layers == ("first",)
 
 
+def test_first_steps_of_another_network_are_not_mixed_in(tmp_path: Path, network: Twice) -> None:
+    for step in (0, 1):
+        Recorder(["first", "head"], SAMPLES, tmp_path / "r")(step, network)
+    network.spare = nn.Linear(1, 2)
+    Recorder(["first", "head"], SAMPLES, tmp_path / "r")(2, network)
+    with pytest.raises(
+        DamagedFileError,
+        match=r"record-00002.* of another architecture than that of record-00000.*: keep each training in a folder of its own",
+    ):
+        Recording.open(tmp_path / "r")
+    Recorder(["first", "head"], SAMPLES, tmp_path / "r")(0, network)
+    assert Recording.open(tmp_path / "r").steps == (0,), "one that begins anew replaces it"
+
+
 def test_samples_go_through_in_batches(tmp_path: Path, network: Twice, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = record(tmp_path / "whole", network).last()
     monkeypatch.setattr("decouple.trajectories.recorder.BATCH", 3)

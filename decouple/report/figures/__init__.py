@@ -18,7 +18,12 @@ from decouple.report.figures.trajectories import distances_figure, entropies_fig
 from decouple.results import Curves, NetworkResult, Results, TrajectoryCurve
 from decouple.trajectories.results import Network, TrajectoryComparison
 
-__all__ = ["draw_comparison", "draw_figures"]
+__all__ = ["OF_COMPARISONS", "OF_RUNS", "draw_comparison", "draw_figures"]
+
+OF_RUNS = ("search", "training", "trajectories", "entropy", "map", "diversity", "population", "reliability")
+"""Names of all figures that a run's report can have."""
+OF_COMPARISONS = ("distances", "entropies", "map", "pairs", "families", "correlation")
+"""Names of all figures that a comparison's page can have."""
 
 
 def draw_figures(results: Results, curves: Curves, measure: str = "mean cross-entropy") -> dict[str, Figure]:

@@ -20,8 +20,7 @@ Families = Mapping[str, Sequence[TrajectoryCurve]]
 @style.styled
 def distances_figure(layers: Sequence[str], families: Families, unit: str) -> Figure:
     """Cosine distance to the targets against time in `unit`, a panel for each layer."""
-    rows = 1 if len(layers) <= 4 else -(-len(layers) // 4) if len(layers) > 8 else 2
-    columns = -(-len(layers) // rows)
+    rows, columns = _grid(layers)
     figure = style.new_figure(2.5 if rows == 1 else 2.1 * rows)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, layer in zip(panels.flat, layers, strict=False):
@@ -43,19 +42,39 @@ def distances_figure(layers: Sequence[str], families: Families, unit: str) -> Fi
 
 @style.styled
 def entropies_figure(layers: Sequence[str], families: Families, unit: str) -> Figure:
-    """Collision entropy within a class (above) and between classes (below), a column for each layer."""
-    figure = style.new_figure(3.9)
-    panels = figure.subplots(2, len(layers), sharex=True, sharey="row", squeeze=False)
-    for column, layer in enumerate(layers):
-        _families(panels[0, column], families, lambda c, name=layer: c.within_entropy[name])  # type: ignore[misc]
-        _families(panels[1, column], families, lambda c, name=layer: c.between_entropy[name])  # type: ignore[misc]
-        panels[0, column].set_title(style.plain(layer, style.LETTERS // len(layers)))
-        panels[1, column].set_xlabel(style.plain(unit, style.LETTERS // len(layers)))
-    panels[0, 0].set_ylabel("within a class (nats)")
-    panels[1, 0].set_ylabel("between classes (nats)")
+    """Collision entropy within a class (above) and between classes (below), a column for each layer; many layers take several rows
+    of such columns."""
+    rows, columns = _grid(layers)
+    figure = style.new_figure(3.9 if rows == 1 else 3.6 * rows)
+    panels = figure.subplots(2 * rows, columns, sharex=True, sharey="row", squeeze=False)
+    for row in range(2, 2 * rows):
+        panels[row, 0].sharey(panels[row % 2, 0])
+    for place in range(rows * columns):
+        row, column = divmod(place, columns)
+        within, between = panels[2 * row : 2 * row + 2, column]
+        if place >= len(layers):
+            within.set_visible(False)
+            between.set_visible(False)
+            continue
+        layer = layers[place]
+        _families(within, families, lambda c, name=layer: c.within_entropy[name])  # type: ignore[misc]
+        _families(between, families, lambda c, name=layer: c.between_entropy[name])  # type: ignore[misc]
+        within.set_title(style.plain(layer, style.LETTERS // columns))
+        if place + columns >= len(layers):  # there is none below it
+            between.xaxis.set_tick_params(labelbottom=True)
+            between.set_xlabel(style.plain(unit, style.LETTERS // columns))
+    for row in range(rows):
+        panels[2 * row, 0].set_ylabel("within a class (nats)")
+        panels[2 * row + 1, 0].set_ylabel("between classes (nats)")
     figure.align_ylabels(panels[:, 0])
     _legend(figure, families)
     return figure
+
+
+def _grid(layers: Sequence[str]) -> tuple[int, int]:
+    """Rows and columns of panels for these layers: at most four columns."""
+    rows = -(-len(layers) // 4)
+    return rows, -(-len(layers) // rows)
 
 
 def _families(axes: Axes, families: Families, values_of: Callable[[TrajectoryCurve], Sequence[float]]) -> None:
@@ -65,13 +84,16 @@ def _families(axes: Axes, families: Families, values_of: Callable[[TrajectoryCur
         members = families[kind]
         if not members:
             continue
-        epochs = max((member.epochs for member in members), key=len)
-        # Networks of a kind share their records; interpolation is for trainings of other lengths.
-        values = np.array([np.interp(epochs, member.epochs, values_of(member)) for member in members])
+        # Where a training has no record it is interpolated; before and after its records it counts for nothing.
+        epochs = sorted({epoch for member in members for epoch in member.epochs})
+        values = np.array(
+            [np.interp(epochs, member.epochs, values_of(member), left=np.nan, right=np.nan) for member in members]
+        )
         line: Mapping[str, Any] = {"color": look.color, "ls": look.line, "marker": look.marker, "ms": 3.2}
-        axes.plot(epochs, values.mean(0), **line)
+        axes.plot(epochs, np.nanmean(values, 0), **line)
         if len(members) > 1:
-            axes.fill_between(epochs, values.min(0), values.max(0), color=look.color, alpha=0.18, lw=0)
+            low, high = np.nanmin(values, 0), np.nanmax(values, 0)
+            axes.fill_between(epochs, low, high, color=look.color, alpha=0.18, lw=0)
         first.append(min(epochs))
         last.append(max(epochs))
     style.whole_axis(axes, min(0, *first), max(last), ticks=4, room=0.03)
