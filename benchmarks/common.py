@@ -284,7 +284,7 @@ def displacement(found: Tensor, start: Tensor) -> Tensor:
 
 
 def check_rows(wanted: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse rows that there are not, before anything runs.
+    """Refuse unknown rows before anything runs.
 
     Raises:
         SystemExit: names them.

@@ -4,10 +4,10 @@
     python -m benchmarks.one_network --data-root DATA --data mnist folder:cifar10   # and CIFAR-10 as a folder of images
 
 A population of q0 in two trajectories, as in `benchmarks.q0_starts`, with its learned prior and temperature; and networks of one
-start that are trained equally long, at the same rates: on the labels, or on what the population answers, each of the images
-themselves or of mixtures of two. All are calibrated: the networks by the validation images, the population by the prior part. What a
-network keeps is its gain over the one that learns the labels of the images, as a share of the population's, both means over the
-seeds. Writes figures/one_network.json and .md.
+start that are trained equally long, at the same rates: on the labels, or mostly on what the population answers, of the images as they
+are, of augmented views, or of mixtures of two. All are calibrated: the networks by the validation images, the population by the
+prior part. What a network keeps is its gain over the one that learns the labels of the images, as a share of the population's, both
+means over the seeds. Writes figures/one_network.json and .md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,7 +33,7 @@ from decouple import device as devices
 from decouple.analysis import fit_temperature, p_truth, tempered
 from decouple.data import Split
 from decouple.q0 import Ensemble, nll, train_population
-from decouple.q0.compress import distill, mixtures
+from decouple.q0.compress import distill
 from decouple.seeds import derive
 from decouple.settings import to_builtins
 from decouple.tasks import ImageTask
@@ -45,25 +46,47 @@ RATES = {"digits": (0.3, 0.06), "mnist": (0.6, 0.03), "cifar10": (0.6, 0.12)}
 """Learning rate and weight decay of one network, by data: what was best for the longest that `benchmarks.q0_images` tuned."""
 
 
-class Mixup(ImageTask):
-    """Learns the labels of mixtures of two images, each by its share (Zhang et al. 2018, with a λ that is uniform in 0…1)."""
+class Mixtures(ImageTask):
+    """On mixtures λ·x_i + (1 − λ)·x_j of a batch's images in random pairs, each with a λ that is uniform in 0…1: the labels by their
+    shares, or what a teacher answers there.
 
-    def distillation_loss(
-        self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float
-    ) -> Tensor:
+    Sources: Zhang et al., "mixup" (2018); with a teacher and without labels, Beyer et al., "Knowledge distillation: a good teacher is
+    patient and consistent" (2022).
+    """
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         mixed, share, partners = mixtures(batch)
         says = network(mixed).float().log_softmax(1)
         own, other = (functional.nll_loss(says, each, reduction="none") for each in (batch.labels, batch.labels[partners]))
         return (share * own + (1 - share) * other).mean()
 
+    def distillation_loss(
+        self, network: nn.Module, teacher: Teacher, batch: Batch, *, alpha: float, temperature: float
+    ) -> Tensor:
+        mixed = batch._replace(inputs=mixtures(batch)[0])
+        return super().distillation_loss(network, teacher, mixed, alpha=1.0, temperature=temperature)
 
-ROWS: dict[str, tuple[type[ImageTask], float | None]] = {
-    "labels": (ImageTask, 0.0),
-    "labels of mixtures": (Mixup, 0.0),
-    "distilled": (ImageTask, 0.9),
-    "distilled on mixtures": (ImageTask, None),
+
+def mixtures(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The mixtures; λ (B,), and each image's j (B,)."""
+    images, stream = batch.inputs, batch.generator("mixtures", device=torch.device("cpu"))
+    share = torch.rand(len(images), generator=stream).to(images.device)
+    partners = torch.randperm(len(images), generator=stream).to(images.device)
+    own = share.to(images.dtype).view(-1, *[1] * (images.dim() - 1))
+    return own * images + (1 - own) * images[partners], share, partners
+
+
+ROWS: dict[str, tuple[type[ImageTask], bool, float]] = {
+    "labels": (ImageTask, False, 0.0),
+    "distilled": (ImageTask, False, 0.9),
+    "labels, augmented": (ImageTask, True, 0.0),
+    "distilled, augmented": (ImageTask, True, 0.9),
+    "labels of mixtures": (Mixtures, False, 0.0),
+    "distilled on mixtures": (Mixtures, False, 0.9),
 }
-"""By network: its task, and the weight of the population's answers, as `distill` takes it."""
+"""By network: its task, whether images are augmented, and the weight of the population's answers."""
+VIEWS = {"digits": "crop", "mnist": "crop", "cifar10": "flip-crop"}
+"""Augmentation, by data."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +116,9 @@ def measure(bench: Bench, arguments: Arguments, source: str, seed: int, folder: 
     ensemble = population(bench, folder, seed)
     if row == "population":
         return figures(ensemble, data.test) | {"seconds": time.perf_counter() - began}
-    (lr, decay), (kind, alpha), began = RATES[key(source)], ROWS[row], time.perf_counter()
+    (lr, decay), (kind, augmented, alpha), began = RATES[key(source)], ROWS[row], time.perf_counter()
     training = replace(size.base, epochs=arguments.epochs, lr=lr, weight_decay=decay, temperature=1.0)
-    student = bench.network(derive(seed, NAME))
-    task = kind(data, training.augment)
+    student, task = bench.network(derive(seed, NAME)), kind(data, VIEWS[key(source)] if augmented else "none")
     one = distill(ensemble, student, task, training, alpha=alpha, seed=seed, precision=size.precision)
     one.temperature = fit_temperature(logits(one, data.validation).double().exp(), data.validation.labels)
     return figures(one, data.test) | {"seconds": time.perf_counter() - began}

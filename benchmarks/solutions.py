@@ -3,8 +3,8 @@
     python -m benchmarks.solutions --data-root DATA                                     # digits and MNIST, a quarter of an hour
     python -m benchmarks.solutions --data-root DATA --data digits mnist folder:cifar10  # CIFAR-10 as a folder of images
 
-For each data set and seed, four solutions are searched with one space for all of them (the default), and with a part of the elements
-for each: time, share of images solved, and the effective number of different targets and displacements at the last block. A
+For each data set and seed, four solutions are searched with one space for all of them, and with a part of the elements for each
+(the default): time, share of images solved, and the effective number of different targets and displacements at the last block. A
 network of its own start learns each solution, by the default with live search or from the stored targets alone; four networks that
 SGD trains stand beside them. Members, their disagreement, and their ensemble with equal weights are measured on test images.
 

@@ -1,4 +1,4 @@
-"""The version of this package, also of its distribution, and of what it is cited as; and those of what it computes with."""
+"""The version of decouple, which its distribution and citation have too, and the versions of what it computes with."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def rough_duration(seconds: float) -> str:
 
 
 def aligned(rows: Iterable[Sequence[str]], *, right: bool = False) -> str:
-    """Rows in columns that start alike; `right`: all but the first end alike, as suits figures.
+    """Rows in left-aligned columns; `right`: all but the first are right-aligned, as suits numbers.
 
     >>> print(aligned([("", "NLL"), ("one", "10.2")], right=True))
           NLL

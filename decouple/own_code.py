@@ -89,7 +89,7 @@ def behaviour(found: Any, seen: set[int] | None = None) -> list[Any]:
     True
 
     Args:
-        seen: the functions and classes that have been told already, by `id`.
+        seen: the functions and classes that are described already, by `id`.
     """
     seen = set() if seen is None else seen
     if isinstance(found, (tuple, list)):
@@ -155,8 +155,8 @@ def is_own(found: type | FunctionType) -> bool:
 
 
 def written(value: Any) -> str:
-    """A value as text that tells all of it and is the same in every process: with what is in tensors, arrays and networks, without
-    places in memory, and with sets in order.
+    """A value as text that shows all of it and is the same in every process: with the contents of tensors, arrays and networks,
+    without memory addresses, and with sets in order.
 
     >>> written({1, 0}), written((1.0, "a"))
     ('set(0, 1)', "tuple(1.0, 'a')")

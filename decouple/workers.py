@@ -46,9 +46,9 @@ class Execution:
     """How work is carried out. It changes results at most by rounding. Raises ConfigError: workers are no whole number from 1 on."""
 
     workers: int = 1
-    """Number of processes that search in parallel; more than one run in Ray."""
+    """Number of processes that work in parallel; more than one run in Ray."""
     ray_address: str | None = None
-    """Existing Ray cluster to search on instead of this machine: "host:port" or "auto"."""
+    """Existing Ray cluster to work on instead of this machine: "host:port" or "auto"."""
     factored: bool = True
     """Pass the directions that candidates share through affine layers, instead of every candidate (see `decouple.networks.factored`).
     Results differ by rounding."""
@@ -108,7 +108,7 @@ def distribute(
     result_bytes: int,
     mend: str,
 ) -> None:
-    """Call `function(shared, device, *arguments)` for every job and keep each result; the only worker of this machine is this process.
+    """Call `function(shared, device, *arguments)` for every job and keep each result. A single worker of this machine is this process.
 
     Args:
         function, shared: of a module that workers can import; what all jobs take, on the CPU.
@@ -116,7 +116,7 @@ def distribute(
         result_bytes, mend: size of a job's result, about; what to lower where the memory does not suffice, for a message.
 
     Raises:
-        ConfigError: no Ray cluster at `address`, one without what is needed, or with other versions of decouple or torch.
+        ConfigError: no Ray cluster at `ray_address`, one without what is needed, or with other versions of decouple or torch.
         WorkerError: `ATTEMPTS` workers died of one job, or Ray failed. What was kept stays. What a job raised comes as itself."""
     if not jobs or not execution.distributed:
         return _do_here(function, shared, jobs, device)

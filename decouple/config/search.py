@@ -14,7 +14,7 @@ from decouple.config.images import SearchedNetwork
 CountByPoint = Count | Annotated[dict[str, Count], msgspec.Meta(min_length=1)]
 """One value for all search points, or values by the names of points (see `SearchPoint.setting`)."""
 SUBSPACES = 4
-"""Of several solutions: a quarter of the elements is enough to solve an image, and four solutions are orthogonal (measured)."""
+"""Subspaces of several solutions: a quarter of the elements suffices to solve an image, and four are nearly orthogonal (measured)."""
 RateByPoint = Rate | Annotated[dict[str, Rate], msgspec.Meta(min_length=1)]
 
 
@@ -39,7 +39,7 @@ class EsConfig(Section):
     subspaces: Positive | None = None
     """Number of disjoint random subsets of an activation's elements. Each of as many solutions changes only its own subset, so that
     solutions differ by construction, but each may be a weaker target. 1: every solution may change all elements. none: 1 for a single
-    solution, 4 for several."""
+    solution and in rounds, 4 for several."""
     moments: Literal["unit", "own"] = "unit"
     """Mean and standard deviation that every centre is normalised to. unit: 0 and 1, as in the paper; own: those of the network's
     own activation."""
@@ -110,8 +110,8 @@ class SearchConfig(FitnessConfig):
     paper: PaperConfig = field(default_factory=PaperConfig)
 
     def for_solutions(self, count: int) -> SearchConfig:
-        """These settings where so many solutions are searched: with a number of subspaces, if they leave it open. It is the same for
-        any number above 1, so that a further solution leaves the others as they are.
+        """These settings for a search of `count` solutions, with the number of subspaces filled in if they leave it open. It is the
+        same for any count above 1, so that a further solution leaves the others unchanged.
 
         >>> [SearchConfig().for_solutions(count).es.subspaces for count in (1, 2, 8)]
         [1, 4, 4]

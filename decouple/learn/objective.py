@@ -64,7 +64,7 @@ def blocks_without_target(supervise: str, blocks: int, first_searched: int = 0) 
     if first_searched >= blocks:
         raise ConfigError(
             f"no block of this network has targets: point {first_searched} is the first that was searched, and the network has "
-            f"{plural(blocks, 'block')} before the logits; search a block too (points = last), or cut both networks at as many points"
+            f"{plural(blocks, 'block')} before the logits; search a block too (points = last), or cut both equally often"
         )
     if skip < first_searched:
         raise ConfigError(

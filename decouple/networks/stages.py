@@ -67,7 +67,7 @@ def refuse_probabilities(answers: Tensor, what: str) -> None:
 @contextmanager
 def taking(network: nn.Module, shape: Sequence[int]) -> Iterator[None]:
     """Inside, `network` is given images of this shape (B, …); what it raises because it cannot take them becomes a NetworkError that
-    says the shape."""
+    names the shape."""
     try:
         yield
     except DecoupleError:
@@ -80,7 +80,7 @@ def taking(network: nn.Module, shape: Sequence[int]) -> Iterator[None]:
 
 
 def _hint(network: nn.Module, shape: Sequence[int]) -> str:
-    """How to mend, at the end of a message, that it does not take such images; empty: not known."""
+    """The end of a message that the network does not take such images: how to fix it; empty if that is not known."""
     kinds = {str(p.dtype).removeprefix("torch.") for p in network.parameters() if p.is_floating_point()} - {"float32"}
     if kinds:
         return f"; its weights are {', '.join(sorted(kinds))}, and images are given to it as float32; call network.float()"
@@ -286,7 +286,7 @@ class Stages(nn.Module):
 
         Raises:
             NetworkError: an unknown child, points out of order, a last point that is not the end, or a module that does more than
-                to call its children in turn: has a `forward` or hooks of its own.
+                call its children in turn: it has a `forward` or hooks of its own.
         """
         from decouple.networks.cutting import refuse_hooks
 

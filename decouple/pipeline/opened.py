@@ -119,7 +119,7 @@ class OpenedRun:
             return RunInfo()
 
     def known(self, name: str) -> Any:
-        """What run.json holds of the data. Raises RunDirectoryError: it does not hold that."""
+        """A fact about the data, from run.json. Raises RunDirectoryError: it is not there."""
         if name not in self.info.data:
             raise RunDirectoryError(
                 f"{self.path / 'run.json'} does not hold data.{name}, by which parts of the run are found; "

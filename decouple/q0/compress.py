@@ -17,7 +17,6 @@ from decouple.networks.structure import first_difference
 from decouple.q0.ensemble import Ensemble
 from decouple.q0.trajectories import ChainObjective, train_cycle, undecayed
 from decouple.tasks.base import Task
-from decouple.tasks.distill import distillation_loss
 from decouple.tasks.images import ImageTask
 from decouple.tensors import whole_number
 from decouple.torch_state import device_of, plain_torch, torch_defaults
@@ -42,35 +41,6 @@ class KnownAnswers:
         return self.task.distillation_loss(network, lambda _: taught, batch, alpha=self.alpha, temperature=self.temperature)
 
 
-@dataclass(frozen=True)
-class MixedAnswers:
-    """T²·KL(teacher ‖ student) on mixtures λ·x_i + (1 − λ)·x_j of a batch's images in random pairs, each with a λ that is uniform in
-    0…1.
-
-    On the images that they have learned, members say little more than the labels; between them they say what they have made of
-    these. Source: Beyer et al., "Knowledge distillation: a good teacher is patient and consistent" (2022), mixup with the teacher's
-    answers and without labels.
-    """
-
-    teacher: Ensemble
-    temperature: float
-
-    def __call__(self, network: nn.Module, batch: Batch) -> Tensor:
-        mixed, _, _ = mixtures(batch)
-        with torch.no_grad():
-            taught = self.teacher(mixed).float()
-        return distillation_loss(network(mixed).float(), taught, batch.labels, alpha=1.0, temperature=self.temperature)
-
-
-def mixtures(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """λ·x_i + (1 − λ)·x_j of a batch's images (B, …); λ (B,), and each image's j (B,)."""
-    images, stream = batch.inputs, batch.generator("mixtures", device=torch.device("cpu"))
-    share = send(torch.rand(len(images), generator=stream, dtype=torch.float32, device="cpu"), images.device)
-    partners = send(torch.randperm(len(images), generator=stream, device="cpu"), images.device)
-    own = share.to(images.dtype).view(-1, *[1] * (images.dim() - 1))
-    return own * images + (1 - own) * images[partners], share, partners
-
-
 @plain_torch()
 def distill(
     ensemble: Ensemble,
@@ -78,23 +48,23 @@ def distill(
     task: Task,
     config: Q0Config,
     *,
-    alpha: float | None = None,
+    alpha: float = 0.9,
     seed: int = 0,
     precision: str = "float32",
     logger: LoggerLike = None,
 ) -> Ensemble:
     """Train `student` on the mixture's probabilities, for one cycle of `config`; returns it as an ensemble of one.
 
-    By default a student of images learns what the ensemble answers to mixtures of two of them (`MixedAnswers`), which keeps more of
-    what the ensemble has gained, and does not use the labels. Each step then asks every member. With `alpha`, images are learned as
-    they are, or augmented; those that are not augmented are answered once, and an epoch costs what it costs without a teacher.
+    The ensemble answers every augmented view of an image anew, so a student learns more than the labels hold from augmentation and
+    from images that the members have not seen. Images that are not augmented are answered once, and an epoch then costs what it
+    costs without a teacher.
 
     Args:
         ensemble: the teacher, on the student's device.
         student: changed.
         task: what to train on, such as an `ImageTask`.
         config: epochs, batch, rates and temperature.
-        alpha: weight of the teacher against the labels, 0..1. None: mixtures of images, as above; 0.9 for any other task.
+        alpha: weight of the teacher against the labels, 0..1.
         seed: of batches and augmentation.
         logger: told the loss of each epoch at the end; a `decouple.Progress` shows a bar.
 
@@ -123,10 +93,9 @@ def distill(
         return Ensemble([student], torch.ones(1), architecture=ensemble.architecture if same else None)
 
 
-def _objective(ensemble: Ensemble, student: nn.Module, task: Task, alpha: float | None, temperature: float) -> Objective:
-    if alpha is None and isinstance(task, ImageTask):
-        return MixedAnswers(ensemble, temperature)
-    alpha = 0.9 if alpha is None else alpha
+def _objective(ensemble: Ensemble, student: nn.Module, task: Task, alpha: float, temperature: float) -> Objective:
+    if alpha == 0:
+        return ChainObjective(task, None, alpha, temperature)
     if type(task) is ImageTask and task.augment == "none":  # one that is derived from it may show other views
         return KnownAnswers(task, logits(ensemble, task.data.train).to(device_of(student)), alpha, temperature)
     return ChainObjective(task, ensemble, alpha, temperature)

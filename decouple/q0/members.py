@@ -159,7 +159,7 @@ def _plain_names(network: nn.Module) -> dict[str, str]:
             rest = name.removeprefix(prefix)
             first, _, inner = rest.partition(".")
             if isinstance(stage, nn.Sequential):
-                names[name] = f"{before + list(dict(stage.named_children())).index(first)}.{inner}"
+                names[name] = f"{before + list(stage._modules).index(first)}.{inner}"
             elif isinstance(stage, CutStage):
                 names[name] = rest
         before += len(stage) if isinstance(stage, nn.Sequential) else 0

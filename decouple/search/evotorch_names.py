@@ -1,4 +1,4 @@
-"""What is used of EvoTorch, without the warning of its import, which takes seconds."""
+"""The names of EvoTorch that are used here. Importing them takes seconds, and is silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What search batches take to be searched, in this process or in others."""
+"""Search batches as jobs, done in this process or in others."""
 
 from __future__ import annotations
 

@@ -297,7 +297,7 @@ def _check_judge(judge: Judge, pilot: Tensor, labels: Tensor, points: str | tupl
             raise
         kind = str(judge.dtype).removeprefix("torch.")
         raise NetworkError(
-            f"the network cannot be computed in {kind} ({first_line(error)}), as where it fixes a type itself, or its output layer "
+            f"the network cannot be computed in {kind} ({first_line(error)}): perhaps it fixes a type itself, or its output layer "
             "shares a weight with another; give --precision float32"
         ) from error
     evolved = chosen(everywhere, points)

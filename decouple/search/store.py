@@ -67,7 +67,7 @@ class TargetStore:
 
     Args:
         shards: in the order of the positions.
-        checked: by their checksums, for which all of them are read; leave it out where they have just been checked or written.
+        checked: verify the checksums, for which every file is read whole; False where they were just verified or written.
 
     Raises:
         DamagedFileError: a shard is missing or damaged; names it.

@@ -1,7 +1,6 @@
 """An ensemble: the mixture by hand, every way of computing it, and files that are whole or refused."""
 
 import copy
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from decouple.data import ImageData
 from decouple.errors import ConfigError, DamagedFileError, DataError, NetworkError
 from decouple.networks import Stages, paper_network
 from decouple.q0.architecture import ImageArchitecture
-from decouple.q0.compress import KnownAnswers, MixedAnswers, distill
+from decouple.q0.compress import KnownAnswers, distill
 from decouple.q0.ensemble import Ensemble, EvaluationMode
 from decouple.q0.population import train_population
 from decouple.q0.trajectories import ChainObjective
@@ -395,31 +394,6 @@ def test_answers_that_are_known_teach_as_an_ensemble_that_is_asked(data: ImageDa
     known = KnownAnswers(ImageTask(data), logits(ensemble, data.train), alpha=0.6, temperature=1.5)
     asked = ChainObjective(ImageTask(data), ensemble, alpha=0.6, temperature=1.5)
     torch.testing.assert_close(known(student, batch), asked(student, batch), rtol=0, atol=1e-5)
-
-
-def test_between_images_a_student_learns_what_the_ensemble_answers_there(data: ImageData) -> None:
-    ensemble = Ensemble(convolutional(data), WEIGHTS, temperature=0.7)
-    positions = torch.arange(8)
-    batch = Batch(positions, data.train.images[positions], data.train.labels[positions], [], seed=3)
-    objective = MixedAnswers(ensemble, 2.0)
-    assert float(objective(ensemble, batch)) == pytest.approx(0, abs=1e-6)
-    student = paper_network(data.train.images, 3, SHAPE.network, groups=1, seed=9)
-    asked: list[Tensor] = []
-
-    def teacher(images: Tensor) -> Tensor:
-        asked.append(images)
-        return ensemble(images)
-
-    loss = MixedAnswers(teacher, 2.0)(student, batch)  # type: ignore[arg-type]
-    pairs = itertools.product(data.train.images[:8].flatten(1).double(), repeat=2)
-    ends = [torch.stack(each) for each in zip(*pairs, strict=True)]
-    for mixed in asked[0].flatten(1).double():  # on a line between two images
-        share = ((mixed - ends[1]) * (ends[0] - ends[1])).sum(1) / (ends[0] - ends[1]).square().sum(1).clamp_min(1e-9)
-        between = share[:, None] * ends[0] + (1 - share[:, None]) * ends[1]
-        inside = (share > -1e-6) & (share < 1 + 1e-6)
-        assert float((between - mixed).abs().amax(1)[inside].min()) < 1e-5
-    answers = [torch.log_softmax(each / 2, 1) for each in (student(asked[0]), ensemble(asked[0]))]
-    torch.testing.assert_close(loss, 4 * nn.functional.kl_div(*answers, log_target=True, reduction="batchmean"))
 
 
 def test_images_that_members_cannot_take_are_named_by_their_shape() -> None:
