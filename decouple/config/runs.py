@@ -58,6 +58,11 @@ class RunConfig(CommandConfig):
         return sorted(set(self.sgd.groups)) if self.network.name == PAPER else [self.network.groups]
 
     @property
+    def trajectories(self) -> int:
+        """Of q0: as many as solutions, where `q0.trajectories` leaves it open."""
+        return self.q0.trajectories or self.search.solutions
+
+    @property
     def idle(self) -> list[str]:
         """Settings that decide nothing here: those of the paper's network, where it does not learn; where it is searched, which it
         is with one ConvGroup, all but those of the depth."""
@@ -69,7 +74,7 @@ class RunConfig(CommandConfig):
 
     def _check(self) -> None:
         with inside("q0"):
-            self.q0.check_members(self.q0.trajectories or self.search.solutions)
+            self.q0.check_members(self.trajectories)
         if self.compare.images > self.data.validation:
             self._refuse("compare.images", f"at most data.validation = {self.data.validation}, from which these images come")
 

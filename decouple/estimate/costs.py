@@ -20,7 +20,6 @@ from decouple.estimate.stages import (
     steps,
     training_seconds,
     training_work,
-    trajectories,
 )
 from decouple.estimate.work import Work
 from decouple.formats import count, magnitude, plural, rough_duration, size
@@ -175,9 +174,7 @@ def _disk(config: RunConfig, points: list[SearchPoint], images: int, weights: di
     disk = target_bytes(points, config.search) * solutions * (images + compare.images)
     disk += networks * compare.records * compare.images * values * 2
     return (
-        disk
-        + networks * max(weights.values())
-        + 2 * trajectories(config) * config.q0.cycles * weights[config.network.groups]
+        disk + networks * max(weights.values()) + 2 * config.trajectories * config.q0.cycles * weights[config.network.groups]
     )
 
 

@@ -55,16 +55,11 @@ def learned_epochs(config: RunConfig) -> int:
     return config.search.solutions * sum(learning.epochs for learning in learnings(config))
 
 
-def trajectories(config: RunConfig) -> int:
-    """Of q0."""
-    return config.q0.trajectories or config.search.solutions
-
-
 def steps(config: RunConfig, images: int) -> int:
     """Gradient steps of all trainings."""
     learned = learned_epochs(config) * len(even_batches(images, config.learn.batch))
     baselines = len(config.baselines) * config.sgd.epochs * len(even_batches(images, config.sgd.batch))
-    return learned + baselines + trajectories(config) * gradient_steps(config.q0, images)
+    return learned + baselines + config.trajectories * gradient_steps(config.q0, images)
 
 
 @dataclass(frozen=True)
@@ -205,7 +200,7 @@ def training_work(config: RunConfig, networks: dict[int, Stages], data: ImageDat
         learned += trained(networks[groups], cross_entropy(config.sgd), config.sgd.batch, config.sgd.epochs)
     teacher = own_copy(own).eval().requires_grad_(False) if q0.alpha else None
     objective = ChainObjective(ImageTask(data), teacher, q0.alpha, q0.temperature)
-    return learned, trained(own, objective, q0.batch, trajectories(config) * q0.epochs_before(q0.cycles))
+    return learned, trained(own, objective, q0.batch, config.trajectories * q0.epochs_before(q0.cycles))
 
 
 def counted_step(network: Stages, objective: Objective, train: Split, images: int) -> Work:
@@ -230,7 +225,7 @@ def training_seconds(config: RunConfig, networks: dict[int, Stages], data: Image
     learned = learned_epochs(config) * timed(own, regression(targets, config.learn, len(own) - 1))
     learned += config.sgd.epochs * sum(timed(networks[groups], cross_entropy(config.sgd)) for groups in config.baselines)
     teaching = 1 + (1 / 3 if config.q0.alpha else 0)
-    epochs = trajectories(config) * config.q0.epochs_before(config.q0.cycles) * teaching
+    epochs = config.trajectories * config.q0.epochs_before(config.q0.cycles) * teaching
     return learned, epochs * timed(own, CrossEntropy())
 
 

@@ -16,13 +16,12 @@ from decouple.pipeline.comparing import probe_targets
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory
 from decouple.pipeline.learning import Trained, networks_of, probe_of, probe_recorder, recorder_of
-from decouple.pipeline.population import image_population
+from decouple.pipeline.population import image_population, origin_of
 from decouple.pipeline.searching import search_identity
 from decouple.pipeline.stages import run_stages
 from decouple.progress import Progress
 from decouple.search import search_points
 from decouple.search.algorithm import chosen
-from decouple.seeds import derive
 from decouple.settings import fingerprint
 from decouple.torch_state import torch_defaults
 from decouple.trajectories import Recording, compare_recordings
@@ -142,7 +141,6 @@ def recordings_of(run: Run) -> list[Recording]:
 def _population(run: Run, networks: list[Trained]) -> list[Recording]:
     """The snapshots of q0, recorded as trajectories that continue those of the networks that they started from."""
     config, images = run.config.q0, run.config.compare.images
-    learned = [trained for trained in networks if trained.kind == "search"]
     population = image_population(run, networks)
     identity = population.identity
     folder, found = run.folder("compare", fingerprint("q0", identity, images)), []
@@ -150,13 +148,11 @@ def _population(run: Run, networks: list[Trained]) -> list[Recording]:
         whole = [snapshot for snapshot in snapshots if snapshot.is_whole()]
         if not whole:
             continue
-        searched = config.init == "searched"
-        origin = learned[trajectory % len(learned)]
-        seed = origin.seed if searched else derive(run.config.seed, "q0", "network", trajectory)
-        called = f"q0-{trajectory}{population.origin(trajectory)}"
+        origin = origin_of(run.config, networks, trajectory)
+        called = f"q0-{trajectory}{origin.suffix}"
         unit = f"compare/{identity}/{images}/{called}"
-        recorder = probe_recorder(run, folder / called, unit, kind="q0", start=f"{seed}, q0 {trajectory}")
-        begun = origin.settings.epochs if searched else 0
+        recorder = probe_recorder(run, folder / called, unit, kind="q0", start=f"{origin.seed}, q0 {trajectory}")
+        begun = 0 if origin.learned is None else origin.learned.settings.epochs
         network = population.start(trajectory)
         for epochs, snapshot in [(0, None), *((config.epochs_before(s.cycle + 1), s) for s in whole)]:
             step = begun + epochs

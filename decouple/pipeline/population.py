@@ -66,7 +66,7 @@ class Population:
     start: Callable[[int], nn.Module]
     """The network that a trajectory starts from."""
     architecture: Architecture
-    origin: Callable[[int], str] = lambda trajectory: ""
+    suffix: Callable[[int], str] = lambda trajectory: ""
     """What a trajectory's name ends in, where its number does not tell what it starts from: see `snapshots_of`."""
     stream: str = "q0"
     """Name of its random streams."""
@@ -83,7 +83,7 @@ class Population:
                 trajectory=trajectory,
                 seed=seed,
                 identity=self.identity,
-                origin=self.origin(trajectory),
+                origin=self.suffix(trajectory),
             )
             for trajectory in range(self.trajectories)
         ]
@@ -259,28 +259,43 @@ def _at(nlls: Mapping[str, Sequence[float]], size: int) -> dict[str, float]:
     return {way: of_way[size - 1] for way, of_way in nlls.items()}
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a trajectory of q0 on images starts from."""
+
+    seed: int
+    """Of the network's initialisation."""
+    learned: Trained | None = None
+    """The network that has learned; None: a new one."""
+    suffix: str = ""
+    """Of the trajectory's name, where it shares its start with an earlier one."""
+
+
+def origin_of(config: RunConfig, networks: Sequence[Trained], trajectory: int) -> Origin:
+    """How many solutions there are decides which network a trajectory beyond them shares."""
+    if config.q0.init == "random":
+        return Origin(derive(config.seed, "q0", "network", trajectory))
+    learned = [trained for trained in networks if trained.kind == "search"]
+    own = learned[trajectory % len(learned)]
+    return Origin(own.seed, own, f"-of-{own.name}" if trajectory >= len(learned) else "")
+
+
 def image_population(run: Run, networks: Sequence[Trained]) -> Population:
     """The population of a run on images: from its learned networks, or from new ones."""
     config, data = run.config, run.data
-    learned = [trained for trained in networks if trained.kind == "search"]
     task = image_task(config, data)
 
     def start(trajectory: int) -> nn.Module:
-        if config.q0.init == "searched":
-            return learned[trajectory % len(learned)].network(run)
-        return task.build(derive(config.seed, "q0", "network", trajectory)).to(run.device)
-
-    def origin(trajectory: int) -> str:  # how many solutions there are decides which network a further trajectory shares
-        shared = config.q0.init == "searched" and trajectory >= len(learned)
-        return f"-of-{learned[trajectory % len(learned)].name}" if shared else ""
+        origin = origin_of(config, networks, trajectory)
+        return task.build(origin.seed).to(run.device) if origin.learned is None else origin.learned.network(run)
 
     return Population(
         run=run,
         task=task,
         identity=q0_identity(run, networks),
-        trajectories=config.q0.trajectories or len(learned),
+        trajectories=config.trajectories,
         start=start,
-        origin=origin,
+        suffix=lambda trajectory: origin_of(config, networks, trajectory).suffix,
         architecture=ImageArchitecture(
             config.network,
             config.network.groups,

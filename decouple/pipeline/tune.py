@@ -24,7 +24,7 @@ from decouple.networks.build import build_network
 from decouple.pipeline.context import Run, open_run
 from decouple.pipeline.directory import RunDirectory
 from decouple.pipeline.learning import Trained, learn, networks_of
-from decouple.pipeline.population import image_task, q0_identity
+from decouple.pipeline.population import image_task, origin_of, q0_identity
 from decouple.pipeline.searching import search
 from decouple.pipeline.trials import Trial, Tuning, configured, grids_of, ordered
 from decouple.progress import Progress
@@ -244,8 +244,7 @@ def _train(run: Run, shared: _Shared, trials: Sequence[Trial]) -> list[Trial]:
 def _score(shared: _Shared, device: str, plan: _Plan) -> list[float]:
     """Validation accuracy after each epoch, of q0 that of the population; nothing, if the training diverges. May run in a worker."""
     data, config, trained = shared.data, plan.config, plan.trained
-    new = plan.method == "q0" and shared.start is None
-    seed = derive(config.seed, "q0", "network", 0) if new else trained.seed
+    seed = origin_of(config, [trained], 0).seed if plan.method == "q0" else trained.seed
     network = build_network(config.network, data.train.images, data.num_classes, groups=trained.groups, seed=seed).to(device)
     try:
         if plan.method == "q0":
