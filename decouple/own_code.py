@@ -6,6 +6,7 @@ they pass. Nothing here imports torch.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -61,7 +62,8 @@ def load(name: str, setting: str) -> Any:
 
 
 def digest_of(name: str, setting: str, loader: Callable[[], Any] | None = None) -> str:
-    """16 hexadecimal digits of the file that defines what the address names. A FILE.py is read, not run.
+    """16 hexadecimal digits of the file that defines what the address names, and of the files beside a FILE.py that it imports. A
+    FILE.py is read, not run.
 
     Args:
         loader: gives what is not in a FILE.py; None: `load`.
@@ -72,11 +74,32 @@ def digest_of(name: str, setting: str, loader: Callable[[], Any] | None = None) 
     where = name.rpartition(":")[0]
     try:
         file = where if where.endswith(".py") else inspect.getsourcefile(loader() if loader else load(name, setting))
-        return hashlib.blake2b(Path(str(file)).expanduser().read_bytes(), digest_size=8).hexdigest()
+        path = Path(str(file)).expanduser()
+        files = _with_neighbours(path) if where.endswith(".py") else [path]
+        return hashlib.blake2b(b"".join(each.read_bytes() for each in files), digest_size=8).hexdigest()
     except (OSError, TypeError) as error:
         if where.endswith(".py"):
             raise ConfigError(f"{setting} = {name}: {where} cannot be read ({getattr(error, 'strerror', error)})") from None
         raise ConfigError(f"{setting} = {name}: no file defines it, so changes to it cannot be detected") from None
+
+
+def _with_neighbours(path: Path) -> list[Path]:
+    """A file, and those in its folder that it imports, or that these import."""
+    files = [path]
+    for file in files:
+        try:
+            nodes = list(ast.walk(ast.parse(file.read_bytes())))
+        except SyntaxError:  # its own error comes when it is run
+            continue
+        names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            inner = path.parent.joinpath(*name.split("."))
+            found = [each for each in (inner.with_suffix(".py"), inner / "__init__.py") if each.is_file()]
+            files += [each for each in found if each not in files]
+    return files
 
 
 def behaviour(found: Any, seen: set[int] | None = None) -> list[Any]:
@@ -196,6 +219,8 @@ def _module_of_file(path: Path) -> ModuleType:
         assert spec is not None
         assert spec.loader is not None
         module = sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
+        if (folder := str(path.parent)) not in sys.path:
+            sys.path.append(folder)  # where the files beside it are, which its functions may import later, too
         try:
             spec.loader.exec_module(module)
         except BaseException:

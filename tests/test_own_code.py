@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from decouple.own_code import behaviour, written
+from decouple.own_code import behaviour, digest_of, load, written
 
 
 def _of(text: str, **names: Any) -> list[Any]:
@@ -100,3 +101,17 @@ def test_all_of_a_value_is_written() -> None:
     layer = torch.nn.Linear(3, 2)
     assert written([layer]) == written([copy.deepcopy(layer)]) != written([torch.nn.Linear(3, 2)])
     assert behaviour(_Primed), "a class whose fields are annotated with types of arrays"
+
+
+def test_files_beside_it_can_be_imported_and_are_part_of_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "mine_here.py").write_text("from parts_beside.layers import WIDTH\n\n\ndef width():\n    return WIDTH\n")
+    (tmp_path / "parts_beside").mkdir()
+    (tmp_path / "parts_beside" / "__init__.py").write_text("")
+    (tmp_path / "parts_beside" / "layers.py").write_text("import other_beside\n\nWIDTH = other_beside.WIDTH\n")
+    (tmp_path / "other_beside.py").write_text("WIDTH = 3\n")
+    address = f"{tmp_path}/mine_here.py:width"
+    before = digest_of(address, "network")
+    assert load(address, "network")() == 3
+    (tmp_path / "other_beside.py").write_text("WIDTH = 4\n")
+    assert digest_of(address, "network") != before

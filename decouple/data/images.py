@@ -302,8 +302,8 @@ def _checked(images: object, labels: object, what: str) -> tuple[Tensor, Tensor]
         hint = ""
         if images.ndim == 3:
             hint = (
-                "; add the channel of images (N, H, W) with images.unsqueeze(1), and give signals as vectors, images.flatten(1), "
-                "to a network that shapes them"
+                "; add the channel of images (N, H, W) with images.unsqueeze(1), and give signals (N, C, L) as images.unsqueeze(2) "
+                "to a network that begins with squeeze(2)"
             )
         raise DataError(f"{what} images must have shape (N, C, H, W), or (N, D) of vectors, not {tuple(images.shape)}{hint}")
     if images.numel() == 0:

@@ -117,7 +117,8 @@ def cut_module(module: nn.Module, points: Sequence[str], image_shape: Sequence[i
     if len(points) < 2:
         raise NetworkError(
             f"{type(module).__name__} cannot be searched: no single layer before its output determines the logits (see 'decouple "
-            "points NETWORK')"
+            "points NETWORK'); where its forward computes such values itself, as the last state of an LSTM, let an nn.Identity() of "
+            "the network return them"
         )
     return Stages.from_module(module, points)
 

@@ -61,10 +61,15 @@ class Tuning(Written):
         return [trial for trial in self.trials if trial.method == method]
 
     def best(self, method: str) -> Trial:
-        """The most accurate trial; of equals one with the fewest values at an edge, the earliest."""
-        trials = self.of(method)
+        """The most accurate trial; of equals the one with the settings' own values, or with the fewest values at an edge, the
+        earliest."""
+        trials, own = self.of(method), settings.flattened(self.base)
         top = max((trial.accuracy for trial in trials if trial.accuracy is not None), default=None)
-        return min((trial for trial in trials if trial.accuracy == top), key=lambda trial: len(self.beyond(trial)))
+
+        def order(trial: Trial) -> tuple[bool, int]:
+            return any(own[name] != value for name, value in trial.values.items()), len(self.beyond(trial))
+
+        return min((trial for trial in trials if trial.accuracy == top), key=order)
 
     def beyond(self, trial: Trial) -> list[tuple[str, Value]]:
         """For each of its values that is the smallest or largest that was tried: the setting, and the next value to try, unless

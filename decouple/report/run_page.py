@@ -89,6 +89,7 @@ def _values(inputs: Inputs) -> dict[str, Any]:
         "limits": limits(config, results, inputs.run),
         "algorithm": about(config.search.algorithm),
         "lowered": _lowered(config.search),
+        "parted": config.search.algorithm == "es" and config.search.for_solutions(config.search.solutions).es.subspaces != 1,
         "digits": digits,
         "validation_digits": formats.percent_digits(results.images["validation"]),
         "error": lambda share: formats.percent(formats.standard_error(share, results.images["test"]), digits),

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from types import NoneType
 
@@ -142,12 +142,14 @@ def search_solutions(
     execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> list[TargetStore]:
     """What `search_solution` gives for each of `solutions`, except that `es` lets each of several change only a part of the elements
-    (`EsConfig.subspaces`); the workers share the batches of all of them."""
+    (`EsConfig.subspaces`); the workers share the batches of all of them. `solutions`: their numbers, such as range(3)."""
     expect(split, Split, "split", "pass data.train, say")
     expect(config, SearchConfig, "config", "an EsConfig goes into SearchConfig(es=…)")
     expect(dtype, torch.dtype, "dtype", "such as torch.bfloat16")
     expect(execution, Execution, "execution", "such as Execution(workers=2)")
     _check_algorithm(algorithm)
+    if not isinstance(solutions, Iterable):
+        raise ConfigError(f"solutions = {solutions!r}: expected their numbers, such as range(3)")
     config = config.for_solutions(len(solutions))
     seed, solutions = whole_number(seed, "seed"), [whole_number(solution, "solution") for solution in solutions]
     points, seeds = _check_network(network, split, config), [derive(seed, "search", solution) for solution in solutions]

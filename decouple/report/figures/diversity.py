@@ -11,7 +11,7 @@ from decouple.results import Results
 @style.styled
 def diversity_figure(results: Results) -> Figure:
     """N_eff of each search point from 1 (all alike), with the number of solutions marked (all orthogonal)."""
-    points, most = results.search.points, results.diversity.solutions
+    points, most = results.search.evolved, results.diversity.solutions
     values = [results.diversity.n_eff[point] for point in points]
     figure = style.new_figure(0.95 + 0.27 * len(points))
     axes = figure.subplots()
