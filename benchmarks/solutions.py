@@ -6,7 +6,8 @@
 For each data set and seed, four solutions are searched with one space for all of them, and with a part of the elements for each
 (the default): time, share of images solved, and the effective number of different targets and displacements at the last block. A
 network of its own start learns each solution, by the default with live search or from the stored targets alone; four networks that
-SGD trains stand beside them. Members, their disagreement, and their ensemble with equal weights are measured on test images.
+SGD trains stand beside them. Members, their disagreement, and their ensemble with equal weights are measured on test images. With
+--search-only nothing is learned.
 
 Writes figures/solutions.json and .md.
 """
@@ -83,6 +84,8 @@ SCALES = {
         training=(("digits", Training(40, 40, 1, 0.1, 0.02)),),
     ),
 }
+MODES: dict[str, dict[str, Any]] = {"live": {}, "stored": STORED}
+"""Of learning: by default, and from stored targets alone."""
 SPACES = {"one space": 1, "a part each": None}
 """What the solutions of a search share: the number of `EsConfig.subspaces`, None for as many as there are solutions."""
 
@@ -91,6 +94,10 @@ SPACES = {"one space": 1, "a part each": None}
 class Arguments(Common):
     scale: Literal["tiny", "small"] = "small"
     """tiny: to try the program; small: 32 channels."""
+    search_only: bool = False
+    """Only search: a minute for each data set."""
+    name: str = ""
+    """Added to the names of the files."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +165,13 @@ def measure_sgd(of_seed: Seed) -> dict[str, float]:
     return of_seed.answers(networks)
 
 
-def measure_searched(of_seed: Seed, subspaces: int | None) -> dict[str, Any]:
+def measure_searched(of_seed: Seed, subspaces: int | None, *, search_only: bool = False) -> dict[str, Any]:
     """A search, and what is learned from it, by row."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         stores = of_seed.searched(folder, subspaces)
         found: dict[str, Any] = {"search_seconds": time.perf_counter() - began, **diversity(of_seed, stores)}
-        for name, further in {"live": {}, "stored": STORED}.items():
+        for name, further in {} if search_only else MODES.items():
             networks, config = of_seed.starts(), LearnConfig(**of_seed.training.options, **further)
             for number, (network, store) in enumerate(zip(networks, stores, strict=True)):
                 options: dict[str, Any] = {"config": config, "seed": of_seed.seed + 100 * number, "precision": PRECISION}
@@ -202,17 +209,17 @@ def summary(seeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def run(arguments: Arguments, size: Size) -> list[dict[str, Any]]:
     """An entry for each data set."""
-    parts, entries = Parts(arguments.out, NAME, size), []
+    parts, entries = Parts(arguments.out, NAME, (size, arguments.search_only)), []
+    names = tuple(SPACES) if arguments.search_only else ("SGD", *SPACES)
     for source in arguments.data or size.data:
         makers: dict[tuple[Any, ...], Any] = {}
         for seed in size.seeds:
             of_seed = Seed.of(arguments, size, source, seed)
-            makers[key(source), seed, "SGD"] = partial(measure_sgd, of_seed)
-            makers |= {
-                (key(source), seed, name): partial(measure_searched, of_seed, parts_of) for name, parts_of in SPACES.items()
-            }
+            for name in names:
+                searched = partial(measure_searched, of_seed, SPACES.get(name), search_only=arguments.search_only)
+                makers[key(source), seed, name] = partial(measure_sgd, of_seed) if name == "SGD" else searched
         found = parts.all(f"{NAME}, {key(source)}", makers)
-        rows = {name: summary([found[key(source), seed, name] for seed in size.seeds]) for name in ("SGD", *SPACES)}
+        rows = {name: summary([found[key(source), seed, name] for seed in size.seeds]) for name in names}
         entries.append(
             {"data": label(source, arguments.data_root), "images": dict(size.training)[key(source)].images, "rows": rows}
         )
@@ -228,7 +235,7 @@ def as_markdown(entries: Sequence[dict[str, Any]]) -> str:
                 digits = {"targets": 2, "displacements": 2, "solved": 1, "cross_entropy": 3, "search_seconds": 1}
                 cells = [written(row[field], many, 100 if field == "solved" else 1) for field, many in digits.items()]
                 searches.append([data, name, *cells])
-            learned = {"SGD": row} if name == "SGD" else {f"{name}, {mode}": row[mode] for mode in ("live", "stored")}
+            learned = {"SGD": row} if name == "SGD" else {f"{name}, {mode}": row[mode] for mode in MODES if mode in row}
             for of_networks, figures in learned.items():
                 cells = [written(figures[field], factor=100) for field in ("member", "ensemble")]
                 cells += [written(figures[field], 3) for field in ("nll", "nll_calibrated")]
@@ -236,7 +243,8 @@ def as_markdown(entries: Sequence[dict[str, Any]]) -> str:
                 networks.append([data, of_networks, *cells])
     found = ["N_eff, targets", "N_eff, displacements", "solved (%)", "cross-entropy (nats)", "seconds"]
     reached = ["member (%)", "ensemble (%)", "its NLL", "calibrated", "disagreement (%)"]
-    return "\n".join([markdown(["data", "solutions", *found], searches), markdown(["data", "networks", *reached], networks)])
+    tables = [markdown(["data", "solutions", *found], searches)]
+    return "\n".join([*tables, markdown(["data", "networks", *reached], networks)] if networks else tables)
 
 
 def main(arguments: Arguments) -> None:

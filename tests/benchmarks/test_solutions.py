@@ -37,3 +37,14 @@ def test_it_goes_on_where_it_was_and_leaves_a_table(
     table = (tmp_path / "solutions-tiny.md").read_text()
     assert f"{100 * rows['a part each']['live']['ensemble']['mean']:.1f}" in table
     assert table in capsys.readouterr().out
+
+
+def test_without_learning_there_are_the_solutions_alone(tmp_path: Path) -> None:
+    arguments = solutions.Arguments(scale="tiny", figures=tmp_path, device="cpu", search_only=True, name="search")
+    solutions.main(arguments)
+    rows = read_json(tmp_path / "solutions-tiny-search.json")["figures"]["entries"][0]["rows"]
+    assert list(rows) == list(solutions.SPACES)
+    assert "live" not in rows["a part each"]
+    table = (tmp_path / "solutions-tiny-search.md").read_text()
+    assert "N_eff" in table
+    assert "member" not in table
