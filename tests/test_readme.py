@@ -23,6 +23,7 @@ from benchmarks import (
     data_efficiency,
     gap,
     headline,
+    one_network,
     q0_images,
     q0_starts,
     q0_text,
@@ -412,12 +413,20 @@ def test_the_tables_of_the_papers_scale_are_the_benchmarks(name: str) -> None:
 
 
 def test_the_tables_of_solutions_are_the_benchmarks() -> None:
-    entries = json.loads((FIGURES / "solutions.json").read_text())["figures"]["entries"]
-    assert (FIGURES / "solutions.md").read_text() == solutions.as_markdown(entries)
-    assert solutions.as_markdown(entries).strip() in RESULTS.read_text()
-    for entry in entries:
-        assert entry["rows"]["a part each"]["targets"]["mean"] > 0.8 * 4
-        assert entry["rows"]["a part each"]["solved"]["mean"] >= 0.99
+    for name in ("solutions", "solutions-search"):
+        entries = json.loads((FIGURES / f"{name}.json").read_text())["figures"]["entries"]
+        assert (FIGURES / f"{name}.md").read_text() == solutions.as_markdown(entries)
+        assert solutions.as_markdown(entries).strip() in RESULTS.read_text()
+        for entry in entries:
+            assert entry["rows"]["a part each"]["targets"]["mean"] > 0.8 * 4
+            assert entry["rows"]["a part each"]["solved"]["mean"] >= 0.99
+
+
+def test_the_tables_of_one_network_are_the_benchmarks() -> None:
+    for file in FIGURES.glob("one_network-*.md"):
+        data = json.loads(file.with_suffix(".json").read_text())["figures"]["data"]
+        assert file.read_text() == one_network.as_markdown(data)
+        assert file.read_text().strip() in RESULTS.read_text()
 
 
 def test_the_tables_of_snapshots_are_the_benchmarks() -> None:
