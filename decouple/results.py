@@ -85,11 +85,6 @@ class SearchResults(Record):
     stop_reason: str
     """Why the searches ended."""
 
-    @property
-    def evolved(self) -> list[str]:
-        """Points at which the search changed something."""
-        return [point for point in self.points if self.displacement[point]] or self.points
-
 
 class Diversity(Record):
     solutions: int

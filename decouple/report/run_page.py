@@ -14,6 +14,7 @@ from decouple.registry import about
 from decouple.report import paper
 from decouple.report.facts import limits, summary
 from decouple.report.figures import OF_RUNS, draw_figures
+from decouple.report.figures.diversity import evolved
 from decouple.report.figures.members import population_figure
 from decouple.report.inputs import Inputs, TextInputs, read_inputs
 from decouple.report.pages import write_page
@@ -89,6 +90,7 @@ def _values(inputs: Inputs) -> dict[str, Any]:
         "limits": limits(config, results, inputs.run),
         "algorithm": about(config.search.algorithm),
         "lowered": _lowered(config.search),
+        "evolved": evolved(results),
         "parted": config.search.algorithm == "es" and config.search.for_solutions(config.search.solutions).es.subspaces != 1,
         "digits": digits,
         "validation_digits": formats.percent_digits(results.images["validation"]),

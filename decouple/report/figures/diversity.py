@@ -8,10 +8,16 @@ from decouple.report import style
 from decouple.results import Results
 
 
+def evolved(results: Results) -> list[str]:
+    """Points at which the search changed something; all, if it did so nowhere."""
+    search = results.search
+    return [point for point in search.points if search.displacement[point]] or search.points
+
+
 @style.styled
 def diversity_figure(results: Results) -> Figure:
     """N_eff of each search point from 1 (all alike), with the number of solutions marked (all orthogonal)."""
-    points, most = results.search.evolved, results.diversity.solutions
+    points, most = evolved(results), results.diversity.solutions
     values = [results.diversity.n_eff[point] for point in points]
     figure = style.new_figure(0.95 + 0.27 * len(points))
     axes = figure.subplots()
