@@ -34,6 +34,8 @@ from decouple.training.batches import even_batches
 LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 STORED: dict[str, Any] = {"target_weight": 1.0, "kl_weight": 0.3, "live": LiveConfig(weight=0.0)}
 """Settings of learning from stored targets alone, without live search."""
+ES = EsConfig(scale="channel", radius=0.1, subspaces=1)
+"""In the paper's unit, each channel's deviation, and with solutions that are independent: for a comparison like with like."""
 EVERY = range(2**31)
 """Marks of `evolved`: all generations."""
 
@@ -184,14 +186,7 @@ def settings_for(
     """
     return SearchConfig(
         algorithm=algorithm,
-        # In the paper's unit, each channel's deviation, for a comparison like with like.
-        es=EsConfig(
-            subspaces=1,  # runs that are independent, as the paper's
-            population=population,
-            generations=by_place([count + 1 for count in updates]),
-            scale="channel",
-            radius=0.1,
-        ),
+        es=replace(ES, population=population, generations=by_place([count + 1 for count in updates])),
         paper=PaperConfig(
             population=population,
             parents=max(1, population // 12),

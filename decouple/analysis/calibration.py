@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from decouple.analysis.rows import classes_of
+from decouple.analysis.rows import classes_of, floats
 from decouple.results import Reliability
-from decouple.tensors import as_tensor, whole_number
+from decouple.tensors import whole_number
 
 BINS = 15
 """Of the calibration error, as in Guo et al. (2017)."""
@@ -162,11 +162,3 @@ def with_classes(values: Any, labels: Any) -> tuple[Tensor, Tensor]:
             f"labels go from {int(labels.min())} to {int(labels.max())}: expected 0 to C − 1 = {values.shape[-1] - 1}"
         )
     return values, labels
-
-
-def floats(values: Any, name: str) -> Tensor:
-    """A tensor or array as a tensor of floats. Raises ValueError: it holds no real numbers."""
-    values = as_tensor(values, name)
-    if values.is_complex():
-        raise ValueError(f"{name} hold {values.dtype}: expected real numbers")
-    return values if values.is_floating_point() else values.double()

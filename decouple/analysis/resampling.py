@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from decouple.analysis.calibration import floats
+from decouple.analysis.rows import floats
 from decouple.results import Interval
 from decouple.seeds import generator
 

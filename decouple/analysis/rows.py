@@ -26,6 +26,14 @@ def working_type(values: Tensor) -> torch.dtype:
     return torch.float64 if values.dtype == torch.float64 else torch.float32
 
 
+def floats(values: Any, name: str) -> Tensor:
+    """A tensor or array as a tensor of floats. Raises ValueError: it holds no real numbers."""
+    values = as_tensor(values, name)
+    if values.is_complex():
+        raise ValueError(f"{name} hold {values.dtype}: expected real numbers")
+    return values if values.is_floating_point() else values.double()
+
+
 def flat_rows(values: Any, name: str) -> tuple[Tensor, Tensor]:
     """(N, …) as rows (N, D), in their own type and not copied, and the largest magnitude (N, 1) of each in the working type.
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from decouple.analysis.calibration import checked, floats, p_truth
+from decouple.analysis.calibration import checked, p_truth
+from decouple.analysis.rows import floats
 
 BOUNDS = 1 / 16, 16.0
 """Of the temperature, and so of its inverse."""

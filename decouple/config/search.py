@@ -109,14 +109,15 @@ class SearchConfig(FitnessConfig):
     es: EsConfig = field(default_factory=EsConfig)
     paper: PaperConfig = field(default_factory=PaperConfig)
 
-    def for_solutions(self, count: int) -> SearchConfig:
-        """These settings for a search of `count` solutions, with the number of subspaces filled in if they leave it open. It is the
-        same for any count above 1, so that a further solution leaves the others unchanged.
+    def for_solutions(self, count: int | None = None) -> SearchConfig:
+        """These settings for a search of `count` solutions, by default of `solutions`, with the number of subspaces filled in if they
+        leave it open. It is the same for any count above 1, so that a further solution leaves the others unchanged.
 
         >>> [SearchConfig().for_solutions(count).es.subspaces for count in (1, 2, 8)]
         [1, 4, 4]
         """
-        return replace(self, es=replace(self.es, subspaces=self.es.subspaces or (SUBSPACES if count > 1 else 1)))
+        several = (self.solutions if count is None else count) > 1
+        return replace(self, es=replace(self.es, subspaces=self.es.subspaces or (SUBSPACES if several else 1)))
 
     def _check(self) -> None:
         registry.check(self.algorithm)

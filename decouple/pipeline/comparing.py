@@ -80,7 +80,7 @@ def _compare(run: Run, networks: list[Trained]) -> Compared:
 
 def probe_targets(run: Run, probe: Split) -> dict[str, dict[str, Tensor]]:
     """Targets of the probe images, by the network that learns them and by evolved search point; searched where they are missing."""
-    config = run.config.search.for_solutions(run.config.search.solutions)
+    config = run.config.search.for_solutions()
     identity = fingerprint(search_identity(run), len(probe))
     folder, solutions = run.folder("compare", identity), range(config.solutions)
     refuse_unnamed_code(run, probe, folder, solutions, identity)

@@ -41,8 +41,7 @@ def used_settings(config: SearchConfig) -> dict[str, object]:
     sections = Algorithm.sections  # of code that may not be loaded here, any may be used
     used = sections if registry.is_code(config.algorithm) else registry.load(config.algorithm).sections
     unused = set(sections) - set(used) | ({"network"} if config.network == SearchedNetwork() else set())
-    decided = config.for_solutions(config.solutions)
-    return {name: value for name, value in identity(decided).items() if name not in unused}
+    return {name: value for name, value in identity(config.for_solutions()).items() if name not in unused}
 
 
 def refuse_unnamed_code(run: Run, split: Split, folder: Path, solutions: Sequence[int], identity: str) -> None:

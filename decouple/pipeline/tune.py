@@ -105,7 +105,7 @@ def _budgeted(config: RunConfig, tuning: TuneConfig) -> RunConfig:
 
 def _single(config: RunConfig) -> RunConfig:
     """The settings with one network for each method, of the same depth, and next to no recordings."""
-    shared = config.search.for_solutions(config.search.solutions).es.subspaces
+    shared = config.search.for_solutions().es.subspaces
     values: dict[str, Any] = {"search.solutions": 1, "search.es.subspaces": shared, "rounds.count": 0}
     values |= {"sgd.groups": (config.network.groups,)}
     values |= {"q0.trajectories": 1, "q0.members": None, "compare.images": 7, "compare.records": 2}

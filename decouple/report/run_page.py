@@ -91,7 +91,7 @@ def _values(inputs: Inputs) -> dict[str, Any]:
         "algorithm": about(config.search.algorithm),
         "lowered": _lowered(config.search),
         "evolved": evolved(results),
-        "parted": config.search.algorithm == "es" and config.search.for_solutions(config.search.solutions).es.subspaces != 1,
+        "parted": config.search.algorithm == "es" and config.search.for_solutions().es.subspaces != 1,
         "digits": digits,
         "validation_digits": formats.percent_digits(results.images["validation"]),
         "error": lambda share: formats.percent(formats.standard_error(share, results.images["test"]), digits),

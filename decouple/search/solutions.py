@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -162,7 +163,8 @@ def search_solutions(
     if identity:
         names, folders = [identity] * len(seeds), [Path(folder)] * len(seeds)
     else:  # The targets of another network, seed or setting may be in the folder, and stay.
-        names = [_identity(network, split, config, each, dtype, own=algorithm is None) for each in algorithms()]
+        searched = _searched(network, split)
+        names = [_identity(searched, config, each, dtype, own=algorithm is None) for each in algorithms()]
         folders = [Path(folder) / f"{name}-seed{seed}" for name in names]
     shards = [
         shards_of(split, config, place, seed=seed, solution=solution, identity=name)
@@ -347,8 +349,14 @@ def _refuse_small_disk(folder: Path, needed: int) -> None:
         )
 
 
+def _searched(network: Stages, split: Split) -> tuple[Any, ...]:
+    """What the targets of all solutions depend on; the network as it is searched, whatever mode it is in."""
+    with evaluated(network):
+        return network.digest, network.names, structure_text(network), split.digest
+
+
 def _identity(
-    network: Stages, split: Split, config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype, *, own: bool
+    searched: tuple[Any, ...], config: SearchConfig, algorithm: Algorithm, dtype: torch.dtype, *, own: bool
 ) -> str:
     """Names everything that decides the targets; `own`: the algorithm is the one that `config` names. Raises ConfigError:
     an algorithm of the user's own that does not say what it is."""
@@ -359,6 +367,4 @@ def _identity(
             "make it a dataclass, give it a __repr__, or pass identity='a name of your own'"
         )
     code = registry.digest_of(config.algorithm) if own else own_code.behaviour(type(algorithm)) or None
-    with evaluated(network):  # as it is searched, whatever mode it is in
-        searched = network.digest, network.names, structure_text(network)
-    return fingerprint(own_code.written(algorithm), code, config, repr(dtype), *searched, split.digest)
+    return fingerprint(own_code.written(algorithm), code, config, repr(dtype), *searched)

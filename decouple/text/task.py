@@ -52,13 +52,14 @@ class TextTask(Task):
         """
         tokens, context, device = getattr(self.corpus, part), self.network.context, device_of(network)
         stream, found = tokens.stream(), []
-        for first, last in even_batches(tokens.rows(context), BATCH):
-            inputs, targets = stream.batch(torch.arange(first, last), context)
-            with devices.autocast(precision, device), evaluated(network):
-                logits = network(inputs.to(device))
-            counted = (targets != IGNORED).to(device)
-            picked = logits.float().log_softmax(-1)[counted].gather(-1, targets.to(device)[counted][:, None])
-            found.append(picked.squeeze(-1).exp().cpu())
+        with evaluated(network):
+            for first, last in even_batches(tokens.rows(context), BATCH):
+                inputs, targets = stream.batch(torch.arange(first, last), context)
+                with devices.autocast(precision, device):
+                    logits = network(inputs.to(device))
+                counted = (targets != IGNORED).to(device)
+                picked = logits.float().log_softmax(-1)[counted].gather(-1, targets.to(device)[counted][:, None])
+                found.append(picked.squeeze(-1).exp().cpu())
         return torch.cat(found)
 
     def muon_parameters(self, network: nn.Module) -> Sequence[nn.Parameter]:

@@ -181,9 +181,12 @@ def test_what_a_network_computes_names_its_search() -> None:
             body = _Body(act, factor)
         network = Stages.from_module(body, ["hidden", "out"]) if cut else Stages([nn.Flatten(), body], ["flat", "out"])
         split = Split(torch.zeros(4, 1, 8, 8), torch.arange(4) % 3, torch.arange(4))
-        one = solutions._identity(network, split, CONFIG, EvolutionStrategy(), torch.float32, own=True)
+        one = solutions._identity(solutions._searched(network, split), CONFIG, EvolutionStrategy(), torch.float32, own=True)
         network.eval()
-        assert solutions._identity(network, split, CONFIG, EvolutionStrategy(), torch.float32, own=True) == one
+        assert (
+            solutions._identity(solutions._searched(network, split), CONFIG, EvolutionStrategy(), torch.float32, own=True)
+            == one
+        )
         return one
 
     for cut in (True, False):
